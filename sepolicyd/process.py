@@ -1,0 +1,110 @@
+"""The only door to subprocess: an argv in, a Completed out, or a ToolError with a command line that can be pasted."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd.errors import ToolError, ToolMissingError
+
+# cron and some login shells leave sbin out of PATH; the SELinux tools live there.
+SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_TIMEOUT_S = 600.0
+
+PACKAGES = {
+    "checkmodule": "checkpolicy",
+    "semodule": "policycoreutils",
+    "semodule_package": "semodule-utils (Debian) or policycoreutils (Fedora, RHEL)",
+    "restorecon": "policycoreutils",
+    "setfiles": "policycoreutils",
+    "semanage": "policycoreutils-python-utils",
+    "systemd-run": "systemd",
+    "systemctl": "systemd",
+    "auditctl": "auditd (Debian) or audit (Fedora, RHEL)",
+    "secilc": "secilc",
+}
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended: argv, return code, decoded output (undecodable bytes replaced)."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def command(self) -> str:
+        return shlex.join(self.argv)
+
+
+def which(tool: str) -> Optional[str]:
+    """The absolute path of a tool, SEPOLICYD_PATH (for tests) and the system's directories searched, or None."""
+    return shutil.which(tool, path=os.environ.get("SEPOLICYD_PATH", SEARCH_PATH))
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float = DEFAULT_TIMEOUT_S,
+    ok: Sequence[int] = (0,),
+    cwd: Optional[Path] = None,
+    stdin: str = "",
+    env: Optional[Mapping[str, str]] = None,
+) -> Completed:
+    """Run one command to its end.
+
+    :param timeout: seconds, after which the command is killed and ToolError raised
+    :param ok: return codes that are no failure
+    :raises ToolMissingError: the tool is not installed
+    :raises ToolError: another return code, a signal, or the timeout
+
+    Output goes through pipes, never to a file or tty of the caller: under SELinux semodule's domain may not write those,
+    and the kernel then replaces the descriptor by /dev/null and the error text is lost (security/selinux/hooks.c,
+    flush_unauthorized_files).
+    """
+    words = tuple(os.fspath(word) for word in argv)
+    path = which(words[0]) if "/" not in words[0] else words[0]
+    command = shlex.join(words)
+    if path is None or not os.access(path, os.X_OK):
+        package = PACKAGES.get(Path(words[0]).name)
+        raise ToolMissingError(
+            f"{words[0]} is not installed", f"install the package {package}" if package else "", command=command
+        )
+    environment = {"PATH": os.environ.get("SEPOLICYD_PATH", SEARCH_PATH), "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    environment.update(env or {})
+    try:
+        done = subprocess.run(
+            (path, *words[1:]),
+            input=stdin.encode(),
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            cwd=cwd,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"{words[0]} had not finished after {timeout:.0f} s", f"run: {command}", command=command) from None
+    except OSError as error:
+        raise ToolError(f"{words[0]} could not be started: {error.strerror}", f"run: {command}", command=command) from error
+    completed = Completed(
+        words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    )
+    if completed.returncode in ok:
+        return completed
+    ended = (
+        f"was killed by signal {-completed.returncode}"
+        if completed.returncode < 0
+        else f"failed with exit code {completed.returncode}"
+    )
+    said = (completed.stderr.strip() or completed.stdout.strip())[-2000:]
+    raise ToolError(
+        f"{words[0]} {ended}: {said or 'it said nothing'}", f"run: {command}", command=command, stderr=completed.stderr
+    )

@@ -1,0 +1,136 @@
+"""Where everything lives: a prefix and the configuration file in, a frozen Settings out; nothing else knows a path."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+
+from sepolicyd.errors import UsageError
+
+MODULE_PRIORITY = 360  # between setroubleshoot's 300, selinuxd's 350 and the administrator's 400
+MODULE_PREFIX = "sepolicyd_"
+SOURCE_TREE = Path(__file__).resolve().parent.parent
+INSTALLED_DATA = Path("/usr/share/sepolicyd")
+LOCAL_PROFILES = Path("/etc/sepolicyd/policies")
+DEFAULT_CONFIG = Path("/etc/sepolicyd/config.yaml")
+DEFAULT_STATE = Path("/var/lib/sepolicyd")
+DEFAULT_LOG = Path("/var/log/audit/audit.log")
+
+# key -> (type, default, what it is); the README's table and `doctor` read the same
+KEYS: dict[str, tuple[type, Any, str]] = {
+    "profile": (str, "jupyterhub", "the profile that commands use when none is named"),
+    "log": (str, str(DEFAULT_LOG), "the audit log to follow"),
+    "state": (str, str(DEFAULT_STATE), "directory of evidence, decisions and journals"),
+    "priority": (int, MODULE_PRIORITY, "semodule priority of our modules (1 to 399)"),
+    "max_lease_seconds": (int, 8 * 3600, "longest single lease"),
+    "max_lease_seconds_per_day": (int, 12 * 3600, "all leases of one day together"),
+    "alert_command": (list, [], "argv run when something must be seen by a person; the text is its last argument"),
+    "overrides": (list, [], "accesses allowed in spite of the guard: each with access, reason and by"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All configuration. ``root`` is the policy store's root ("/" is the machine itself, else `semodule -p ROOT -n`)."""
+
+    state: Path = DEFAULT_STATE
+    root: Path = Path("/")
+    log: Path = DEFAULT_LOG
+    profile: str = "jupyterhub"
+    priority: int = MODULE_PRIORITY
+    max_lease_seconds: int = 8 * 3600
+    max_lease_seconds_per_day: int = 12 * 3600
+    alert_command: tuple[str, ...] = ()
+    overrides: tuple[dict[str, Any], ...] = ()
+    config: Path = DEFAULT_CONFIG
+    policy_dirs: tuple[Path, ...] = field(default=())
+
+    @property
+    def live(self) -> bool:
+        """Whether the store is this machine's own."""
+        return self.root == Path("/")
+
+    @property
+    def evidence_db(self) -> Path:
+        """Written by the daemon's user, read as a stranger's file by everybody else."""
+        return self.state / "evidence" / "evidence.db"
+
+    @property
+    def decisions_db(self) -> Path:
+        """Written by root alone."""
+        return self.state / "decisions" / "decisions.db"
+
+    @property
+    def rollout_dir(self) -> Path:
+        """Root's journals: undo files of leases, apply journal, kept module versions."""
+        return self.state / "rollout"
+
+
+def policy_dirs() -> tuple[Path, ...]:
+    """Directories that hold <profile>/profile.yaml and guard.yaml, the first that has one wins.
+
+    SEPOLICYD_POLICIES (colon-separated, for tests), the administrator's, the source tree's where we run from one,
+    the installed.
+    """
+    named = tuple(Path(part) for part in os.environ.get("SEPOLICYD_POLICIES", "").split(":") if part)
+    tree = (SOURCE_TREE / "policies",) if (SOURCE_TREE / "pyproject.toml").exists() else ()
+    return (*named, LOCAL_PROFILES, *tree, INSTALLED_DATA / "policies")
+
+
+def load(config: Optional[Path] = None, *, state: Optional[Path] = None, root: Optional[Path] = None) -> Settings:
+    """Settings out of the configuration file (missing is fine unless named) and what the command line overrides.
+
+    :raises UsageError: with every mistake of the file at once
+    """
+    path = config or DEFAULT_CONFIG
+    values = _read(path, required=config is not None)
+    given: dict[str, Any] = {key: values.get(key, default) for key, (_, default, _) in KEYS.items()}
+    return Settings(
+        state=state or Path(os.environ.get("SEPOLICYD_STATE") or given["state"]),
+        root=root or Path("/"),
+        log=Path(given["log"]),
+        profile=given["profile"],
+        priority=given["priority"],
+        max_lease_seconds=given["max_lease_seconds"],
+        max_lease_seconds_per_day=given["max_lease_seconds_per_day"],
+        alert_command=tuple(str(word) for word in given["alert_command"]),
+        overrides=tuple(given["overrides"]),
+        config=path,
+        policy_dirs=policy_dirs(),
+    )
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise UsageError(f"configuration file {path} does not exist", "name another with --config") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"configuration file {path} cannot be read: {error}", "mend its mode or its text") from None
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"configuration file {path} is not YAML: {' '.join(str(error).split())}", "mend that line") from None
+    mistakes = _mistakes(values)
+    if mistakes:
+        raise UsageError(f"configuration file {path}: {'; '.join(mistakes)}", f"known keys: {', '.join(KEYS)}")
+    return dict(values)
+
+
+def _mistakes(values: Any) -> list[str]:
+    if not isinstance(values, dict):
+        return ["it must be a mapping of keys to values"]
+    found = [f"unknown key {key!r}" for key in values if key not in KEYS]
+    for key, (kind, _, _) in KEYS.items():
+        if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool)):
+            found.append(f"{key} must be a {kind.__name__}")
+    priority = values.get("priority", MODULE_PRIORITY)
+    if isinstance(priority, int) and not 1 <= priority < 400:
+        found.append("priority must be between 1 and 399 (400 is the administrator's own)")
+    return found
