@@ -33,9 +33,7 @@ class Access:
     xperms: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(
-        cls, source: str, target: str, tclass: str, permission: str, xperms: tuple[tuple[int, int], ...] = ()
-    ) -> Access:
+    def of(cls, source: str, target: str, tclass: str, permission: str, xperms: tuple[tuple[int, int], ...] = ()) -> Access:
         return cls(source, SELF if target == source else target, tclass, permission, xperms)
 
     @property

@@ -94,9 +94,7 @@ def run(
         raise ToolError(f"{words[0]} had not finished after {timeout:.0f} s", f"run: {command}", command=command) from None
     except OSError as error:
         raise ToolError(f"{words[0]} could not be started: {error.strerror}", f"run: {command}", command=command) from error
-    completed = Completed(
-        words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    )
+    completed = Completed(words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if completed.returncode in ok:
         return completed
     ended = (

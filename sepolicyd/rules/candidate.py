@@ -61,9 +61,7 @@ def group(evidence: Mapping[Access, Evidence], facets: Mapping[Access, str]) -> 
     return [Candidate(*key, evidence=groups[key]) for key in sorted(groups)]
 
 
-def fold(
-    evidence: dict[Access, Evidence], accesses: Iterable[Access], seen: Evidence
-) -> dict[Access, Evidence]:
+def fold(evidence: dict[Access, Evidence], accesses: Iterable[Access], seen: Evidence) -> dict[Access, Evidence]:
     """Add one sighting's evidence to each of its accesses, in place."""
     for access in accesses:
         old = evidence.get(access)
