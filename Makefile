@@ -1,0 +1,46 @@
+# One entry for everybody: set-up, demo, tests, linters, figures, installation, the real machine.
+# Every target does its own set-up on a fresh machine and is quick the second time.
+
+SHELL := /bin/bash
+PYTHON := /usr/bin/python3
+VENV := .venv
+STAMP := $(VENV)/.ready
+PYTEST := $(VENV)/bin/python -m pytest
+
+.PHONY: help setup demo test lint bench man clean
+
+help:
+	@echo "make setup   distribution packages and .venv/bin/sepolicyd"
+	@echo "make demo    a captured JupyterHub rollout, from audit log to a module in a policy store"
+	@echo "make test    the test suite (with the linters)"
+	@echo "make lint    ruff, mypy, shellcheck and the import rules alone"
+	@echo "make bench   the figures of the README, measured side by side"
+	@echo "make test-vm [SCENARIO=name]   the same on a real SELinux machine (QEMU)"
+	@echo "make install [DESTDIR=] / make uninstall   the daemon, its units and its policies"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml .ci/setup
+	@bash .ci/setup $(PYTHON) $(VENV)
+	@touch $(STAMP)
+
+demo: setup
+	@$(VENV)/bin/sepolicyd demo
+
+test: setup
+	@$(PYTEST)
+
+lint: setup
+	@$(PYTEST) tests/test_linters.py tests/test_layers.py
+
+bench: setup
+	@$(VENV)/bin/python -m tests.bench
+
+man: setup
+	@$(VENV)/bin/python -m tests.manpages build/man
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+-include systemd/install.mk
+-include tests/vm/vm.mk
