@@ -1,0 +1,115 @@
+"""The command group: argv in, one command loaded and called, its ending turned into an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+import click
+
+from sepolicyd import __version__
+from sepolicyd.errors import Exit, SepolicydError, ToolError
+
+# Name -> (module, short help). The modules are imported only when their command runs, so that --help costs no setools,
+# no sqlite and no yaml; tests/test_docs.py holds each text against the command's own.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "analyze": ("analyze", "Turn audit logs into candidate rules, once, without any state."),
+    "apply": ("apply", "Build, check, load and verify the module of everything decided."),
+    "approve": ("decide", "Allow what a candidate asks, exactly as shown."),
+    "confirm": ("apply", "Keep a module that was applied with --confirm-within."),
+    "demo": ("demo", "Replay a captured JupyterHub rollout into a policy store of its own."),
+    "deny": ("decide", "Decide that what a candidate asks stays denied."),
+    "doctor": ("doctor", "Find what would spoil a rollout, each with the command that mends it."),
+    "dontaudit": ("decide", "Deny what a candidate asks, and stop logging it."),
+    "enforce": ("learn", "End the lease now and go back to enforcing."),
+    "explain": ("explain", "Tell what a finding's code means and where it comes from."),
+    "history": ("history", "Show what was decided, loaded and rolled back, and verify that record."),
+    "init": ("init", "Give a service a domain of its own: types, labels and ports."),
+    "learn": ("learn", "Let a domain be permissive until a deadline, and watch what it needs."),
+    "list": ("queue", "List the candidates that wait for a decision."),
+    "preview": ("apply", "Show what apply would change, and change nothing."),
+    "reset": ("decide", "Take a decision back: the candidate is a question again."),
+    "review": ("review", "Answer the pending candidates one after another."),
+    "rollback": ("apply", "Return to the module's previous version."),
+    "run": ("run", "Follow the audit log and collect evidence (the daemon)."),
+    "show": ("queue", "Show one candidate with its evidence, fixes and findings."),
+    "status": ("status", "Show the rollout on one screen."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:  # noqa: ARG002
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"sepolicyd.cli.{entry[0]}")
+        command = getattr(module, f"{cmd_name}_command")
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="sepolicyd")
+def cli() -> None:
+    """Bring a service under SELinux and end in enforcing.
+
+    The daemon collects the denials of one service while it is used; a person reviews them as few questions; what is
+    approved is compiled, checked against the policy it would change, and loaded. A lease lets the service's domain be
+    permissive until a deadline, and enforcing returns by itself.
+
+    \b
+    Example:
+      sepolicyd analyze /var/log/audit/audit.log
+    """
+
+
+def run_cli(argv: Sequence[str]) -> int:
+    """Run one command; the return value is the process's exit code (see errors.Exit)."""
+    try:
+        returned = cli.main(args=list(argv), prog_name="sepolicyd", standalone_mode=False)
+        return int(returned) if isinstance(returned, int) else int(Exit.DONE)
+    except click.exceptions.Exit as ended:
+        return int(ended.exit_code)
+    except click.exceptions.Abort:
+        talk("stopped; every answer given so far is kept")
+        return 130
+    except click.ClickException as mistake:
+        mistake.show(sys.stderr)
+        return int(Exit.USAGE)
+    except SepolicydError as failure:
+        return report(failure)
+    except KeyboardInterrupt:
+        talk("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) went away: not a failure of ours, and Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.DONE)
+
+
+def talk(text: str) -> None:
+    """Say something to the person, on stderr."""
+    click.echo(f"sepolicyd: {text}", err=True)
+
+
+def report(failure: SepolicydError) -> int:
+    """Print an expected failure as sentence and hint, and give its exit code."""
+    from sepolicyd.cli.render import escape_lines
+
+    talk(escape_lines(failure.what))
+    command = getattr(failure, "command", "") if isinstance(failure, ToolError) else ""
+    for line in (failure.hint, "" if command in failure.hint else f"the command was: {command}"):
+        if line:
+            click.echo(f"  {escape_lines(line)}", err=True)
+    return int(failure.exit_code)
