@@ -1,0 +1,55 @@
+"""The options that many commands share, each written once: decorators in, a Settings out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+import click
+
+from sepolicyd import settings as settings_file
+from sepolicyd.settings import Settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with the keys that the README documents.")
+profile_option = click.option(
+    "--profile", "profile_name", metavar="NAME|FILE", help="The service's profile, by name or file [default: the configured one]."
+)
+policy_option = click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Judge against this kernel policy instead of the machine's own.",
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask; needed where no terminal is.")
+reason_option = click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
+
+
+def state_options(function: Function) -> Function:
+    """Add --config, --state and --root."""
+    for option in (
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Work on the policy store below this directory, not on the machine's own.",
+        ),
+        click.option(
+            "--state", type=click.Path(path_type=Path), metavar="DIR", help="Directory of evidence, decisions and journals."
+        ),
+        click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file."),
+    ):
+        function = option(function)
+    return function
+
+
+def settings_from(config: Optional[Path], state: Optional[Path], root: Optional[Path]) -> Settings:
+    """The settings a command works with; the paths made absolute, for they are written into units and journals."""
+    return settings_file.load(
+        config,
+        state=None if state is None else state.absolute(),
+        root=None if root is None else root.absolute(),
+    )

@@ -1,0 +1,69 @@
+"""Help is documentation: every command has one imperative line, an example, documented options, and a man page that renders."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from sepolicyd.cli.main import COMMANDS
+from sepolicyd.settings import KEYS
+from tests.manpages import pages, tree
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+TREE = tree()
+LEAVES = [(path, command, ctx) for path, command, ctx in TREE if not isinstance(command, click.Group)]
+
+
+def _name(value: object) -> str:
+    return "-".join(value) if isinstance(value, tuple) and value and isinstance(value[0], str) else ""
+
+
+@pytest.mark.parametrize(("path", "command", "ctx"), TREE, ids=_name)
+def test_every_command_says_what_it_does(path: tuple[str, ...], command: click.Command, ctx: click.Context) -> None:
+    first = inspect.cleandoc(command.help or "").split("\n\n")[0]
+    assert first.endswith("."), path
+    assert first[0].isupper()
+
+
+@pytest.mark.parametrize(("path", "command", "ctx"), LEAVES, ids=_name)
+def test_every_command_has_one_example_that_names_it(path: tuple[str, ...], command: click.Command, ctx: click.Context) -> None:
+    assert f"sepolicyd {' '.join(path)}" in (command.help or "").partition("Example:")[2], path
+
+
+@pytest.mark.parametrize(("path", "command", "ctx"), TREE, ids=_name)
+def test_every_option_is_explained(path: tuple[str, ...], command: click.Command, ctx: click.Context) -> None:
+    for param in command.get_params(ctx):
+        if isinstance(param, click.Option):
+            assert param.help, f"{path}: {param.name}"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_short_help_of_the_group_is_the_command_s_own(name: str) -> None:
+    command = next(command for path, command, _ in TREE if path == (name,))
+    assert command.get_short_help_str(200) == COMMANDS[name][1]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_readme_names_every_command(name: str) -> None:
+    assert f"`{name}" in README or f"sepolicyd {name}" in README
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_the_readme_documents_every_configuration_key(key: str) -> None:
+    assert f"`{key}`" in README
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="man-db is not installed")
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_man_pages_render(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(pages()[name], encoding="utf-8")
+    done = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert not done.stderr.strip(), done.stderr
+    assert "EXIT STATUS" in done.stdout
