@@ -129,3 +129,37 @@ class Unparsed:
     line: int
     reason: str
     text: str
+
+
+@dataclass(frozen=True)
+class SelinuxError:
+    """An SELINUX_ERR that carries no access: an invalid context, a bounded or a validated transition that was refused.
+
+    ``operation`` as in security/selinux/ss/services.c: security_compute_sid, security_bounded_transition,
+    security_validate_transition, security_sid_mls_copy; ``invalid_context`` is the one that a role or range forbids.
+    """
+
+    event: EventId
+    operation: str
+    reason: str = ""
+    invalid_context: Optional[Context] = None
+    scontext: Optional[Context] = None
+    tcontext: Optional[Context] = None
+    oldcontext: Optional[Context] = None
+    newcontext: Optional[Context] = None
+    taskcontext: Optional[Context] = None
+    tclass: str = ""
+    comm: str = ""
+    exe: str = ""
+    raw: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Not an access: a policy was loaded ("policyload"), enforcing was switched ("setenforce"), or "other"."""
+
+    event: EventId
+    type: str
+    what: str
+    enforcing: Optional[bool] = None
+    text: str = field(default="", compare=False)
