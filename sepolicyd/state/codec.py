@@ -1,0 +1,144 @@
+"""Evidence as text for a database row, and back: what comes back is believed only field by field, type by type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+from sepolicyd.rules.evidence import MAX_KEPT, MAX_SAMPLE_CHARS, MAX_SAMPLES, MAX_TIMES, Evidence
+
+MAX_BODY_CHARS = 32_768  # of one row as the daemon writes it: bounds the file under a flood of long names
+MAX_READ_CHARS = 1 << 20
+MAX_TEXT_CHARS = 8192
+MAX_INTEGER = 1 << 53
+TRIMMED_TEXT = 256
+TRIMMED_KEPT = 8
+
+
+class BadRow(ValueError):  # noqa: N818 - a value to be reported, not an error of ours
+    """A row that is not what the daemon writes; the text says why."""
+
+
+def render(evidence: Evidence) -> str:
+    """JSON of the fields that are not empty; beyond MAX_BODY_CHARS samples go first, then long texts are cut."""
+    body = _dump(evidence)
+    if len(body) <= MAX_BODY_CHARS:
+        return body
+    body = _dump(replace(evidence, samples=tuple(text[:1024] for text in evidence.samples[:1])))
+    return body if len(body) <= MAX_BODY_CHARS else _dump(_trimmed(evidence))
+
+
+def parse(body: object) -> Evidence:
+    """The evidence in one row's text.
+
+    :raises BadRow: it is too long, no JSON, or a field has a type or size that render never gives
+    """
+    if not isinstance(body, str) or len(body) > MAX_READ_CHARS:
+        raise BadRow("the row is no text or too long")
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRow("the row is not JSON") from None
+    if not isinstance(values, dict):
+        raise BadRow("the row is no mapping")
+    unknown = set(values) - set(_CHECKS)
+    if unknown:
+        raise BadRow(f"unknown field {sorted(unknown)[0][:64]!r}")
+    checked = {}
+    for name, value in values.items():
+        try:
+            checked[name] = _CHECKS[name](value)
+        except (TypeError, ValueError, AttributeError):
+            raise BadRow(f"field {name} is not what it should be") from None
+    evidence = Evidence(**checked)
+    if evidence.count < 1:
+        raise BadRow("a count below one")
+    return evidence
+
+
+def _dump(evidence: Evidence) -> str:
+    values = {spec.name: getattr(evidence, spec.name) for spec in fields(evidence)}
+    # surrogates (undecodable bytes of the log) must not reach SQLite, which takes UTF-8 only: ensure_ascii writes \udcXX
+    return json.dumps({name: value for name, value in values.items() if value}, separators=(",", ":"))
+
+
+def _trimmed(evidence: Evidence) -> Evidence:
+    cut: dict[str, Any] = {"samples": tuple(text[:TRIMMED_TEXT] for text in evidence.samples[:1])}
+    for spec in fields(evidence):
+        value = getattr(evidence, spec.name)
+        if isinstance(value, tuple) and spec.name not in ("samples", "times"):
+            cut[spec.name] = tuple(_cut(item) for item in value[:TRIMMED_KEPT])
+    return replace(evidence, **cut)
+
+
+def _cut(item: Any) -> Any:
+    if isinstance(item, str):
+        return item[:TRIMMED_TEXT]
+    return tuple(_cut(part) for part in item) if isinstance(item, tuple) else item
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or not -MAX_INTEGER < value < MAX_INTEGER:
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not -MAX_INTEGER < value < MAX_INTEGER:
+        raise TypeError
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or len(value) > MAX_TEXT_CHARS:
+        raise TypeError
+    return value
+
+
+def _many(check: Callable[[Any], Any], limit: int = MAX_KEPT) -> Callable[[Any], tuple[Any, ...]]:
+    def checked(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) > limit:
+            raise TypeError
+        return tuple(check(item) for item in value)
+
+    return checked
+
+
+def _pair(left: Callable[[Any], Any], right: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
+    def checked(value: Any) -> tuple[Any, Any]:
+        if type(value) is not list or len(value) != 2:
+            raise TypeError
+        return (left(value[0]), right(value[1]))
+
+    return checked
+
+
+def _sample(value: Any) -> str:
+    text = _text(value)
+    if len(text) > MAX_SAMPLE_CHARS:
+        raise TypeError
+    return text
+
+
+def _cell(value: Any) -> tuple[int, int]:
+    start, width = _pair(_integer, _integer)(value)
+    if width < 1 or width & (width - 1):
+        raise ValueError
+    return (start, width)
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "count": _integer,
+    "first": _number,
+    "last": _number,
+    "enforced": _integer,
+    "pids": _many(_integer),
+    "ioctls": _many(_integer),
+    "ports": _many(_pair(_text, _integer)),
+    "contexts": _many(_pair(_text, _text)),
+    "times": _many(_cell, MAX_TIMES),
+    "samples": _many(_sample, MAX_SAMPLES),
+}
+_CHECKS.update((spec.name, _many(_text)) for spec in fields(Evidence) if spec.name not in _CHECKS)

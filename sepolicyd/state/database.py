@@ -1,0 +1,102 @@
+"""Our own SQLite files: a path in, a connection out that is durable at each commit and whose failures are sentences."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sepolicyd.errors import StateError
+
+BUSY_SECONDS = 5.0
+
+
+def open_database(path: Path, *, schema: str, version: int, directory_mode: int, file_mode: int) -> sqlite3.Connection:
+    """Open or make the database and its directory.
+
+    A rollback journal and no write-ahead log: a reader of another user must be able to take a consistent copy without
+    leaving -wal or -shm files of its own (the reader is state.stranger). synchronous=EXTRA also syncs the directory
+    after the journal is gone (https://sqlite.org/pragma.html#pragma_synchronous).
+
+    :param version: kept in user_version; another one is refused, never migrated by guess
+    :raises StateError: it cannot be made, opened or written, or is of another version
+    """
+    with translated(path):
+        try:
+            path.parent.mkdir(mode=directory_mode, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode)
+            os.close(descriptor)
+        except OSError as error:
+            raise StateError(f"{path} cannot be opened for writing: {error.strerror}", _os_hint(path, error)) from None
+        connection = sqlite3.connect(str(path), timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            _prepare(connection, path, schema, version)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: int) -> None:
+    connection.execute("PRAGMA journal_mode=TRUNCATE")
+    connection.execute("PRAGMA synchronous=EXTRA")
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA foreign_keys=ON")
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found == version:
+        return
+    if found != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise StateError(
+            f"{path} has schema {found} and this sepolicyd knows schema {version}",
+            "use the sepolicyd that wrote it, or move the file away to begin anew",
+        )
+    with transaction(connection):
+        for statement in schema.split(";\n"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={version}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing; the write lock is taken at the beginning, so that no commit fails half way for want of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """SQLite's exceptions as StateError with the file's name and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        said = str(error)
+        raise StateError(f"{path}: {said}", _hint(path, said)) from error
+
+
+def _hint(path: Path, said: str) -> str:
+    if "locked" in said:
+        return "another process holds it: end that process, then try again"
+    if "full" in said:
+        return f"make room on the file system of {path.parent}; nothing that was saved before is lost"
+    if "readonly" in said or "unable to open" in said:
+        return f"check owner and mode of {path} and {path.parent}"
+    if "malformed" in said or "not a database" in said:
+        return "move the file away to begin anew, and keep it if you want to know what happened"
+    if "disk I/O" in said:
+        return f"look at the file system of {path.parent} (kernel log)"
+    return ""
+
+
+def _os_hint(path: Path, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"run as the owner of {path.parent}"
+    return f"make {path.parent} a directory that can be written"

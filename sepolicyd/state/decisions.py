@@ -1,0 +1,254 @@
+"""What was decided: decisions go in, each durable before the call returns, and the present answer for each access comes out.
+
+Rows are only ever added (triggers refuse the rest): an undo is a row too, so that the file tells who said what and when.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+from sepolicyd.access import Access, is_identifier
+from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.state.database import open_database, transaction, translated
+
+VERSION = 1
+UNDO = "undo"
+SCHEMA = """\
+CREATE TABLE decisions (
+    id INTEGER PRIMARY KEY, answer TEXT NOT NULL, accesses TEXT NOT NULL, candidate_id TEXT NOT NULL,
+    fix_kind TEXT NOT NULL, fix_detail TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, reason TEXT NOT NULL,
+    undoes INTEGER REFERENCES decisions(id));
+CREATE TABLE marks (id INTEGER PRIMARY KEY, name TEXT NOT NULL, start REAL NOT NULL);
+CREATE TRIGGER decisions_stay BEFORE UPDATE ON decisions BEGIN SELECT RAISE(ABORT, 'decisions are only ever added') ; END;
+CREATE TRIGGER decisions_last BEFORE DELETE ON decisions BEGIN SELECT RAISE(ABORT, 'decisions are only ever added') ; END
+"""
+
+Seen = TypeVar("Seen")
+
+
+class AnswerKind(str, Enum):
+    """What a person can answer; reset takes earlier answers back, so that the question is put again."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    DONTAUDIT = "dontaudit"
+    RESET = "reset"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who said what of exactly which accesses.
+
+    ``fix_kind`` and ``fix_detail`` (JSON) are the fix that was chosen where it is another than the plain rule; ``at`` is
+    epoch seconds; ``id`` is the row, 0 before it is stored.
+    """
+
+    answer: AnswerKind
+    accesses: tuple[Access, ...]
+    by: str
+    at: float
+    reason: str = ""
+    candidate_id: str = ""
+    fix_kind: str = ""
+    fix_detail: Mapping[str, Any] = field(default_factory=dict)
+    id: int = 0
+
+
+class DecisionStore:
+    """Root's database of decisions (directory 0700, file 0600).
+
+    Where the file does not exist it is made by the first answer, not by reading.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """
+        :raises StateError: it cannot be read, or is of another version
+        :raises RefusedError: the directory or the file belongs to somebody else or can be written by others
+        """
+        self.path = path
+        self._connection: Optional[sqlite3.Connection] = None
+        if self._exists():
+            self._connect()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def add(self, decision: Decision) -> Decision:
+        """Store one answer; it is on the disk when this returns. The Decision returned has its id.
+
+        :raises StateError: nothing was stored (disk full, locked, not writable)
+        :raises RefusedError: an access holds a name that no policy can hold
+        """
+        _check(decision)
+        return self._insert(decision, None)
+
+    def all(self) -> list[Decision]:
+        """Every decision that has not been undone, oldest first."""
+        return [decision for decision, undone in self._history() if not undone]
+
+    def history(self) -> list[tuple[Decision, bool]]:
+        """Every decision, oldest first, and whether it was undone later."""
+        return self._history()
+
+    def decided(self) -> dict[Access, Decision]:
+        """The answer that stands for each access: the latest wins, reset removes it."""
+        standing: dict[Access, Decision] = {}
+        for decision in self.all():
+            for access in decision.accesses:
+                if decision.answer == AnswerKind.RESET:
+                    standing.pop(access, None)
+                else:
+                    standing[access] = decision
+        return standing
+
+    def undo_last(self, by: str, at: float, reason: str = "undo") -> Optional[Decision]:
+        """Take back the latest decision of this person that still stands; returns it, or None where there is none."""
+        standing = [decision for decision in self.all() if decision.by == by]
+        if not standing:
+            return None
+        last = standing[-1]
+        self._insert(Decision(AnswerKind.RESET, last.accesses, by, at, reason, last.candidate_id), last.id)
+        return last
+
+    def add_mark(self, name: str, start: float) -> None:
+        """An exercise begins; kept here because the daemon must not be able to invent one."""
+        connection = self._connect()
+        with translated(self.path), transaction(connection):
+            connection.execute("INSERT INTO marks(name, start) VALUES (?,?)", (name, start))
+
+    def marks(self) -> list[tuple[str, float]]:
+        """(name, start in epoch seconds) of every exercise, oldest first."""
+        if self._connection is None:
+            return []
+        with translated(self.path):
+            return [
+                (str(name), float(start))
+                for name, start in self._connection.execute("SELECT name, start FROM marks ORDER BY id")
+            ]
+
+    def _insert(self, decision: Decision, undoes: Optional[int]) -> Decision:
+        connection = self._connect()
+        accesses = json.dumps([_to_json(access) for access in sorted(decision.accesses)], separators=(",", ":"))
+        row = (
+            UNDO if undoes is not None else decision.answer.value,
+            accesses,
+            decision.candidate_id,
+            decision.fix_kind,
+            json.dumps(dict(decision.fix_detail), sort_keys=True),
+            _utf8(decision.by),
+            decision.at,
+            _utf8(decision.reason),
+            undoes,
+        )
+        with translated(self.path), transaction(connection):
+            cursor = connection.execute(
+                "INSERT INTO decisions(answer, accesses, candidate_id, fix_kind, fix_detail, by, at, reason, undoes) "
+                "VALUES (?,?,?,?,?,?,?,?,?)",
+                row,
+            )
+        return _with_id(decision, int(cursor.lastrowid or 0))
+
+    def _history(self) -> list[tuple[Decision, bool]]:
+        if self._connection is None:
+            return []
+        with translated(self.path):
+            rows = self._connection.execute(
+                "SELECT id, answer, accesses, candidate_id, fix_kind, fix_detail, by, at, reason, undoes "
+                "FROM decisions ORDER BY id"
+            ).fetchall()
+        undone = {row[9] for row in rows if row[9] is not None}
+        return [(_from_row(row, self.path), row[0] in undone) for row in rows if row[1] != UNDO]
+
+    def _exists(self) -> bool:
+        try:
+            return stat.S_ISREG(os.lstat(self.path).st_mode)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StateError(f"{self.path} cannot be read: {error.strerror}", "run as root, who owns the decisions") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = open_database(self.path, schema=SCHEMA, version=VERSION, directory_mode=0o700, file_mode=0o600)
+            try:
+                _check_owner(self.path)
+                _check_owner(self.path.parent)
+            except BaseException:
+                self.close()
+                raise
+        return self._connection
+
+
+def pending(evidence: Mapping[Access, Seen], decided: Mapping[Access, Decision]) -> dict[Access, Seen]:
+    """The accesses that nobody has answered yet: a new permission in a decided group is a new question."""
+    return {access: seen for access, seen in evidence.items() if access not in decided}
+
+
+def allowed(decided: Mapping[Access, Decision]) -> list[Access]:
+    """The accesses whose standing answer is allow, sorted."""
+    return sorted(access for access, decision in decided.items() if decision.answer == AnswerKind.ALLOW)
+
+
+def _check(decision: Decision) -> None:
+    if not decision.accesses:
+        raise RefusedError("a decision must name at least one access")
+    for access in decision.accesses:
+        _check_names((access.source, access.target, access.tclass, access.permission))
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if not is_identifier(name):
+            raise RefusedError(f"{name[:128]!r} cannot be a name in a policy", "it can only be left undecided")
+
+
+def _check_owner(path: Path) -> None:
+    found = os.lstat(path)
+    if found.st_uid not in (0, os.geteuid()):
+        raise RefusedError(
+            f"{path} belongs to user {found.st_uid}", "decisions are root's alone: see who has made it, then move it away"
+        )
+    if found.st_mode & 0o022:
+        raise RefusedError(f"{path} can be written by others", f"chmod go-w {path}, and look at the decisions in it")
+
+
+def _to_json(access: Access) -> list[Any]:
+    return [access.source, access.target, access.tclass, access.permission, [list(pair) for pair in access.xperms]]
+
+
+def _from_row(row: tuple[Any, ...], path: Path) -> Decision:
+    try:
+        return Decision(
+            answer=AnswerKind(row[1]),
+            accesses=tuple(
+                Access(source, target, tclass, permission, tuple((int(low), int(high)) for low, high in xperms))
+                for source, target, tclass, permission, xperms in json.loads(row[2])
+            ),
+            candidate_id=row[3],
+            fix_kind=row[4],
+            fix_detail=json.loads(row[5]),
+            by=row[6],
+            at=float(row[7]),
+            reason=row[8],
+            id=int(row[0]),
+        )
+    except (ValueError, TypeError) as error:
+        raise StateError(f"{path}: decision {row[0]} cannot be read: {error}", "restore the file from a backup") from None
+
+
+def _with_id(decision: Decision, identity: int) -> Decision:
+    return Decision(**{**decision.__dict__, "id": identity})
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
