@@ -1,0 +1,289 @@
+"""profile.yaml in, a frozen Profile out: what is known of one service, or every mistake of the file at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sepolicyd.access import is_identifier
+from sepolicyd.document import Section, read, type_name
+from sepolicyd.errors import InputError, UsageError
+
+FILE = "profile.yaml"
+# Programs of the policy tools: their domains complain about their caller's redirected output, which is nobody's need.
+TOOL_NOISE = ("load_policy_t", "setfiles_t", "semanage_t")
+# Domains that hold whatever has no policy of its own; only here does a program's own claim (comm, exe) decide.
+UNPOLICED = ("init_t", "initrc_t", "unconfined_t", "unconfined_service_t", "kernel_t", "unlabeled_t")
+
+
+@dataclass(frozen=True)
+class Role:
+    """One part of the service. ``domains``: its own first, then those in which it may be met while a policy is young.
+
+    ``units`` are globs of unit names, ``programs`` names that claim a process for the service where its domain does not,
+    ``helpers`` names that only tell roles apart, ``exes`` globs of executables and ``cmdlines`` of whole command lines.
+    ``user_code``: it runs what users wrote, and so does all that descends from it. ``user_ids``: an unknown process of
+    the service with a user's uid is counted here.
+    """
+
+    name: str
+    description: str = ""
+    domains: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    helpers: tuple[str, ...] = ()
+    exes: tuple[str, ...] = ()
+    cmdlines: tuple[str, ...] = ()
+    user_code: bool = False
+    user_ids: bool = False
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A foreign domain that answers the service: its denials of these classes with our domains as target are our need."""
+
+    domain: str
+    classes: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of the service and the type that it should have."""
+
+    name: str
+    protocol: str
+    number: int
+    type: str
+
+
+@dataclass(frozen=True)
+class OwnedPath:
+    """A tree that the service owns: a regular expression as in file_contexts, the type it should have, and why."""
+
+    pattern: str
+    type: str
+    description: str = ""
+
+    def matches(self, path: str) -> bool:
+        return re.fullmatch(self.pattern, path) is not None
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A named use of the service during a lease."""
+
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All that is known of one service. Type names are checked to be identifiers, not to exist in any policy."""
+
+    name: str
+    description: str
+    directory: Path
+    units: tuple[str, ...]
+    roles: tuple[Role, ...]
+    answering: tuple[Answering, ...] = ()
+    clients: tuple[str, ...] = ()
+    noise: tuple[str, ...] = TOOL_NOISE
+    unpoliced: tuple[str, ...] = UNPOLICED
+    ports: tuple[Port, ...] = ()
+    paths: tuple[OwnedPath, ...] = ()
+    secrets: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    exercises: tuple[Exercise, ...] = ()
+    modules: tuple[str, ...] = ()
+    # what the base module defines, so that a type which is not loaded yet counts as known
+    own_types: frozenset[str] = frozenset()
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """All domains of the service, in the order of the roles, each once."""
+        return tuple(dict.fromkeys(domain for role in self.roles for domain in role.domains))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Foreign domains that answer the service."""
+        return tuple(answering.domain for answering in self.answering)
+
+    @property
+    def domains_by_role(self) -> dict[str, tuple[str, ...]]:
+        return {role.name: role.domains for role in self.roles}
+
+    @property
+    def user_domains(self) -> frozenset[str]:
+        """Domains that belong to user code (a domain belongs to the role that names it first)."""
+        return frozenset(domain for domain in self.domains if self.owner(domain).user_code)
+
+    @property
+    def service_domains(self) -> frozenset[str]:
+        """Domains in which no user's code should run."""
+        return frozenset(self.domains) - self.user_domains
+
+    def owner(self, domain: str) -> Role:
+        """The role to which a domain belongs: the one that names it first in its list, else the first that has it."""
+        for role in self.roles:
+            if role.domains[:1] == (domain,):
+                return role
+        return next(role for role in self.roles if domain in role.domains)
+
+    def role(self, name: str) -> Role:
+        """:raises KeyError: no such role"""
+        for role in self.roles:
+            if role.name == name:
+                return role
+        raise KeyError(name)
+
+    def file(self, suffix: str) -> Path:
+        """The base module's file with this suffix (".te", ".fc", ".if"), whether or not it exists."""
+        return self.directory / f"{self.name}{suffix}"
+
+
+def load(name_or_path: str, dirs: Sequence[Path]) -> Profile:
+    """The profile of this name in the first of ``dirs`` that has it, or the one in this file or directory.
+
+    :raises UsageError: no such profile (those that exist are listed)
+    :raises InputError: the file cannot be read, or has mistakes: all of them, each with file, line and key path
+    """
+    return parse(find(name_or_path, dirs))
+
+
+def find(name_or_path: str, dirs: Sequence[Path]) -> Path:
+    """The profile.yaml that is meant."""
+    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if path.is_dir():
+            path = path / FILE
+        if not path.is_file():
+            raise UsageError(f"there is no profile at {name_or_path}", "name a directory with a profile.yaml, or that file")
+        return path
+    for directory in dirs:
+        path = directory / name_or_path / FILE
+        if name_or_path not in ("", ".", "..") and path.is_file():
+            return path
+    names = ", ".join(available(dirs)) or "none"
+    raise UsageError(f"there is no profile {name_or_path!r}", f"there are: {names}; or name a profile.yaml by its path")
+
+
+def available(dirs: Sequence[Path]) -> tuple[str, ...]:
+    """Names of the profiles that exist, sorted."""
+    return tuple(sorted({path.parent.name for directory in dirs for path in directory.glob(f"*/{FILE}")}))
+
+
+def parse(path: Path) -> Profile:
+    """:raises InputError: as :func:`load`"""
+    top = read(path)
+    profile = Profile(
+        name=top.text("name", path.parent.name),
+        description=top.text("description", required=True),
+        directory=path.parent,
+        units=top.texts("units"),
+        roles=top.each("roles", _role, required=True),
+        answering=top.each("answering", _answering),
+        clients=top.texts("clients", check=type_name),
+        noise=top.texts("noise", check=type_name) if top.has("noise") else _asked(top, "noise", TOOL_NOISE),
+        unpoliced=top.texts("unpoliced", check=type_name) if top.has("unpoliced") else _asked(top, "unpoliced", UNPOLICED),
+        ports=top.each("ports", _port),
+        paths=top.each("paths", _path),
+        secrets=top.texts("secrets", check=type_name),
+        code=top.texts("code", check=type_name),
+        exercises=top.each("exercises", lambda part: Exercise(part.text("name", required=True), part.text("description"))),
+        modules=top.texts("modules"),
+        own_types=_own_types(path.parent),
+    )
+    top.done()
+    _check(top, profile)
+    top.mistakes.raise_if_any(f"profile {path}")
+    return profile
+
+
+def _asked(top: Section, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    top.get(name)
+    return default
+
+
+def _role(part: Section) -> Role:
+    return Role(
+        name=part.text("name", required=True),
+        description=part.text("description"),
+        domains=part.texts("domains", check=type_name),
+        units=part.texts("units"),
+        programs=part.texts("programs", check=_program),
+        helpers=part.texts("helpers", check=_program),
+        exes=part.texts("exes", check=lambda text: "" if text.startswith("/") else f"{text!r} must begin with /"),
+        cmdlines=part.texts("cmdlines"),
+        user_code=part.flag("user_code"),
+        user_ids=part.flag("user_ids"),
+    )
+
+
+def _answering(part: Section) -> Answering:
+    answering = Answering(
+        part.text("domain", required=True), part.texts("classes", check=type_name, required=True), part.text("why")
+    )
+    if answering.domain and not is_identifier(answering.domain):
+        part.wrong("domain", type_name(answering.domain))
+    return answering
+
+
+def _program(text: str) -> str:
+    return f"{text!r} has a slash: give the program's name alone, or put it under exes" if "/" in text else ""
+
+
+def _port(part: Section) -> Port:
+    port = Port(
+        name=part.text("name", required=True),
+        protocol=part.text("protocol", "tcp", oneof=("tcp", "udp", "sctp", "dccp")),
+        number=part.number("number", low=1, high=65535, required=True),
+        type=part.text("type", required=True),
+    )
+    if port.type and not is_identifier(port.type):
+        part.wrong("type", type_name(port.type))
+    return port
+
+
+def _path(part: Section) -> OwnedPath:
+    owned = OwnedPath(part.text("pattern", required=True), part.text("type", required=True), part.text("description"))
+    if owned.pattern and not owned.pattern.startswith("/"):
+        part.wrong("pattern", f"{owned.pattern!r} must begin with /")
+    try:
+        re.compile(owned.pattern)
+    except re.error as error:
+        part.wrong("pattern", f"{owned.pattern!r} is not a regular expression: {error}")
+    if owned.type and not is_identifier(owned.type):
+        part.wrong("type", type_name(owned.type))
+    return owned
+
+
+def _check(top: Section, profile: Profile) -> None:
+    if not is_identifier(profile.name):
+        top.wrong("name", f"{profile.name!r} cannot be the name of a module")
+    names = [role.name for role in profile.roles]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        top.wrong("roles", f"the role {name!r} stands twice")
+    if profile.roles and not profile.domains:
+        top.wrong("roles", "no role has a domain")
+    for domain in profile.domains:
+        if domain in profile.noise:
+            top.wrong("noise", f"{domain} is a domain of the service")
+    for module in profile.modules:
+        if not (profile.directory / module).is_file():
+            top.wrong("modules", f"there is no file {module} in {profile.directory}")
+
+
+DECLARED = re.compile(r"^\s*type\s+([A-Za-z]\w*)\s*(?:alias\s+[^;,]+)?[;,]", re.MULTILINE)
+
+
+def _own_types(directory: Path) -> frozenset[str]:
+    types: set[str] = set()
+    for te in sorted(directory.glob("*.te")):
+        try:
+            types.update(DECLARED.findall(te.read_text(encoding="utf-8", errors="replace")))
+        except OSError as error:
+            raise InputError(f"{te} cannot be read: {error.strerror}", "mend its mode") from None
+    return frozenset(types)
