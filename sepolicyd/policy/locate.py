@@ -1,0 +1,63 @@
+"""Where a policy lies and when it is another: settings or a path in, the policy file and its identity out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sepolicyd.errors import InputError
+from sepolicyd.settings import Settings
+
+LIVE_POLICY = Path("/sys/fs/selinux/policy")
+STATUS_PAGE = Path("/sys/fs/selinux/status")
+
+
+def identity_of(path: Path) -> tuple[object, ...]:
+    """What changes when the policy does: (path, mtime in ns, size, inode), and in selinuxfs the policy load counter.
+
+    :raises InputError: no such file
+    """
+    try:
+        stat = Path(path).stat()
+        # selinuxfs shows size and mtime of its own making; byte 12 of the status page is the sequence of policy loads
+        # (security/selinux/include/security.h, selinux_kernel_status: version, sequence, enforcing, policyload, ...).
+        loads = STATUS_PAGE.read_bytes()[12:16] if Path(path) == LIVE_POLICY else b""
+    except OSError as error:
+        hint = "name a kernel policy file, for example /etc/selinux/targeted/policy/policy.33"
+        raise InputError(f"policy {path} cannot be read: {error.strerror}", hint) from error
+    return (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino, loads)
+
+
+def find_policy(settings: Settings, *, live: Path = LIVE_POLICY) -> Path:
+    """The policy to judge by: the kernel's for this machine, else the newest policy.N of the root's configured type.
+
+    :raises InputError: none is there
+    """
+    if settings.live and live.exists():
+        return live
+    base = settings.root / "etc/selinux"
+    found = sorted(_versions(base / selinux_type(settings.root) / "policy"))
+    if not found:
+        raise InputError(f"no policy in {base / selinux_type(settings.root) / 'policy'}", "name one with --policy FILE")
+    return found[-1][1]
+
+
+def selinux_type(root: Path) -> str:
+    """SELINUXTYPE of the root's /etc/selinux/config; without one the only directory that holds a policy, or targeted."""
+    config = root / "etc/selinux/config"
+    try:
+        lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.strip().partition("=")
+        if key.strip() == "SELINUXTYPE" and value.strip():
+            return value.strip()
+    present = sorted(path.parent.name for path in (root / "etc/selinux").glob("*/policy"))
+    return present[0] if len(present) == 1 else "targeted"
+
+
+def _versions(folder: Path) -> Iterable[tuple[int, Path]]:
+    for path in folder.glob("policy.*"):
+        if path.suffix[1:].isdigit():
+            yield int(path.suffix[1:]), path

@@ -1,0 +1,198 @@
+"""What the policy room answers with: conditions, answers, raw rules; and the view of a policy that rules/ may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional, Protocol
+
+from sepolicyd.access import Access
+
+Key = tuple[str, str, str]  # source type or attribute, target type or attribute, class: a key of the kernel's avtab
+Ranges = tuple[tuple[int, int], ...]  # inclusive, sorted, disjoint
+ALL_XPERMS: Ranges = ((0, 0xFFFF),)
+
+
+class AnswerKind(str, Enum):
+    """What the policy says of one access; the first that fits, in the order in which a person would want to know it."""
+
+    ALLOWED = "allowed"
+    BOOLEAN = "boolean"  # a conditional rule would allow it, and its boolean stands the other way
+    CONSTRAINT = "constraint"  # only why.explain can tell: it takes whole contexts
+    XPERM = "xperm"  # the permission is there, and an allowxperm filter leaves this number out
+    BOUNDS = "bounds"  # the rule is there, and the type that bounds the source has none
+    DONTAUDIT = "dontaudit"
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When a conditional rule holds: ``on`` lists the values of ``booleans`` (sorted by name) that switch it on.
+
+    ``text`` is for people; equality goes by meaning, so that `a && b` equals `b && a` in another policy.
+    """
+
+    booleans: tuple[str, ...]
+    on: frozenset[tuple[bool, ...]]
+    text: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Condition):
+            return NotImplemented
+        return self._meaning == other._meaning
+
+    def __hash__(self) -> int:
+        return hash(self._meaning)
+
+    @property
+    def _meaning(self) -> tuple[tuple[str, ...], frozenset[tuple[bool, ...]]]:
+        return (self.booleans, self.on)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def active(self, states: Mapping[str, bool]) -> bool:
+        """Whether it holds in these states; a boolean that is missing counts as off."""
+        return tuple(states.get(name, False) for name in self.booleans) in self.on
+
+    @property
+    def always(self) -> bool:
+        return len(self.on) == 1 << len(self.booleans)
+
+
+Conditional = tuple[frozenset[str], Condition]  # permissions, and when
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One access judged. ``conditions``: those of every conditional rule that grants it, active or not.
+
+    ``dontaudited``: a denial of it is not logged. ``unknown``: names that the policy does not have ("type x_t").
+    ``xperms``: the numbers that the policy lets through, None where it does not filter them.
+    """
+
+    kind: AnswerKind
+    conditions: tuple[Condition, ...] = ()
+    dontaudited: bool = False
+    unknown: tuple[str, ...] = ()
+    xperms: Optional[Ranges] = None
+    bound: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        return self.kind is AnswerKind.ALLOWED
+
+
+@dataclass(frozen=True, order=True)
+class Transition:
+    """type_transition, type_change or type_member; ``filename`` "" where it is for every name."""
+
+    rule: str
+    source: str
+    target: str
+    tclass: str
+    default: str
+    filename: str = ""
+    condition: str = ""
+
+    def __str__(self) -> str:
+        name = f' "{self.filename}"' if self.filename else ""
+        under = f" [ {self.condition} ]" if self.condition else ""
+        return f"{self.rule} {self.source} {self.target}:{self.tclass} {self.default}{name};{under}"
+
+
+@dataclass(frozen=True)
+class XpermRule:
+    """allowxperm, auditallowxperm or dontauditxperm: ``name`` is ioctl or nlmsg, ``ranges`` its numbers."""
+
+    rule: str
+    key: Key
+    name: str
+    ranges: Ranges
+    condition: Optional[Condition] = None
+
+
+@dataclass(frozen=True)
+class PortRange:
+    """One portcon: protocol, inclusive range, type."""
+
+    protocol: str
+    low: int
+    high: int
+    type: str
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """constrain or mlsconstrain: ``expression`` in postfix, names expanded to what the kernel compares.
+
+    Items: "u1" "r2" "t1" "l1" "h2" (operands), a frozenset of names, "==" "!=" "dom" "domby" "incomp", "and" "or" "not".
+    """
+
+    rule: str
+    tclass: str
+    permissions: frozenset[str]
+    expression: tuple[object, ...]
+    text: str
+
+
+class PolicyView(Protocol):
+    """What rules/ may ask of a policy; Oracle is one, a test's fake may be another."""
+
+    def allowed(self, access: Access) -> Answer: ...
+
+    def known(self, access: Access) -> list[str]: ...
+
+    def holders(self, tclass: str, permission: str, target_type: str) -> list[str]: ...
+
+    def types_of(self, attribute: str) -> frozenset[str]: ...
+
+    def attributes_of(self, type_name: str) -> frozenset[str]: ...
+
+    def is_unconfined(self, type_name: str) -> bool: ...
+
+    @property
+    def permissive_types(self) -> frozenset[str]: ...
+
+    @property
+    def domains(self) -> frozenset[str]: ...
+
+
+def ranges_of(numbers: frozenset[int]) -> Ranges:
+    """The numbers as inclusive ranges."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return tuple(found)
+
+
+def join_ranges(*many: Ranges) -> Ranges:
+    """All numbers that are in any of them."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(part for ranges in many for part in ranges):
+        if found and low <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        else:
+            found.append((low, high))
+    return tuple(found)
+
+
+def subtract_ranges(left: Ranges, right: Ranges) -> Ranges:
+    """The numbers of ``left`` that are not in ``right``."""
+    found: list[tuple[int, int]] = []
+    for start, end in left:
+        low = start
+        for cut_low, cut_high in join_ranges(right):
+            if cut_high < low or cut_low > end:
+                continue
+            if cut_low > low:
+                found.append((low, cut_low - 1))
+            low = cut_high + 1
+        if low <= end:
+            found.append((low, end))
+    return tuple(found)
