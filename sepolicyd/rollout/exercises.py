@@ -1,0 +1,71 @@
+"""Names and times of exercises in, the exercise of any moment out; written by root, read by the daemon too."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sepolicyd.errors import RefusedError, StateError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}\Z")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An exercise began: ``epoch`` in seconds of the wall clock, ``lease`` the id of the lease in which it was done."""
+
+    name: str
+    epoch: float
+    profile: str
+    lease: str
+
+
+def path(state: Path) -> Path:
+    """The file of marks: in root's directory, but readable by the daemon, which must know in which exercise a denial falls."""
+    return state / "exercises.jsonl"
+
+
+def check_name(name: str) -> None:
+    """:raises RefusedError: a name that could not stand in a terminal or a file as it is"""
+    if not NAME.match(name):
+        raise RefusedError(f"{name!r} cannot be the name of an exercise", "use up to 64 letters, digits, blanks, and . _ + -")
+
+
+def append(file: Path, mark: Mark) -> None:
+    """:raises StateError: the line could not be written"""
+    try:
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.fchmod(fd, 0o644)
+            os.write(fd, json.dumps(asdict(mark), sort_keys=True).encode() + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StateError(f"{file} cannot be written: {error.strerror}", "free space on that disk") from error
+
+
+def read(file: Path) -> list[Mark]:
+    """All marks by time; a line cut short by a crash is left out, a missing file is none."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    marks = []
+    for line in lines:
+        with suppress(ValueError, TypeError):
+            marks.append(Mark(**json.loads(line)))
+    return sorted(marks, key=lambda mark: mark.epoch)
+
+
+def exercise_at(marks: Sequence[Mark], epoch: float) -> str:
+    """The exercise that was running at a time, "" before the first; ``marks`` sorted by time."""
+    index = bisect.bisect_right([mark.epoch for mark in marks], epoch)
+    return marks[index - 1].name if index else ""
