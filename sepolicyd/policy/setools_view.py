@@ -63,7 +63,7 @@ def read_policy(path: Path) -> RawPolicy:
             f"policy {path} (version {_version(path)}) cannot be read by the installed libsepol: {_short(error)}",
             "read it on a machine with a newer libsepol and setools, or check that the file is whole",
         ) from error
-    with _without_collector():
+    with without_collector():
         return _read(policy, path)
 
 
@@ -108,7 +108,7 @@ def _short(error: BaseException) -> str:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """The cyclic collector would walk 130,000 young rules again and again: a third of the loading time."""
     was = gc.isenabled()
     gc.disable()
@@ -157,12 +157,13 @@ def _read_types(policy: Any, raw: RawPolicy) -> None:
 def _read_rules(policy: Any, raw: RawPolicy) -> None:
     av: dict[str, dict[Key, frozenset[str]]] = {rule: {} for rule in AV_RULES}
     conditional: dict[str, dict[Key, tuple[Conditional, ...]]] = {rule: {} for rule in AV_RULES}
-    words: dict[Any, str] = {}
+    words: dict[int, str] = {}
     conditions = _Conditions()
     xperms, transitions = [], []
     for rule in policy.terules():
         kind = rule.ruletype
-        word = words.get(kind) or words.setdefault(kind, str(kind))
+        # by address: hashing an Enum member runs Python code, 130,000 times
+        word = words.get(id(kind)) or words.setdefault(id(kind), str(kind))
         condition = conditions.of(rule)
         key = (rule.source.name, rule.target.name, rule.tclass.name)
         if word in AV_RULES:

@@ -1,0 +1,364 @@
+"""Two kernel policies in, their exact difference out: every access gained and lost, attributes expanded.
+
+Rules are compared as they stand in the binary, attributes unexpanded; only rules that differ, or that name an attribute
+whose members differ, are expanded, and what the other policy allows by other rules is taken off again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Optional, Union
+
+from sepolicyd.access import Access
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.setools_view import without_collector
+from sepolicyd.policy.values import ALL_XPERMS, Condition, Key, Ranges, Transition, XpermRule, subtract_ranges
+
+MAX_CONDITION_BOOLEANS = 12  # 4,096 rows of a truth table; conditionals of the known policies have up to 5
+OTHER_KINDS = {
+    "portcons": "portcon",
+    "genfscons": "genfscon",
+    "fs_uses": "fs_use",
+    "nodecons": "nodecon",
+    "netifcons": "netifcon",
+    "initialsids": "sid",
+    "ibpkeycons": "ibpkeycon",
+    "ibendportcons": "ibendportcon",
+    "rbacrules": "role rule",
+    "mlsrules": "range_transition",
+    "defaults": "default",
+    "polcaps": "policycap",
+    "users": "user",
+    "validatetrans": "validatetrans",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Origin:
+    """The rule that brought an access: its avtab key, and whether the rule is new or only reaches further.
+
+    ``new_rule`` False: the rule was there before with this permission, and an attribute of it has got new members.
+    """
+
+    source: str
+    target: str
+    tclass: str
+    new_rule: bool
+    condition: str = ""
+
+    def __str__(self) -> str:
+        under = f" [ {self.condition} ]" if self.condition else ""
+        return f"{self.source} {self.target}:{self.tclass}{under}"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Permissions that one rule brings to one pair of types; ``condition`` None where it holds always."""
+
+    permissions: frozenset[str]
+    condition: Optional[Condition]
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one policy has and the other has not. Keys are (source type, target type, class), nothing a SELF."""
+
+    gains: Mapping[Key, tuple[Gain, ...]]
+    numbers: Mapping[tuple[Key, str], Ranges] = field(default_factory=dict)
+
+    @cached_property
+    def accesses(self) -> frozenset[Access]:
+        found = set()
+        for key, gains in self.gains.items():
+            source, target, tclass = key
+            for permission in frozenset().union(*(gain.permissions for gain in gains)):
+                ranges = self.numbers.get((key, permission), ALL_XPERMS)
+                if ranges:
+                    found.add(Access.of(source, target, tclass, permission, () if ranges == ALL_XPERMS else ranges))
+        for ((source, target, tclass), permission), ranges in self.numbers.items():
+            if ranges:
+                found.add(Access.of(source, target, tclass, permission, () if ranges == ALL_XPERMS else ranges))
+        return frozenset(found)
+
+    def of(self, access: Access) -> tuple[Gain, ...]:
+        """The gains that make up an access, all rules that bring it."""
+        gains = self.gains.get((access.source, access.target_type, access.tclass), ())
+        return tuple(gain for gain in gains if access.permission in gain.permissions)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What the new policy has beyond the old one and the other way round; ``added``/``removed`` hold all but accesses.
+
+    Accesses hold where a rule gives them, whatever its boolean: :meth:`conditions` tells which booleans. Type bounds and
+    constraints are not applied (they only take away), a changed constraint stands in ``added`` and ``removed``.
+    """
+
+    old: Path
+    new: Path
+    gain: Side
+    loss: Side
+    dontaudit_gain: Side
+    dontaudit_loss: Side
+    states: Mapping[str, bool]
+    added: Mapping[str, frozenset[str]]
+    removed: Mapping[str, frozenset[str]]
+    transitions_added: frozenset[Transition] = frozenset()
+    transitions_removed: frozenset[Transition] = frozenset()
+
+    @property
+    def gained(self) -> frozenset[Access]:
+        """Every access that the new policy gives and the old did not, under any boolean."""
+        return self.gain.accesses
+
+    @property
+    def lost(self) -> frozenset[Access]:
+        return self.loss.accesses
+
+    @property
+    def dontaudit_gained(self) -> frozenset[Access]:
+        """What is no longer logged when denied."""
+        return self.dontaudit_gain.accesses
+
+    @property
+    def dontaudit_lost(self) -> frozenset[Access]:
+        return self.dontaudit_loss.accesses
+
+    def conditions(self, access: Access) -> tuple[Condition, ...]:
+        """The conditions of a gained (or lost) access, () where it holds always."""
+        gains = self.gain.of(access) or self.loss.of(access)
+        if any(gain.condition is None for gain in gains):
+            return ()
+        return tuple(gain.condition for gain in gains if gain.condition is not None)
+
+    def active(self, access: Access) -> bool:
+        """Whether a gained access holds with the booleans of the new policy as they stand."""
+        conditions = self.conditions(access)
+        return not conditions or any(condition.active(self.states) for condition in conditions)
+
+    def origins(self, access: Access) -> tuple[Origin, ...]:
+        """The rules that brought a gained access (or had given a lost one), sorted."""
+        return tuple(sorted({gain.origin for gain in self.gain.of(access) or self.loss.of(access)}))
+
+    @property
+    def empty(self) -> bool:
+        sides = (self.gain, self.loss, self.dontaudit_gain, self.dontaudit_loss)
+        if any(side.accesses for side in sides) or self.transitions_added or self.transitions_removed:
+            return False
+        return not any(self.added.values()) and not any(self.removed.values())
+
+    @property
+    def new_types(self) -> frozenset[str]:
+        return self.added["type"]
+
+    @property
+    def lost_types(self) -> frozenset[str]:
+        return self.removed["type"]
+
+    @property
+    def joined(self) -> frozenset[tuple[str, str]]:
+        """(type, attribute) of every new membership."""
+        return frozenset(_two(line) for line in self.added["typeattribute"])
+
+    @property
+    def permissive_gained(self) -> frozenset[str]:
+        return self.added["permissive"]
+
+    @property
+    def permissive_lost(self) -> frozenset[str]:
+        return self.removed["permissive"]
+
+
+def _two(line: str) -> tuple[str, str]:
+    left, right = line.split()
+    return left, right
+
+
+def difference(old: Union[Path, Oracle], new: Union[Path, Oracle]) -> Delta:
+    """The exact difference of two kernel policies; give loaded oracles where there are any, loading is most of the time.
+
+    :raises ToolMissingError: no setools
+    :raises InputError: a path that is no readable kernel policy
+    """
+    before = old if isinstance(old, Oracle) else Oracle.load(Path(old))
+    after = new if isinstance(new, Oracle) else Oracle.load(Path(new))
+    with without_collector():
+        return _difference(before, after)
+
+
+def _difference(before: Oracle, after: Oracle) -> Delta:
+    changed = _changed_attributes(before, after)
+    facts_before, facts_after = _facts(before), _facts(after)
+    moved_before, moved_after = set(before.transitions()), set(after.transitions())
+    return Delta(
+        old=before.path,
+        new=after.path,
+        gain=_side(before, after, changed, "allow"),
+        loss=_side(after, before, changed, "allow"),
+        dontaudit_gain=_side(before, after, changed, "dontaudit"),
+        dontaudit_loss=_side(after, before, changed, "dontaudit"),
+        states=after.booleans,
+        added={kind: facts_after[kind] - facts_before[kind] for kind in facts_after},
+        removed={kind: facts_before[kind] - facts_after[kind] for kind in facts_after},
+        # the kernel looks transitions up by the very types (services.c, security_compute_sid): nothing to expand
+        transitions_added=frozenset(moved_after - moved_before),
+        transitions_removed=frozenset(moved_before - moved_after),
+    )
+
+
+def _changed_attributes(before: Oracle, after: Oracle) -> frozenset[str]:
+    """Names that stand for other types than before (an attribute with other members, or an attribute that was a type)."""
+    left, right = before.raw.attributes, after.raw.attributes
+    return frozenset(name for name in {*left, *right} if left.get(name) != right.get(name))
+
+
+def _facts(oracle: Oracle) -> dict[str, frozenset[str]]:
+    """All that is no access, as sets of lines by kind."""
+    raw = oracle.raw
+    found = {
+        "type": frozenset(raw.types),
+        "typeattribute": frozenset(f"{name} {attribute}" for name, attributes in raw.types.items() for attribute in attributes),
+        "alias": frozenset(f"{alias} {name}" for alias, name in raw.aliases.items()),
+        "permissive": raw.permissive,
+        "neveraudit": raw.neveraudit,
+        "class": frozenset(f"{name} {{ {' '.join(sorted(permissions))} }}" for name, permissions in raw.classes.items()),
+        "boolean": frozenset(f"{name} {'on' if state else 'off'}" for name, state in raw.booleans.items()),
+        "typebounds": frozenset(f"{parent} {child}" for child, parent in raw.bounds.items()),
+        "role": frozenset(f"{role} {name}" for role, types in oracle.roles.items() for name in types),
+        "constraint": frozenset(constraint.text for constraint in oracle.constraints),
+        "handle_unknown": frozenset((raw.handle_unknown, "mls" if raw.mls else "no mls")),
+        "auditallow": frozenset(_lines(oracle, "auditallow")),
+    }
+    found.update({OTHER_KINDS[kind]: lines for kind, lines in oracle.statements.items()})
+    return found
+
+
+def _lines(oracle: Oracle, rule: str) -> Iterator[str]:
+    for (source, target, tclass), permissions in oracle.raw.av[rule].items():
+        yield f"{source} {target}:{tclass} {{ {' '.join(sorted(permissions))} }}"
+    for (source, target, tclass), conditional in oracle.raw.av_conditional[rule].items():
+        for permissions, condition in conditional:
+            yield f"{source} {target}:{tclass} {{ {' '.join(sorted(permissions))} }} [ {condition} ]"
+
+
+def _side(before: Oracle, after: Oracle, changed: frozenset[str], rule: str) -> Side:
+    """What ``after`` has beyond ``before`` by rules of one word."""
+    gains: dict[Key, tuple[Gain, ...]] = {}
+    for key, permissions, condition in _rules_to_expand(before, after, changed, rule):
+        had = _had(before, rule, key, permissions, condition)
+        for pair, wanted in _pairs(before, after, key, permissions, had):
+            left = _uncovered(before, pair, wanted, condition, rule)
+            if left:
+                for part, new_rule in ((left - had, True), (left & had, False)):
+                    if part:
+                        origin = Origin(*key, new_rule, str(condition or ""))
+                        gains[pair] = (*gains.get(pair, ()), Gain(part, condition, origin))
+    return Side(gains, _numbers(before, after, changed, gains) if rule == "allow" else {})
+
+
+def _rules_to_expand(
+    before: Oracle, after: Oracle, changed: frozenset[str], rule: str
+) -> Iterator[tuple[Key, frozenset[str], Optional[Condition]]]:
+    """The rules of ``after`` that differ from those of ``before``, or whose attributes do."""
+    plain = before.raw.av[rule]
+    for key, permissions in after.raw.av[rule].items():
+        if plain.get(key) != permissions or key[0] in changed or key[1] in changed:
+            yield key, permissions, None
+    under = before.raw.av_conditional[rule]
+    for key, conditional in after.raw.av_conditional[rule].items():
+        if key[0] in changed or key[1] in changed or under.get(key) != conditional:
+            for permissions, condition in conditional:
+                yield key, permissions, condition
+
+
+def _had(before: Oracle, rule: str, key: Key, permissions: frozenset[str], condition: Optional[Condition]) -> frozenset[str]:
+    """Those permissions of a rule that ``before`` has under the same key and condition."""
+    if condition is None:
+        return permissions & before.raw.av[rule].get(key, frozenset())
+    same = (found for found, when in before.raw.av_conditional[rule].get(key, ()) if when == condition)
+    return permissions & frozenset().union(*same)
+
+
+def _pairs(
+    before: Oracle, after: Oracle, key: Key, permissions: frozenset[str], had: frozenset[str]
+) -> Iterator[tuple[Key, frozenset[str]]]:
+    """The pairs of types that a rule reaches in ``after`` and not in ``before``, with what is new for each."""
+    source, target, tclass = key
+    sources, targets = after.types_of(source), after.types_of(target)
+    old_sources, old_targets = before.types_of(source), before.types_of(target)
+    for left, right in product(sources - old_sources, targets):
+        yield (left, right, tclass), permissions
+    for left, right in product(sources & old_sources, targets - old_targets):
+        yield (left, right, tclass), permissions
+    new = permissions - had
+    if new:
+        for left, right in product(sources & old_sources, targets & old_targets):
+            yield (left, right, tclass), new
+
+
+def _uncovered(before: Oracle, pair: Key, wanted: frozenset[str], condition: Optional[Condition], rule: str) -> frozenset[str]:
+    """Those permissions that ``before`` does not already give whenever ``condition`` holds."""
+    source, target, tclass = pair
+    if source not in before.raw.types or target not in before.raw.types:
+        return wanted
+    have = before.pair(source, target, tclass, rule)
+    left = wanted - have.permissions
+    if not left or not have.conditional:
+        return left
+    return frozenset(permission for permission in left if not covers(have.conditions(permission), condition))
+
+
+def covers(conditions: tuple[Condition, ...], condition: Optional[Condition]) -> bool:
+    """Whether one of ``conditions`` holds whenever ``condition`` does (None: always)."""
+    if not conditions:
+        return False
+    if condition is not None and condition in conditions:
+        return True
+    names = sorted({name for item in (*conditions, *((condition,) if condition else ())) for name in item.booleans})
+    if len(names) > MAX_CONDITION_BOOLEANS:
+        return False
+    for values in product((False, True), repeat=len(names)):
+        states = dict(zip(names, values))
+        wanted = condition is None or condition.active(states)
+        if wanted and not any(item.active(states) for item in conditions):
+            return False
+    return True
+
+
+def _numbers(
+    before: Oracle, after: Oracle, changed: frozenset[str], gains: Mapping[Key, tuple[Gain, ...]]
+) -> dict[tuple[Key, str], Ranges]:
+    """The ioctl (nlmsg) numbers gained, for every pair whose filter differs; booleans of xperm rules as they stand."""
+    if not before.raw.xperms and not after.raw.xperms:
+        return {}
+    places = {(rule.key[2], rule.name) for rule in (*before.raw.xperms, *after.raw.xperms)}
+    wanted = {
+        (pair, permission)
+        for pair, parts in gains.items()
+        for part in parts
+        for permission in part.permissions
+        if (pair[2], permission) in places
+    }
+    for rule in _xperm_rules_that_differ(before, after, changed):
+        source, target, tclass = rule.key
+        lefts, rights = after.types_of(source) | before.types_of(source), after.types_of(target) | before.types_of(target)
+        wanted.update(((left, right, tclass), rule.name) for left, right in product(lefts, rights))
+    found = {}
+    for pair, permission in wanted:
+        there = after.numbers(*pair, permission)
+        conditional = any(permission in gain.permissions for gain in gains.get(pair, ())) and not there
+        if not conditional:  # an inactive conditional gain stays in ``gains``, whole
+            found[(pair, permission)] = subtract_ranges(there, before.numbers(*pair, permission))
+    return found
+
+
+def _xperm_rules_that_differ(before: Oracle, after: Oracle, changed: frozenset[str]) -> Iterator[XpermRule]:
+    left, right = set(before.raw.xperms), set(after.raw.xperms)
+    for rule in left | right:
+        if rule.key[0] in changed or rule.key[1] in changed or rule not in left or rule not in right:
+            yield rule
