@@ -22,7 +22,7 @@ ALLOWED = {
     "__init__": set(),
     "audit": {"errors", "access"},
     "policy": {"errors", "access", "process", "settings", "audit"},
-    "rules": {"errors", "access", "audit", "document", "policy", "profiles", "settings"},
+    "rules": {"errors", "access", "audit", "document", "policy", "profiles", "settings", "document"},
     "profiles": {"errors", "settings", "access", "document"},
     "module": {"errors", "access", "process", "settings", "policy", "profiles", "rules"},
     "state": {"errors", "access", "audit", "rules", "settings"},

@@ -15,7 +15,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with the keys that the README documents.")
 profile_option = click.option(
-    "--profile", "profile_name", metavar="NAME|FILE", help="The service's profile, by name or file [default: the configured one]."
+    "--profile", "profile_name", metavar="NAME|FILE", help="The service's profile, by name or file [default: as configured]."
 )
 policy_option = click.option(
     "--policy",

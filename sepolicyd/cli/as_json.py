@@ -1,0 +1,83 @@
+"""Values in, the JSON of reading commands out: the keys are documented in the README and do not change."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from sepolicyd.audit.values import Unparsed
+from sepolicyd.rules.assess import Assessed, Fix
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.state.decisions import Decision
+
+
+def evidence(seen: Evidence) -> dict[str, Any]:
+    """Evidence; times in epoch seconds, None where the log had none."""
+    return {
+        "count": seen.count,
+        "enforced": seen.enforced,
+        "first": seen.first or None,
+        "last": seen.last or None,
+        "comms": list(seen.comms),
+        "exes": list(seen.exes),
+        "pids": list(seen.pids),
+        "paths": list(seen.paths),
+        "names": list(seen.names),
+        "ports": [{"key": key, "port": port} for key, port in seen.ports],
+        "ioctls": list(seen.ioctls),
+        "syscalls": list(seen.syscalls),
+        "contexts": [{"scontext": source, "tcontext": target} for source, target in seen.contexts],
+        "kinds": list(seen.kinds),
+        "roles": list(seen.roles),
+        "reasons": list(seen.reasons),
+        "nodes": list(seen.nodes),
+        "exercises": list(seen.exercises),
+        "taints": list(seen.taints),
+        "samples": list(seen.samples),
+    }
+
+
+def fix(value: Fix) -> dict[str, Any]:
+    return {"kind": value.kind, "text": value.text, "commands": list(value.commands)}
+
+
+def assessed(item: Assessed) -> dict[str, Any]:
+    """One candidate with what is known of it."""
+    candidate = item.candidate
+    return {
+        "id": candidate.id,
+        "revision": candidate.revision,
+        "source": candidate.source,
+        "target": candidate.target,
+        "class": candidate.tclass,
+        "permissions": list(candidate.permissions),
+        "level": item.level,
+        "findings": [{"code": found.code, "level": found.level, "text": found.text} for found in item.findings],
+        "fix": fix(item.fix),
+        "alternatives": [fix(other) for other in item.alternatives],
+        "opens": list(item.opens),
+        "sentence": item.sentence,
+        "approvable": item.approvable,
+        "why_not": item.why_not or None,
+        "roles": list(candidate.merged.roles),
+        "evidence": evidence(candidate.merged),
+    }
+
+
+def unparsed(line: Unparsed) -> dict[str, Any]:
+    return {"line": line.line, "reason": line.reason, "text": line.text}
+
+
+def decision(value: Decision, number: Optional[int] = None) -> dict[str, Any]:
+    shown: dict[str, Any] = {} if number is None else {"number": number}
+    shown.update(
+        {
+            "answer": value.answer,
+            "candidate": value.candidate_id,
+            "accesses": [str(access) for access in value.accesses],
+            "fix": value.fix_kind,
+            "by": value.by,
+            "at": value.at,
+            "reason": value.reason,
+        }
+    )
+    return shown

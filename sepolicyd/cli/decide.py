@@ -1,0 +1,160 @@
+"""approve, deny, dontaudit, reset: candidate ids in, one decision each in root's database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+import click
+
+from sepolicyd.cli import render
+from sepolicyd.cli.options import policy_option, profile_option, reason_option, state_options
+from sepolicyd.cli.session import Session, open_session, queue, who
+from sepolicyd.errors import Exit, RefusedError, UsageError
+from sepolicyd.rules.assess import Assessed, Fix
+from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _shared(function: Function) -> Function:
+    for option in (state_options, policy_option, profile_option, reason_option):
+        function = option(function)
+    argument = click.argument("ids", nargs=-1, required=True, metavar="ID...")
+    return argument(function)
+
+
+@click.command("approve")
+@click.option("--fix", "number", type=click.IntRange(1), metavar="N", help="Take the fix of this number instead of the first.")
+@_shared
+def approve_command(number: Optional[int], ids: tuple[str, ...], **options: Any) -> int:
+    """Allow what a candidate asks, exactly as shown.
+
+    Covers the accesses that are pending now and no others: a new permission in the same group is a new question.
+    ID@REVISION, as `show` prints it, refuses when the candidate has changed since. Refused candidates need a written
+    override in the configuration file.
+
+    \b
+    Example:
+      sepolicyd approve 3f9a@77ce --reason "the hub writes its pid file"
+    """
+    return decide(AnswerKind.ALLOW, ids, number, **options)
+
+
+@click.command("deny")
+@_shared
+def deny_command(ids: tuple[str, ...], **options: Any) -> int:
+    """Decide that what a candidate asks stays denied.
+
+    \b
+    Example:
+      sepolicyd deny 3f9a --reason "a student tried sudo"
+    """
+    return decide(AnswerKind.DENY, ids, None, **options)
+
+
+@click.command("dontaudit")
+@_shared
+def dontaudit_command(ids: tuple[str, ...], **options: Any) -> int:
+    """Deny what a candidate asks, and stop logging it.
+
+    \b
+    Example:
+      sepolicyd dontaudit 3f9a --reason "ps looks at every process; nobody needs the answer"
+    """
+    return decide(AnswerKind.DONTAUDIT, ids, None, **options)
+
+
+@click.command("reset")
+@_shared
+def reset_command(ids: tuple[str, ...], **options: Any) -> int:
+    """Take a decision back: the candidate is a question again.
+
+    \b
+    Example:
+      sepolicyd reset 3f9a --reason "decided too quickly"
+    """
+    return decide(AnswerKind.RESET, ids, None, **options)
+
+
+def decide(
+    answer: AnswerKind,
+    ids: tuple[str, ...],
+    number: Optional[int],
+    *,
+    reason: str,
+    profile_name: Optional[str],
+    policy_file: Optional[Path],
+    config: Optional[Path],
+    state: Optional[Path],
+    root: Optional[Path],
+) -> int:
+    """Store one decision for each candidate; those that cannot be approved are named and left pending."""
+    session = open_session(profile_name, config, state, root)
+    found = queue(session, policy_file, everything=answer == AnswerKind.RESET)
+    items = found.find(ids)
+    refused = 0
+    store = session.decisions()
+    try:
+        for item in items:
+            try:
+                store_decision(session, store, answer, item, number, reason)
+            except RefusedError as failure:
+                refused += 1
+                render.talk(f"sepolicyd: {render.escape(str(failure))}")
+    finally:
+        store.close()
+    return int(Exit.FINDINGS if refused else Exit.DONE)
+
+
+def store_decision(
+    session: Session, store: DecisionStore, answer: AnswerKind, item: Assessed, number: Optional[int] = None, reason: str = ""
+) -> Decision:
+    """Check one answer and store it; says on stdout what was decided.
+
+    :raises RefusedError: the candidate cannot be approved
+    """
+    candidate = item.candidate
+    fix = chosen(item, number) if answer == AnswerKind.ALLOW else None
+    if answer == AnswerKind.ALLOW and not item.approvable:
+        raise RefusedError(
+            f"{candidate.id} cannot be approved: {item.why_not}",
+            f"only a written override in {session.settings.config} can allow it" if item.level == "refuse" else "",
+        )
+    if item.level == "review" and answer == AnswerKind.ALLOW and not reason:
+        raise RefusedError(
+            f"{candidate.id} wants a written reason: {'; '.join(f'{f.code} {f.text}' for f in item.findings[:2])}",
+            f'sepolicyd approve {candidate.id} --reason "..."',
+        )
+    decision = store.add(
+        Decision(
+            answer=answer,
+            accesses=candidate.accesses,
+            by=who(),
+            at=time.time(),
+            reason=reason,
+            candidate_id=candidate.id,
+            fix_kind="" if fix is None else fix.kind,
+            fix_detail={} if fix is None else dict(fix.detail),
+        )
+    )
+    render.data(
+        f"{answer.value} {candidate.id}: {candidate.source} {candidate.target}:{candidate.tclass} "
+        f"{{ {' '.join(candidate.permissions)} }}" + (f" by {fix.kind}" if fix is not None else "")
+    )
+    return decision
+
+
+def chosen(item: Assessed, number: Optional[int]) -> Fix:
+    """The fix of this number, as `show` counts them.
+
+    :raises UsageError: there is no such fix
+    """
+    fixes = (item.fix, *item.alternatives)
+    if number is None:
+        return fixes[0]
+    if number > len(fixes):
+        raise UsageError(f"{item.candidate.id} has {render.plural(len(fixes), 'fix', 'fixes')}, not {number}")
+    return fixes[number - 1]

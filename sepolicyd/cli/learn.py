@@ -1,0 +1,230 @@
+"""learn and enforce: a lease opened, renewed, marked, shown and ended by hand; each command is one call into rollout/lease."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from sepolicyd.cli import render
+from sepolicyd.cli.options import json_option, profile_option, state_options, yes_option
+from sepolicyd.cli.session import Queue, Session, open_session, queue
+from sepolicyd.errors import Exit, SepolicydError, UsageError
+from sepolicyd.rollout import lease as leases
+from sepolicyd.rollout.endlease import Ended
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+DURATION = re.compile(r"(\d+)\s*([smh]?)\Z")
+MAX_PENDING_SHOWN = 20
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of "90", "90s", "10m" or "2h".
+
+    :raises UsageError: it is none of these
+    """
+    match = DURATION.match(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a length of time", "write 90s, 10m or 2h")
+    return float(int(match.group(1)) * UNITS[match.group(2) or "s"])
+
+
+@click.group("learn")
+def learn_command() -> None:
+    """Let a domain be permissive until a deadline, and watch what it needs.
+
+    The undo is written and armed in systemd before anything is opened, so that by the deadline the machine enforces,
+    whatever happens to this program, the daemon or the machine.
+    """
+
+
+@learn_command.command("start")
+@click.argument("profile_name", metavar="[PROFILE]", required=False)
+@click.option("--for", "length", default="2h", show_default=True, metavar="TIME", help="How long: 90s, 10m, 2h.")
+@click.option("--whole-system", is_flag=True, help="Make the whole machine permissive instead (the old `setenforce 0`).")
+@click.option("--hidden/--no-hidden", default=None, help="Also log what dontaudit rules hide (semodule -DB).")
+@yes_option
+@state_options
+def start_command(
+    profile_name: Optional[str], length: str, whole_system: bool, hidden: Optional[bool], yes: bool, **paths: Optional[Path]
+) -> None:
+    """Open a lease.
+
+    With --hidden one round is usually enough: some needs are never logged otherwise (JupyterHub's terminal and devpts_t).
+    What other domains log meanwhile is not taken.
+
+    \b
+    Example:
+      sepolicyd learn start jupyterhub --for 2h --hidden
+    """
+    session = open_session(profile_name, **paths)
+    if whole_system and not yes:
+        render.talk("--whole-system lets every process on this machine do what the policy forbids, until the deadline.")
+        click.confirm("Do that?", abort=True, err=True)
+    lease = leases.start(session.settings, session.profile, seconds_of(length), whole_system=whole_system, hidden=bool(hidden))
+    what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
+    render.data(f"permissive until {render.when(lease.deadline_wall)}: {what}")
+    if hidden is None:
+        render.talk("dontaudit rules still hide some needs; --hidden shows them too and makes one round enough")
+    render.talk('next: use the service, one `sepolicyd learn mark "NAME"` before each exercise, then `sepolicyd review`')
+
+
+@learn_command.command("renew")
+@click.option("--for", "length", default="1h", show_default=True, metavar="TIME", help="How long from now.")
+@profile_option
+@state_options
+def renew_command(length: str, profile_name: Optional[str], **paths: Optional[Path]) -> None:
+    """Move the deadline of the open lease.
+
+    \b
+    Example:
+      sepolicyd learn renew --for 30m
+    """
+    session = open_session(profile_name, **paths)
+    lease = leases.renew(session.settings, session.profile, seconds_of(length))
+    render.data(f"permissive until {render.when(lease.deadline_wall)}")
+
+
+@learn_command.command("stop")
+@profile_option
+@state_options
+def stop_command(profile_name: Optional[str], **paths: Optional[Path]) -> int:
+    """End the open lease now.
+
+    \b
+    Example:
+      sepolicyd learn stop
+    """
+    session = open_session(profile_name, **paths)
+    return _ended(leases.stop(session.settings, session.profile))
+
+
+@learn_command.command("mark")
+@click.argument("name")
+@profile_option
+@state_options
+def mark_command(name: str, profile_name: Optional[str], **paths: Optional[Path]) -> None:
+    """Begin an exercise: what is seen from now on was seen in it.
+
+    Flushes the kernel's access cache, so that every access is logged once more: evidence becomes "seen in 3 of 4
+    exercises". The profile names the exercises of its service; any name will do.
+
+    \b
+    Example:
+      sepolicyd learn mark "log in"
+    """
+    session = open_session(profile_name, **paths)
+    mark = leases.mark(session.settings, session.profile, name)
+    render.data(f"exercise {render.escape(mark.name)} since {render.when(mark.epoch)}")
+
+
+@learn_command.command("status")
+@json_option
+@profile_option
+@state_options
+def lease_status_command(as_json: bool, profile_name: Optional[str], **paths: Optional[Path]) -> int:
+    """Show the lease, its deadline, and whatever is permissive.
+
+    \b
+    Example:
+      sepolicyd learn status
+    """
+    session = open_session(profile_name, **paths)
+    status = leases.status(session.settings, session.profile)
+    if as_json:
+        render.print_json(lease_document(status))
+    else:
+        render.data("\n".join(lease_lines(status)))
+    return int(Exit.FINDINGS if status.problems else Exit.DONE)
+
+
+@click.command("enforce")
+@profile_option
+@state_options
+def enforce_command(profile_name: Optional[str], **paths: Optional[Path]) -> int:
+    """End the lease now and go back to enforcing.
+
+    Says what is still pending, for that will be denied from now on. Afterwards new denials of the domain are watched
+    and listed as before. Nothing goes back to permissive by itself.
+
+    \b
+    Example:
+      sepolicyd enforce
+    """
+    session = open_session(profile_name, **paths)
+    result = leases.enforce(session.settings, session.profile, pending=lambda: _pending(session))
+    if isinstance(result.pending, Queue) and result.pending.items:
+        render.talk(f"{render.plural(len(result.pending.items), 'candidate')} undecided: these will be denied")
+        for item in result.pending.items[:MAX_PENDING_SHOWN]:
+            render.talk(f"  {item.candidate.id} {render.escape(item.sentence)}")
+        if len(result.pending.items) > MAX_PENDING_SHOWN:
+            render.talk(f"  and {len(result.pending.items) - MAX_PENDING_SHOWN} more: sepolicyd list")
+    code = _ended(result.ended) if result.ended is not None else int(Exit.DONE)
+    render.data("enforcing" if result.enforcing else "NOT enforcing")
+    return code if result.enforcing else int(Exit.TOOL_FAILED)
+
+
+def _pending(session: Session) -> Optional[Queue]:
+    """What is undecided; a queue that cannot be read must not keep the machine from enforcing."""
+    try:
+        return queue(session)
+    except SepolicydError as failure:
+        render.talk(f"sepolicyd: what is pending cannot be told: {render.escape(str(failure))}")
+        return None
+
+
+def _ended(ended: Ended) -> int:
+    if ended.closed:
+        render.data(f"lease of {ended.profile} ended, enforcing again after {ended.seconds_to_closed:.1f} s")
+    else:
+        render.data(f"lease of {ended.profile} could NOT be ended; the timer tries again every minute")
+    if ended.closed and not ended.done:
+        render.talk("the kernel enforces; what is left in the store is removed by the timer's next run")
+    for error in ended.errors:
+        render.talk(f"  {render.escape(error)}")
+    return int(Exit.DONE if ended.closed else Exit.TOOL_FAILED)
+
+
+def lease_document(status: leases.LeaseStatus) -> dict[str, Any]:
+    """The JSON of learn status; times in epoch seconds."""
+    lease = status.lease
+    return {
+        "lease": None
+        if lease is None
+        else {
+            "profile": lease.profile,
+            "domains": list(lease.domains),
+            "whole_system": lease.whole_system,
+            "hidden": lease.hidden,
+            "deadline": lease.deadline_wall,
+            "by": lease.by,
+        },
+        "remaining": status.remaining,
+        "armed": status.armed,
+        "enforcing": status.enforcing,
+        "permissive_types": list(status.open_types),
+        "foreign_permissive_types": list(status.foreign_types),
+        "used_today": status.used_today,
+        "exercises": [{"name": mark.name, "at": mark.epoch} for mark in status.marks],
+        "problems": list(status.problems),
+    }
+
+
+def lease_lines(status: leases.LeaseStatus) -> list[str]:
+    """The lease in a few lines."""
+    lease = status.lease
+    if lease is None:
+        lines = ["lease     none"]
+    else:
+        what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
+        hidden = ", hidden denials logged" if lease.hidden else ""
+        lines = [f"lease     {what} permissive for {render.duration(status.remaining)} more{hidden}"]
+    lines.append(f"kernel    {'enforcing' if status.enforcing else 'PERMISSIVE'}")
+    if status.foreign_types:
+        lines.append(f"          permissive by another's hand: {render.some(status.foreign_types)}")
+    if status.marks:
+        lines.append(f"exercises {render.some([mark.name for mark in status.marks], 8)}")
+    lines += [f"problem   {render.escape(problem)}" for problem in status.problems]
+    return lines

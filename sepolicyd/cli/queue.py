@@ -1,0 +1,136 @@
+"""list and show: the pending candidates in the order in which to look at them, and one of them in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from sepolicyd.cli import as_json as keys
+from sepolicyd.cli import render
+from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
+from sepolicyd.cli.screen import one_line, screen
+from sepolicyd.cli.session import Queue, Session, open_session, queue
+from sepolicyd.rules.assess import Assessed
+
+
+@click.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also what is decided already.")
+@json_option
+@profile_option
+@policy_option
+@state_options
+def list_command(
+    everything: bool,
+    as_json: bool,
+    profile_name: Optional[str],
+    policy_file: Optional[Path],
+    config: Optional[Path],
+    state: Optional[Path],
+    root: Optional[Path],
+) -> None:
+    """List the candidates that wait for a decision.
+
+    Refused ones come first, then those that want a second look, then the rest by how rare the access is among the
+    confined domains of the installed policy.
+
+    \b
+    Example:
+      sepolicyd list --json
+    """
+    session = open_session(profile_name, config, state, root)
+    waiting = queue(session, policy_file, everything=everything)
+    if as_json:
+        render.print_json(document(session, waiting))
+        return
+    if waiting.items:
+        header = ("ID", "LEVEL", "FIX", "ACCESS", "ASKED BY", "ON")
+        render.data("\n".join(render.table([one_line(item) for item in waiting.items], header)))
+    _talk(session, waiting)
+
+
+@click.command("show")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@json_option
+@profile_option
+@policy_option
+@state_options
+def show_command(
+    ids: tuple[str, ...],
+    as_json: bool,
+    profile_name: Optional[str],
+    policy_file: Optional[Path],
+    config: Optional[Path],
+    state: Optional[Path],
+    root: Optional[Path],
+) -> None:
+    """Show one candidate with its evidence, fixes and findings.
+
+    The beginning of an id suffices. Decided candidates are shown too.
+
+    \b
+    Example:
+      sepolicyd show 3f9a
+    """
+    session = open_session(profile_name, config, state, root)
+    found = queue(session, policy_file, everything=True)
+    items = found.find(ids)
+    if as_json:
+        render.print_json([described(item, found) for item in items])
+        return
+    for item in items:
+        render.data("\n".join(screen(item)) + "\n")
+        for text in decisions_of(item, found):
+            render.data(text)
+    if found.policy_note:
+        render.talk(f"sepolicyd: {render.escape(found.policy_note)}")
+
+
+def document(session: Session, waiting: Queue) -> dict[str, Any]:
+    """The JSON of list."""
+    return {
+        "profile": session.profile.name,
+        "updated": waiting.snapshot.updated or None,
+        "counts": dict(waiting.snapshot.counts),
+        "taints": list(waiting.snapshot.taints),
+        "policy_note": waiting.policy_note or None,
+        "candidates": [described(item, waiting) for item in waiting.items],
+    }
+
+
+def described(item: Assessed, found: Queue) -> dict[str, Any]:
+    """One candidate with the decisions on its accesses."""
+    shown = keys.assessed(item)
+    standing = {found.decided[access] for access in item.candidate.accesses if access in found.decided}
+    shown["decisions"] = [keys.decision(decision, decision.id) for decision in sorted(standing, key=lambda one: one.id)]
+    return shown
+
+
+def decisions_of(item: Assessed, found: Queue) -> list[str]:
+    """One line for each access that is decided."""
+    lines = []
+    for access in item.candidate.accesses:
+        decision = found.decided.get(access)
+        if decision is not None:
+            why = f": {render.escape(decision.reason)}" if decision.reason else ""
+            lines.append(
+                f"  {access.permission}: {decision.answer.value} by {render.escape(decision.by)}, "
+                f"{render.when(decision.at)}{why}"
+            )
+    return lines
+
+
+def _talk(session: Session, waiting: Queue) -> None:
+    levels: dict[str, int] = {}
+    for item in waiting.items:
+        levels[item.level] = levels.get(item.level, 0) + 1
+    by_level = ", ".join(f"{count} {name}" for name, count in levels.items())
+    if not waiting.snapshot.present:
+        render.talk(f"no evidence yet in {session.settings.evidence_db}: is the daemon running? (sepolicyd run)")
+    else:
+        render.talk(f"{render.plural(len(waiting.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))
+    for taint in waiting.snapshot.taints:
+        render.talk(f"tainted: {render.escape(taint)}")
+    if waiting.policy_note:
+        render.talk(f"sepolicyd: {render.escape(waiting.policy_note)}")

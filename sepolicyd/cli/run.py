@@ -1,0 +1,60 @@
+"""run: the daemon in the foreground, as systemd starts it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from sepolicyd.cli.options import profile_option, state_options
+from sepolicyd.cli.session import open_session
+from sepolicyd.errors import UsageError
+
+
+@click.command("run")
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="The audit log to follow.")
+@click.option("--since", metavar="TIME", help="On the first start, take nothing older: epoch seconds or 2026-11-22T20:00.")
+@click.option("--once", is_flag=True, help="Read to the end of the log and stop.")
+@profile_option
+@state_options
+def run_command(
+    log: Optional[Path],
+    since: Optional[str],
+    once: bool,
+    profile_name: Optional[str],
+    config: Optional[Path],
+    state: Optional[Path],
+    root: Optional[Path],
+) -> int:
+    """Follow the audit log and collect evidence (the daemon).
+
+    Needs no root: it reads the log and writes its evidence. It goes on where it stopped, through rotations; rotated
+    files that it has not read are read first.
+
+    \b
+    Example:
+      sepolicyd run --log /var/log/audit/audit.log
+    """
+    from sepolicyd import daemon
+
+    session = open_session(profile_name, config, state, root)
+    settings = session.settings if log is None else replace(session.settings, log=log.absolute())
+    return daemon.run(settings, session.profile, since=None if since is None else moment(since), once=once)
+
+
+def moment(text: str) -> float:
+    """Epoch seconds of a time on the command line.
+
+    :raises UsageError: it is neither a number nor a date
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise UsageError(f"{text!r} is not a time", "give epoch seconds or a date such as 2026-11-22T20:00") from None

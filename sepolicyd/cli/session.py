@@ -1,0 +1,165 @@
+"""What a command works on: settings and profile in; evidence, decisions and judged candidates out."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import profiles
+from sepolicyd.access import Access
+from sepolicyd.audit.values import Sighting
+from sepolicyd.cli.options import settings_from
+from sepolicyd.errors import InputError, SepolicydError, UsageError
+from sepolicyd.policy import labels as policy_labels
+from sepolicyd.policy.locate import find_policy
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.rollout import exercises
+from sepolicyd.rules.assess import Assessed, assess
+from sepolicyd.rules.candidate import fold, group
+from sepolicyd.rules.evidence import Evidence, evidence_of
+from sepolicyd.rules.guard import Guard, load_guard
+from sepolicyd.rules.match import Matcher
+from sepolicyd.settings import Settings
+from sepolicyd.state.decisions import Decision, DecisionStore, pending
+from sepolicyd.state.evidence import Mark, Snapshot, assign_exercises, read_evidence
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command's settings and the profile it works on."""
+
+    settings: Settings
+    profile: profiles.Profile
+
+    def guard(self) -> Guard:
+        return load_guard(self.settings.policy_dirs)
+
+    def decisions(self) -> DecisionStore:
+        return DecisionStore(self.settings.decisions_db)
+
+    def marks(self) -> list[Mark]:
+        """The exercises of this profile, as `learn mark` noted them."""
+        made = exercises.read(exercises.path(self.settings.state))
+        return [Mark(mark.name, mark.epoch) for mark in made if mark.profile == self.profile.name]
+
+    def snapshot(self) -> Snapshot:
+        """The daemon's evidence."""
+        return read_evidence(self.settings.evidence_db)
+
+
+def open_session(
+    profile_name: Optional[str], config: Optional[Path] = None, state: Optional[Path] = None, root: Optional[Path] = None
+) -> Session:
+    """
+    :raises UsageError: a mistake in the configuration or the profile
+    """
+    settings = settings_from(config, state, root)
+    return Session(settings, profiles.load(profile_name or settings.profile, settings.policy_dirs))
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What waits for a person, in the order to look at it, and what it was made of."""
+
+    items: tuple[Assessed, ...]
+    snapshot: Snapshot
+    decided: Mapping[Access, Decision]
+    policy_note: str = ""
+
+    def find(self, ids: Sequence[str]) -> list[Assessed]:
+        """The candidates of these ids (unique beginnings suffice; ID@REVISION must be the present one).
+
+        :raises UsageError: no such candidate, several, or another revision by now
+        """
+        return [self._find(text) for text in ids]
+
+    def _find(self, text: str) -> Assessed:
+        start, _, revision = text.partition("@")
+        found = [item for item in self.items if item.candidate.id.startswith(start)] if start else []
+        if not found:
+            raise UsageError(f"no pending candidate {text}", "`sepolicyd list` shows those that are")
+        if len(found) > 1:
+            raise UsageError(f"{text} is the beginning of {len(found)} candidates", "give more of the id")
+        if revision and found[0].candidate.revision != revision:
+            raise UsageError(
+                f"candidate {start} has changed since {text}: it now asks {' '.join(found[0].candidate.permissions)}",
+                f"look at it again: sepolicyd show {start}",
+            )
+        return found[0]
+
+
+def queue(session: Session, policy_file: Optional[Path] = None, *, everything: bool = False) -> Queue:
+    """The pending candidates, judged; with ``everything`` those already decided too."""
+    snapshot = session.snapshot()
+    store = session.decisions()
+    try:
+        decided = store.decided()
+    finally:
+        store.close()
+    evidence = dict(snapshot.evidence) if everything else pending(snapshot.evidence, decided)
+    items, note = judge(session, assign_exercises(evidence, session.marks()), policy_file)
+    return Queue(tuple(items), snapshot, decided, note)
+
+
+def judge(session: Session, evidence: Mapping[Access, Evidence], policy_file: Optional[Path]) -> tuple[list[Assessed], str]:
+    """Candidates of the evidence with everything known of them, and a sentence where no policy could be asked."""
+    guard = session.guard()
+    oracle, note = open_oracle(session.settings, policy_file)
+    labels = None if oracle is None or policy_file is not None else policy_labels.open_labels(session.settings, oracle)
+    candidates = group(evidence, guard.facets(evidence))
+    return assess(candidates, profile=session.profile, guard=guard, oracle=oracle, labels=labels), note
+
+
+def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Optional[Oracle], str]:
+    """The policy to judge against, or None and why not.
+
+    :raises InputError: a policy that was named cannot be read
+    """
+    if policy_file is not None:
+        if not policy_file.is_file():
+            raise InputError(f"policy {policy_file} is not a file", "name a binary kernel policy, such as policy.33")
+        return Oracle.load(policy_file), ""
+    try:
+        return Oracle.load(find_policy(settings)), ""
+    except SepolicydError as error:
+        return None, f"not judged against a policy: {error}"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Denials after the profile: evidence by access, and how many were not the service's."""
+
+    evidence: dict[Access, Evidence]
+    foreign: int
+
+
+def take(sightings: Sequence[Sighting], profile: Optional[profiles.Profile]) -> Taken:
+    """Evidence of the sightings that are the profile's, or of all where there is no profile."""
+    matcher = None if profile is None else Matcher(profile)
+    evidence: dict[Access, Evidence] = {}
+    foreign = 0
+    for sighting in sightings:
+        role = reason = ""
+        if matcher is not None:
+            match = matcher.match(sighting.denial)
+            if match is None:
+                foreign += sighting.count
+                continue
+            role, reason = match.role, match.reason
+        fold(evidence, sighting.denial.accesses(), evidence_of(sighting, role=role, reason=reason))
+    return Taken(evidence, foreign)
+
+
+def who() -> str:
+    """The person at the keyboard: the login behind sudo where there is one, for the history."""
+    name = os.environ.get("SUDO_USER", "")
+    if name:
+        return f"{name} (sudo)"
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
