@@ -16,9 +16,9 @@ from sepolicyd.errors import UsageError
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import codec
 from sepolicyd.state.database import open_database, transaction, translated
-from sepolicyd.state.stranger import SCHEMA, VERSION, Notice, Snapshot, read_evidence
+from sepolicyd.state.stranger import SCHEMA, VERSION, Remark, Snapshot, read_evidence
 
-__all__ = ["Batch", "EvidenceStore", "Mark", "Notice", "Snapshot", "assign_exercises", "read_evidence"]
+__all__ = ["Batch", "EvidenceStore", "Mark", "Remark", "Snapshot", "assign_exercises", "read_evidence"]
 
 MAX_ACCESSES = 20_000  # distinct (access, role): a flood of invented names must not fill the disk
 MAX_UNPARSED = 200
@@ -39,7 +39,7 @@ class Batch:
     evidence: dict[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     unparsed: list[Unparsed] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
     def add(self, accesses: Iterable[Access], role: str, seen: Evidence) -> None:
@@ -100,32 +100,41 @@ class EvidenceStore:
         self._connection.close()
 
     @property
+    def rows(self) -> int:
+        """How many accesses are stored, counted once for each role that asked."""
+        return self._rows
+
+    @property
     def counts(self) -> Mapping[str, int]:
         """All counters since the beginning, as saved."""
         return dict(self._counts)
 
-    def save(self, batch: Batch, place: Mapping[str, Any], memory: Optional[Any] = None) -> None:
-        """Fold the batch into what is stored and move the place, in one transaction.
+    def save(self, batch: Batch, place: Mapping[str, Any], memory: Optional[Any] = None) -> list[tuple[Access, str]]:
+        """Fold the batch into what is stored and move the place, in one transaction; returns what was never seen before.
 
         :param place: where reading goes on after a restart, any JSON
         :param memory: what the matcher knows of processes, any JSON
         :raises StateError: nothing of it has been saved; the batch is unchanged and may be saved again
         """
-        rows = self._rows
+        new: list[tuple[Access, str]] = []
         counts = self._counts + batch.counts
         with translated(self.path), transaction(self._connection):
             for (access, role), seen in batch.evidence.items():
-                rows += self._fold(access, role, seen, counts, room=rows < MAX_ACCESSES)
+                if self._fold(access, role, seen, counts, room=self._rows + len(new) < MAX_ACCESSES):
+                    new.append((access, role))
             self._keep_unparsed(batch.unparsed)
-            self._keep_notices(batch.notices)
+            self._keep_notices(batch.remarks)
             self._keep_ignored(batch.ignored)
             self._set("counts", json.dumps(counts))
             self._set("place", json.dumps(place))
-            self._set("memory", json.dumps(memory))
+            if memory != self.memory:
+                self._set("memory", json.dumps(memory))
             self._set("updated", repr(time.time()))
-        self._rows, self._counts, self.place, self.memory = rows, counts, dict(place), memory
+        self._rows += len(new)
+        self._counts, self.place, self.memory = counts, dict(place), memory
+        return new
 
-    def _fold(self, access: Access, role: str, seen: Evidence, counts: Counter[str], *, room: bool) -> int:
+    def _fold(self, access: Access, role: str, seen: Evidence, counts: Counter[str], *, room: bool) -> bool:
         key = (access.source, access.target, access.tclass, access.permission, role)
         row = self._connection.execute(
             "SELECT id, body FROM evidence WHERE source=? AND target=? AND tclass=? AND permission=? AND role=?", key
@@ -133,15 +142,15 @@ class EvidenceStore:
         if row is not None:
             body = codec.render(_parsed(row[1]).merge(seen))
             self._connection.execute("UPDATE evidence SET body=? WHERE id=?", (body, row[0]))
-            return 0
+            return False
         if not room:
             counts["overflow"] += seen.count
-            return 0
+            return False
         self._connection.execute(
             "INSERT INTO evidence(source, target, tclass, permission, role, body) VALUES (?,?,?,?,?,?)",
             (*key, codec.render(seen)),
         )
-        return 1
+        return True
 
     def _keep_unparsed(self, lines: Sequence[Unparsed]) -> None:
         if lines and self._one("SELECT count(*) FROM unparsed") < MAX_UNPARSED:
@@ -150,7 +159,7 @@ class EvidenceStore:
                 [(_clean(line.reason), _clean(line.text)) for line in lines[:MAX_UNPARSED]],
             )
 
-    def _keep_notices(self, notices: Sequence[Notice]) -> None:
+    def _keep_notices(self, notices: Sequence[Remark]) -> None:
         if notices:
             self._connection.executemany(
                 "INSERT INTO notices(at, kind, text) VALUES (?,?,?)",

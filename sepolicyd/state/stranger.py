@@ -48,8 +48,8 @@ CHANGE_COUNTER = slice(24, 28)  # https://sqlite.org/fileformat2.html#file_chang
 
 
 @dataclass(frozen=True)
-class Notice:
-    """Something that colours the evidence: ``at`` epoch seconds, ``kind`` policy-load, enforcing, boolean, lost, gap ..."""
+class Remark:
+    """Something that colours the evidence: ``at`` epoch seconds, ``kind`` policyload, setenforce, lost, gap, auditd, other."""
 
     at: float
     kind: str
@@ -67,7 +67,7 @@ class Snapshot:
     evidence: Mapping[Access, Evidence] = field(default_factory=dict)
     by_role: Mapping[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
-    notices: tuple[Notice, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     unparsed: tuple[tuple[str, str], ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
     bad_rows: tuple[str, ...] = ()
@@ -224,7 +224,7 @@ def _snapshot(connection: sqlite3.Connection) -> Snapshot:
         evidence=merged_roles(by_role),
         by_role=by_role,
         counts=_counts(_json(meta.get("counts"), bad)),
-        notices=_notices(connection, bad),
+        remarks=_remarks(connection, bad),
         unparsed=tuple((row[0], row[1]) for row in _rows(connection, "unparsed", ("reason", "text"), bad, limit=1000)),
         ignored=_counts(dict(_rows(connection, "ignored", ("source", "count"), bad, limit=1000, kinds=("text", "integer")))),
         profile=str(meta.get("profile", "")),
@@ -278,9 +278,9 @@ def _key(columns: tuple[Any, ...]) -> tuple[Access, str]:
     return (Access(source, target, tclass, permission), role)
 
 
-def _notices(connection: sqlite3.Connection, bad: list[str]) -> tuple[Notice, ...]:
+def _remarks(connection: sqlite3.Connection, bad: list[str]) -> tuple[Remark, ...]:
     rows = _rows(connection, "notices", ("at", "kind", "text"), bad, limit=2000, kinds=("real", "text", "text"))
-    return tuple(Notice(*row) for row in rows)
+    return tuple(Remark(*row) for row in rows)
 
 
 def _json(text: Optional[str], bad: list[str]) -> Any:
