@@ -1,0 +1,133 @@
+"""Runs scenarios on the real machine: `python -m tests.vm [NAME ...]`; a table, and an exit code that tells how it ended.
+
+0 all passed, 1 a scenario failed, 4 this machine cannot run the bench, 5 a guest was lost twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import image, machine
+from tests.vm.bench import AUDIT_LOG, Context, Figures, Scenario
+from tests.vm.errors import BenchError, CannotRun, Failed, Lost
+from tests.vm.scenarios import ALL
+
+COLUMNS = ("scenario", "result", "minutes", "denials seen", "questions", "rounds", "rules loaded", "new denials enforcing")
+
+
+@dataclass
+class Outcome:
+    scenario: Scenario
+    result: str
+    minutes: float
+    figures: Figures
+    why: str = ""
+    again: bool = False
+
+    def row(self) -> tuple[str, ...]:
+        f = self.figures
+        counts = (f.denials, f.questions, f.rounds, f.rules, f.new_denials)
+        result = self.result + (" (second start)" if self.again else "")
+        return (self.scenario.name, result, f"{self.minutes:.1f}", *("-" if count is None else str(count) for count in counts))
+
+
+def keep_logs(context: Context) -> None:
+    """The guest's audit log and journal, however the scenario ended."""
+    try:
+        context.run(f"cat $(ls -tr {AUDIT_LOG}.* 2>/dev/null) {AUDIT_LOG} > /root/audit.all", check=False)
+        context.run("journalctl -b --no-pager > /root/journal", check=False)
+        for name, path in (("audit.log", "/root/audit.all"), ("journal.log", "/root/journal")):
+            (context.logs / name).write_bytes(context.machine.get(path))
+    except (BenchError, OSError) as error:
+        context.say(f"the guest's logs could not be fetched: {error}")
+
+
+def play(scenario: Scenario, accel: str, logs: Path) -> Outcome:
+    """One scenario on a fresh guest. :raises CannotRun:"""
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    began = time.monotonic()
+    figures = Figures()
+    result, why = "passed", ""
+    try:
+        disk = image.ensure(scenario.policy)
+        machine.remember(disk, logs / "first-boot", accel)
+        with machine.booted(disk, logs, accel) as guest:
+            context = Context(guest, logs, figures)
+            try:
+                scenario.play(context)
+            finally:
+                keep_logs(context)
+    except Lost as error:
+        result, why = "lost", str(error)
+    except Failed as error:
+        result, why = "failed", str(error)
+    except (AssertionError, LookupError, TypeError, ValueError, OSError) as error:
+        traceback.print_exc()
+        result, why = "failed", f"the scenario itself broke: {error!r}"
+    return Outcome(scenario, result, (time.monotonic() - began) / 60, figures, why)
+
+
+def show(outcome: Outcome, logs: Path) -> None:
+    print(f"{outcome.scenario.name}: {outcome.result} in {outcome.minutes:.1f} min; logs: {logs}", flush=True)
+    if outcome.why:
+        print(f"  {outcome.why}", flush=True)
+    for note in outcome.figures.notes:
+        print(f"  {note}")
+
+
+def table(outcomes: list[Outcome]) -> str:
+    rows = [COLUMNS, *(outcome.row() for outcome in outcomes)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def chosen(names: list[str]) -> list[Scenario]:
+    known = {scenario.name: scenario for scenario in ALL}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise CannotRun(f"there is no scenario {unknown[0]}; there are {', '.join(known)}")
+    return [known[name] for name in names] or list(ALL)
+
+
+def run(names: list[str]) -> int:
+    scenarios = chosen(names)
+    image.check_machine()
+    directory = image.cache_directory() / "logs"
+    accel = "kvm" if machine.kvm_works(image.ensure(scenarios[0].policy), directory / "kvm") else "tcg"
+    print(f"accelerator: {accel}", flush=True)
+    outcomes = []
+    for scenario in scenarios:
+        logs = directory / scenario.name
+        print(f"{scenario.name}: {scenario.shows}", flush=True)
+        outcome = play(scenario, accel, logs)
+        if outcome.result == "lost":
+            show(outcome, logs)
+            print(f"{scenario.name}: the guest was lost, not the assertion: started once more", flush=True)
+            outcome = play(scenario, accel, logs)
+            outcome.again = True
+        show(outcome, logs)
+        outcomes.append(outcome)
+    print("\n" + table(outcomes))
+    results = {outcome.result for outcome in outcomes}
+    return 1 if "failed" in results else 5 if "lost" in results else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make test-vm", description="Scenarios on a real SELinux machine (QEMU).")
+    parser.add_argument("scenario", nargs="*", help="names; all without")
+    try:
+        return run(parser.parse_args().scenario)
+    except CannotRun as error:
+        print(f"test-vm: cannot run: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
