@@ -46,23 +46,23 @@ class Ended:
     seconds: float = 0.0
 
 
-def end_due(world: World, *, boot: bool = False, lock_wait: float = LOCK_WAIT_S) -> list[Ended]:
-    """End what is due (with ``boot``: every lease), what is broken, and modules of ours without an undo file.
+def end_due(world: World, *, lock_wait: float = LOCK_WAIT_S) -> list[Ended]:
+    """End what is due (a lease of another boot always is), what is broken, and modules of ours without an undo file.
 
     :return: one Ended for each thing that had to end; empty when nothing was due
     """
     try:
         with world.book.lock(lock_wait):
-            return end_due_locked(world, boot=boot)
+            return end_due_locked(world)
     except RefusedError as error:
         # whoever holds the lock may hang in semodule: close in the kernel at least, and try again with the next tick
-        return [_close_only(world, lease, error.what) for lease in _due(world, boot=boot) if isinstance(lease, Lease)]
+        return [_close_only(world, lease, error.what) for lease in _due(world) if isinstance(lease, Lease)]
 
 
-def end_due_locked(world: World, *, boot: bool = False) -> list[Ended]:
+def end_due_locked(world: World) -> list[Ended]:
     """:func:`end_due` for a caller that holds the book's lock."""
     ended = []
-    for item in _due(world, boot=boot):
+    for item in _due(world):
         if isinstance(item, Lease):
             now = world.clock.now()
             ended.append(end_lease(world, item, "reboot" if now.boot_id != item.opened.boot_id else "deadline"))
@@ -92,9 +92,16 @@ def end_lease(world: World, lease: Lease, why: str) -> Ended:
     return _finish(world, lease, ended)
 
 
-def _due(world: World, *, boot: bool) -> list[Lease | BrokenUndo]:
+def end_all(world: World) -> list[Ended]:
+    """End every lease now, due or not (before the software that could end it later is removed)."""
+    with world.book.lock(LOCK_WAIT_S):
+        ended = [end_lease(world, item, "all leases ended") for item in world.book.all() if isinstance(item, Lease)]
+        return ended + end_due_locked(world)
+
+
+def _due(world: World) -> list[Lease | BrokenUndo]:
     now = world.clock.now()
-    return [item for item in world.book.all() if boot or isinstance(item, BrokenUndo) or item.is_due(now)]
+    return [item for item in world.book.all() if isinstance(item, BrokenUndo) or item.is_due(now)]
 
 
 def _try(act: Callable[[], None], errors: list[str]) -> bool:
@@ -259,7 +266,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     """The one-shot. Prints one line for each lease ended, with journald's level in front (sd-daemon(3))."""
     parser = argparse.ArgumentParser(prog="endlease", description="End the leases that are due.")
     parser.add_argument("--dir", type=Path, default=DEFAULT_DIR, help="root's rollout directory")
-    parser.add_argument("--boot", action="store_true", help="end every lease: a reboot ends them all")
+    parser.add_argument("--all", action="store_true", help="end every lease, due or not")
     parser.add_argument("--check", action="store_true", help="only show that this program starts and can read the directory")
     given = parser.parse_args(arguments)
     from sepolicyd.rollout.machine import machine
@@ -270,7 +277,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     if not world.kernel.enabled():
         print("<4>SELinux is disabled: nothing to end in the kernel; undo files are kept")
         return EXIT_DONE
-    ended = end_due(world, boot=given.boot)
+    ended = end_all(world) if given.all else end_due(world)
     for item in ended:
         level = "<5>" if item.done else "<2>"
         print(

@@ -183,9 +183,12 @@ def _orphans(module: str) -> list[int]:
     return found
 
 
-def one_shot(directory: Path, *arguments: str) -> list[str]:
-    """The command that ends leases: this interpreter, this package, no configuration."""
-    return [sys.executable, "-m", ONE_SHOT, "--dir", str(directory), *arguments]
+def one_shot(directory: Path, *arguments: str, isolated: bool = True) -> list[str]:
+    """The command that ends leases: this interpreter, this package, no configuration.
+
+    :param isolated: -I, so that neither the working directory nor the environment adds modules (not from a source tree)
+    """
+    return [sys.executable, *(["-I"] if isolated else []), "-m", ONE_SHOT, "--dir", str(directory), *arguments]
 
 
 def argv_arm(lease: Lease, seconds: float, command: list[str], python_path: str = "") -> list[str]:
@@ -224,13 +227,13 @@ class SystemdTimers:
     def _one_shot_problem(self) -> Optional[str]:
         env = {"PYTHONPATH": self.python_path} if self.python_path else {}
         try:
-            process.run(one_shot(self.directory, "--check"), cwd=Path("/"), env=env, timeout=120)
+            process.run(self._one_shot("--check"), cwd=Path("/"), env=env, timeout=120)
         except ToolError as error:
             return f"the one-shot that ends leases does not start: {error.what}"
         return None
 
     def arm(self, lease: Lease, seconds: float) -> None:
-        process.run(argv_arm(lease, seconds, one_shot(self.directory), self.python_path), timeout=60)
+        process.run(argv_arm(lease, seconds, self._one_shot(), self.python_path), timeout=60)
 
     def armed(self, lease: Lease) -> bool:
         return self._is_active(f"{lease.unit}.timer")
@@ -240,6 +243,9 @@ class SystemdTimers:
 
     def stop_services(self, units: tuple[str, ...]) -> None:
         process.run(["systemctl", "stop", *units], ok=(0, 5), timeout=300)
+
+    def _one_shot(self, *arguments: str) -> list[str]:
+        return one_shot(self.directory, *arguments, isolated=not self.python_path)
 
     def _is_active(self, unit: str) -> bool:
         return process.run(["systemctl", "is-active", unit], ok=range(256), timeout=60).stdout.strip() == "active"

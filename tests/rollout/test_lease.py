@@ -115,7 +115,7 @@ def test_a_reboot_ends_it_before_its_deadline(settings: Settings) -> None:
     start(machine, settings, 7000)
     machine.reboot()
     assert machine.open_types  # the module survives a reboot, the timer does not
-    (ended,) = end_due(machine.world(), boot=True)
+    (ended,) = end_due(machine.world())
     assert ended.why == "reboot"
     assert not machine.open_types
 
