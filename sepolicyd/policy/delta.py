@@ -91,25 +91,75 @@ class Side:
         return tuple(gain for gain in gains if access.permission in gain.permissions)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Delta:
-    """What the new policy has beyond the old one and the other way round; ``added``/``removed`` hold all but accesses.
+    """What the new policy has beyond the old one and the other way round; each part is computed when first asked for.
 
-    Accesses hold where a rule gives them, whatever its boolean: :meth:`conditions` tells which booleans. Type bounds and
-    constraints are not applied (they only take away), a changed constraint stands in ``added`` and ``removed``.
+    Accesses count where a rule gives them, whatever its boolean: :meth:`conditions` tells which booleans. Type bounds and
+    constraints are not applied (they only take away); a changed constraint stands in ``added`` and ``removed``.
     """
 
-    old: Path
-    new: Path
-    gain: Side
-    loss: Side
-    dontaudit_gain: Side
-    dontaudit_loss: Side
-    states: Mapping[str, bool]
-    added: Mapping[str, frozenset[str]]
-    removed: Mapping[str, frozenset[str]]
-    transitions_added: frozenset[Transition] = frozenset()
-    transitions_removed: frozenset[Transition] = frozenset()
+    before: Oracle
+    after: Oracle
+
+    @property
+    def old(self) -> Path:
+        return self.before.path
+
+    @property
+    def new(self) -> Path:
+        return self.after.path
+
+    @cached_property
+    def _changed(self) -> frozenset[str]:
+        """Names that stand for other types than before: attributes with other members, new ones, lost ones."""
+        left, right = self.before.raw.attributes, self.after.raw.attributes
+        return frozenset(name for name in {*left, *right} if left.get(name) != right.get(name))
+
+    def _side(self, rule: str, *, lost: bool = False) -> Side:
+        with without_collector():
+            return _side(*((self.after, self.before) if lost else (self.before, self.after)), self._changed, rule)
+
+    @cached_property
+    def gain(self) -> Side:
+        return self._side("allow")
+
+    @cached_property
+    def loss(self) -> Side:
+        return self._side("allow", lost=True)
+
+    @cached_property
+    def dontaudit_gain(self) -> Side:
+        return self._side("dontaudit")
+
+    @cached_property
+    def dontaudit_loss(self) -> Side:
+        return self._side("dontaudit", lost=True)
+
+    @cached_property
+    def _facts(self) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+        with without_collector():
+            return _facts(self.before), _facts(self.after)
+
+    @cached_property
+    def added(self) -> Mapping[str, frozenset[str]]:
+        """All that is no access and no transition, as lines by kind: type, typeattribute, permissive, boolean, role, ..."""
+        before, after = self._facts
+        return {kind: after[kind] - before[kind] for kind in after}
+
+    @cached_property
+    def removed(self) -> Mapping[str, frozenset[str]]:
+        before, after = self._facts
+        return {kind: before[kind] - after[kind] for kind in after}
+
+    # the kernel looks transitions up by the very types (services.c, security_compute_sid): nothing to expand
+    @cached_property
+    def transitions_added(self) -> frozenset[Transition]:
+        return frozenset(self.after.transitions()) - frozenset(self.before.transitions())
+
+    @cached_property
+    def transitions_removed(self) -> frozenset[Transition]:
+        return frozenset(self.before.transitions()) - frozenset(self.after.transitions())
 
     @property
     def gained(self) -> frozenset[Access]:
@@ -139,7 +189,7 @@ class Delta:
     def active(self, access: Access) -> bool:
         """Whether a gained access holds with the booleans of the new policy as they stand."""
         conditions = self.conditions(access)
-        return not conditions or any(condition.active(self.states) for condition in conditions)
+        return not conditions or any(condition.active(self.after.booleans) for condition in conditions)
 
     def origins(self, access: Access) -> tuple[Origin, ...]:
         """The rules that brought a gained access (or had given a lost one), sorted."""
@@ -154,29 +204,32 @@ class Delta:
 
     @property
     def new_types(self) -> frozenset[str]:
-        return self.added["type"]
+        return frozenset(self.after.types.keys() - self.before.types.keys())
 
     @property
     def lost_types(self) -> frozenset[str]:
-        return self.removed["type"]
+        return frozenset(self.before.types.keys() - self.after.types.keys())
 
     @property
     def joined(self) -> frozenset[tuple[str, str]]:
-        """(type, attribute) of every new membership."""
-        return frozenset(_two(line) for line in self.added["typeattribute"])
+        """(type, attribute) of every new membership: an attribute may open more than its rules (neverallow exempts it)."""
+        return _memberships(self.after) - _memberships(self.before)
+
+    @property
+    def departed(self) -> frozenset[tuple[str, str]]:
+        return _memberships(self.before) - _memberships(self.after)
 
     @property
     def permissive_gained(self) -> frozenset[str]:
-        return self.added["permissive"]
+        return self.after.permissive_types - self.before.permissive_types
 
     @property
     def permissive_lost(self) -> frozenset[str]:
-        return self.removed["permissive"]
+        return self.before.permissive_types - self.after.permissive_types
 
 
-def _two(line: str) -> tuple[str, str]:
-    left, right = line.split()
-    return left, right
+def _memberships(oracle: Oracle) -> frozenset[tuple[str, str]]:
+    return frozenset((name, attribute) for name, attributes in oracle.types.items() for attribute in attributes)
 
 
 def difference(old: Union[Path, Oracle], new: Union[Path, Oracle]) -> Delta:
@@ -187,34 +240,7 @@ def difference(old: Union[Path, Oracle], new: Union[Path, Oracle]) -> Delta:
     """
     before = old if isinstance(old, Oracle) else Oracle.load(Path(old))
     after = new if isinstance(new, Oracle) else Oracle.load(Path(new))
-    with without_collector():
-        return _difference(before, after)
-
-
-def _difference(before: Oracle, after: Oracle) -> Delta:
-    changed = _changed_attributes(before, after)
-    facts_before, facts_after = _facts(before), _facts(after)
-    moved_before, moved_after = set(before.transitions()), set(after.transitions())
-    return Delta(
-        old=before.path,
-        new=after.path,
-        gain=_side(before, after, changed, "allow"),
-        loss=_side(after, before, changed, "allow"),
-        dontaudit_gain=_side(before, after, changed, "dontaudit"),
-        dontaudit_loss=_side(after, before, changed, "dontaudit"),
-        states=after.booleans,
-        added={kind: facts_after[kind] - facts_before[kind] for kind in facts_after},
-        removed={kind: facts_before[kind] - facts_after[kind] for kind in facts_after},
-        # the kernel looks transitions up by the very types (services.c, security_compute_sid): nothing to expand
-        transitions_added=frozenset(moved_after - moved_before),
-        transitions_removed=frozenset(moved_before - moved_after),
-    )
-
-
-def _changed_attributes(before: Oracle, after: Oracle) -> frozenset[str]:
-    """Names that stand for other types than before (an attribute with other members, or an attribute that was a type)."""
-    left, right = before.raw.attributes, after.raw.attributes
-    return frozenset(name for name in {*left, *right} if left.get(name) != right.get(name))
+    return Delta(before, after)
 
 
 def _facts(oracle: Oracle) -> dict[str, frozenset[str]]:
