@@ -1,0 +1,70 @@
+"""One measured figure as a value, and the table of them: figures in, Markdown rows out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``ours`` and ``theirs`` are what was measured in one run, with the command beside it; ``goal`` what was promised."""
+
+    what: str
+    command: str
+    ours: str
+    beside: str = ""
+    theirs: str = ""
+    ratio: str = ""
+    goal: str = ""
+
+    def row(self) -> str:
+        cells = (self.what, f"`{self.command}`", self.ours, f"`{self.beside}`" if self.beside else "", self.theirs)
+        return "| " + " | ".join((*cells, self.ratio, self.goal)) + " |"
+
+
+HEADER = "| what | command | ours | beside | theirs | ratio | goal |\n|---|---|---|---|---|---|---|"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Wall seconds and peak resident memory of one whole process."""
+
+    seconds: float
+    rss_mib: float
+    returncode: int
+    stdout: bytes
+
+
+def timed(
+    argv: Sequence[str], *, keep: bool = False, env: Optional[dict[str, str]] = None, cwd: Optional[Path] = None
+) -> Timed:
+    """Run one command to its end and measure that process alone (wait4's ru_maxrss)."""
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE if keep else subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+    )
+    stdout = child.stdout.read() if child.stdout is not None else b""
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - start
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return Timed(seconds, usage.ru_maxrss / 1024, child.returncode, stdout)
+
+
+def best(argv: Sequence[str], times: int = 3, **how: object) -> Timed:
+    """The quickest of several runs: the machine's other work only ever adds."""
+    return min((timed(argv, **how) for _ in range(times)), key=lambda run: run.seconds)  # type: ignore[arg-type]
+
+
+def ratio(theirs: float, ours: float) -> str:
+    """How many times quicker ours is; under one when it is slower."""
+    return f"{theirs / ours:.1f}x"
