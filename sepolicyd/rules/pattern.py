@@ -1,0 +1,174 @@
+"""One pattern of guard.yaml or of an advice file: an access with what is known around it in, does it fit out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import lru_cache
+from typing import Optional, Protocol
+
+from sepolicyd.access import SELF, Access
+from sepolicyd.document import Section
+from sepolicyd.profiles import Profile
+
+OWN_CODE, SECRETS = "@own_code", "@secrets"
+WHEN = (
+    "target_own",
+    "target_foreign",
+    "target_other",
+    "target_service",
+    "target_not_service",
+    "target_hub",
+    "source_foreign",
+    "source_user",
+    "not_answering",
+)
+
+
+class AttributesOf(Protocol):
+    def attributes_of(self, type_name: str) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True)
+class View:
+    """An access, the profile and the policy, asked by patterns."""
+
+    access: Access
+    profile: Optional[Profile]
+    policy: Optional[AttributesOf]
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        target = self.access.target_type
+        return self.policy.attributes_of(target) if self.policy is not None else frozenset()
+
+    def holds(self, condition: str) -> bool:
+        return CONDITIONS[condition](self.access, self.profile)
+
+
+def _own(access: Access, profile: Optional[Profile]) -> bool:
+    target = access.target_type
+    return profile is not None and (target in profile.own_types or target in profile.domains)
+
+
+def _answering(access: Access, profile: Optional[Profile]) -> bool:
+    known = profile.answering if profile is not None else ()
+    return any(part.domain == access.source and access.tclass in part.classes for part in known)
+
+
+# Without a profile nothing is foreign to a service that is not known, and no type is its own.
+CONDITIONS: dict[str, Callable[[Access, Optional[Profile]], bool]] = {
+    "target_own": _own,
+    "target_foreign": lambda access, profile: not _own(access, profile),
+    "target_other": lambda access, _: access.target != SELF,
+    "target_service": lambda access, profile: profile is not None and access.target_type in profile.domains,
+    "target_not_service": lambda access, profile: profile is None or access.target_type not in profile.domains,
+    "target_hub": lambda access, profile: profile is not None and access.target_type in profile.service_domains,
+    "source_foreign": lambda access, profile: profile is not None and access.source not in profile.domains,
+    "source_user": lambda access, profile: profile is not None and access.source in profile.user_domains,
+    "not_answering": lambda access, profile: not _answering(access, profile),
+}
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Every key that is given must fit; a key that is () fits all."""
+
+    source: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    tclass: tuple[str, ...] = ()
+    perms: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    not_source: tuple[str, ...] = ()
+    not_target: tuple[str, ...] = ()
+    not_perms: tuple[str, ...] = ()
+    when: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, part: Section, sets: Mapping[str, Sequence[str]]) -> Pattern:
+        def names(key: str) -> tuple[str, ...]:
+            given = part.texts(key, check=lambda text: _unknown_set(text, sets))
+            return expand_sets(given, sets)
+
+        when = part.texts("when", check=lambda text: "" if text in WHEN else f"must be one of {', '.join(WHEN)}")
+        return cls(
+            names("source"),
+            names("target"),
+            names("class"),
+            names("perms"),
+            part.texts("attributes"),
+            names("not_source"),
+            names("not_target"),
+            names("not_perms"),
+            tuple(condition for condition in when if condition in WHEN),
+        )
+
+    def fits(self, view: View) -> bool:
+        access = view.access
+        if not (_any(self.tclass, access.tclass) and _any(self.perms, access.permission)):
+            return False
+        if self.not_perms and _any(self.not_perms, access.permission):
+            return False
+        if not (_any(self.source, access.source) and self._fits_target(view)):
+            return False
+        if self.not_source and _any(self.not_source, access.source):
+            return False
+        if self.not_target and _any(_of_profile(self.not_target, view.profile), access.target_type):
+            return False
+        return all(view.holds(condition) for condition in self.when)
+
+    def _fits_target(self, view: View) -> bool:
+        target = view.access.target_type
+        if self.target and _any(_of_profile(self.target, view.profile) or ("",), target):
+            return True
+        if self.attributes:
+            return target in self.attributes or not view.attributes.isdisjoint(self.attributes)
+        return not self.target
+
+
+def expand_sets(names: Sequence[str], sets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The names with @NAME replaced by what the set holds; the profile's own sets stay as they are."""
+    expanded: list[str] = []
+    for name in names:
+        if name.startswith("@") and name not in (OWN_CODE, SECRETS):
+            expanded.extend(sets.get(name[1:], ()))
+        else:
+            expanded.append(name)
+    return tuple(expanded)
+
+
+@lru_cache(maxsize=512)
+def compile_names(names: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a name is one of these or fits one of these shell patterns."""
+    plain = frozenset(name for name in names if not set(name) & set("*?["))
+    globs = [translate(name) for name in names if set(name) & set("*?[")]
+    if not globs:
+        return plain.__contains__
+    found = re.compile("|".join(globs))
+    return lambda name: name in plain or found.match(name) is not None
+
+
+def _any(names: tuple[str, ...], name: str) -> bool:
+    return not names or compile_names(names)(name)
+
+
+def _of_profile(names: tuple[str, ...], profile: Optional[Profile]) -> tuple[str, ...]:
+    if OWN_CODE not in names and SECRETS not in names:
+        return names
+    found: list[str] = []
+    for name in names:
+        if name == OWN_CODE:
+            found.extend(profile.code if profile is not None else ())
+        elif name == SECRETS:
+            found.extend(profile.secrets if profile is not None else ())
+        else:
+            found.append(name)
+    return tuple(found) or ("",)  # an empty set fits nothing, not everything
+
+
+def _unknown_set(text: str, sets: Mapping[str, Sequence[str]]) -> str:
+    if text.startswith("@") and text not in (OWN_CODE, SECRETS) and text[1:] not in sets:
+        return f"there is no set {text}"
+    return ""
