@@ -276,7 +276,7 @@ def _check(top: Section, profile: Profile) -> None:
             top.wrong("modules", f"there is no file {module} in {profile.directory}")
 
 
-DECLARED = re.compile(r"^\s*type\s+([A-Za-z]\w*)\s*(?:alias\s+[^;,]+)?[;,]", re.MULTILINE)
+DECLARED = re.compile(r"^type\s+([A-Za-z]\w*)\s*(?:alias\s+[^;,]+)?[;,]", re.MULTILINE)
 
 
 def _own_types(directory: Path) -> frozenset[str]:
