@@ -1,0 +1,62 @@
+"""Module source in, a module package (.pp) out, by checkmodule and semodule_package in a private directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+
+from sepolicyd import process
+from sepolicyd.errors import ToolError
+from sepolicyd.module.source import SourceText
+
+BUILD_TIMEOUT_S = 120.0
+SELINUXFS = Path("/sys/fs/selinux")
+
+
+@contextmanager
+def workdir(purpose: str = "build") -> Iterator[Path]:
+    """A private directory (0700) that goes away afterwards, with a label with which semodule can work on an enforcing machine.
+
+    A root shell's semodule runs as semanage_t, which may map a package only where it lies as user_tmp_t, user_home_t or
+    usr_t (not under /var/lib, /run or /etc: seen on a real kernel, with the error text lost), and may write a copy of the
+    store in none of these; of semanage_tmp_t it may do both. What is made inside inherits the directory's type.
+    """
+    path = Path(mkdtemp(prefix=f"sepolicyd-{purpose}-"))
+    if (SELINUXFS / "enforce").exists():
+        with suppress(OSError):  # a file system without labels, or a policy without that type: it stays user_tmp_t
+            os.setxattr(path, "security.selinux", b"system_u:object_r:semanage_tmp_t:s0\0")
+    try:
+        yield path
+    finally:
+        rmtree(path, ignore_errors=True)
+
+
+def argv_checkmodule(te: Path, mod: Path, *, mls: bool) -> list[str]:
+    return ["checkmodule", *(["-M"] if mls else []), "-m", "-o", str(mod), str(te)]
+
+
+def argv_package(mod: Path, pp: Path, fc: Path, *, with_fc: bool) -> list[str]:
+    return ["semodule_package", "-o", str(pp), "-m", str(mod), *(["-f", str(fc)] if with_fc else [])]
+
+
+def build(source: SourceText, directory: Path, *, mls: bool = True) -> Path:
+    """The package of a module's source; ``directory`` gets NAME.te, NAME.fc, NAME.mod and NAME.pp.
+
+    :raises ToolError: a compiler refused it (``command`` repeats it by hand), or the disk is full
+    """
+    # checkmodule wants the output's base name to be the module's (checkmodule.c)
+    te, fc, mod, pp = (directory / f"{source.name}.{suffix}" for suffix in ("te", "fc", "mod", "pp"))
+    try:
+        te.write_text(source.te, encoding="utf-8")
+        fc.write_text(source.fc, encoding="utf-8")
+    except OSError as error:
+        raise ToolError(f"{te} cannot be written: {error.strerror}", "free space there, or set TMPDIR") from error
+    process.run(argv_checkmodule(te, mod, mls=mls), timeout=BUILD_TIMEOUT_S)
+    process.run(argv_package(mod, pp, fc, with_fc=bool(source.fc)), timeout=BUILD_TIMEOUT_S)
+    if not pp.is_file() or not pp.stat().st_size:
+        raise ToolError(f"semodule_package made no {pp}", "see whether the disk is full")
+    return pp

@@ -1,0 +1,263 @@
+"""Decided accesses in, sorted and byte-stable module source out (.te, .fc), with a reason for each that cannot stand there.
+
+The text is plain checkmodule language: no macro, so it builds where no reference-policy header is installed. It is made of
+checked identifiers only; what a person wrote stands in comments, escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Optional
+
+from sepolicyd.access import SELF, Access, is_identifier
+from sepolicyd.errors import RefusedError
+
+ALLOW, DONTAUDIT = "allow", "dontaudit"
+# Permissions of a class are bits of a 32-bit word (libsepol, sepol_access_vector_t); checkmodule takes a 33rd, shifted away.
+MAX_PERMISSIONS = 32
+MAX_XPERM = 0xFFFF
+XPERM_PERMISSIONS = ("ioctl", "nlmsg")
+MAX_REASON = 200
+# Keywords of checkmodule (checkpolicy/policy_scan.l), each in both of its spellings; found again by trying each (tests).
+_KEYWORDS = """
+alias allow allowxperm and attribute attribute_role auditallow auditallowxperm auditdeny bool category class
+clone common constrain default_range default_role default_type default_user devicetreecon dom domby dominance
+dontaudit dontauditxperm else eq expandattribute false fs_use_task fs_use_trans fs_use_xattr fscon genfscon
+glblub h1 h2 high ibendportcon ibpkeycon if incomp inherits iomemcon ioportcon l1 l2 level low low-high
+mlsconstrain mlsvalidatetrans module netifcon neverallow neverallowxperm nodecon not optional or pcidevicecon
+permissive pirqcon policycap portcon r1 r2 r3 range range_transition require role role_transition
+roleattribute roles sameuser sensitivity sid source t1 t2 t3 target true tunable type type_change type_member
+type_transition typealias typeattribute typebounds types u1 u2 u3 user validatetrans xor
+"""
+KEYWORDS = frozenset(_KEYWORDS.split())
+RESERVED = KEYWORDS | {word.upper() for word in KEYWORDS}
+# What semodule_package takes as a file context: pattern, blanks, a file kind or none, blanks, context.
+FILE_KINDS = ("", "--", "-d", "-l", "-s", "-p", "-b", "-c")
+PATTERN = re.compile(r"/[\x21-\x7e]*\Z")
+
+
+@dataclass(frozen=True, order=True)
+class Provenance:
+    """Who decided an access, when (epoch seconds) and why; ``decision`` is the row's id."""
+
+    decision: str
+    by: str
+    at: float
+    reason: str = ""
+
+    def __str__(self) -> str:
+        try:
+            when = datetime.fromtimestamp(self.at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        except (ValueError, OverflowError, OSError):
+            when = "an unknown time"
+        return f"decision {self.decision} by {self.by} at {when}" + (f": {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True, order=True)
+class Rule:
+    """One access to be allowed, or no longer logged."""
+
+    access: Access
+    kind: str = ALLOW
+    provenance: Optional[Provenance] = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, order=True)
+class FileContext:
+    """A line of .fc: a regular expression as in file_contexts, a type, and the kind of file ("" any, "--" plain, "-d" ...)."""
+
+    pattern: str
+    type: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An access that cannot be written as a rule."""
+
+    access: Access
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.access}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """A module's source. ``rules`` are those that stand in ``te``, ``refused`` the rest."""
+
+    name: str
+    version: str
+    te: str
+    fc: str
+    rules: tuple[Rule, ...]
+    refused: tuple[Refused, ...]
+
+
+def version_text(number: int) -> str:
+    """The module's version by its counter."""
+    return f"{number}.0"
+
+
+def render_te(name: str, accesses: Iterable[Access]) -> SourceText:
+    """Source of a module that allows these accesses, for `analyze --te`: checkmodule takes it, whatever the log held.
+
+    :raises RefusedError: the name cannot be a module's
+    """
+    return render(name, 1, [Rule(access) for access in accesses])
+
+
+def render(
+    name: str, version: int, rules: Iterable[Rule], contexts: Iterable[FileContext] = (), *, mls: bool = True
+) -> SourceText:
+    """Source of one module; the text depends on the set of rules alone. Of equal rules the earliest decision stays.
+
+    :param mls: whether the policy has MLS or MCS levels, so that contexts of .fc end in ``:s0``
+    :raises RefusedError: the name, or a file context, cannot stand in a module
+    """
+    if not is_identifier(name) or name in RESERVED or "." in name:
+        raise RefusedError(f"{name[:128]!r} cannot be the name of a module", "use letters, digits, _ and -")
+    distinct = _distinct(rules)
+    reasons = _reasons([rule.access for rule in distinct])
+    kept = tuple(rule for rule in distinct if rule.access not in reasons)
+    refused = tuple(Refused(access, reasons[access]) for access in sorted(reasons))
+    text = version_text(version)
+    return SourceText(name, text, _te(name, text, kept), render_fc(contexts, mls=mls), kept, refused)
+
+
+def render_fc(contexts: Iterable[FileContext], *, mls: bool = True) -> str:
+    """
+    :raises RefusedError: a pattern or type that could leave its line
+    """
+    lines = []
+    for item in sorted(set(contexts)):
+        if not PATTERN.match(item.pattern) or item.kind not in FILE_KINDS or name_problem(item.type):
+            raise RefusedError(f"{item.pattern[:200]!r} as {item.type[:128]!r} is no file context", "patterns begin with /")
+        kind = f"\t{item.kind}" if item.kind else ""
+        lines.append(f"{item.pattern}{kind}\tsystem_u:object_r:{item.type}{':s0' if mls else ''}\n")
+    return "".join(lines)
+
+
+def name_problem(name: str) -> str:
+    """Why a type, class or permission cannot be written in module source, "" where it can."""
+    shown = escape(name)[:MAX_REASON]
+    if not is_identifier(name):
+        return f"{shown} is no identifier"
+    if name in RESERVED:
+        return f"{shown} is a word of checkmodule's language"
+    if "." in name:
+        return f"{shown} belongs to a CIL block, and checkmodule cannot require it"
+    return ""
+
+
+def escape(text: str) -> str:
+    """One printable line: control characters, line ends of any script and direction marks as backslash escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
+
+
+def _distinct(rules: Iterable[Rule]) -> list[Rule]:
+    found: dict[Rule, Rule] = {}
+    nobody = Provenance("", "", float("inf"))
+    for rule in rules:
+        old = found.get(rule)
+        if old is None or (rule.provenance or nobody) < (old.provenance or nobody):
+            found[rule] = rule
+    return sorted(found.values())
+
+
+def _reasons(accesses: Iterable[Access]) -> dict[Access, str]:
+    found = {}
+    permissions: dict[str, set[str]] = {}
+    for access in accesses:
+        reason = _reason(access)
+        if reason:
+            found[access] = reason
+        else:
+            permissions.setdefault(access.tclass, set()).add(access.permission)
+    for access in accesses:
+        count = len(permissions.get(access.tclass, ()))
+        if access not in found and count > MAX_PERMISSIONS:
+            found[access] = f"class {access.tclass} with {count} permissions: none has more than {MAX_PERMISSIONS}"
+    return found
+
+
+def _reason(access: Access) -> str:
+    names = [access.source, access.tclass, access.permission] + ([] if access.target == SELF else [access.target])
+    for name in names:
+        problem = name_problem(name) or (f"{SELF} is no type" if name == SELF else "")
+        if problem:
+            return problem
+    if access.xperms and access.permission not in XPERM_PERMISSIONS:
+        return f"permission {access.permission} has no numbers"
+    if any(not 0 <= low <= high <= MAX_XPERM for low, high in access.xperms):
+        return "its ioctl numbers are no ranges of 0x0 to 0xffff"
+    return ""
+
+
+def _te(name: str, version: str, rules: tuple[Rule, ...]) -> str:
+    parts = [f"# {name} {version}: made by sepolicyd out of decisions; an edit here is never read back.\n"]
+    parts.append(f"module {name} {version};\n")
+    parts.append(_require([rule.access for rule in rules]))
+    groups: dict[tuple[str, str, str, str], list[Rule]] = {}
+    for rule in rules:
+        groups.setdefault((*rule.access.group, rule.kind), []).append(rule)
+    parts.extend(_group(key, groups[key]) for key in sorted(groups))
+    return "\n".join(parts)
+
+
+def _require(accesses: Iterable[Access]) -> str:
+    types = sorted({name for access in accesses for name in (access.source, access.target_type)})
+    classes: dict[str, set[str]] = {}
+    for access in accesses:
+        classes.setdefault(access.tclass, set()).add(access.permission)
+    lines = [f"\ttype {name};" for name in types]
+    lines += [f"\tclass {tclass} {{ {' '.join(sorted(classes[tclass]))} }};" for tclass in sorted(classes)]
+    # checkmodule takes no module without a require block or declaration, and no empty block; this role every base has
+    return "\n".join(["require {", *(lines or ["\trole object_r;"]), "}", ""])
+
+
+def _group(key: tuple[str, str, str, str], rules: list[Rule]) -> str:
+    source, target, tclass, kind = key
+    by_provenance: dict[str, set[str]] = {}
+    for rule in rules:
+        if rule.provenance is not None:
+            by_provenance.setdefault(_comment(rule.provenance), set()).add(rule.access.permission)
+    lines = [f"# {' '.join(sorted(permissions))}: {text}" for text, permissions in sorted(by_provenance.items())]
+    permissions = sorted({rule.access.permission for rule in rules})
+    lines.append(f"{kind} {source} {target}:{tclass} {{ {' '.join(permissions)} }};")
+    numbers = _numbers(rule.access for rule in rules)
+    for permission in sorted(numbers):
+        ranges = " ".join(f"{low:#x}" if low == high else f"{low:#x}-{high:#x}" for low, high in numbers[permission])
+        lines.append(f"{kind}xperm {source} {target}:{tclass} {permission} {{ {ranges} }};")
+    return "\n".join([*lines, ""])
+
+
+def _numbers(accesses: Iterable[Access]) -> Mapping[str, list[tuple[int, int]]]:
+    """Ranges by permission, where any are decided; an access without ranges beside one with them means all numbers."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    whole = set()
+    for access in accesses:
+        ranges.setdefault(access.permission, []).extend(access.xperms)
+        if not access.xperms:
+            whole.add(access.permission)
+    return {
+        permission: [(0, MAX_XPERM)] if permission in whole else _joined(found) for permission, found in ranges.items() if found
+    }
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for low, high in sorted(set(ranges)):
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def _comment(provenance: Provenance) -> str:
+    text = escape(str(provenance))
+    return text if len(text) <= MAX_REASON + 120 else text[: MAX_REASON + 117] + "..."

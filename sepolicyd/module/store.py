@@ -1,0 +1,292 @@
+"""A policy store: its modules, private copies to link in, and transactions; semodule does the work, for / and any root."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import process
+from sepolicyd.errors import RefusedError, ToolError, ToolMissingError
+from sepolicyd.policy.locate import selinux_type
+
+SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest
+SPACE_FACTOR = 3  # libsemanage makes the next store beside the present one and keeps that until the end
+HEADER = struct.Struct("<II8sII")  # magic, length, "SE Linux", version, configuration (libsepol, policydb.h)
+CONFIG_MLS = 1
+MODULE_LINE = re.compile(r"^\s*(\d+)\s+(\S+)\s+(\S+)(\s+disabled)?\s*$")
+PACKAGES = "selinux-policy-default (Debian) or selinux-policy-targeted (Fedora, RHEL)"
+LOCK_PAUSE_S = 0.2
+LOCK_WAIT_S = 60.0
+
+
+@dataclass(frozen=True, order=True)
+class Installed:
+    """One module of a store; of modules with the same name the highest priority counts. ``language``: pp or cil."""
+
+    name: str
+    priority: int
+    language: str = "pp"
+    disabled: bool = False
+
+
+def parse_modules(listing: str) -> tuple[Installed, ...]:
+    """The output of ``semodule -lfull``."""
+    found = (MODULE_LINE.match(line) for line in listing.splitlines())
+    return tuple(sorted(Installed(m.group(2), int(m.group(1)), m.group(3), bool(m.group(4))) for m in found if m))
+
+
+def policy_is_mls(policy: Path) -> bool:
+    """Whether a kernel policy has levels (MLS or MCS), out of its header.
+
+    :raises ToolError: not a kernel policy
+    """
+    try:
+        with policy.open("rb") as file:
+            magic, _, text, _, config = HEADER.unpack(file.read(HEADER.size))
+    except (OSError, struct.error) as error:
+        raise ToolError(f"policy {policy} cannot be read: {error}", "see: semodule -B") from error
+    if magic != 0xF97CFF8C or text != b"SE Linux":
+        raise ToolError(f"{policy} is no kernel policy", "see: semodule -B")
+    return bool(config & CONFIG_MLS)
+
+
+class Store:
+    """The store of a root. For "/" semodule loads what it builds, for any other root never (``-p ROOT -n``)."""
+
+    def __init__(self, root: Path = Path("/"), kind: str = "") -> None:
+        self.root = root
+        self.kind = kind or selinux_type(root)
+
+    @property
+    def live(self) -> bool:
+        return self.root == Path("/")
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc/selinux"
+
+    @property
+    def directory(self) -> Path:
+        """``/var/lib/selinux/TYPE``, or where semanage.conf's store-root puts it; under the root."""
+        place = "/var/lib/selinux"
+        with suppress(OSError):
+            for line in (self.etc / "semanage.conf").read_text(encoding="utf-8", errors="replace").splitlines():
+                key, _, value = line.partition("=")
+                if key.strip() == "store-root" and value.strip():
+                    place = value.strip()
+        return self.root / place.lstrip("/") / self.kind
+
+    @property
+    def active(self) -> Path:
+        return self.directory / "active"
+
+    def policy(self) -> Path:
+        """The kernel policy that the store's last transaction made.
+
+        :raises ToolError: there is none
+        """
+        path = self.active / "policy.kern"
+        if not path.is_file():
+            raise ToolError(f"the policy store {self.directory} holds no built policy", "run: semodule -B")
+        return path
+
+    def installed_policy(self) -> Path:
+        """The policy file that the next boot loads (policy.N of the highest N)."""
+        found = [path for path in (self.etc / self.kind / "policy").glob("policy.*") if path.suffix[1:].isdigit()]
+        if not found:
+            raise ToolError(f"{self.etc / self.kind / 'policy'} holds no policy", "run: semodule -B")
+        return max(found, key=lambda path: int(path.suffix[1:]))
+
+    @property
+    def dontaudit_off(self) -> bool:
+        """Whether the store is built without dontaudit rules (``semodule -DB`` keeps this mark until ``-B``)."""
+        return (self.active / "disable_dontaudit").exists()
+
+    def argv(self, *words: str) -> list[str]:
+        """A semodule command on this store; ``-s`` because semodule reads the type in the machine's own config, even with -p."""
+        return ["semodule", *([] if self.live else ["-p", str(self.root), "-n", "-s", self.kind]), *words]
+
+    def modules(self) -> tuple[Installed, ...]:
+        """
+        :raises ToolError: semodule failed
+        """
+        return parse_modules(process.run(self.argv("-lfull"), timeout=SEMODULE_TIMEOUT_S).stdout)
+
+    def install(self, packages: Sequence[Path], priority: int, remove: Sequence[str] = ()) -> None:
+        """One transaction: all or nothing, as libsemanage swaps directories at its end. -D stays as it was.
+
+        :param packages: .pp or .cil files; the module's name is the file's
+        :raises ToolError: nothing has been changed
+        """
+        words = ["-X", str(priority)]
+        for name in remove:
+            words += ["-r", name]
+        for package in packages:
+            words += ["-i", str(package)]
+        # semodule clears disable_dontaudit in each transaction with -B only; -i leaves it (seen on a real kernel)
+        process.run(self.argv(*words), timeout=SEMODULE_TIMEOUT_S)
+
+    def extract(self, name: str, priority: int, directory: Path) -> Path:
+        """The package of an installed module, as a new file in ``directory``.
+
+        :raises ToolError: no such module
+        """
+        before = set(directory.iterdir())
+        # without -p made absolute, since semodule writes into its working directory
+        process.run(self._absolute().argv("-X", str(priority), "-E", name), cwd=directory, timeout=SEMODULE_TIMEOUT_S)
+        made = sorted(set(directory.iterdir()) - before)
+        if len(made) != 1:
+            raise ToolError(f"semodule extracted {len(made)} files for the module {name}", "see: semodule -lfull")
+        return made[0]
+
+    def copy(self, destination: Path) -> Store:
+        """A private copy under ``destination``, which is an empty or missing directory, for :meth:`install` to link in.
+
+        The active store alone, under libsemanage's read lock, so that no other semodule swaps it half way.
+
+        :raises ToolError: it cannot be read, or the disk is full
+        """
+        target = Store(destination, self.kind)
+        try:
+            (destination / "etc/selinux").mkdir(parents=True, exist_ok=True)
+            for name in ("config", "semanage.conf"):
+                if (self.etc / name).exists():
+                    shutil.copyfile(self.etc / name, destination / "etc/selinux" / name)
+            # the old policy and compiled contexts are made anew by every transaction
+            ignore = shutil.ignore_patterns("policy.*", "*.bin")
+            _copytree(self.etc / self.kind, target.etc / self.kind, ignore)
+            with self._shared_lock():
+                _copytree(self.active, target.active)
+        except (OSError, shutil.Error) as error:
+            raise ToolError(f"the policy store {self.directory} cannot be copied: {_short(error)}", _space_hint()) from error
+        return target
+
+    def check(self) -> None:
+        """
+        :raises RefusedError: no store, not writable, not enough space for a transaction
+        :raises ToolMissingError: the distribution's policy is not set up
+        """
+        if not (self.active / "modules").is_dir():
+            raise ToolMissingError(f"there is no policy store at {self.directory}", f"install the package {PACKAGES}")
+        if not os.access(self.directory, os.W_OK):
+            raise RefusedError(f"the policy store {self.directory} is not writable", "run this as root")
+        needed = SPACE_FACTOR * size_of(self.active)
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise RefusedError(
+                f"{self.directory} has {free >> 20} MiB free, a transaction needs {needed >> 20}", "free space on that disk"
+            )
+
+    def wait_for_lock(self, seconds: float = LOCK_WAIT_S, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Wait until no other semodule, semanage or package manager holds the store's transaction lock.
+
+        :raises RefusedError: it is held still after ``seconds``; nothing has been changed
+        """
+        lock = self.directory / "semanage.trans.LOCK"
+        holder = _holder(lock)
+        for _ in range(round(seconds / LOCK_PAUSE_S)):
+            if holder is None:
+                return
+            sleep(LOCK_PAUSE_S)
+            holder = _holder(lock)
+        if holder is not None:
+            who = holder or "another process"
+            raise RefusedError(f"the policy store {self.directory} is locked by {who}", "wait for it to end, then try again")
+
+    def _absolute(self) -> Store:
+        return Store(self.root.absolute(), self.kind)
+
+    @contextmanager
+    def _shared_lock(self) -> Iterator[None]:
+        try:
+            fd = os.open(self.directory / "semanage.read.LOCK", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
+
+
+def create_store(destination: Path, source: Path = Path("/"), kind: str = "") -> Store:
+    """A store of its own under ``destination``, made from the distribution's, for demo and tests.
+
+    :raises ToolMissingError: the distribution's policy package is not set up here
+    :raises RefusedError: something is there already
+    """
+    origin = Store(source, kind)
+    if not (origin.active / "modules").is_dir():
+        raise ToolMissingError(f"there is no policy store at {origin.directory}", f"install the package {PACKAGES}")
+    target = Store(destination, origin.kind)
+    if target.directory.exists():
+        raise RefusedError(f"there is a policy store in {destination} already", "name another directory, or remove this one")
+    made = origin.copy(destination)
+    try:
+        _copytree(origin.etc / origin.kind, target.etc / origin.kind)
+        for name in ("semanage.read.LOCK", "semanage.trans.LOCK"):
+            (target.directory / name).touch(mode=0o600)
+    except (OSError, shutil.Error) as error:
+        raise ToolError(f"the policy cannot be copied to {destination}: {_short(error)}", _space_hint()) from error
+    return made
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files in a tree."""
+    total = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(place) / name).lstat().st_size
+    return total
+
+
+def _copytree(source: Path, target: Path, ignore: Optional[Callable[[str, list[str]], set[str]]] = None) -> None:
+    # copyfile and not copy2: labels must come from the new place, see build.workdir
+    shutil.copytree(source, target, symlinks=True, ignore=ignore, copy_function=shutil.copyfile, dirs_exist_ok=True)
+
+
+def _holder(lock: Path) -> Optional[str]:
+    """Who holds libsemanage's flock: None nobody, "" somebody unknown, else "NAME (pid N)"."""
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _name_of_holder(os.fstat(fd).st_ino)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _name_of_holder(inode: int) -> str:
+    """Out of /proc/locks (proc(5)): ``1: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF``."""
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                name = Path(f"/proc/{words[4]}/comm").read_text(encoding="utf-8", errors="replace").strip()
+                return f"{name} (pid {words[4]})"
+    return ""
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, shutil.Error) and error.args and error.args[0]:
+        return str(error.args[0][0][-1])
+    return str(error)
+
+
+def _space_hint() -> str:
+    return "see whether the disk is full; TMPDIR names another place for copies"
