@@ -11,7 +11,7 @@ from sepolicyd.audit import fields as field
 from sepolicyd.audit.classes import is_cut
 from sepolicyd.audit.event import Event
 from sepolicyd.audit.record import GROUP_SEPARATOR, MARK, Record, parse
-from sepolicyd.audit.values import Context, Denial, EventId, Kind, Notice, SelinuxError, Unparsed, Verdict
+from sepolicyd.audit.values import Context, Denial, Kind, Notice, SelinuxError, Unparsed, Verdict
 
 MAX_TEXT = 4096
 MAX_RAW = 24
@@ -78,13 +78,18 @@ class _Companions:
             self.old_path = found.get("path", "")
 
 
-def denials_of(event: Event) -> Denials:
-    """All that the event's messages say, each enriched by the event's other records. Never raises on any text."""
+def denials_of(event: Event, *, first_only: bool = False) -> Denials:
+    """All that the event's messages say, each enriched by the event's other records. Never raises on any text.
+
+    :param first_only: only what the first record says; the others still enrich it
+    """
     beside = _Companions()
     messages: list[tuple[Record, str]] = []
-    for record in event.records:
+    for number, record in enumerate(event.records):
         for kind, piece in _pieces(record):
             if kind in _SPEAKING or kind in _NOTICE_TYPES or MARK in piece:
+                if number and first_only:
+                    continue
                 messages.append((record._replace(type=kind), piece))
             else:
                 beside.add(kind, piece)
@@ -140,7 +145,7 @@ def message(
     return _denial(record, text[decision.end() :], kind, Verdict(decision["verdict"]), permissions, beside, lines)
 
 
-def _denial(  # noqa: PLR0913
+def _denial(
     record: Record,
     rest: str,
     kind: Kind,
@@ -152,7 +157,7 @@ def _denial(  # noqa: PLR0913
     rest, _, _ = rest.partition(GROUP_SEPARATOR)
     rest = _GLUED.sub(" ", rest)
     found = _object(rest)
-    reason = found if isinstance(found, str) else _doubt(permissions, found[2], rest)
+    reason = found if isinstance(found, str) else _doubt(permissions, found[2])
     if reason or isinstance(found, str):
         return Unparsed(record.number, reason, record.raw[:MAX_TEXT])
     scontext, tcontext, tclass, start = found
@@ -194,7 +199,7 @@ def _object(rest: str) -> Union[str, tuple[Context, Context, str, int]]:
     return contexts[0], contexts[1], places[2]["value"], min(place.start() for place in places)
 
 
-def _doubt(permissions: tuple[str, ...], tclass: str, rest: str) -> str:
+def _doubt(permissions: tuple[str, ...], tclass: str) -> str:
     if not permissions:
         return "no permission between the braces"
     for permission in permissions:
@@ -202,7 +207,7 @@ def _doubt(permissions: tuple[str, ...], tclass: str, rest: str) -> str:
             return f"not a permission: {permission[:40]}"
     if not is_identifier(tclass):
         return f"not a class: {tclass[:40] or '(nothing)'}"
-    if is_cut(tclass) and rest.rstrip().endswith(tclass):
+    if is_cut(tclass):
         return f"class name is cut: {tclass}"
     return ""
 

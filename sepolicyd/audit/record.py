@@ -35,7 +35,7 @@ NUMBERED = {
 # the colon and a date in some locale (with its own colons) before the last one. A redacted header may hold anything.
 _HEADER = re.compile(
     r"(?:\b(?:node|host)=(?P<node>[^\s,]+)[ ,]\s*)?"
-    r"\btype=(?P<type>[A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?|\d+) ?,?\s*(?:msg=)?audit\((?P<stamp>[^()]*)\) *:? ?"
+    r"(?:\btype=(?P<type>[A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?|\d+) ?,?\s*(?:msg=)?)?audit\((?P<stamp>[^()]*)\) *:? ?"
 )
 # journalctl: "audit[PID]: AVC avc:", "audit: AVC msg=...", "AVC avc:"; MESSAGE= alone begins with the type.
 _JOURNAL = re.compile(
@@ -123,7 +123,9 @@ def type_name(text: str) -> str:
 
 def _from_header(header: re.Match[str], text: str, raw: str, number: int) -> Record:
     time, serial = split_stamp(header["stamp"])
-    return Record(header["node"] or "", time, serial, type_name(header["type"]), text[header.end() :], raw, number)
+    body = text[header.end() :]
+    kind = header["type"] or ("USER_AVC" if "USER_AVC" in text[: header.start()] or "msg='avc:" in body else "AVC")
+    return Record(header["node"] or "", time, serial, type_name(kind), body, raw, number)
 
 
 def _bare(text: str, raw: str, number: int) -> Optional[Record]:

@@ -1,26 +1,33 @@
-"""Whole log files in, a ScanResult out: counts, and the sightings of each distinct access."""
+"""Whole log files in, a ScanResult out: counts, and the sightings of each distinct access. Read in blocks, never mapped."""
 
 from __future__ import annotations
 
-import gzip
+import gc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Optional
+from typing import IO, BinaryIO, Optional, cast
 
-from sepolicyd.audit.denial import denials_of
-from sepolicyd.audit.event import Assembler
-from sepolicyd.audit.record import parse
-from sepolicyd.audit.values import Denial, Notice, SelinuxError, Sighting, Unparsed
+from sepolicyd.audit.sweep import Process, Sweep
+from sepolicyd.audit.values import Notice, SelinuxError, Sighting, Unparsed
 from sepolicyd.errors import InputError
 
-MAX_LISTED = 1000
+BLOCK = 1 << 19
+MAX_LINE = 1 << 20
+_GZIP = b"\x1f\x8b"
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What a log says. ``unparsed`` lists at most MAX_LISTED lines, ``unparsed_count`` counts them all."""
+    """What a log says.
+
+    ``events`` are the distinct (node, time, serial) of all records; ``denials``, ``granted`` and ``notices`` count
+    messages, a record that was written twice once; ``other`` counts messages of other security modules and marks that
+    are only part of a name. ``unparsed`` lists the first thousand lines, ``unparsed_count`` counts them all.
+    ``sightings`` carry the counts: their sum is ``denials``. ``processes``: who was seen beside the denials.
+    """
 
     lines: int = 0
     events: int = 0
@@ -34,77 +41,159 @@ class ScanResult:
     granted_sightings: tuple[Sighting, ...] = ()
     errors: tuple[SelinuxError, ...] = ()
     notice_list: tuple[Notice, ...] = ()
+    processes: tuple[Process, ...] = ()
 
 
-def scan_files(paths: Sequence[Path], *, on_progress: Optional[Callable[[int], None]] = None) -> ScanResult:
-    """Scan the files in this order as one log. ``on_progress`` gets the number of bytes read since its last call.
+class _Truncated(Exception):  # noqa: N818
+    """A compressed log ended early; what was read before counts."""
 
+
+def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None) -> ScanResult:
+    """Scan the files in this order as one log, plain or gzip (told by its magic number, not by its name).
+
+    :param on_progress: gets the number of bytes (unpacked) that were read since its last call
     :raises InputError: a file is missing, unreadable or a directory
     """
-
-    def lines() -> Iterator[bytes]:
-        for path in paths:
-            try:
-                with path.open("rb") as file:
-                    magic = file.peek(2)[:2]  # type: ignore[attr-defined]
-                    source = gzip.open(file) if magic == b"\x1f\x8b" else file
-                    for line in source:
-                        if on_progress:
-                            on_progress(len(line))
-                        yield line
-            except (EOFError, zlib.error, gzip.BadGzipFile):
-                continue
-            except OSError as error:
-                raise InputError(
-                    f"cannot read {path}: {error.strerror or error}", "name a log file that you may read"
-                ) from error
-
-    return _scan(lines())
+    for path in paths:
+        if path.is_dir():
+            raise InputError(f"{path} is a directory, not a log", "name the log file in it, such as audit.log")
+    sweep = Sweep()
+    _run(sweep, _blocks_of_files(sweep, paths), on_progress)
+    return _result(sweep)
 
 
-def scan_stream(file: BinaryIO) -> ScanResult:
-    """Scan a binary stream (standard input) to its end."""
-    return _scan(iter(file))
+def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None) -> ScanResult:
+    """Scan a binary stream (standard input) to its end; compressed or not.
+
+    :raises InputError: the stream cannot be read
+    """
+    sweep = Sweep()
+    try:
+        _run(sweep, _unpacked(sweep, file, "standard input"), on_progress)
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {error.strerror or error}", "pipe a log into it") from error
+    return _result(sweep)
 
 
-def _scan(lines: Iterator[bytes]) -> ScanResult:
-    assembler = Assembler()
-    sums = dict.fromkeys(("lines", "events", "denials", "granted", "notices", "other", "unparsed_count"), 0)
-    unparsed: list[Unparsed] = []
-    seen: list[Denial] = []
-    granted: list[Denial] = []
-    errors: list[SelinuxError] = []
-    notices: list[Notice] = []
-
-    def take(events) -> None:  # type: ignore[no-untyped-def]
-        for event in events:
-            sums["events"] += bool(event.id.serial)
-            what = denials_of(event)
-            seen.extend(what.denials)
-            granted.extend(what.granted)
-            errors.extend(what.errors)
-            notices.extend(what.notices)
-            unparsed.extend(what.unparsed)
-            sums["other"] += what.other
-
-    for number, line in enumerate(lines, 1):
-        sums["lines"] = number
-        record = parse(line, number)
-        if isinstance(record, Unparsed):
-            unparsed.append(record)
-        elif record is not None:
-            take(assembler.feed(record))
-    take(assembler.flush())
-    sums.update(denials=len(seen), granted=len(granted), notices=len(notices), unparsed_count=len(unparsed))
+def _result(sweep: Sweep) -> ScanResult:
+    denied, granted = sweep.fold.sightings()
     return ScanResult(
-        **sums,
-        unparsed=tuple(unparsed[:MAX_LISTED]),
-        sightings=tuple(map(_sighting, seen)),
-        granted_sightings=tuple(map(_sighting, granted)),
-        errors=tuple(errors),
-        notice_list=tuple(notices),
+        lines=sweep.lines,
+        events=sweep.events,
+        denials=sweep.denials,
+        granted=sweep.granted,
+        notices=sweep.notices,
+        other=sweep.other,
+        unparsed=tuple(sweep.unparsed),
+        unparsed_count=sweep.unparsed_count,
+        sightings=tuple(denied),
+        granted_sightings=tuple(granted),
+        errors=tuple(sweep.errors),
+        notice_list=tuple(sweep.notice_list),
+        processes=tuple(sweep.processes),
     )
 
 
-def _sighting(denial: Denial) -> Sighting:
-    return Sighting(denial, 1, denial.time, denial.time)
+def _run(sweep: Sweep, blocks: Iterator[bytes], on_progress: Optional[Progress]) -> None:
+    """Feed the blocks, each with its neighbours. The cycle collector rests: nothing here makes cycles, it only costs time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        before = block = b""
+        for after in blocks:
+            if block:
+                sweep.block(before, block, after)
+            before, block = block, after
+            if on_progress is not None:
+                on_progress(len(after))
+        if block:
+            sweep.block(before, block, b"")
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _blocks_of_files(sweep: Sweep, paths: Sequence[Path]) -> Iterator[bytes]:
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                yield from _unpacked(sweep, file, str(path))
+        except FileNotFoundError as error:
+            raise InputError(f"there is no {path}", "name a log file that exists") from error
+        except PermissionError as error:
+            raise InputError(
+                f"{path} may not be read by this user", "run as root, or as a member of the log's group"
+            ) from error
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}", "name a log file") from error
+
+
+def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
+    """The blocks of a file, unpacked where it begins with gzip's magic number."""
+    start = file.read(BLOCK)
+    if not start.startswith(_GZIP):
+        yield from _blocks(start, file)
+        return
+    try:
+        yield from _blocks(b"", cast(IO[bytes], _Gunzip(start, file)))
+    except (zlib.error, EOFError) as error:
+        what = "truncated gzip" if isinstance(error, EOFError) else "damaged gzip"
+        sweep.unparsed_count += 1
+        sweep.unparsed.append(Unparsed(sweep.lines, f"{what}: what comes before was read", name))
+
+
+class _Gunzip:
+    """Just enough of a file over gzip members for _blocks: what was unpacked before an error is delivered first."""
+
+    def __init__(self, start: bytes, file: BinaryIO) -> None:
+        self._file = file
+        self._packed = start
+        self._unpacker = zlib.decompressobj(wbits=31)
+        self._plain = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._plain) < size and self._more(size):
+            pass
+        taken, self._plain = self._plain[:size], self._plain[size:]
+        return taken
+
+    def readline(self, limit: int) -> bytes:
+        line = b""
+        while len(line) < limit:
+            end = self._plain.find(b"\n", 0, limit - len(line)) + 1
+            if end:
+                line, self._plain = line + self._plain[:end], self._plain[end:]
+                break
+            line, self._plain = line + self._plain[:limit], self._plain[limit:]
+            if not self._plain and not self._more(BLOCK):
+                break
+        return line
+
+    def _more(self, size: int) -> bool:
+        if self._unpacker.eof:
+            self._packed = self._unpacker.unused_data.lstrip(b"\0")  # members may be padded
+            self._packed = self._packed or self._file.read(BLOCK)
+            if not self._packed.startswith(_GZIP[:1]):
+                return False
+            self._unpacker = zlib.decompressobj(wbits=31)
+        packed = self._packed or self._file.read(BLOCK)
+        if not packed:
+            if self._plain:
+                return False
+            raise EOFError
+        self._plain += self._unpacker.decompress(packed, size)
+        self._packed = self._unpacker.unconsumed_tail
+        return True
+
+
+def _blocks(start: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory."""
+    block = start
+    while True:
+        block = block or file.read(BLOCK)
+        if not block:
+            return
+        if not block.endswith(b"\n"):
+            block += file.readline(MAX_LINE)
+        yield block
+        block = b""

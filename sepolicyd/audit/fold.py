@@ -1,0 +1,129 @@
+"""Denials in, sightings out: a flood costs memory per distinct access, and each access keeps enough to be judged.
+
+Of one access (permissions, source, target, class) the first CAP different sightings are kept; beyond that one more for
+each new comm, port and ioctl number (at most FACETS of them). What is not kept is counted on a sighting of the same comm.
+Once BUDGET sightings are kept in all, CAP falls to CAP_AFTER and only the first two of an access keep their whole event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
+
+from sepolicyd.audit.denial import Denials, denials_of
+from sepolicyd.audit.event import Event
+from sepolicyd.audit.record import Record, parse
+from sepolicyd.audit.values import Denial, Sighting, Verdict
+
+CAP = 24
+CAP_AFTER = 4
+FACETS = 24
+BUDGET = 1200
+MAX_SEEN = 12_000
+
+
+class Slot:
+    """One sighting while it is counted. ``text``: the AVC line first, then lines of its event, not parsed until the end."""
+
+    __slots__ = ("count", "denial", "first", "groups", "text", "window")
+
+    def __init__(self, window: bytes, groups: Any, text: tuple[bytes, ...], denial: Optional[Denial] = None) -> None:
+        self.count = 0
+        self.first = self.window = window
+        self.groups = groups
+        self.text = text
+        self.denial = denial
+
+
+class _Entry:
+    __slots__ = ("comms", "facets", "kept")
+
+    def __init__(self) -> None:
+        self.kept = 0
+        self.comms: dict[bytes, Slot] = {}
+        self.facets: set[bytes] = set()
+
+
+class Fold:
+    """Counts per sighting. ``slots`` maps a key to its slot; keys of overflowing sightings are remembered up to MAX_SEEN."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Any, Slot] = {}
+        self.slots: list[Slot] = []
+        self._entries: dict[Any, _Entry] = {}
+
+    def place(
+        self, key: Any, access: Any, comm: bytes, facet: bytes, window: bytes, groups: Any, make: Callable[[bool], Slot]
+    ) -> Slot:
+        """The slot for a key that is not in ``seen``: a new one, or one that it is counted on.
+
+        :param make: builds the slot; its argument says whether the whole event is wanted
+        """
+        entry = self._entries.get(access)
+        if entry is None:
+            entry = self._entries[access] = _Entry()
+        cap = CAP if len(self.slots) < BUDGET else CAP_AFTER
+        slot = entry.comms.get(comm)
+        new_comm = slot is None and len(entry.comms) < FACETS
+        new_facet = bool(facet) and facet not in entry.facets and len(entry.facets) < FACETS
+        if entry.kept < cap or new_comm or new_facet:
+            fresh = make(len(self.slots) < BUDGET or entry.kept < 2)
+            self.slots.append(fresh)
+            entry.kept += 1
+            entry.facets.add(facet)
+            if slot is None:
+                entry.comms[comm] = fresh
+            slot = fresh
+        elif slot is None:
+            slot = next(iter(entry.comms.values()))
+        if len(self.seen) < MAX_SEEN:
+            self.seen[key] = slot
+        return slot
+
+    def add(self, denial: Denial) -> None:
+        """Count one denial that has been parsed already."""
+        details = (denial.name, denial.path, denial.dev, denial.ports, denial.ioctlcmd, denial.extra, denial.event.node)
+        access = (denial.kind, denial.verdict, denial.permissions, denial.scontext.type, denial.tcontext.type, denial.tclass)
+        key = (access, denial.comm, denial.permissive, details)
+        slot = self.seen.get(key)
+        window = f"{denial.event.time}:{denial.event.serial}".encode()
+        if slot is None:
+            facet = repr((denial.ports, denial.ioctlcmd)).encode() if denial.ports or denial.ioctlcmd is not None else b""
+            slot = self.place(key, access, denial.comm.encode(), facet, window, None, lambda _: Slot(window, None, (), denial))
+        slot.count += 1
+        slot.window = window
+
+    def sightings(self) -> tuple[list[Sighting], list[Sighting]]:
+        """(denied, granted), in the order in which they were first seen."""
+        denied: list[Sighting] = []
+        granted: list[Sighting] = []
+        for slot in self.slots:
+            denial = slot.denial or _denial(slot.text)
+            if denial is None:
+                continue
+            first, last = _seconds(slot.first), _seconds(slot.window)
+            sighting = Sighting(denial, slot.count, min(first, last), max(first, last))
+            (denied if denial.verdict is Verdict.DENIED else granted).append(sighting)
+        return denied, granted
+
+
+def of_lines(lines: Iterable[bytes], number: int = 0) -> Denials:
+    """What the first of these lines says, the others being records of the same event."""
+    records = [record for record in (parse(line, number) for line in lines) if isinstance(record, Record)]
+    if not records:
+        return Denials()
+    return denials_of(Event(records[0].event, tuple(records)), first_only=True)
+
+
+def _denial(text: tuple[bytes, ...]) -> Optional[Denial]:
+    found = of_lines(text)
+    return (found.denials or found.granted or (None,))[0]
+
+
+def _seconds(window: bytes) -> float:
+    """Epoch seconds in ``...audit(1795373000.012:1001): ``, or in ``1795373000.012:1001``; 0.0 where there is no time."""
+    stamp = window.rpartition(b"(")[2].partition(b":")[0]
+    try:
+        return float(stamp)
+    except ValueError:
+        return 0.0
