@@ -1,0 +1,254 @@
+"""Which type a path or a port should have, and how far a type reaches: file_contexts and portcons in, types and counts out."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Optional
+
+from sepolicyd.errors import InputError, SepolicydError, ToolMissingError
+from sepolicyd.policy.locate import selinux_type
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.values import PortRange
+from sepolicyd.settings import Settings
+
+MODES = {
+    "file": stat.S_IFREG,
+    "dir": stat.S_IFDIR,
+    "lnk_file": stat.S_IFLNK,
+    "chr_file": stat.S_IFCHR,
+    "blk_file": stat.S_IFBLK,
+    "fifo_file": stat.S_IFIFO,
+    "sock_file": stat.S_IFSOCK,
+    "unix_stream_socket": stat.S_IFSOCK,  # connectto names the path of the socket's file
+    "unix_dgram_socket": stat.S_IFSOCK,
+}
+FILE_CLASSES = ("file", "dir", "lnk_file", "chr_file", "blk_file", "fifo_file", "sock_file")
+WRITE_PERMISSIONS = ("write", "append", "create", "unlink", "rename", "add_name", "remove_name")
+DELETED = " (deleted)"  # the kernel's mark on the path of a removed file (fs/d_path.c)
+NO_LABEL = "<<none>>"
+MAX_EXAMPLES = 5
+# what ends the part of a file_contexts pattern that is plain text
+META = re.compile(r"[.^$?*+|\[({\\]")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One line of file_contexts: pattern, the class it is for ("" any), type ("" for <<none>>)."""
+
+    pattern: str
+    flag: str
+    type: str
+
+    @property
+    def stem(self) -> str:
+        """The plain text in front of the first meta character, a backslash before a dot taken off."""
+        text = self.pattern.replace(r"\.", "\0")
+        match = META.search(text)
+        return (text[: match.start()] if match else text).replace("\0", ".")
+
+    @property
+    def tree(self) -> bool:
+        """Whether it covers a whole directory tree."""
+        return self.pattern.endswith(("(/.*)?", "/.*", "/.+", ".*"))
+
+
+class FileContexts:
+    """file_contexts with its .local, .homedirs and .subs files, as libselinux reads them (selabel_file(5))."""
+
+    def __init__(self, path: Path, handle: Any, selinux: Any) -> None:
+        self.path = path
+        self._handle = handle
+        self._selinux = selinux
+
+    @classmethod
+    def load(cls, path: Path) -> FileContexts:
+        """Open one file_contexts file.
+
+        :raises ToolMissingError: the Python binding of libselinux is not installed
+        :raises InputError: no such file, or libselinux does not accept it
+        """
+        try:
+            import selinux
+        except ImportError as error:
+            raise ToolMissingError(
+                "what label a path should have is not known: the Python binding of libselinux is not installed",
+                "install python3-selinux (Debian) or python3-libselinux (Fedora, RHEL)",
+            ) from error
+        if not path.is_file():
+            raise InputError(f"file contexts {path} do not exist", "name the root that holds the policy with --root")
+        option = selinux.selinux_opt()
+        option.type, option.value = selinux.SELABEL_OPT_PATH, os.fspath(path)
+        try:
+            handle = selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
+        except OSError as error:
+            raise InputError(f"file contexts {path} cannot be read: {error.strerror}", "rebuild them: semodule -B") from error
+        return cls(path, handle, selinux)
+
+    def context(self, path: str, tclass: str = "file") -> Optional[str]:
+        """The whole context that file_contexts gives a path, None where it gives none (no match, or <<none>>)."""
+        path = path[: -len(DELETED)] if path.endswith(DELETED) else path
+        if not path.startswith("/") or "\0" in path or not path.isprintable():
+            # a lone surrogate (a name that is not UTF-8) is not printable, and the binding raises TypeError for it;
+            # line breaks and escapes never stand in a pattern
+            return None
+        try:
+            found = self._selinux.selabel_lookup_raw(self._handle, posixpath.normpath(path), MODES.get(tclass, 0))
+        except OSError:  # ENOENT for no match and for <<none>>
+            return None
+        return str(found[1]) if found and found[0] == 0 else None
+
+    def lookup(self, path: str, tclass: str = "file") -> Optional[str]:
+        """The type that file_contexts gives a path of a class (file, dir, lnk_file, ...), or None.
+
+        A path that does not start with "/" has none: denials often carry only a last component.
+        """
+        context = self.context(path, tclass)
+        return context.split(":")[2] if context and context.count(":") >= 2 else None
+
+    @cached_property
+    def specs(self) -> tuple[Spec, ...]:
+        """Every line of the file, its .local and its .homedirs."""
+        found: list[Spec] = []
+        for suffix in ("", ".homedirs", ".local"):
+            found.extend(_specs(Path(f"{self.path}{suffix}")))
+        return tuple(found)
+
+    @cached_property
+    def by_type(self) -> dict[str, list[Spec]]:
+        found: dict[str, list[Spec]] = {}
+        for spec in self.specs:
+            found.setdefault(spec.type, []).append(spec)
+        return found
+
+    @cached_property
+    def customizable(self) -> frozenset[str]:
+        """Types that restorecon leaves alone (customizable_types(5)): no label is wrong on such a file."""
+        path = self.path.parent.parent / "customizable_types"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        return frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+
+
+def _specs(path: Path) -> Iterable[Spec]:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        words = line.split()
+        if len(words) < 2 or words[0].startswith("#"):
+            continue
+        context = words[-1]
+        flag = words[1].lstrip("-") or "file" if len(words) > 2 else ""
+        parts = context.split(":")
+        yield Spec(words[0], flag, "" if context == NO_LABEL or len(parts) < 3 else parts[2])
+
+
+class Ports:
+    """Who owns a port: the portcons of a policy, the local ones of the store among them (semanage builds them in)."""
+
+    def __init__(self, ranges: tuple[PortRange, ...], local: tuple[PortRange, ...] = ()) -> None:
+        self.ranges = ranges
+        self.local = frozenset(local)
+
+    @classmethod
+    def from_policy(cls, oracle: Oracle, store: Optional[Path] = None) -> Ports:
+        """:param store: active directory of the store; its ports.local tells which ranges an administrator has set"""
+        return cls(oracle.ports, _local_ports(store / "ports.local") if store else ())
+
+    def range_of(self, protocol: str, port: int) -> Optional[PortRange]:
+        """The range that the kernel would take: the first in the order of the policy (services.c, security_port_sid)."""
+        for item in self.ranges:
+            if item.protocol == protocol and item.low <= port <= item.high:
+                return item
+        return None
+
+    def owner(self, protocol: str, port: int) -> Optional[str]:
+        """The type of a port (8000/tcp: soundd_port_t), None where no range covers it (then it is port_t's)."""
+        found = self.range_of(protocol, port)
+        return found.type if found else None
+
+    def is_local(self, protocol: str, port: int) -> bool:
+        """Whether an administrator gave the port its type (semanage port)."""
+        return self.range_of(protocol, port) in self.local
+
+    def of_type(self, type_name: str) -> tuple[PortRange, ...]:
+        return tuple(
+            sorted((item for item in self.ranges if item.type == type_name), key=lambda item: (item.protocol, item.low))
+        )
+
+
+def _local_ports(path: Path) -> tuple[PortRange, ...]:
+    found = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    for line in lines:
+        match = re.match(r"portcon\s+(\w+)\s+(\d+)(?:\s*-\s*(\d+))?\s+[^:\s]+:[^:\s]+:([^:\s]+)", line)
+        if match:
+            low = int(match[2])
+            found.append(PortRange(match[1], low, int(match[3] or low), match[4]))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a type reaches: number of file_contexts patterns, of whole trees among them, examples, ports, writers."""
+
+    patterns: int
+    trees: int
+    examples: tuple[str, ...]
+    ports: tuple[PortRange, ...]
+    writers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """File contexts and ports of one root; ``missing`` says why there are no file contexts."""
+
+    oracle: Oracle
+    ports: Ports
+    files: Optional[FileContexts] = None
+    missing: str = ""
+
+    @classmethod
+    def load(cls, settings: Settings, oracle: Oracle) -> Labels:
+        """What is there for the root of the settings; missing file contexts are a reason in ``missing``, no error."""
+        name = selinux_type(settings.root)
+        ports = Ports.from_policy(oracle, settings.root / "var/lib/selinux" / name / "active")
+        try:
+            files = FileContexts.load(settings.root / "etc/selinux" / name / "contexts/files/file_contexts")
+        except SepolicydError as error:
+            return cls(oracle, ports, missing=str(error))
+        return cls(oracle, ports, files)
+
+    def lookup(self, path: str, tclass: str = "file") -> Optional[str]:
+        return self.files.lookup(path, tclass) if self.files else None
+
+    def is_customizable(self, type_name: str) -> bool:
+        return self.files is not None and type_name in self.files.customizable
+
+    def reach(self, type_name: str) -> Reach:
+        """Blast radius of a type (domain.md C10)."""
+        name = self.oracle.resolve(type_name)
+        specs = self.files.by_type.get(name, []) if self.files else []
+        # whole trees first, the shortest first: they show best how wide it is
+        shown = sorted(specs, key=lambda spec: (not spec.tree, len(spec.stem), spec.pattern))
+        examples = tuple(dict.fromkeys(spec.pattern for spec in shown))[:MAX_EXAMPLES]
+        trees = sum(spec.tree for spec in specs)
+        return Reach(len(specs), trees, examples, self.ports.of_type(name), tuple(sorted(self.writers(name))))
+
+    def writers(self, type_name: str) -> frozenset[str]:
+        """The confined domains that may change files of a type, conditional rules of both branches counted."""
+        found: set[str] = set()
+        for tclass in FILE_CLASSES:
+            for permission in self.oracle.classes.get(tclass, frozenset()).intersection(WRITE_PERMISSIONS):
+                found |= self.oracle.sources_of(tclass, permission, type_name)
+        return frozenset(found & self.oracle.domains - self.oracle.unconfined)
+
+
+def open_labels(settings: Settings, oracle: Oracle) -> Labels:
+    """The labels of the root of the settings, as :meth:`Labels.load`."""
+    return Labels.load(settings, oracle)
