@@ -380,6 +380,11 @@ class Oracle:
         return setools_view.read_roles(self.raw.handle)
 
     @cached_property
+    def dominated_roles(self) -> Mapping[str, frozenset[str]]:
+        """Role -> the roles that it dominates."""
+        return setools_view.read_dominated_roles(self.raw.handle)
+
+    @cached_property
     def role_allows(self) -> frozenset[tuple[str, str]]:
         """(from, to) of every role allow rule."""
         return setools_view.read_role_allows(self.raw.handle)

@@ -235,6 +235,15 @@ def read_roles(handle: Any) -> dict[str, frozenset[str]]:
     return {item.name: frozenset(part.name for part in item.types()) for item in handle.roles()}
 
 
+def read_dominated_roles(handle: Any) -> dict[str, frozenset[str]]:
+    """Role -> the roles that it dominates."""
+    found = {}
+    for item in handle.roles():
+        roles = item.dominated_roles  # a method in setools 4.3 and earlier
+        found[item.name] = frozenset(str(part) for part in (roles() if callable(roles) else roles))
+    return found
+
+
 def read_role_allows(handle: Any) -> frozenset[tuple[str, str]]:
     """(role, role it may change to) of every `allow ROLE ROLE`."""
     return frozenset(
