@@ -12,6 +12,8 @@ from typing import Optional
 from sepolicyd.audit.values import Context
 from sepolicyd.policy.values import Constraint
 
+MAX_REASONS = 3
+
 
 @dataclass(frozen=True)
 class Level:
@@ -100,7 +102,10 @@ def denying(
         if constraint.tclass == tclass and permission in constraint.permissions:
             evaluation = _Evaluation(source, target, dominated)
             if not evaluation.run(constraint.expression):
-                found.append(Denied(constraint, "; ".join(dict.fromkeys(evaluation.failed))))
+                # comparisons of the two contexts say most, exempt types (often a dozen attributes) least
+                failed = sorted(dict.fromkeys(evaluation.failed), key=lambda text: " against " not in text)
+                more = f"; and {len(failed) - MAX_REASONS} more" if len(failed) > MAX_REASONS else ""
+                found.append(Denied(constraint, "; ".join(failed[:MAX_REASONS]) + more))
     return tuple(found)
 
 
@@ -134,7 +139,7 @@ class _Evaluation:
         value = self._values.get(left)
         if isinstance(right, frozenset):
             result = (value in right) is (operator == "==")
-            if not result:
+            if not result and right:  # an attribute that has lost its types says nothing
                 self.failed.append(f"{value} is {'not ' if operator == '==' else ''}in {_brief(right)}")
             return result
         other = self._values.get(str(right))

@@ -57,6 +57,12 @@ class Condition:
         """Whether it holds in these states; a boolean that is missing counts as off."""
         return tuple(states.get(name, False) for name in self.booleans) in self.on
 
+    def switched_by(self, name: str, state: bool) -> bool:
+        """Whether setting one boolean so can switch it on, for some values of the others."""
+        place = self.booleans.index(name)
+        rows = (row for row in self.on if row[place] is state)
+        return any((*row[:place], not state, *row[place + 1 :]) not in self.on for row in rows)
+
     @property
     def always(self) -> bool:
         return len(self.on) == 1 << len(self.booleans)

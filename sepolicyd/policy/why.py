@@ -26,7 +26,7 @@ TRANSITIONS = frozenset({"transition", "dyntransition"})
 class BooleanFix:
     """Booleans that would allow the access when set so, and what else that switches on.
 
-    ``rules``: allow rules of the binary policy that begin to hold; ``domains``: source types of those, attributes expanded.
+    ``rules``: allow rules of the binary policy that can be switched on so; ``domains``: the source types of these.
     """
 
     settings: tuple[tuple[str, bool], ...]
@@ -168,26 +168,26 @@ class Explainer:
             yield BooleanFix(tuple((name, states[name]) for name in flips), rules, domains)
 
     def side_effect(self, settings: tuple[tuple[str, bool], ...]) -> tuple[int, int]:
-        """(allow rules, source types) that begin to hold with booleans set so."""
-        now = self.oracle.booleans
-        then = {**now, **dict(settings)}
-        begun: set[tuple[Key, frozenset[str], Condition]] = set()
-        for name, _ in settings:
-            for key, permissions, condition in self._by_boolean.get(name, ()):
-                if condition.active(then) and not condition.active(now):
-                    begun.add((key, permissions, condition))
+        """(allow rules, source types) that such a setting can switch on, whatever the other booleans are.
+
+        Rules of the binary as `sesearch -A -b NAME` counts them; one line of policy source is often many.
+        """
+        rules = 0
         sources: set[str] = set()
-        for key, _, _ in begun:
-            sources |= self.oracle.types_of(key[0])
-        return len(begun), len(sources)
+        for name, state in settings:
+            for key, condition in self._by_boolean.get(name, ()):
+                if condition.switched_by(name, state):
+                    rules += 1
+                    sources |= self.oracle.types_of(key[0])
+        return rules, len(sources)
 
     @cached_property
-    def _by_boolean(self) -> dict[str, list[tuple[Key, frozenset[str], Condition]]]:
-        found: dict[str, list[tuple[Key, frozenset[str], Condition]]] = {}
+    def _by_boolean(self) -> dict[str, list[tuple[Key, Condition]]]:
+        found: dict[str, list[tuple[Key, Condition]]] = {}
         for key, rules in self.oracle.raw.av_conditional["allow"].items():
-            for permissions, condition in rules:
+            for _, condition in rules:
                 for name in condition.booleans:
-                    found.setdefault(name, []).append((key, permissions, condition))
+                    found.setdefault(name, []).append((key, condition))
         return found
 
 
