@@ -200,7 +200,7 @@ class Follower:
     def _unread(self, files: list[Generation]) -> list[Generation]:
         """The files after the one that was read last, oldest first; where that is gone, all that have not been read."""
         last = self._current.head if self._current is not None else self._tail.last_head
-        done = {*self._tail.place.done, last}
+        done = self._tail.heads
         places = [index for index, file in enumerate(files) if file.head == last]
         return [file for file in files[places[-1] + 1 if places else 0 :] if file.head not in done]
 

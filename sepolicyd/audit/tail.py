@@ -94,6 +94,11 @@ class Tail:
         return self._segments[-1].head if self._segments else self._place.head
 
     @property
+    def heads(self) -> set[str]:
+        """All files that were read or are being read."""
+        return {*self._place.done, self._place.head, *(segment.head for segment in self._segments)}
+
+    @property
     def last_record(self) -> str:
         """The last event id that was read, as the log writes it: "audit(1795374503.664:4609)"."""
         for segment in reversed(self._segments):
