@@ -112,7 +112,7 @@ def _open(world: World, lease: Lease) -> Lease:
         _verify_open(world, lease)
         opened = replace(lease, phase=OPEN)
         world.book.write(opened)
-        world.book.record("opened", lease.opened, **_entry(lease))
+        world.book.record("opened", world.clock.now(), **_entry(lease))
         _verify_in_time(world, lease)
     except BaseException:  # Ctrl-C too: a lease that was never announced is not left open
         end_lease(world, lease, "could not be opened")

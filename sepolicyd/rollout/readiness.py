@@ -1,0 +1,176 @@
+"""In how many exercises each access was seen in; how many are still unseen, and whether that is enough to enforce, out.
+
+The estimator is Chao2 in its bias-corrected form for incidence data: with t samples, Q1 accesses seen in exactly one of
+them and Q2 in exactly two, at least (t-1)/t * Q1(Q1-1) / 2(Q2+1) are unseen.
+A. Chao, "Estimating the population size for capture-recapture data with unequal catchability", Biometrics 43 (1987) 783;
+A. Chao, "Species estimation and applications", Encyclopedia of Statistical Sciences (2005); R. K. Colwell and
+J. A. Coddington, Phil. Trans. R. Soc. B 345 (1994) 101; variance and interval as in EstimateS (appendix B) and SpadeR.
+It is a lower bound: it knows nothing of exercises that nobody did. So `ready` also asks for the profile's own exercises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from sepolicyd.access import Access
+from sepolicyd.rules.evidence import MAX_KEPT, Evidence
+
+Z_95 = 1.959963984540054  # standard normal quantile of 0.975
+MIN_EXERCISES = 3
+UNSEEN_SHARE = 0.05  # of the accesses seen; more than this (and more than one) estimated unseen is not ready
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Chao2 of one set of incidence counts. ``total`` and its 95 % interval count accesses, seen ones included."""
+
+    seen: int
+    samples: int
+    uniques: int
+    duplicates: int
+    total: float
+    error: float
+    lower: float
+    upper: float
+
+    @property
+    def unseen(self) -> float:
+        return self.total - self.seen
+
+
+@dataclass(frozen=True)
+class Step:
+    """One exercise in the order of their beginning: accesses seen in it, and those seen in none before it."""
+
+    name: str
+    seen: int
+    new: int
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether to enforce, with the reasons for it (``because``) and against it (``but``); ready only if the second is empty."""
+
+    unseen: Optional[Unseen]
+    curve: tuple[Step, ...]
+    undone: tuple[str, ...]
+    because: tuple[str, ...]
+    but: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        return not self.but and bool(self.because)
+
+
+def chao2(counts: Iterable[int], samples: int) -> Optional[Unseen]:
+    """Estimate from "seen in k of t exercises".
+
+    :param counts: for each access in how many exercises it was seen (zeros are left out)
+    :param samples: t, the number of exercises
+    :return: None with fewer than two exercises, or nothing seen: there is nothing to estimate from
+    """
+    # sorted, so that the same counts in another order give the same floating-point sums
+    frequencies = Counter(sorted(count for count in counts if count > 0))
+    seen = sum(frequencies.values())
+    if samples < 2 or not seen:
+        return None
+    q1, q2 = frequencies[1], frequencies[2]
+    factor = (samples - 1) / samples
+    missing = factor * q1 * (q1 - 1) / (2 * (q2 + 1))
+    if missing == 0:
+        error, upper = _complete(frequencies, seen, samples)
+        return Unseen(seen, samples, q1, q2, float(seen), error, float(seen), upper)
+    variance = missing
+    variance += factor**2 * q1 * (2 * q1 - 1) ** 2 / (4 * (q2 + 1) ** 2)
+    variance += factor**2 * q1**2 * q2 * (q1 - 1) ** 2 / (4 * (q2 + 1) ** 4)
+    spread = math.exp(Z_95 * math.sqrt(math.log1p(variance / missing**2)))
+    return Unseen(
+        seen, samples, q1, q2, seen + missing, math.sqrt(variance), seen + missing / spread, seen + missing * spread
+    )  # fmt: skip
+
+
+def _complete(frequencies: Mapping[int, int], seen: int, samples: int) -> tuple[float, float]:
+    """Standard error and upper bound where nothing is estimated as unseen (SpadeR's SpecInciChao2bc, else branch)."""
+    variance = sum(count * (math.exp(-k) - math.exp(-2 * k)) for k, count in frequencies.items())
+    variance -= sum(k * math.exp(-k) * count for k, count in frequencies.items()) ** 2 / samples
+    error = math.sqrt(max(0.0, variance))
+    missed = sum(count * math.exp(-k) for k, count in frequencies.items()) / seen
+    return error, (seen + Z_95 * error) / (1 - missed)
+
+
+def curve(evidence: Mapping[Access, Evidence], order: Sequence[str]) -> tuple[Step, ...]:
+    """New accesses per exercise, in the order in which the exercises were begun."""
+    met: set[Access] = set()
+    steps = []
+    for name in dict.fromkeys(order):
+        here = {access for access, seen in evidence.items() if name in seen.exercises}
+        steps.append(Step(name, len(here), len(here - met)))
+        met |= here
+    return tuple(steps)
+
+
+def judge(
+    evidence: Mapping[Access, Evidence],
+    done: Sequence[str],
+    wanted: Sequence[str],
+    *,
+    taints: Sequence[str] = (),
+    hidden: bool = True,
+) -> Readiness:
+    """What speaks for enforcing now, and what against it.
+
+    :param evidence: all accesses of the profile, with the exercises in which each was seen
+    :param done: names of the exercises, in the order in which they were begun (repeated names count once)
+    :param wanted: the profile's exercises
+    :param taints: what makes the evidence less than whole, one sentence each
+    :param hidden: whether dontaudit rules were off while learning
+    """
+    names = tuple(dict.fromkeys(done))
+    undone = tuple(name for name in wanted if name not in names)
+    steps = curve(evidence, names)
+    estimate = chao2((len(seen.exercises) for seen in evidence.values()), len(names))
+    because: list[str] = []
+    but = [f"tainted: {text}" for text in taints]
+    _judge_exercises(names, wanted, undone, because, but)
+    _judge_curve(steps, because, but)
+    _judge_estimate(estimate, because, but)
+    if not hidden:
+        but.append("dontaudit rules were on: what they hide is in no log (learn start --hidden)")
+    if len(names) > MAX_KEPT:
+        but.append(f"only {MAX_KEPT} exercises are kept for each access, {len(names)} were done: the estimate is too low")
+    return Readiness(estimate, steps, undone, tuple(because), tuple(but))
+
+
+def _judge_exercises(
+    names: Sequence[str], wanted: Sequence[str], undone: Sequence[str], because: list[str], but: list[str]
+) -> None:
+    if undone:
+        but.append(f"not done yet: {', '.join(undone)}")
+    elif wanted:
+        because.append(f"all {len(wanted)} exercises of the profile are done")
+    if len(names) < MIN_EXERCISES:
+        but.append(f"{len(names)} exercises are too few to judge by, do {MIN_EXERCISES} at least (learn mark NAME)")
+
+
+def _judge_curve(steps: Sequence[Step], because: list[str], but: list[str]) -> None:
+    if len(steps) < MIN_EXERCISES:
+        return
+    last = steps[-1]
+    if last.new:
+        but.append(f"the last exercise, {last.name}, still brought {last.new} new accesses")
+    else:
+        because.append(f"the last exercise, {last.name}, brought nothing new")
+
+
+def _judge_estimate(estimate: Optional[Unseen], because: list[str], but: list[str]) -> None:
+    if estimate is None:
+        return
+    text = (
+        f"about {estimate.unseen:.0f} accesses are still unseen (Chao2; 95 %: {max(0.0, estimate.lower - estimate.seen):.0f}"
+        f" to {estimate.upper - estimate.seen:.0f}), {estimate.seen} are seen, {estimate.uniques} of them only once"
+    )
+    (but if estimate.unseen > max(1.0, UNSEEN_SHARE * estimate.seen) else because).append(text)
