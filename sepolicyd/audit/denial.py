@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 
 from sepolicyd.access import is_identifier
 from sepolicyd.audit import fields as field
+from sepolicyd.audit.beside import Beside
 from sepolicyd.audit.classes import is_cut
 from sepolicyd.audit.event import Event
 from sepolicyd.audit.record import GROUP_SEPARATOR, MARK, Record, parse
@@ -19,11 +20,8 @@ MAX_RAW = 24
 _DECISION = re.compile(r"avc:\s*(?P<verdict>denied|granted)\s*\{(?P<permissions>[^{}]*)\}\s*(?:for\b)?\s*")
 _NEXT = re.compile(r"avc:\s+(?:denied|granted)\s*\{")
 _JOINED = re.compile(r"(?:\b(?:node|host)=\S+ )?\btype=[A-Z][A-Z0-9_]* (?:msg=)?audit\([^()]*\) *:")
-# The last of each, preceded by a blank: cmdline= and the like come before and may hold forged ones (systemd's USER_AVC),
-# and what the kernel writes after them is quoted without blanks, or hex.
-_SCONTEXT = re.compile(r"(?:^|[\s,])s(?:ource_)?context[=:]\s*\"?(?P<value>[^\s\",]+(?:,[^\s\",=]+)*)")
-_TCONTEXT = re.compile(r"(?:^|[\s,])t(?:arget_)?context[=:]\s*\"?(?P<value>[^\s\",]+(?:,[^\s\",=]+)*)")
-_TCLASS = re.compile(r"(?:^|[\s,])tclass[=:]\s*\"?(?P<value>[A-Za-z0-9_()-]*)")
+_VALUE = re.compile(r"\"?(?P<value>[^\s\"',]*(?:,[^\s\"',=]+)*)")
+_CLASS = re.compile(r"\"?(?P<value>[A-Za-z0-9_()-]*)")
 _GLUED = re.compile(r"(?<=[a-z0-9)])(?=(?:tcontext|tclass|permissive)=)")
 _TAIL = re.compile(r"\bpermissive[=:]\s*(?P<value>[01])")
 _FOREIGN = re.compile(r"\(XEN\)|\blsm=(?!selinux)[A-Za-z]+|apparmor=", re.IGNORECASE)
@@ -31,8 +29,8 @@ _INVALID = re.compile(r"invalid[ _]context[= ]\"?(?P<value>[^\s\"]+)")
 _OPERATION = re.compile(r"(?:op=|^\s*)(?P<value>security_[a-z_]+|setxattr|fscreate|exec|[a-z_]+)\b")
 
 _PORTS = ("src", "dest", "lport", "fport")
-_OWN = frozenset({"pid", "comm", "exe", "path", "name", "dev", "ino", "ioctlcmd", "scontext", "tcontext", "tclass", "permissive",
-                  "srawcon", "trawcon", *_PORTS})  # fmt: skip
+_OWN = frozenset({"pid", "comm", "exe", "path", "name", "dev", "ino", "ioctlcmd", "scontext", "tcontext", "tclass",
+                  "permissive", "srawcon", "trawcon", "hostname", "addr", "terminal", "sauid", *_PORTS})  # fmt: skip
 _SPEAKING = frozenset({"AVC", "USER_AVC", "SELINUX_ERR", "USER_SELINUX_ERR"})
 _NOTICE_TYPES = frozenset({"MAC_STATUS", "MAC_POLICY_LOAD", "MAC_CONFIG_CHANGE", "USER_MAC_STATUS", "USER_MAC_POLICY_LOAD",
                            "USER_MAC_CONFIG_CHANGE"})  # fmt: skip
@@ -50,40 +48,12 @@ class Denials:
     unparsed: tuple[Unparsed, ...] = ()
 
 
-class _Companions:
-    """What the records beside the AVC say: SYSCALL, PATH, CWD, PROCTITLE, SOCKADDR, EXECVE."""
-
-    def __init__(self) -> None:
-        self.syscall: dict[str, str] = {}
-        self.items: list[dict[str, str]] = []
-        self.cwd = self.proctitle = self.sockaddr = self.command = self.old_path = ""
-
-    def add(self, kind: str, body: str) -> None:
-        plain, _, enriched = body.partition(GROUP_SEPARATOR)
-        found = field.fields_of(plain)
-        if kind == "SYSCALL" and not self.syscall:
-            name = field.fields_of(enriched).get("SYSCALL")
-            self.syscall = {**found, "syscall": name} if name else found
-        elif kind == "PATH":
-            self.items.append(found)
-        elif kind == "CWD":
-            self.cwd = found.get("cwd", "")
-        elif kind == "PROCTITLE":
-            self.proctitle = found.get("proctitle", "").replace("\0", " ").rstrip()
-        elif kind == "SOCKADDR":
-            self.sockaddr = field.sockaddr(found.get("saddr", ""))
-        elif kind == "EXECVE":
-            self.command = field.arguments(found)
-        elif kind == "AVC_PATH":  # kernels before 2.6.27 wrote the path in a record of its own
-            self.old_path = found.get("path", "")
-
-
 def denials_of(event: Event, *, first_only: bool = False) -> Denials:
     """All that the event's messages say, each enriched by the event's other records. Never raises on any text.
 
     :param first_only: only what the first record says; the others still enrich it
     """
-    beside = _Companions()
+    beside = Beside()
     messages: list[tuple[Record, str]] = []
     for number, record in enumerate(event.records):
         for kind, piece in _pieces(record):
@@ -122,10 +92,11 @@ def denials_of_line(line: Union[bytes, str], number: int = 0) -> Denials:
 
 
 def message(
-    record: Record, text: str, beside: _Companions, lines: tuple[str, ...]
+    record: Record, text: str, beside: Beside, lines: tuple[str, ...]
 ) -> Union[Denial, Notice, SelinuxError, Unparsed, int]:
     """One message classified; the int stands for another security module's, or a mark that is only a name."""
-    if _FOREIGN.search(record.raw):
+    # only what stands before the mark: a comm= or name= must not be able to pass a denial off as another module's
+    if _FOREIGN.search(record.raw.partition(MARK)[0] if MARK in record.raw else text):
         return 1
     decision = _DECISION.search(text)
     if record.type in _NOTICE_TYPES or (decision is None and record.type.startswith("USER_")):
@@ -151,7 +122,7 @@ def _denial(
     kind: Kind,
     verdict: Verdict,
     permissions: tuple[str, ...],
-    beside: _Companions,
+    beside: Beside,
     lines: tuple[str, ...],
 ) -> Union[Denial, Unparsed]:
     rest, _, _ = rest.partition(GROUP_SEPARATOR)
@@ -181,22 +152,36 @@ def _denial(
 
 def _object(rest: str) -> Union[str, tuple[Context, Context, str, int]]:
     """(scontext, tcontext, class, where the contexts begin), or the reason why not."""
-    places = []
-    for key, pattern in (("scontext", _SCONTEXT), ("tcontext", _TCONTEXT), ("tclass", _TCLASS)):
-        last = None
-        for last in pattern.finditer(rest):
-            pass
-        if last is None:
-            return f"no {key}="
-        places.append(last)
     contexts = []
-    for key, place in zip(("scontext", "tcontext"), places):
-        context = Context.parse(place["value"])
+    begin = len(rest)
+    for key in ("scontext", "tcontext"):
+        at = _last(rest, key + "=")
+        if at < 0:
+            return f"no {key}="
+        begin = min(begin, at)
+        match = _VALUE.match(rest, at + len(key) + 1)
+        text = match["value"] if match else ""
+        context = Context.parse(text)
         if context is None or not is_identifier(context.type):
-            cut = place.end() == len(rest.rstrip())
-            return f"{key} is cut" if cut else f"{key} is not user:role:type: {place['value'][:80]}"
+            return f"{key} is cut" if rest.rstrip().endswith(text) else f"{key} is not user:role:type: {text[:80]}"
         contexts.append(context)
-    return contexts[0], contexts[1], places[2]["value"], min(place.start() for place in places)
+    at = _last(rest, "tclass=")
+    if at < 0:
+        return "no tclass="
+    match = _CLASS.match(rest, at + 7)
+    return contexts[0], contexts[1], match["value"] if match else "", min(begin, at)
+
+
+def _last(text: str, key: str) -> int:
+    """Where the key stands last with a blank before it, -1 if nowhere.
+
+    The last, because cmdline= and the like come before the contexts and may hold forged ones (systemd's USER_AVC); what
+    the kernel writes after them is quoted and without blanks, or hex.
+    """
+    at = text.rfind(key)
+    while at > 0 and not text[at - 1].isspace():
+        at = text.rfind(key, 0, at)
+    return at
 
 
 def _doubt(permissions: tuple[str, ...], tclass: str) -> str:
@@ -212,22 +197,25 @@ def _doubt(permissions: tuple[str, ...], tclass: str) -> str:
     return ""
 
 
-def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, str], beside: _Companions) -> dict[str, Any]:
+def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, str], beside: Beside) -> dict[str, Any]:
     """The fields of a Denial that come from the text and the other records."""
     own = {**after, **values} if kind is Kind.AVC else values
     syscall = beside.syscall if kind is not Kind.USER_AVC else {}
     name, ino = own.get("name", ""), own.get("ino", "")
-    path = own.get("path", "") or beside.old_path
+    sockaddr = beside.sockaddr if kind is Kind.AVC else ""
+    path = own.get("path", "")
     if not path and kind is Kind.AVC:
-        path = field.full_path(name, ino, beside.items, beside.cwd, tclass)
-    if not path and tclass == "sock_file" and beside.sockaddr.startswith("unix /"):
-        path = beside.sockaddr[5:]
+        path = beside.old_path or beside.path_of(name, ino, tclass)
+    if not path and tclass == "sock_file" and sockaddr.startswith("unix /"):
+        path = sockaddr[5:]
     ioctl = own.get("ioctlcmd") or after.get("ioctlcmd")
     ports = [(key, field.integer(own.get(key))) for key in _PORTS] if tclass != "dbus" else []
-    extra = {key: value for key, value in {**after, **values}.items() if key not in _OWN or key == "dest"}
+    extra = {key: value for key, value in {**after, **values}.items() if key not in _OWN}
+    if not ports and "dest" in values:
+        extra["dest"] = values["dest"]
     if kind is Kind.USER_AVC and "exe" in after:
         extra["manager"] = after["exe"]  # the object manager that asked (dbus-daemon, systemd), not the source
-    for key, text in (("sockaddr", beside.sockaddr), ("command", beside.command)):
+    for key, text in (("sockaddr", sockaddr), ("command", beside.command)):
         if text and kind is Kind.AVC:
             extra[key] = text
     pid = own.get("pid") or own.get("spid") if kind is not Kind.AVC else own.get("pid") or syscall.get("pid")
@@ -254,7 +242,7 @@ def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, s
     }
 
 
-def _error(record: Record, text: str, beside: _Companions, lines: tuple[str, ...]) -> Union[Denial, SelinuxError, Unparsed]:
+def _error(record: Record, text: str, beside: Beside, lines: tuple[str, ...]) -> Union[Denial, SelinuxError, Unparsed]:
     """SELINUX_ERR: bounds carries an access; the others (invalid context, bounded or validated transition) do not."""
     values = field.fields_of(text)
     if values.get("perms") and "tclass" in values:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
@@ -48,6 +47,11 @@ def text_of(bare: str) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+def value_of(text: str) -> str:
+    """A value as it stands in a raw record: quoted, or hex."""
+    return text[1:-1] if text[:1] == '"' else text_of(text)
+
+
 def integer(text: Optional[str]) -> Optional[int]:
     """A decimal number of sane length, else None."""
     if text is None:
@@ -78,9 +82,11 @@ def sockaddr(saddr: str) -> str:
         return ""
     family = data[0] or data[1]
     if family == 2 and len(data) >= 8:
-        return f"inet {socket.inet_ntoa(data[4:8])} {int.from_bytes(data[2:4], 'big')}"
+        return f"inet {'.'.join(map(str, data[4:8]))} {int.from_bytes(data[2:4], 'big')}"
     if family == 10 and len(data) >= 24:
-        return f"inet6 {socket.inet_ntop(socket.AF_INET6, data[8:24])} {int.from_bytes(data[2:4], 'big')}"
+        from ipaddress import IPv6Address
+
+        return f"inet6 {IPv6Address(data[8:24])} {int.from_bytes(data[2:4], 'big')}"
     if family == 1:
         return f"unix {_unix(data[2:])}".rstrip()
     if family == 16 and len(data) >= 8:

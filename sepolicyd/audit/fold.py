@@ -2,7 +2,7 @@
 
 Of one access (permissions, source, target, class) the first CAP different sightings are kept; beyond that one more for
 each new comm, port and ioctl number (at most FACETS of them). What is not kept is counted on a sighting of the same comm.
-Once BUDGET sightings are kept in all, CAP falls to CAP_AFTER and only the first two of an access keep their whole event.
+Once BUDGET sightings are kept in all, CAP falls to CAP_AFTER and only the first of an access keeps its whole event.
 """
 
 from __future__ import annotations
@@ -16,23 +16,29 @@ from sepolicyd.audit.record import Record, parse
 from sepolicyd.audit.values import Denial, Sighting, Verdict
 
 CAP = 24
-CAP_AFTER = 4
+CAP_AFTER = 2
 FACETS = 24
-BUDGET = 1200
+BUDGET = 600
 MAX_SEEN = 12_000
 
 
 class Slot:
-    """One sighting while it is counted. ``text``: the AVC line first, then lines of its event, not parsed until the end."""
+    """One sighting while it is counted.
 
-    __slots__ = ("count", "denial", "first", "groups", "text", "window")
+    ``first`` and ``window`` are the ends of the first and the last header, with time and serial; ``at`` tells where the
+    last line is. ``text``: the AVC line first, then lines of its event, not parsed until the end.
+    """
 
-    def __init__(self, window: bytes, groups: Any, text: tuple[bytes, ...], denial: Optional[Denial] = None) -> None:
+    __slots__ = ("at", "count", "denial", "first", "granted", "key", "text", "window")
+
+    def __init__(self, window: bytes, text: tuple[bytes, ...], denial: Optional[Denial] = None) -> None:
         self.count = 0
         self.first = self.window = window
-        self.groups = groups
+        self.at = -1
         self.text = text
         self.denial = denial
+        self.granted = denial is not None and denial.verdict is Verdict.GRANTED
+        self.key: Any = None
 
 
 class _Entry:
@@ -52,9 +58,7 @@ class Fold:
         self.slots: list[Slot] = []
         self._entries: dict[Any, _Entry] = {}
 
-    def place(
-        self, key: Any, access: Any, comm: bytes, facet: bytes, window: bytes, groups: Any, make: Callable[[bool], Slot]
-    ) -> Slot:
+    def place(self, key: Any, access: Any, comm: bytes, facet: bytes, make: Callable[[bool], Slot]) -> Slot:
         """The slot for a key that is not in ``seen``: a new one, or one that it is counted on.
 
         :param make: builds the slot; its argument says whether the whole event is wanted
@@ -67,7 +71,8 @@ class Fold:
         new_comm = slot is None and len(entry.comms) < FACETS
         new_facet = bool(facet) and facet not in entry.facets and len(entry.facets) < FACETS
         if entry.kept < cap or new_comm or new_facet:
-            fresh = make(len(self.slots) < BUDGET or entry.kept < 2)
+            fresh = make(len(self.slots) < BUDGET or entry.kept < 1)
+            fresh.key = (key, access, comm, facet)
             self.slots.append(fresh)
             entry.kept += 1
             entry.facets.add(facet)
@@ -89,9 +94,14 @@ class Fold:
         window = f"{denial.event.time}:{denial.event.serial}".encode()
         if slot is None:
             facet = repr((denial.ports, denial.ioctlcmd)).encode() if denial.ports or denial.ioctlcmd is not None else b""
-            slot = self.place(key, access, denial.comm.encode(), facet, window, None, lambda _: Slot(window, None, (), denial))
+            slot = self.place(key, access, denial.comm.encode(), facet, lambda _: Slot(window, (), denial))
         slot.count += 1
         slot.window = window
+
+    def counts(self) -> tuple[int, int]:
+        """How many messages (denied, granted)."""
+        granted = sum(slot.count for slot in self.slots if slot.granted)
+        return sum(slot.count for slot in self.slots) - granted, granted
 
     def sightings(self) -> tuple[list[Sighting], list[Sighting]]:
         """(denied, granted), in the order in which they were first seen."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from typing import NamedTuple, Optional, Union
 
@@ -43,6 +42,7 @@ _JOURNAL = re.compile(
     r"SYSCALL|PATH|CWD|PROCTITLE|SOCKADDR|EXECVE) (?=\S)"
 )
 _NUMBER_ONLY = re.compile(r"\btype=(?P<type>\d{4})\b *:? *")
+_ENTITIES = (("&quot;", '"'), ("&#34;", '"'), ("&#39;", "'"), ("&lt;", "<"), ("&gt;", ">"), ("&nbsp;", " "), ("&amp;", "&"))
 _UNKNOWN = re.compile(r"UNKNOWN\[(\d+)\]\Z")
 
 
@@ -79,8 +79,9 @@ def clean(text: str) -> str:
     """Undo what mail, web pages and JSON do to a line: no-break blanks, entities, backslashed quotes, #012, U+241D."""
     if "\u241d" in text or "\xa0" in text:
         text = text.replace("\u241d", GROUP_SEPARATOR).replace("\xa0", " ")
-    if "&" in text and ("&quot;" in text or "&#39;" in text or "&lt;" in text or "&gt;" in text):
-        text = html.unescape(text)
+    if "&" in text:
+        for entity, character in _ENTITIES:
+            text = text.replace(entity, character)
     if '\\"' in text or "\\n" in text:
         text = text.replace('\\"', '"').replace("\\n", "\n").replace("\\u0027", "'")
     if "#012" in text:

@@ -77,11 +77,12 @@ def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None) -> Sc
 
 def _result(sweep: Sweep) -> ScanResult:
     denied, granted = sweep.fold.sightings()
+    denials, grants = sweep.fold.counts()
     return ScanResult(
         lines=sweep.lines,
         events=sweep.events,
-        denials=sweep.denials,
-        granted=sweep.granted,
+        denials=denials,
+        granted=grants,
         notices=sweep.notices,
         other=sweep.other,
         unparsed=tuple(sweep.unparsed),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from sepolicyd.audit.classes import is_cut
 from sepolicyd.audit.denial import Denials
@@ -37,11 +37,14 @@ _STRICT = re.compile(
     + _CONTEXT
     + rb" tclass=([a-z][a-z0-9_]{0,63}(?: permissive=[01])?)\n"
 )
-_LINE = re.compile(rb"\n(?:type=[A-Z0-9_\[\]]+ msg=audit\(([0-9.]+:[0-9]+)\): |)")
-_FIRST = re.compile(rb"type=[A-Z0-9_\[\]]+ msg=audit\(([0-9.]+:[0-9]+)\): ")
+# A line as auditd writes it, of a type that speaks only through "avc:", if at all. Group 1 is what tells events apart.
+_HEADER = rb"type=(?!SELI|MAC_)[A-Z0-9_]+ msg=audit\(([0-9.]+:[0-9]+)\): "
+_LINE = re.compile(rb"\n(?:" + _HEADER + rb"|)")
+_FIRST = re.compile(_HEADER)
 _STAMP = re.compile(rb"(?:\b(?:node|host)=([^\s,]+)[ ,]\s*type=[^ \n]+ (?:msg=)?)?audit\(([^()\n]*)\)")
+_NEEDLES = (b"SELINUX_ERR", b"MAC_", b"type=140", b"UNKNOWN[140", b"security_")
 _OTHER_MARKS = re.compile(
-    rb"[^\n]*(?:SELINUX_ERR|MAC_[A-Z]|\btype=140[1345]\b|UNKNOWN\[140[1345]\]|security_(?:compute|validate|bounded|sid_mls))[^\n]*\n?"
+    rb"SELINUX_ERR|\b(?:USER_)?MAC_[A-Z]|\btype=140[1345]\b|UNKNOWN\[140[1345]\]|security_(?:compute|validate|bounded|sid_mls)"
 )
 _PROCESS = re.compile(
     rb"type=SYSCALL [^\n]*? ppid=([0-9]{1,10}) pid=([0-9]{1,10}) auid=([0-9]+) uid=[^\n]*? comm=([^ \n]+) exe=([^ \n]+)"
@@ -64,13 +67,13 @@ class Sweep:
     """Takes blocks of whole lines in order; afterwards its attributes hold what was found."""
 
     def __init__(self) -> None:
-        self.lines = self.events = self.denials = self.granted = self.notices = self.other = self.unparsed_count = 0
+        self.lines = self.events = self.notices = self.other = self.unparsed_count = 0
         self.fold = Fold()
         self.unparsed: list[Unparsed] = []
         self.errors: list[SelinuxError] = []
         self.notice_list: list[Notice] = []
         self.processes: dict[Process, None] = {}
-        self._base = 0
+        self._base = self._offset = 0
         self._pids: set[bytes] = set()
         self._keys: set[bytes] = set()
         self._slow_lines: dict[bytes, None] = {}
@@ -78,77 +81,64 @@ class Sweep:
     def block(self, before: bytes, block: bytes, after: bytes) -> None:
         """Take one block; ``before`` and ``after`` are its neighbours, where halves of its events may be."""
         self._base = self.lines
-        standard = self._count(block)
+        plain = self._count(block)
         self._avcs(before, block, after)
-        if standard:
-            self._others_in_standard(before, block, after)
-        else:
-            done = 0
-            for match in _OTHER_MARKS.finditer(block):
-                if match.start() >= done and b"avc:" not in match[0]:
-                    done = self._slow(before, block, after, match.start())
+        if not plain:
+            self._others(before, block, after)
 
-    def _others_in_standard(self, before: bytes, block: bytes, after: bytes) -> None:
+    def _others(self, before: bytes, block: bytes, after: bytes) -> None:
         """SELINUX_ERR and the kernel's notices, which hold no ``avc:``."""
-        for needle in (b"=SELINUX_ERR", b"type=MAC_"):
+        begins = set()
+        for needle in _NEEDLES:
             at = block.find(needle)
             while at >= 0:
-                end = _line_end(block, at)
-                begin = block.rfind(b"\n", 0, at) + 1
-                if at - begin < MAX_HEADER and block.find(b"avc:", begin, end) < 0:
-                    self._slow(before, block, after, at)
-                at = block.find(needle, end)
+                begins.add(block.rfind(b"\n", 0, at) + 1)
+                at = block.find(needle, _line_end(block, at))
+        done = 0
+        for begin in sorted(begins):
+            line = block[begin : _line_end(block, begin)]
+            if begin >= done and b"avc:" not in line and _OTHER_MARKS.search(line):
+                done = self._slow(before, block, after, begin)
 
     def _count(self, block: bytes) -> bool:
-        """Count events, and the lines where all have auditd's header (then True)."""
+        """Count lines and events; True where all lines are auditd's and none is an error or a notice of the kernel."""
         found = _LINE.findall(block, 0, len(block) - 1)
-        keys = set(found)
+        keys: set[Any] = set(found)
         first = _FIRST.match(block)
-        standard = first is not None and b"" not in keys
-        if standard and first is not None:
+        plain = first is not None and b"" not in keys
+        if plain and first is not None:
             keys.add(first[1])
-            self.lines += len(found) + (block[-1:] == b"\n")
         else:
-            self.lines += block.count(b"\n")
-            keys = {_key(match) for match in _STAMP.finditer(block)}
-            keys.discard(b"")
-        self.lines += block[-1:] != b"\n"
+            keys = {node + stamp for node, stamp in set(_STAMP.findall(block)) if _is_stamp(stamp)}
+        self.lines += len(found) + 1
         self.events += len(keys - self._keys)
         self._keys = keys
-        return standard
+        return plain
 
     def _avcs(self, before: bytes, block: bytes, after: bytes) -> None:
-        find, strict, seen = block.find, _STRICT.match, self.fold.seen.get
-        pids = self._pids
+        find, strict, seen, pids = block.find, _STRICT.match, self.fold.seen.get, self._pids
         plain = not block.startswith(b"node=") and b"\nnode=" not in block[:4096]
+        base = self._offset
         position = find(b"avc:")
         while position >= 0:
             match = strict(block, position) if plain else None
-            if match is None:
-                position = find(b"avc:", self._slow(before, block, after, position))
-                continue
-            window = block[max(0, position - 40) : position]
-            slot = seen(match.group(1, 3, 5, 6, 7, 8))
-            if slot is None:
-                slot = self._miss(before, block, after, match, window)
-                if slot is None:
-                    position = find(b"avc:", self._slow(before, block, after, position))
+            if match is not None:
+                window = block[position - 40 if position > 40 else 0 : position]
+                slot = seen(match.group(1, 3, 5, 6, 7, 8)) or self._miss(before, block, after, match, window)
+                if slot is not None:
+                    if slot.window != window or not _same(before, block, slot.at - base, match):
+                        slot.count += 1
+                        slot.window = window
+                        slot.at = base + position
+                        if match[2] not in pids:
+                            self._process(before, block, after, match)
+                    position = find(b"avc:", match.end())
                     continue
-            if slot.window == window and slot.count and slot.groups == match.groups():
-                position = find(b"avc:", match.end())
-                continue
-            slot.count += 1
-            slot.window = window
-            slot.groups = match.groups()
-            if match[2] not in pids:
-                self._process(before, block, after, match)
-            if match[1][0] == 100:  # "denied"
-                self.denials += 1
-            else:
-                self.granted += 1
-            position = find(b"avc:", match.end())
+            position = find(b"avc:", self._slow(before, block, after, position))
+        self._offset += len(block)
 
     def _miss(self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes], window: bytes) -> Optional[Slot]:
+        """The slot of a sighting that was not seen before; None where the record is to be doubted."""
         tclass = match[8].partition(b" ")[0].decode()
         if is_cut(tclass):
             return None
@@ -158,9 +148,11 @@ class Sweep:
         access = (match[1], match[6], match[7], tclass)
 
         def make(whole: bool) -> Slot:
-            return Slot(window, None, tuple(self._event(before, block, after, match.start(), whole)))
+            slot = Slot(window, tuple(self._event(before, block, after, match.start(), whole)))
+            slot.granted = access[0].startswith(b"granted")
+            return slot
 
-        return self.fold.place(match.group(1, 3, 5, 6, 7, 8), access, details.partition(b" ")[0], facet, window, None, make)
+        return self.fold.place(match.group(1, 3, 5, 6, 7, 8), access, details.partition(b" ")[0], facet, make)
 
     def _process(self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes]) -> None:
         if len(self._pids) > MAX_PROCESSES:
@@ -180,7 +172,7 @@ class Sweep:
         end = _line_end(block, position)
         line = block[begin:end]
         stamp = _STAMP.search(line)
-        if stamp is None or not _key(stamp):
+        if stamp is None or not _is_stamp(stamp[2]):
             return [line]
         token = b"audit(" + stamp[2] + b")"
         reach = end + (LOOK_AHEAD if whole else LOOK_BESIDE)
@@ -217,14 +209,20 @@ class Sweep:
     def _take(self, found: Denials) -> None:
         for denial in (*found.denials, *found.granted):
             self.fold.add(denial)
-        self.denials += len(found.denials)
-        self.granted += len(found.granted)
         self.notices += len(found.notices)
         self.other += found.other
         self.unparsed_count += len(found.unparsed)
         for listed, values in ((self.unparsed, found.unparsed), (self.errors, found.errors), (self.notice_list, found.notices)):
             if len(listed) < MAX_LISTED:
                 listed.extend(values)  # type: ignore[arg-type]
+
+
+def _same(before: bytes, block: bytes, at: int, match: re.Match[bytes]) -> bool:
+    """Whether the line whose mark is at this place (negative: in the block before) is the matched one once more."""
+    if at < 0:
+        at += len(before)
+        return at >= 0 and before.startswith(match[0], at)
+    return block.startswith(match[0], at)
 
 
 def _line_end(block: bytes, position: int) -> int:
@@ -245,6 +243,6 @@ def _lines_with(token: bytes, block: bytes, low: int, high: int) -> list[bytes]:
     return found
 
 
-def _key(match: re.Match[bytes]) -> bytes:
-    """What tells events apart, b"" where the header was blanked."""
-    return (match[1] or b"") + match[2] if split_stamp(match[2].decode("latin-1"))[1] else b""
+def _is_stamp(stamp: bytes) -> bool:
+    """False where the header was blanked or redacted."""
+    return split_stamp(stamp.decode("latin-1"))[1] > 0
