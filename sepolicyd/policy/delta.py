@@ -376,10 +376,9 @@ def _numbers(
         wanted.update(((left, right, tclass), rule.name) for left, right in product(lefts, rights))
     found = {}
     for pair, permission in wanted:
-        there = after.numbers(*pair, permission)
-        conditional = any(permission in gain.permissions for gain in gains.get(pair, ())) and not there
-        if not conditional:  # an inactive conditional gain stays in ``gains``, whole
-            found[(pair, permission)] = subtract_ranges(there, before.numbers(*pair, permission))
+        gained = any(permission in gain.permissions for gain in gains.get(pair, ()))
+        if after.grants(*pair, permission) or not gained:  # a conditional gain that is off today stays whole
+            found[(pair, permission)] = subtract_ranges(after.numbers(*pair, permission), before.numbers(*pair, permission))
     return found
 
 
