@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import re
-import shutil
 import sys
 import syslog
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,30 +16,11 @@ from sepolicyd.rollout.selinuxfs import SelinuxFs
 from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, Lease, LeaseBook, Moment
 from sepolicyd.rollout.world import World
 
-ETC_SELINUX = Path("/etc/selinux")
-DEFAULT_STORE_ROOT = "/var/lib/selinux"
-FREE_FACTOR = 4  # libsemanage builds the new store in a sandbox beside the active one, and the check makes a copy
+SCRATCH_PRIORITY = 100  # in the copy only
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest; a hung one must not outlive the next tries
 ORPHAN_WAIT_S = 300.0
 STATIC_UNITS = ("sepolicyd-boot.service", "sepolicyd-lease.timer")
 ONE_SHOT = "sepolicyd.rollout.endlease"
-MODULE_LINE = re.compile(r"^\s*(\d+)\s+(\S+)")
-
-
-def setting(path: Path, key: str, default: str) -> str:
-    """One ``KEY=value`` of /etc/selinux/config or semanage.conf (blanks around, quotes and comments as there)."""
-    with suppress(OSError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, equals, value = line.partition("=")
-            if equals and name.strip() == key:
-                return value.split("#")[0].strip().strip('"')
-    return default
-
-
-def store_path(etc: Path = ETC_SELINUX) -> Path:
-    """The directory of the active policy's store, such as /var/lib/selinux/targeted."""
-    kind = setting(etc / "config", "SELINUXTYPE", "targeted")
-    return Path(setting(etc / "semanage.conf", "store-root", DEFAULT_STORE_ROOT)) / kind
 
 
 def argv_open(priority: int, cil: Optional[Path], *, hidden: bool) -> list[str]:
@@ -59,14 +35,37 @@ def argv_remove(module: str, priority: int) -> list[str]:
     return ["semodule", "-X", str(priority), "-r", module]
 
 
-def parse_modules(listing: str) -> dict[str, int]:
-    """``semodule -lfull`` in, our lease modules and their priority out."""
-    found = {}
-    for line in listing.splitlines():
-        match = MODULE_LINE.match(line)
-        if match and match.group(2).startswith(MODULE_PREFIX):
-            found[match.group(2)] = int(match.group(1))
-    return found
+def parse_lease_modules(listing: str) -> dict[str, int]:
+    """``semodule -lfull`` in (priority, name, language a line), our lease modules and their priority out."""
+    rows = [line.split() for line in listing.splitlines()]
+    return {row[1]: int(row[0]) for row in rows if len(row) > 1 and row[0].isdigit() and row[1].startswith(MODULE_PREFIX)}
+
+
+def setting(path: Path, key: str, default: str) -> str:
+    """One ``KEY=value`` of /etc/selinux/config or semanage.conf."""
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, equals, value = line.partition("=")
+            if equals and name.strip() == key:
+                return value.split("#")[0].strip().strip('"')
+    return default
+
+
+def store_path(etc: Path = Path("/etc/selinux")) -> Path:
+    """The directory of the active policy's store, such as /var/lib/selinux/targeted."""
+    return Path(
+        setting(etc / "semanage.conf", "store-root", "/var/lib/selinux"), setting(etc / "config", "SELINUXTYPE", "targeted")
+    )
+
+
+def types_in(text: str) -> list[str]:
+    """The types of a lease module's text (``(typepermissive T)``, one a line)."""
+    return [line.split()[-1].rstrip(")") for line in text.splitlines() if line]
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text or "; a lease without domains\n", encoding="utf-8")
+    return path
 
 
 class SemoduleStore:
@@ -76,65 +75,36 @@ class SemoduleStore:
         self.path = path or store_path()
 
     def check(self, module: str, text: str) -> None:
-        if not (self.path / "active").is_dir():
-            raise RefusedError(f"there is no policy store at {self.path}", "install the distribution's policy package")
-        size = sum(file.lstat().st_size for file in (self.path / "active").rglob("*"))
-        for place in (self.path, Path(tempfile.gettempdir())):
-            free = shutil.disk_usage(place).free
-            if free < FREE_FACTOR * size:
-                raise RefusedError(
-                    f"{place} has {free >> 20} MiB free, ending a lease needs {FREE_FACTOR * size >> 20}",
-                    "free space on that disk",
-                )
-        if not os.access(self.path, os.W_OK):
-            raise RefusedError(f"the policy store {self.path} is not writable", "run this as root, on a writable file system")
-        self._check_lock()
-        self._check_rebuild(module, text)
-
-    def _check_lock(self) -> None:
-        lock = self.path / "semanage.trans.LOCK"
-        try:
-            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise RefusedError(f"{lock} cannot be opened: {error.strerror}", "run this as root") from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RefusedError(
-                f"the policy store {self.path} is locked by another semodule or semanage", "wait for it to end, then try again"
-            ) from None
-        finally:
-            os.close(fd)
-
-    def _check_rebuild(self, module: str, text: str) -> None:
         """Link a copy with the lease in it: the same work that ending the lease will ask of the store."""
-        with tempfile.TemporaryDirectory(prefix="sepolicyd-check-") as name:
-            root = Path(name)
-            copy = root / str(self.path).lstrip("/")
-            shutil.copytree(self.path, copy, symlinks=True)
-            etc = root / "etc/selinux"
-            shutil.copytree(ETC_SELINUX, etc, symlinks=True)
-            cil = root / f"{module}.cil"
-            cil.write_text(text or "; nothing\n", encoding="utf-8")
-            try:
-                process.run(["semodule", "-p", name, "-n", "-X", "100", "-i", str(cil)], timeout=SEMODULE_TIMEOUT_S)
-                built = parse_head((copy / "active/policy.kern").read_bytes())
-            except (SepolicydError, PolicyFormatError, OSError) as error:
-                raise RefusedError(
-                    f"the present policy store does not rebuild, so that a lease could not be ended: {error}",
-                    "mend the store first; see: semodule -B",
-                ) from error
-            missing = [line for line in text.split() if line.endswith(")") and line[:-1] not in built.permissive]
-            if missing:
-                raise RefusedError("the lease module has no effect in a copy of the store", "report this: " + " ".join(missing))
+        # here and in open() alone: what ends a lease must not need the other rooms
+        from sepolicyd.module.build import workdir
+        from sepolicyd.module.store import Store
+
+        store = Store()
+        store.check()
+        store.wait_for_lock(0)
+        try:
+            with workdir("check") as directory:
+                copy = store.copy(directory / "root")
+                copy.install([_written(directory / f"{module}.cil", text)], priority=SCRATCH_PRIORITY)
+                permissive = parse_head(copy.policy().read_bytes()).permissive
+        except (SepolicydError, PolicyFormatError, OSError) as error:
+            raise RefusedError(
+                f"the present policy store does not rebuild, so that a lease could not be ended: {error}",
+                "mend the store first; see: semodule -B",
+            ) from error
+        without_effect = sorted(set(types_in(text)) - permissive)
+        if without_effect:
+            raise RefusedError(
+                f"in a copy of the store the lease does not make {', '.join(without_effect)} permissive", "see: semodule -lfull"
+            )
 
     def open(self, lease: Lease, text: str) -> None:
-        # semanage_t maps module files only from /tmp, /root and /usr when a root shell calls (no map on var_lib_t, etc_t)
-        with tempfile.TemporaryDirectory(prefix="sepolicyd-lease-") as name:
-            cil = Path(name) / f"{lease.module}.cil"
-            if text:
-                cil.write_text(text, encoding="utf-8")
-            argv = argv_open(lease.priority, cil if text else None, hidden=lease.hidden)
+        from sepolicyd.module.build import workdir  # on an enforcing machine semodule may map a file only where this makes it
+
+        with workdir("lease") as directory:
+            cil = _written(directory / f"{lease.module}.cil", text) if text else None
+            argv = argv_open(lease.priority, cil, hidden=lease.hidden)
             if argv:
                 process.run(argv, timeout=SEMODULE_TIMEOUT_S)
 
@@ -149,7 +119,7 @@ class SemoduleStore:
             raise ToolError(f"semodule says it removed {module}, but the store has it still", "see: semodule -lfull")
 
     def lease_modules(self) -> dict[str, int]:
-        return parse_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
+        return parse_lease_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
 
     def dontaudit_off(self) -> bool:
         return (self.path / "active" / "disable_dontaudit").exists()

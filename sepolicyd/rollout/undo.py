@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.rollout.durable import append_json
 
 SCHEMA = 1
 MODULE_PREFIX = "sepolicyd_lease_"
@@ -137,7 +138,7 @@ class LeaseBook:
         """
         target = self.path_of(lease.profile)
         # beside leases/, not in it: the units' ConditionDirectoryNotEmpty= looks at leases/
-        temporary = self.directory / f".{target.name}.{os.getpid()}"
+        temporary = self.directory / f".{target.name}.new"
         try:
             self._ensure_directories()
             _write_synced(temporary, render_lease(lease).encode())
@@ -177,17 +178,7 @@ class LeaseBook:
 
         :raises StateError: the line could not be written
         """
-        line = json.dumps({"what": what, "wall": round(now.wall, 3), "boot_id": now.boot_id, **details}, sort_keys=True)
-        try:
-            self._ensure_directories()
-            fd = os.open(self.history_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(fd, line.encode() + b"\n")
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise StateError(f"{self.history_path} cannot be written: {error.strerror}", "free space on that disk") from error
+        append_json(self.history_path, {"what": what, "wall": round(now.wall, 3), "boot_id": now.boot_id, **details})
 
     def history(self) -> list[dict[str, Any]]:
         """All lines of the history, oldest first; a line cut short by a crash or a full disk is left out."""
