@@ -125,6 +125,11 @@ class Profile:
         """Domains in which no user's code should run."""
         return frozenset(self.domains) - self.user_domains
 
+    def is_user_code(self, roles: Sequence[str]) -> bool:
+        """Whether nothing but user code is among these roles; False where none is known."""
+        known = {role.name: role.user_code for role in self.roles}
+        return bool(roles) and all(known.get(role, False) for role in roles)
+
     def owner(self, domain: str) -> Role:
         """The role to which a domain belongs: the one that names it first in its list, else the first that has it."""
         for role in self.roles:

@@ -26,15 +26,15 @@ FOLDER = "advice"
 class Advice:
     """One known denial. Every condition that is given must be met: ``patterns`` by an access, the others by the evidence.
 
-    ``level`` "" leaves the level to the guard. ``every``: all accesses of the candidate must fit, not only one.
+    ``fixes`` in the order of preference, () where only the level and the reason are known. ``level`` "" leaves it to the
+    guard. ``every``: all accesses of the candidate must fit, not only one.
     """
 
     name: str
     patterns: tuple[Pattern, ...]
     why: str
     link: str
-    fix: Fix
-    alternatives: tuple[Fix, ...] = ()
+    fixes: tuple[Fix, ...] = ()
     level: str = ""
     comms: tuple[str, ...] = ()
     exes: tuple[str, ...] = ()
@@ -88,16 +88,12 @@ def _cached(file: Path, _changed: int) -> tuple[Advice, ...]:
 
 
 def _advice(part: Section) -> Advice:
-    fixes = part.each("fixes", _fix, required=True)
-    if part.has("fixes") and not fixes:
-        part.wrong("fixes", "needs at least one fix")
     return Advice(
         name=part.text("name", required=True),
         patterns=part.each("match", lambda inner: Pattern.read(inner, {}), required=True),
         why=part.text("why", required=True),
         link=part.text("link"),
-        fix=fixes[0] if fixes else Fix(APPLICATION, ""),
-        alternatives=fixes[1:],
+        fixes=part.each("fixes", _fix),
         level=part.text("level", oneof=LEVELS),
         comms=part.texts("comms"),
         exes=part.texts("exes"),

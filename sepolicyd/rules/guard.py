@@ -11,6 +11,7 @@ from sepolicyd.access import SELF, Access
 from sepolicyd.document import Section, read
 from sepolicyd.errors import InputError
 from sepolicyd.profiles import Profile
+from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.pattern import Pattern, View, compile_names, expand_sets
 from sepolicyd.rules.statement import Statement, parse_statements
 
@@ -118,6 +119,22 @@ class Guard:
         """The level by data alone: no policy, no host. What candidates are parted by."""
         return worst(finding.level for finding in self.judge_access(access, profile))
 
+    def facets(self, evidence: Mapping[Access, Evidence], profile: Optional[Profile] = None) -> dict[Access, str]:
+        """What parts the accesses of one source, target and class into candidates; accesses with no facet are left out.
+
+        The level by data alone, so that one refused permission does not stop its harmless siblings; and, of a domain of the
+        service itself, what nobody but user code asked for.
+        """
+        found = {}
+        for access, seen in evidence.items():
+            level = self.level(access)
+            facet = level if level in (REFUSE, REVIEW) else ""
+            if profile is not None and access.source in profile.service_domains and profile.is_user_code(seen.roles):
+                facet += ":user"
+            if facet:
+                found[access] = facet
+        return found
+
     def judge_dontaudit(
         self, access: Access, profile: Optional[Profile] = None, policy: Optional[Attributes] = None
     ) -> list[Finding]:
@@ -160,6 +177,11 @@ class Guard:
             for finding in judge(access, profile, policy):
                 found.setdefault(finding.code, finding)
         return sorted(found.values(), key=lambda finding: (LEVELS.index(finding.level), finding.code))
+
+
+def load_guard(dirs: Sequence[Path]) -> Guard:
+    """:raises InputError: as :meth:`Guard.load`"""
+    return Guard.load(dirs)
 
 
 def explain(guard: Guard, code: str) -> str:

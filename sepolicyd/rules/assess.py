@@ -1,0 +1,316 @@
+"""Candidates in, each with its cause, fixes, findings and risk out, in the order in which a person should look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from sepolicyd.access import Access
+from sepolicyd.audit.values import Context
+from sepolicyd.policy import why as policy_why
+from sepolicyd.policy.labels import Labels
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.values import AnswerKind
+from sepolicyd.policy.why import Why
+from sepolicyd.profiles import Profile
+from sepolicyd.rules import advice as known_advice
+from sepolicyd.rules import cause, risk
+from sepolicyd.rules.advice import Advice
+from sepolicyd.rules.attack import Burst, bursts
+from sepolicyd.rules.candidate import Candidate
+from sepolicyd.rules.cascade import cascades, walked
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fix import ALLOW, REFUSE, UNKNOWN, Fix, rules_of
+from sepolicyd.rules.guard import LEVELS, NOTE, REVIEW, Finding, Guard, worst
+from sepolicyd.rules.guard import REFUSE as REFUSED
+from sepolicyd.rules.question import Question
+from sepolicyd.rules.sentence import sentence
+
+__all__ = ["Assessed", "Fix", "Override", "assess", "parse_overrides"]
+
+
+REMARKS = ("W-004", "W-002", "U-002", "U-005")
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """One candidate with everything that a person needs to answer it.
+
+    ``fix`` is proposed, ``alternatives`` follow it in order. ``opens``: sentences of fact. ``approvable`` False has its reason
+    in ``why_not``. ``frozen``: the bursts that stop this role's queue. ``sentence`` and ``opens`` hold text of the log and
+    are NOT escaped. ``order`` sorts the queue: refuse, review, then by rarity.
+    """
+
+    candidate: Candidate
+    level: str
+    findings: tuple[Finding, ...]
+    fix: Fix
+    alternatives: tuple[Fix, ...]
+    opens: tuple[str, ...]
+    sentence: str
+    approvable: bool
+    why_not: str = ""
+    roles: tuple[str, ...] = ()
+    frozen: tuple[Burst, ...] = ()
+    cascade_of: str = ""
+    rarity: int = risk.UNJUDGED
+
+    @property
+    def order(self) -> tuple[int, int, str, str, str, str]:
+        candidate = self.candidate
+        return (LEVELS.index(self.level), self.rarity, candidate.source, candidate.target, candidate.tclass, candidate.facet)
+
+
+@dataclass(frozen=True)
+class Override:
+    """An access that root's configuration allows in spite of the guard."""
+
+    access: Access
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What is the same for all candidates of one call."""
+
+    profile: Profile
+    guard: Guard
+    oracle: Optional[Oracle]
+    labels: Optional[Labels]
+    advice: tuple[Advice, ...]
+    walked: frozenset[str]
+    cascades: Mapping[str, str]
+    pairs: Mapping[tuple[str, str], str]
+    bursts: tuple[Burst, ...]
+    overrides: Mapping[Access, Override]
+
+
+def assess(
+    candidates: Sequence[Candidate],
+    *,
+    profile: Profile,
+    guard: Guard,
+    oracle: Optional[Oracle] = None,
+    labels: Optional[Labels] = None,
+    overrides: Sequence[Override] = (),
+) -> list[Assessed]:
+    """Judge all candidates together (pairs, cascades and bursts are between them).
+
+    Without a policy nothing can be approved: fixes come from names alone and U-002 says so.
+
+    :raises InputError: the profile's advice has mistakes
+    """
+    accesses = [access for candidate in candidates for access in candidate.evidence]
+    around = _Around(
+        profile=profile,
+        guard=guard,
+        oracle=oracle,
+        labels=labels,
+        advice=known_advice.load(profile.directory),
+        walked=walked(candidates),
+        cascades=cascades(candidates, _common(candidates, profile, oracle)),
+        pairs=risk.write_and_run(accesses, oracle),
+        bursts=tuple(bursts(_refused(candidates, profile, guard, oracle))),
+        overrides={override.access: override for override in overrides},
+    )
+    return sorted((_one(candidate, around) for candidate in candidates), key=lambda item: item.order)
+
+
+def allowed_now(policy: Oracle, evidence: Mapping[Access, Evidence]) -> frozenset[Access]:
+    """Those that the policy allows by now, constraints included, in every context in which they were denied."""
+    return frozenset(
+        access
+        for access, seen in evidence.items()
+        if policy.allowed(access).kind is AnswerKind.ALLOWED and _why(policy, access, seen).allowed
+    )
+
+
+def parse_overrides(settings_overrides: Sequence[Mapping[str, Any]]) -> tuple[list[Override], list[str]]:
+    """The overrides of root's configuration, and what is wrong with those that cannot be used.
+
+    Each: access "SOURCE TARGET:CLASS PERMISSION ...", reason, by.
+    """
+    found: list[Override] = []
+    wrong: list[str] = []
+    for number, item in enumerate(settings_overrides, 1):
+        words = str(item.get("access", "")).replace(":", " ").split() if isinstance(item, Mapping) else []
+        reason = str(item.get("reason", "")).strip() if isinstance(item, Mapping) else ""
+        by = str(item.get("by", "")).strip() if isinstance(item, Mapping) else ""
+        if len(words) < 4 or not reason or not by:
+            wrong.append(f"override {number} needs access (SOURCE TARGET:CLASS PERMISSION), reason and by")
+            continue
+        found.extend(Override(Access.of(words[0], words[1], words[2], permission), reason, by) for permission in words[3:])
+    return found, wrong
+
+
+def _common(candidates: Sequence[Candidate], profile: Profile, oracle: Optional[Oracle]) -> frozenset[str]:
+    """Ids of candidates that ask what nearly every confined domain may do."""
+    return frozenset(candidate.id for candidate in candidates if Question(candidate, profile, oracle).is_common(cause.COMMON))
+
+
+def _refused(
+    candidates: Sequence[Candidate], profile: Profile, guard: Guard, oracle: Optional[Oracle]
+) -> dict[Access, Evidence]:
+    """Accesses refused for what they open; R-017 alone (another's domain) is no attack."""
+    return {
+        access: seen
+        for candidate in candidates
+        for access, seen in candidate.evidence.items()
+        if any(f.level == REFUSED and f.code != "R-017" for f in guard.judge_access(access, profile, oracle))
+    }
+
+
+def _one(candidate: Candidate, around: _Around) -> Assessed:
+    policy, profile = around.oracle, around.profile
+    whys = {access: _why(policy, access, candidate.evidence[access]) for access in candidate.accesses} if policy else {}
+    advice = tuple(known_advice.advice_for(around.advice, candidate, profile, policy))
+    question = Question(
+        candidate=candidate,
+        profile=profile,
+        policy=policy,
+        labels=around.labels,
+        advice=advice,
+        whys=whys,
+        walked=candidate.id in around.walked,
+    )
+    mine = tuple(burst for burst in around.bursts if burst.pid in question.seen.pids)
+    findings = _findings(question, around, mine)
+    question = Question(**{**_fields(question), "findings": findings})
+    # a consequence or a silent policy makes nothing worse than it is
+    level = worst(finding.level for finding in findings if finding.code not in REMARKS)
+    frozen = tuple(burst for burst in around.bursts if burst in mine or set(burst.roles) & set(question.seen.roles))
+    overridden = [around.overrides[access] for access in candidate.accesses if access in around.overrides]
+    complete = len(overridden) == len(candidate.accesses)
+    found = cause.fixes(question)
+    if complete and not any(fix.kind == ALLOW for fix in found):
+        found.append(Fix(ALLOW, f"allow it in spite of the guard, as {overridden[0].by} wrote", rules_of(candidate.accesses)))
+    why_not = _why_not(question, level, frozen, found, overridden=complete)
+    return Assessed(
+        candidate=candidate,
+        level=level,
+        findings=findings,
+        fix=found[0],
+        alternatives=tuple(found[1:]),
+        opens=(*risk.opens(question), *(f"overridden by {one.by}: {one.reason}" for one in overridden[:1])),
+        sentence=sentence(question),
+        approvable=not why_not,
+        why_not=why_not,
+        roles=question.seen.roles,
+        frozen=frozen,
+        cascade_of=around.cascades.get(candidate.id, ""),
+        rarity=risk.rarity(question),
+    )
+
+
+def _fields(question: Question) -> dict[str, Any]:
+    return {name: getattr(question, name) for name in Question.__dataclass_fields__}
+
+
+def _why(policy: Oracle, access: Access, seen: Evidence) -> Why:
+    """Judged with the contexts of the evidence: the ones that a constraint denies, if any does."""
+    contexts = [(Context.parse(source), Context.parse(target)) for source, target in seen.contexts] or [(None, None)]
+    found = policy_why.explain(policy, access, *contexts[0])
+    for scontext, tcontext in contexts[1:]:
+        if found.constraints or found.roles or found.te.kind is AnswerKind.UNKNOWN:
+            break
+        found = policy_why.explain(policy, access, scontext, tcontext)
+    return found
+
+
+def _findings(question: Question, around: _Around, mine: Sequence[Burst]) -> tuple[Finding, ...]:
+    """All remarks, the heaviest first, each code once."""
+    found = [*_by_guard(question, around), *_by_policy(question, around.guard), *_by_evidence(question, around, mine)]
+    kept: dict[str, Finding] = {}
+    for finding in found:
+        kept.setdefault(finding.code, finding)
+    return tuple(sorted(kept.values(), key=lambda finding: (LEVELS.index(finding.level), finding.code)))
+
+
+def _by_guard(question: Question, around: _Around) -> list[Finding]:
+    """One finding for each line that fits, with all the permissions that it fits."""
+    guard = around.guard
+    permissions: dict[str, list[str]] = {}
+    for access in question.accesses:
+        for finding in guard.judge_access(access, question.profile, question.policy):
+            permissions.setdefault(finding.code, []).append(access.permission)
+    found = []
+    for code, asked in permissions.items():
+        rule = guard.rule(code)
+        level = rule.level
+        if code == "P-003" and cause.is_random(question):
+            level = REVIEW  # a random port cannot be labelled
+        candidate = question.candidate
+        what = f"{candidate.source} {candidate.target}:{candidate.tclass} {' '.join(asked)}"
+        found.append(Finding(code, level, f"{rule.title} ({what}): {rule.reason}"))
+    pair = around.pairs.get((question.source, question.target))
+    if pair and question.tclass == "file" and question.permissions & (risk.WRITES | risk.RUNS):
+        found.append(guard.finding("V-002", f"{question.source} may write {question.target} files and run them: {pair}"))
+    return found
+
+
+def _by_policy(question: Question, guard: Guard) -> list[Finding]:
+    if question.policy is None:
+        return [guard.finding("U-002")]
+    if question.unknown:
+        return [guard.finding("U-001", f"this policy does not have {', '.join(question.unknown)}")]
+    found = []
+    if question.allowed:
+        found.append(guard.finding("U-005", "the policy allows it by now"))
+    found.extend(guard.finding("U-003", text) for text in question.obstacles[:1])
+    switches = [effect for _, effect in cause.switch(question)]
+    if switches and not any(cause.is_small(effect) for effect in switches):
+        found.append(guard.finding("P-004", f"a boolean allows it, with a wide side effect: {switches[0]}"))
+    elif switches:
+        found.append(guard.finding("U-004", f"a boolean allows it: {switches[0]}"))
+    elif any(why.te.kind is AnswerKind.BOOLEAN for why in question.whys.values()):
+        some = sorted({str(why.booleans[0]) for why in question.whys.values() if why.booleans})
+        found.append(guard.finding("U-004", f"a boolean allows part of it: {'; '.join(some) or 'several together'}"))
+    if question.policy.is_unconfined(question.source) and question.target not in question.profile.domains:
+        found.append(guard.finding("U-006", f"{question.source} is unconfined: its denials teach little of the service"))
+    return found
+
+
+def _by_evidence(question: Question, around: _Around, mine: Sequence[Burst]) -> list[Finding]:
+    guard = around.guard
+    found = [*risk.who_asked(question, guard), *risk.secrets(question, guard)]
+    for advice in question.advice:
+        code = "D-002" if advice.level == REFUSED else "D-001"
+        found.append(
+            guard.finding(
+                code, f"{advice.name}: {advice.why}" + (f" ({advice.link})" if advice.link else ""), advice.level or NOTE
+            )
+        )
+    if cause.is_leak(question):
+        found.append(guard.finding("P-005"))
+    elif cause.is_probe(question):
+        found.append(guard.finding("P-006"))
+    found.extend(guard.finding("W-003", f"this looks like an attack: {burst}") for burst in mine[:1])
+    parent = around.cascades.get(question.candidate.id)
+    if parent:
+        found.append(guard.finding("W-004", f"perhaps only a consequence of {parent}: settle that one first"))
+    return found
+
+
+def _why_not(question: Question, level: str, frozen: Sequence[Burst], found: Sequence[Fix], *, overridden: bool) -> str:
+    """Why it cannot be approved, "" where it can."""
+    if question.policy is None:
+        return "it was not judged against a policy"
+    if found[0].kind == UNKNOWN:
+        return found[0].text
+    if overridden:
+        return ""
+    if level == REFUSED:
+        return f"the guard refuses it ({', '.join(f.code for f in question.findings if f.level == REFUSED)})"
+    if question.obstacles and not question.mendable:
+        return question.obstacles[0]
+    if question.has("W-001"):
+        return f"only user code asked for it, and {question.source} is a domain of the service itself"
+    if frozen:
+        return (
+            f"the questions of {' and '.join(frozen[0].roles) or 'this process'} wait until the burst is looked at: {frozen[0]}"
+        )
+    if found[0].kind == REFUSE:
+        return found[0].text
+    return ""

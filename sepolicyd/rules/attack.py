@@ -1,0 +1,77 @@
+"""Judged accesses in, bursts out: one process that tried several refused things in short time looks like an attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sepolicyd.access import Access
+from sepolicyd.rules.evidence import Evidence
+
+MIN_TARGETS = 3
+WINDOW_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Burst:
+    """One process, the refused things that it tried (class and target type), and the roles whose questions wait for a look.
+
+    The freeze needs no state of its own: it lasts as long as the refused accesses are undecided, and ends when a person
+    has looked at them and answered (``deny``).
+    """
+
+    pid: int
+    comms: tuple[str, ...]
+    roles: tuple[str, ...]
+    targets: tuple[str, ...]
+    first: float
+    last: float
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.targets[:6])
+        seconds = max(self.last - self.first, 0.0)
+        return f"process {self.pid} tried {len(self.targets)} refused things within {seconds:.0f} s: {shown}"
+
+
+def bursts(refused: Mapping[Access, Evidence]) -> list[Burst]:
+    """Processes that were denied at least MIN_TARGETS different refused targets within WINDOW_SECONDS of each other.
+
+    :param refused: the accesses that the guard refuses, for what they open (not for whose rule it would be)
+    """
+    by_pid: dict[int, list[tuple[float, str, Evidence]]] = {}
+    for access, seen in refused.items():
+        for pid in seen.pids:
+            by_pid.setdefault(pid, []).append((seen.first, f"{access.target_type}:{access.tclass}", seen))
+    found = []
+    for pid, tried in sorted(by_pid.items()):
+        best = _densest(sorted(tried, key=lambda item: item[:2]))
+        if len({name for _, name, _ in best}) >= MIN_TARGETS:
+            found.append(
+                Burst(
+                    pid,
+                    _all(seen.comms for _, _, seen in best),
+                    _all(seen.roles for _, _, seen in best),
+                    tuple(sorted({name for _, name, _ in best})),
+                    best[0][0],
+                    best[-1][0],
+                )
+            )
+    return found
+
+
+def _densest(tried: list[tuple[float, str, Evidence]]) -> list[tuple[float, str, Evidence]]:
+    """The stretch of WINDOW_SECONDS with the most different targets."""
+    best: list[tuple[float, str, Evidence]] = []
+    most = 0
+    start = 0
+    for end in range(len(tried)):
+        while tried[end][0] - tried[start][0] > WINDOW_SECONDS:
+            start += 1
+        different = len({name for _, name, _ in tried[start : end + 1]})
+        if different > most:
+            most, best = different, tried[start : end + 1]
+    return best
+
+
+def _all(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({value for part in parts for value in part}))

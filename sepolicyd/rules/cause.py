@@ -1,0 +1,334 @@
+"""A question in, its fixes out in the order of the ladder: the first is proposed, the others stand as alternatives."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from typing import Optional
+
+from sepolicyd.policy.labels import Ports
+from sepolicyd.policy.values import AnswerKind
+from sepolicyd.policy.why import BooleanFix
+from sepolicyd.rules import fix
+from sepolicyd.rules.fix import Fix
+from sepolicyd.rules.question import Question
+
+# Without these a type is the mark of a missing label; a rule on it would open whatever else lost its label.
+UNLABELLED = ("unlabeled_t", "default_t", "file_t")
+GENERIC = ("var_t", "var_lib_t", "var_log_t", "var_run_t", "var_spool_t", "var_lock_t", "usr_t", "etc_t", "tmp_t", "tmpfs_t",
+           "home_root_t", "user_home_t", "user_home_dir_t", "srv_t", "mnt_t", "src_t")  # fmt: skip
+GENERIC_PORTS = ("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t", "defined_port_t")
+CHANGES = {"write", "append", "create", "unlink", "link", "rename", "setattr", "add_name", "remove_name", "rmdir", "reparent"}
+PROBES = {"getattr", "search", "getpgid", "getsched", "getsession", "getcap"}
+INHERITED = {"use", "read", "write", "append", "getattr", "ioctl", "lock", "getopt", "getrlimit"}
+# what lies in a descriptor of these classes was opened by somebody; others are opened by name alone
+LEAKY = {"file", "chr_file", "fifo_file", "fd", "unix_stream_socket", "unix_dgram_socket", "tcp_socket", "udp_socket",
+         "netlink_route_socket"}  # fmt: skip
+EXECVE = {"execve", "execveat", "59", "322", "11", "221"}  # names, and numbers of x86_64, i386 and aarch64
+RANDOM_PORT = 32768  # where Linux takes its ephemeral ports from (ip_local_port_range)
+COMMON = 0.4
+MAX_RULES, MAX_DOMAINS = 50, 10  # of a boolean that may be proposed; more is a side effect that nobody asked for
+OWN_SUFFIX = {"var_lib_t": "var_lib_t", "var_log_t": "log_t", "var_run_t": "runtime_t", "etc_t": "etc_t",
+              "usr_t": "var_lib_t", "var_t": "var_lib_t", "srv_t": "var_lib_t", "tmp_t": "tmp_t", "tmpfs_t": "tmpfs_t",
+              "var_spool_t": "var_lib_t"}  # fmt: skip
+OPENING = (fix.ALLOW, fix.BOOLEAN, fix.INTERFACE)
+SHARED_PROGRAMS = ("bin_t", "shell_exec_t", "lib_t", "usr_t")
+
+
+def fixes(question: Question) -> list[Fix]:
+    """All that apply, best first; never empty. What the guard refuses has no allow, boolean or interface among them."""
+    if question.unknown:
+        return [Fix(fix.UNKNOWN, f"cannot be judged: the policy does not have {', '.join(question.unknown)}")]
+    known = list(application(question))
+    found = [one for step in STEPS for one in step(question)]
+    if question.refused:
+        found = [
+            *known,
+            *(one for one in found if one.kind not in OPENING and not (one.kind == fix.DONTAUDIT and _hides(question))),
+        ]
+        found.append(fix.refuse(f"give no rule ({_codes(question)})"))
+    elif question.user_only and question.source in question.profile.service_domains:
+        found = [*known, *(one for one in found if one.kind not in OPENING)]
+        found.append(fix.refuse("give the service's own domain no rule for what users' code does"))
+    elif question.obstacles and not question.mendable:
+        found = [*known, *(one for one in found if one.kind not in OPENING)]
+        found.append(fix.refuse(f"a rule would not help: {question.obstacles[0]}"))
+    else:
+        found = [*known, *found]
+    return list({(one.kind, one.commands): one for one in reversed(found)}.values())[::-1]
+
+
+def _hides(question: Question) -> bool:
+    """A dontaudit on what is refused for what it opens would hide an attack (R-015)."""
+    return any(finding.level == "refuse" and finding.code not in ("R-017", "D-002") for finding in question.findings)
+
+
+def _codes(question: Question) -> str:
+    return ", ".join(dict.fromkeys(finding.code for finding in question.findings if finding.level == "refuse"))
+
+
+def application(question: Question) -> Iterator[Fix]:
+    """What the profile's advice knows of this denial."""
+    for advice in question.advice:
+        yield from advice.fixes
+
+
+def own_domain(question: Question) -> Iterator[Fix]:
+    """User code that shares the hub's domain: no rule, a domain of its own."""
+    domains = sorted(question.profile.user_domains)
+    if question.user_only and question.source in question.profile.service_domains and domains:
+        program = next((code for code in question.profile.code if domains[0].startswith(code[: -len("_exec_t")])), "")
+        yield fix.transition(
+            question.source,
+            program,
+            domains[0],
+            f"give users' code its own domain ({domains[0]}): only {_roles(question)} asked of {question.source}",
+        )
+
+
+def wrong_label(question: Question) -> Iterator[Fix]:
+    """The path has another label in file_contexts than the file carries."""
+    if not question.is_file:
+        return
+    wrong = _mislabelled(question)
+    if wrong:
+        types = ", ".join(sorted(set(wrong.values())))
+        yield fix.relabel(
+            sorted(wrong),
+            f"the label is wrong: file_contexts gives {_some(sorted(wrong))} the type {types}, not {question.target}",
+        )
+    elif question.target in UNLABELLED:
+        yield fix.relabel(
+            question.paths,
+            f"{question.target} is no label: give the file the one of its place, with an fcontext rule where there is none",
+            _contexts(question),
+        )
+
+
+def _mislabelled(question: Question) -> dict[str, str]:
+    labels, own = question.labels, question.profile.own_types
+    if labels is None or labels.is_customizable(question.target):
+        return {}
+    found: dict[str, str] = {}
+    for path in question.paths:
+        expected = labels.lookup(path, question.tclass)
+        # a label of the service's own is never wrong for a policy that does not have its base module yet
+        if question.target in own and expected not in own:
+            continue
+        if expected and expected != question.target and not _same(question, expected):
+            found[path] = expected
+    # one path of many is a file that somebody moved; the rule would be asked for the others all the same
+    return found if found and 2 * len(found) >= len(question.paths) else {}
+
+
+def _same(question: Question, expected: str) -> bool:
+    return question.policy is not None and question.policy.resolve(expected) == question.policy.resolve(question.target)
+
+
+def own_type(question: Question) -> Iterator[Fix]:
+    """A path that the service owns, or one under a label that covers a whole tree: a type of its own."""
+    if not question.is_file:
+        return
+    if question.owned and question.target not in question.profile.own_types:
+        contexts = _contexts(question)
+        types = ", ".join(sorted({one["type"] for one in contexts}))
+        yield fix.relabel(
+            sorted(question.owned),
+            f"the service owns {_some(sorted(question.owned))}: label it {types}",
+            contexts,
+            fix.OWN_TYPE,
+        )
+    elif question.target in GENERIC and question.permissions & CHANGES and not _mislabelled(question):
+        yield _new_type(question)
+
+
+def _contexts(question: Question) -> list[dict[str, str]]:
+    trees = dict.fromkeys(question.owned.values())
+    return [{"pattern": tree.pattern, "type": tree.type, "kind": ""} for tree in trees]
+
+
+def _new_type(question: Question) -> Fix:
+    """tmp and tmpfs files get their type by a type_transition, others by their path."""
+    name = _own_name(question)
+    known = name in question.profile.own_types
+    if question.target in ("tmp_t", "tmpfs_t", "var_run_t", "var_log_t", "var_lib_t") and "create" in question.permissions | {
+        "create"
+    }:
+        classes = [question.tclass] if question.tclass != "dir" or question.permissions & {"create"} else ["file", "dir"]
+        rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in classes)
+    else:
+        rules = ()
+    paths = [f"semanage fcontext -a -t {name} {shlex.quote(_pattern(path))}" for path in _roots(question.paths)[:3]]
+    text = f"{question.target} covers a whole tree: what {question.source} makes there should be {name}"
+    detail = {
+        "paths": [],
+        "contexts": [],
+        "transitions": [
+            {"source": question.source, "target": question.target, "class": rule.split(":")[1].split()[0], "type": name}
+            for rule in rules
+        ],
+    }
+    return Fix(
+        fix.OWN_TYPE,
+        text + ("" if known else " (a new type, for the base module)"),
+        (*rules, *([] if rules else paths)),
+        detail,
+    )
+
+
+def _own_name(question: Question) -> str:
+    suffix = OWN_SUFFIX.get(question.target, "var_lib_t")
+    stem = re.sub(r"_t\Z", "", question.source)
+    for name in (f"{stem}_{suffix}", f"{question.profile.name}_{suffix}"):
+        if name in question.profile.own_types:
+            return name
+    return f"{stem}_{suffix}"
+
+
+def port_label(question: Question) -> Iterator[Fix]:
+    """A port by number: the service's own gets its type, a random one cannot be labelled."""
+    if not question.permissions & {"name_bind", "name_connect"}:
+        return
+    for number in question.numbers:
+        own = question.own_port(number)
+        if own is not None and own.type != question.target:
+            owner = _port_owner(question, number)
+            taken = f"; it belongs to {owner} today, so this takes it from there" if owner else ""
+            yield fix.port(
+                own.protocol, number, own.type, owner, f"port {number} is the service's {own.name}: label it {own.type}{taken}"
+            )
+    if question.target in GENERIC_PORTS and not is_random(question):
+        for number in question.numbers[:3]:
+            if question.own_port(number) is None:
+                name = f"{question.profile.name}_port_t"
+                yield fix.port(
+                    question.protocol, number, name, "", f"{question.target} is every port without a name: label {number} alone"
+                )
+        if not question.numbers:
+            yield Fix(fix.PORT, f"{question.target} is every port without a name: label the one that is meant")
+
+
+def is_random(question: Question) -> bool:
+    """Ports that nobody chose: many different ones, or from the range that the kernel takes its own from."""
+    numbers = [number for number in question.numbers if question.own_port(number) is None]
+    return len(numbers) > 3 or any(number >= RANDOM_PORT for number in numbers)
+
+
+def _port_owner(question: Question, number: int) -> str:
+    if question.labels is not None:
+        return question.labels.ports.owner(question.protocol, number) or ""
+    if question.policy is not None:
+        return Ports.from_policy(question.policy).owner(question.protocol, number) or ""
+    return "" if question.target in GENERIC_PORTS else question.target
+
+
+def leak(question: Question) -> Iterator[Fix]:
+    """A descriptor that the parent left open: the denial is at execve, of a file that the new program never opened."""
+    if is_leak(question):
+        yield fix.dontaudit(
+            question.accesses, "the program inherited an open file and does not need it: do not log it, or mend the leak"
+        )
+
+
+def is_leak(question: Question) -> bool:
+    if question.is_common(COMMON) or question.tclass not in LEAKY or not question.permissions <= INHERITED:
+        return False
+    if question.tclass == "fd":
+        return True
+    return bool(question.seen.syscalls) and set(question.seen.syscalls) <= EXECVE and question.target != question.source
+
+
+def probe(question: Question) -> Iterator[Fix]:
+    """Nothing but a look: programs go on without the answer."""
+    if is_probe(question) and not any(one.kind == fix.DONTAUDIT for one in application(question)):
+        yield fix.dontaudit(question.accesses, "it only looked: deny it and do not log it")
+
+
+def is_probe(question: Question) -> bool:
+    if not question.permissions <= PROBES or question.walked or question.candidate.target == "self":
+        return False
+    wanted = question.target in question.profile.own_types and question.source not in question.profile.user_domains
+    return not wanted and not question.is_common(COMMON)
+
+
+def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
+    """The booleans of the policy that allow all of it, the least side effect first."""
+    options = [set(why.booleans) for why in question.whys.values() if why.te.kind is AnswerKind.BOOLEAN]
+    if not options:
+        return
+    for one in sorted(set.intersection(*options), key=lambda option: (option.rules, option.domains, option.settings)):
+        if len(one.settings) == 1:
+            name, value = one.settings[0]
+            yield fix.boolean(name, value, f"switch {one}"), one
+
+
+def is_small(effect: BooleanFix) -> bool:
+    """Whether a boolean's side effect is one that may be proposed."""
+    return effect.rules <= MAX_RULES and effect.domains <= MAX_DOMAINS
+
+
+def other_domain(question: Question) -> Iterator[Fix]:
+    """A program that has a domain of its own should run in it."""
+    if question.tclass != "file" or not question.permissions & {"execute", "execute_no_trans"}:
+        return
+    program = question.target
+    if program in SHARED_PROGRAMS or not program.endswith("_exec_t"):
+        return
+    domain = f"{program[: -len('_exec_t')]}_t"
+    known = question.policy is None or domain in question.policy.types or domain in question.profile.own_types
+    if known and domain != question.source and "execute_no_trans" in question.permissions:
+        yield fix.transition(
+            question.source, program, domain, f"run {program} in its own domain {domain} instead of the service's"
+        )
+
+
+def narrow(question: Question) -> Iterator[Fix]:
+    if question.allowed:
+        yield Fix(fix.ALLOW, "nothing to do: the policy allows it by now")
+    else:
+        yield fix.allow(question.accesses)
+
+
+def _switch_small(question: Question) -> Iterator[Fix]:
+    return (one for one, effect in switch(question) if is_small(effect))
+
+
+def _switch_wide(question: Question) -> Iterator[Fix]:
+    return (one for one, effect in switch(question) if not is_small(effect))
+
+
+STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
+    own_domain,
+    wrong_label,
+    own_type,
+    port_label,
+    leak,
+    probe,
+    _switch_small,
+    other_domain,
+    narrow,
+    _switch_wide,
+)
+
+
+def _roots(paths: Sequence[str]) -> list[str]:
+    """The directories that hold the paths, the shortest first."""
+    return sorted({path.rsplit("/", 1)[0] or "/" for path in paths}, key=lambda path: (len(path), path))
+
+
+def _pattern(directory: str) -> str:
+    return re.escape(directory).replace("\\-", "-").replace("\\/", "/") + "(/.*)?"
+
+
+def _some(values: Sequence[str], limit: int = 2) -> str:
+    shown = ", ".join(values[:limit])
+    return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
+
+
+def _roles(question: Question) -> str:
+    return " and ".join(question.seen.roles) or "user code"
+
+
+def first(found: Sequence[Fix], kind: str) -> Optional[Fix]:
+    return next((one for one in found if one.kind == kind), None)
