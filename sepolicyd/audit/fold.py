@@ -7,6 +7,7 @@ Once BUDGET sightings are kept in all, CAP falls to CAP_AFTER and only the first
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
@@ -20,6 +21,7 @@ CAP_AFTER = 2
 FACETS = 24
 BUDGET = 600
 MAX_SEEN = 12_000
+_TIME = re.compile(rb"(?:^|\()([0-9]{1,12}\.[0-9]{1,6}):[0-9]+")
 
 
 class Slot:
@@ -98,6 +100,15 @@ class Fold:
         slot.count += 1
         slot.window = window
 
+    def append(self, later: Fold) -> None:
+        """Add the slots of a later part of the log."""
+        for slot in later.slots:
+            key, access, comm, facet = slot.key
+            mine = self.seen.get(key) or self.place(key, access, comm, facet, lambda _, slot=slot: slot)  # type: ignore[misc]
+            if mine is not slot:
+                mine.count += slot.count
+                mine.window = slot.window
+
     def counts(self) -> tuple[int, int]:
         """How many messages (denied, granted)."""
         granted = sum(slot.count for slot in self.slots if slot.granted)
@@ -132,8 +143,5 @@ def _denial(text: tuple[bytes, ...]) -> Optional[Denial]:
 
 def _seconds(window: bytes) -> float:
     """Epoch seconds in ``...audit(1795373000.012:1001): ``, or in ``1795373000.012:1001``; 0.0 where there is no time."""
-    stamp = window.rpartition(b"(")[2].partition(b":")[0]
-    try:
-        return float(stamp)
-    except ValueError:
-        return 0.0
+    match = _TIME.search(window)
+    return float(match[1]) if match else 0.0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Optional, cast
 
+from sepolicyd.audit.halves import MARGIN, Child, middle
 from sepolicyd.audit.sweep import Process, Sweep
 from sepolicyd.audit.values import Notice, SelinuxError, Sighting, Unparsed
 from sepolicyd.errors import InputError
@@ -57,9 +60,39 @@ def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None)
     for path in paths:
         if path.is_dir():
             raise InputError(f"{path} is a directory, not a log", "name the log file in it, such as audit.log")
+    half = middle(paths[0]) if len(paths) == 1 else 0
+    if not half:
+        return _result(_whole(paths, on_progress))
+    path = paths[0]
+    child = Child(lambda: _part(path, half, None, None))
+    sweep = _part(path, 0, half, on_progress)
+    second = child.result() or _part(path, half, None, None)
+    if on_progress is not None:
+        on_progress(path.stat().st_size - half)
+    sweep.append(second)
+    return _result(sweep)
+
+
+def _whole(paths: Sequence[Path], on_progress: Optional[Progress]) -> Sweep:
     sweep = Sweep()
     _run(sweep, _blocks_of_files(sweep, paths), on_progress)
-    return _result(sweep)
+    return sweep
+
+
+def _part(path: Path, begin: int, end: Optional[int], on_progress: Optional[Progress]) -> Sweep:
+    """Sweep the lines between two offsets; what lies beyond is looked at where an event is cut in two."""
+    sweep = Sweep()
+    with _opened(path) as file:
+        before = after = b""
+        if begin:
+            file.seek(begin - MARGIN)
+            before = file.read(MARGIN)
+        if end is not None:
+            file.seek(end)
+            after = file.read(MARGIN)
+        file.seek(begin)
+        _run(sweep, _blocks(b"", file, None if end is None else end - begin), on_progress, before, after)
+    return sweep
 
 
 def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None) -> ScanResult:
@@ -95,20 +128,23 @@ def _result(sweep: Sweep) -> ScanResult:
     )
 
 
-def _run(sweep: Sweep, blocks: Iterator[bytes], on_progress: Optional[Progress]) -> None:
+def _run(
+    sweep: Sweep, blocks: Iterator[bytes], on_progress: Optional[Progress], before: bytes = b"", beyond: bytes = b""
+) -> None:
     """Feed the blocks, each with its neighbours. The cycle collector rests: nothing here makes cycles, it only costs time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        before = block = b""
+        block = b""
         for after in blocks:
             if block:
                 sweep.block(before, block, after)
-            before, block = block, after
+                before = block
+            block = after
             if on_progress is not None:
                 on_progress(len(after))
         if block:
-            sweep.block(before, block, b"")
+            sweep.block(before, block, beyond)
     finally:
         if collecting:
             gc.enable()
@@ -116,17 +152,21 @@ def _run(sweep: Sweep, blocks: Iterator[bytes], on_progress: Optional[Progress])
 
 def _blocks_of_files(sweep: Sweep, paths: Sequence[Path]) -> Iterator[bytes]:
     for path in paths:
-        try:
-            with path.open("rb") as file:
-                yield from _unpacked(sweep, file, str(path))
-        except FileNotFoundError as error:
-            raise InputError(f"there is no {path}", "name a log file that exists") from error
-        except PermissionError as error:
-            raise InputError(
-                f"{path} may not be read by this user", "run as root, or as a member of the log's group"
-            ) from error
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}", "name a log file") from error
+        with _opened(path) as file:
+            yield from _unpacked(sweep, file, str(path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise InputError(f"there is no {path}", "name a log file that exists") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read by this user", "run as root, or as a member of the log's group") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}", "name a log file") from error
 
 
 def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
@@ -187,14 +227,19 @@ class _Gunzip:
         return True
 
 
-def _blocks(start: bytes, file: IO[bytes]) -> Iterator[bytes]:
-    """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory."""
+def _blocks(start: bytes, file: IO[bytes], size: Optional[int] = None) -> Iterator[bytes]:
+    """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory.
+
+    :param size: how much to read at most, to the end of a line
+    """
     block = start
-    while True:
-        block = block or file.read(BLOCK)
+    left = sys.maxsize if size is None else size
+    while left > 0:
+        block = block or file.read(min(BLOCK, left))
         if not block:
             return
-        if not block.endswith(b"\n"):
+        if len(block) < left and not block.endswith(b"\n"):
             block += file.readline(MAX_LINE)
+        left -= len(block)
         yield block
         block = b""

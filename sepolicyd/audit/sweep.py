@@ -37,6 +37,15 @@ _STRICT = re.compile(
     + _CONTEXT
     + rb" tclass=([a-z][a-z0-9_]{0,63}(?: permissive=[01])?)\n"
 )
+# dbus-daemon's and dbus-broker's USER_AVC, with the same groups; sender and receiver are left out of group 3.
+_USER = re.compile(
+    rb"(?<=msg=')avc:  ((?:denied|granted)  \{ [a-z][a-z0-9_]*(?: [a-z][a-z0-9_]*)*) \} for()"
+    rb"((?: (?!spid|tpid|scon)[a-z_]+=[^ \"'\n]+)*)()()(?: spid=[0-9]+)?(?: tpid=[0-9]+)? {1,2}scontext="
+    + _CONTEXT
+    + rb" tcontext="
+    + _CONTEXT
+    + rb" tclass=(dbus(?: permissive=[01])?) [^\n]*\n"
+)
 # A line as auditd writes it, of a type that speaks only through "avc:", if at all. Group 1 is what tells events apart.
 _HEADER = rb"type=(?!SELI|MAC_)[A-Z0-9_]+ msg=audit\(([0-9.]+:[0-9]+)\): "
 _LINE = re.compile(rb"\n(?:" + _HEADER + rb"|)")
@@ -74,7 +83,8 @@ class Sweep:
         self.notice_list: list[Notice] = []
         self.processes: dict[Process, None] = {}
         self._base = self._offset = 0
-        self._pids: set[bytes] = set()
+        self.first_keys: set[Any] = set()
+        self._pids: set[bytes] = {b""}
         self._keys: set[bytes] = set()
         self._slow_lines: dict[bytes, None] = {}
 
@@ -85,6 +95,19 @@ class Sweep:
         self._avcs(before, block, after)
         if not plain:
             self._others(before, block, after)
+
+    def append(self, later: Sweep) -> None:
+        """Add what a sweep of the part behind this one has found."""
+        self.events += later.events - len(self._keys & later.first_keys)
+        self.unparsed.extend(replace(one, line=one.line + self.lines) for one in later.unparsed)
+        for name in ("lines", "notices", "other", "unparsed_count"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.errors.extend(later.errors)
+        self.notice_list.extend(later.notice_list)
+        self.processes.update(later.processes)
+        for listed in (self.unparsed, self.errors, self.notice_list):
+            del listed[MAX_LISTED:]
+        self.fold.append(later.fold)
 
     def _others(self, before: bytes, block: bytes, after: bytes) -> None:
         """SELINUX_ERR and the kernel's notices, which hold no ``avc:``."""
@@ -112,18 +135,22 @@ class Sweep:
             keys = {node + stamp for node, stamp in set(_STAMP.findall(block)) if _is_stamp(stamp)}
         self.lines += len(found) + 1
         self.events += len(keys - self._keys)
+        if not self._base:
+            self.first_keys = keys
         self._keys = keys
         return plain
 
     def _avcs(self, before: bytes, block: bytes, after: bytes) -> None:
-        find, strict, seen, pids = block.find, _STRICT.match, self.fold.seen.get, self._pids
+        find, strict, user, seen, pids = block.find, _STRICT.match, _USER.match, self.fold.seen.get, self._pids
         plain = not block.startswith(b"node=") and b"\nnode=" not in block[:4096]
         base = self._offset
         position = find(b"avc:")
         while position >= 0:
-            match = strict(block, position) if plain else None
+            match = (strict(block, position) or user(block, position)) if plain else None
             if match is not None:
                 window = block[position - 40 if position > 40 else 0 : position]
+                if match[2] == b"":
+                    window = _window(block, position)
                 slot = seen(match.group(1, 3, 5, 6, 7, 8)) or self._miss(before, block, after, match, window)
                 if slot is not None:
                     if slot.window != window or not _same(before, block, slot.at - base, match):
@@ -156,7 +183,7 @@ class Sweep:
 
     def _process(self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes]) -> None:
         if len(self._pids) > MAX_PROCESSES:
-            self._pids.clear()  # process numbers come round again
+            self._pids = {b""}  # process numbers come round again
         self._pids.add(match[2])
         if len(self.processes) >= MAX_PROCESSES:
             return
@@ -215,6 +242,12 @@ class Sweep:
         for listed, values in ((self.unparsed, found.unparsed), (self.errors, found.errors), (self.notice_list, found.notices)):
             if len(listed) < MAX_LISTED:
                 listed.extend(values)  # type: ignore[arg-type]
+
+
+def _window(block: bytes, position: int) -> bytes:
+    """The header's time and serial, where other fields stand between it and the mark."""
+    at = block.rfind(b"audit(", max(0, position - MAX_HEADER), position)
+    return block[at : at + 40] if at >= 0 else b""
 
 
 def _same(before: bytes, block: bytes, at: int, match: re.Match[bytes]) -> bool:
