@@ -74,6 +74,19 @@ class FileContext:
     kind: str = ""
 
 
+@dataclass(frozen=True, order=True)
+class TypeTransition:
+    """What ``source`` makes in a directory of ``target`` gets ``type``."""
+
+    source: str
+    target: str
+    tclass: str
+    type: str
+
+    def __str__(self) -> str:
+        return f"type_transition {self.source} {self.target}:{self.tclass} {self.type};"
+
+
 @dataclass(frozen=True)
 class Refused:
     """An access that cannot be written as a rule."""
@@ -95,6 +108,7 @@ class SourceText:
     fc: str
     rules: tuple[Rule, ...]
     refused: tuple[Refused, ...]
+    transitions: tuple[TypeTransition, ...] = ()
 
 
 def version_text(number: int) -> str:
@@ -111,13 +125,23 @@ def render_te(name: str, accesses: Iterable[Access]) -> SourceText:
 
 
 def render(
-    name: str, version: int, rules: Iterable[Rule], contexts: Iterable[FileContext] = (), *, mls: bool = True
+    name: str,
+    version: int,
+    rules: Iterable[Rule],
+    contexts: Iterable[FileContext] = (),
+    transitions: Iterable[TypeTransition] = (),
+    *,
+    mls: bool = True,
 ) -> SourceText:
     """Source of one module; the text depends on the set of rules alone. Of equal rules the earliest decision stays.
 
     :param mls: whether the policy has MLS or MCS levels, so that contexts of .fc end in ``:s0``
-    :raises RefusedError: the name, or a file context, cannot stand in a module
+    :raises RefusedError: the name, a file context or a transition cannot stand in a module
     """
+    moves = tuple(sorted(set(transitions)))
+    for word in (word for move in moves for word in (move.source, move.target, move.tclass, move.type)):
+        if name_problem(word):
+            raise RefusedError(f"a type transition cannot be written: {name_problem(word)}", "choose another fix for it")
     if not is_identifier(name) or name in RESERVED or "." in name:
         raise RefusedError(f"{name[:128]!r} cannot be the name of a module", "use letters, digits, _ and -")
     distinct = _distinct(rules)
@@ -125,7 +149,8 @@ def render(
     kept = tuple(rule for rule in distinct if rule.access not in reasons)
     refused = tuple(Refused(access, reasons[access]) for access in sorted(reasons))
     text = version_text(version)
-    return SourceText(name, text, _te(name, text, kept), render_fc(contexts, mls=mls), kept, refused)
+    fc = render_fc(contexts, mls=mls)
+    return SourceText(name, text, _te(name, text, kept, moves), fc, kept, refused, moves)
 
 
 def render_fc(contexts: Iterable[FileContext], *, mls: bool = True) -> str:
@@ -197,24 +222,26 @@ def _reason(access: Access) -> str:
     return ""
 
 
-def _te(name: str, version: str, rules: tuple[Rule, ...]) -> str:
+def _te(name: str, version: str, rules: tuple[Rule, ...], moves: tuple[TypeTransition, ...]) -> str:
     parts = [f"# {name} {version}: made by sepolicyd out of decisions; an edit here is never read back.\n"]
     parts.append(f"module {name} {version};\n")
-    parts.append(_require([rule.access for rule in rules]))
+    parts.append(_require([rule.access for rule in rules], moves))
     groups: dict[tuple[str, str, str, str], list[Rule]] = {}
     for rule in rules:
         groups.setdefault((*rule.access.group, rule.kind), []).append(rule)
     parts.extend(_group(key, groups[key]) for key in sorted(groups))
+    parts.extend(f"{move}\n" for move in moves)
     return "\n".join(parts)
 
 
-def _require(accesses: Iterable[Access]) -> str:
-    types = sorted({name for access in accesses for name in (access.source, access.target_type)})
-    classes: dict[str, set[str]] = {}
+def _require(accesses: Iterable[Access], moves: Iterable[TypeTransition]) -> str:
+    names = {name for access in accesses for name in (access.source, access.target_type)}
+    types = sorted(names | {name for move in moves for name in (move.source, move.target, move.type)})
+    classes: dict[str, set[str]] = {move.tclass: set() for move in moves}
     for access in accesses:
         classes.setdefault(access.tclass, set()).add(access.permission)
     lines = [f"\ttype {name};" for name in types]
-    lines += [f"\tclass {tclass} {{ {' '.join(sorted(classes[tclass]))} }};" for tclass in sorted(classes)]
+    lines += [f"\tclass {tclass} {{ {' '.join(sorted(classes[tclass] or {'create'}))} }};" for tclass in sorted(classes)]
     # checkmodule takes no module without a require block or declaration, and no empty block; this role every base has
     return "\n".join(["require {", *(lines or ["\trole object_r;"]), "}", ""])
 

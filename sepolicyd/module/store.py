@@ -112,7 +112,7 @@ class Store:
         return (self.active / "disable_dontaudit").exists()
 
     def argv(self, *words: str) -> list[str]:
-        """A semodule command on this store; ``-s`` because semodule reads the type in the machine's own config, even with -p."""
+        """A semodule command on this store; ``-s`` because semodule asks the machine's own config, even with -p."""
         return ["semodule", *([] if self.live else ["-p", str(self.root), "-n", "-s", self.kind]), *words]
 
     def modules(self) -> tuple[Installed, ...]:
