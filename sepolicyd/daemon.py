@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import logging
 import os
 import signal
@@ -13,41 +12,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import Any, Optional
 
 import structlog
 
-from sepolicyd.access import Access, is_identifier
-from sepolicyd.audit import scan
 from sepolicyd.audit.follow import POLL_SECONDS, Doorbell, Follower
 from sepolicyd.audit.generation import Place
-from sepolicyd.audit.values import Denial, Notice, Sighting, Unparsed
 from sepolicyd.errors import Exit, RefusedError, StateError
 from sepolicyd.profiles import Profile
-from sepolicyd.rules.evidence import evidence_of
-from sepolicyd.rules.match import Match, Matcher
+from sepolicyd.rules.match import Matcher
 from sepolicyd.settings import Settings
 from sepolicyd.state.evidence import Batch, EvidenceStore, Remark
+from sepolicyd.state.intake import Claims, Intake
 
 COMMIT_SECONDS = 0.05  # evidence is saved no more often than this, and that soon after it was read
 QUIET_COMMIT_SECONDS = 5.0  # where nothing but the place has moved
 BUSY_COMMIT_SECONDS = 1.0  # in a backlog
 RETRY_SECONDS = 30.0  # a full disk or a lock is waited for; nothing is read meanwhile
 MAX_LOGGED = 20
-
-# A policy load or a switch of enforcing flushes the kernel's access cache, after which each access is logged anew: what
-# lies before and after it must not be folded into one sighting, or an exercise in between would be lost.
-FLUSHES = (b"type=MAC_POLICY_LOAD", b"type=MAC_STATUS")
-# kernel/audit.c audit_log_lost, audit_log_start; auditd's own records of its start and end
-LOSSES = {b"audit_lost=": "lost", b"backlog limit exceeded": "lost", b"rate limit exceeded": "lost"}
-AUDITD = (b"type=DAEMON_START", b"type=DAEMON_END", b"type=DAEMON_ABORT", b"type=DAEMON_ERR", b"type=DAEMON_RESUME")
-MAX_REMARKS_OF_A_CHUNK = 100
-
-
-class Claims(Protocol):
-    """What the daemon needs of rules.match.Matcher."""
-
-    def match(self, denial: Denial) -> Optional[Match]: ...
 
 
 def run(settings: Settings, profile: Profile, *, since: Optional[float] = None, once: bool = False) -> int:
@@ -98,7 +80,7 @@ class Daemon:
             self._log.warning("since has no effect: reading goes on at the saved place", record=place.record)
         _recall(matcher, store.memory)
         self._follower = Follower(settings.log, place, since=since)
-        self._batch = Batch()
+        self._intake = Intake(matcher)
         self._place = place
         self._bell: Optional[Doorbell] = None
         self._saved_at = time.monotonic()
@@ -170,27 +152,30 @@ class Daemon:
     def _take_in(self, *, final: bool = False) -> None:
         chunk = self._follower.take(time.monotonic(), final=final)
         if chunk is not None:
-            take_in(chunk.text, self._matcher, self._batch)
+            self._intake.feed(chunk.text)
             self._place = chunk.place
         for happening in self._follower.happenings:
             self._log.warning("reading the log", kind=happening.kind, what=happening.text)
-            self._batch.counts["gaps"] += happening.kind == "gap"
-            self._batch.remarks.append(Remark(time.time(), happening.kind, happening.text))
+            self._intake.batch.counts["gaps"] += happening.kind == "gap"
+            self._intake.batch.remarks.append(Remark(time.time(), happening.kind, happening.text))
         self._follower.happenings.clear()
 
     def _save_when_due(self, busy: bool) -> float:
         """Save what should be saved by now; returns the seconds until something will be due."""
         since = time.monotonic() - self._saved_at
-        batch = self._batch
         moved = self._place is not None and self._store.place != self._place.to_json()
-        if not (moved or batch.remarks):
+        if not (moved or self._intake.batch.remarks):
             return POLL_SECONDS
-        worth = bool(batch.evidence or batch.remarks or batch.unparsed)
+        worth = busy or self._is_worth_saving()
         due = BUSY_COMMIT_SECONDS if busy else COMMIT_SECONDS if worth else QUIET_COMMIT_SECONDS
         if since < due:
             return min(POLL_SECONDS, due - since)
         self._save_patiently()
         return POLL_SECONDS
+
+    def _is_worth_saving(self) -> bool:
+        batch = self._intake.settle()
+        return bool(batch.evidence or batch.remarks or batch.unparsed)
 
     def _save_patiently(self) -> None:
         """A full disk or a lock may pass: nothing is read until the save has worked, so nothing can be lost."""
@@ -208,95 +193,16 @@ class Daemon:
                 return
 
     def _save(self) -> None:
-        if self._place is None and not self._batch.remarks:
+        batch = self._intake.settle()
+        if self._place is None and not batch.remarks:
             return
         place = (self._place or self._follower.place).to_json()
-        new = self._store.save(self._batch, place, _memory(self._matcher))
-        self._batch, self._saved_at = Batch(), time.monotonic()
+        new = self._store.save(batch, place, _memory(self._matcher))
+        self._intake.batch, self._saved_at = Batch(), time.monotonic()
         for access, role in new[:MAX_LOGGED]:
             self._log.info("new access", access=str(access), role=role)  # identifiers only: safe on a terminal
         if len(new) > MAX_LOGGED:
             self._log.info("more new accesses", count=len(new) - MAX_LOGGED)
-
-
-def take_in(text: bytes, matcher: Claims, batch: Batch) -> None:
-    """Fold whole lines into the batch: scanned, matched to the profile, counted."""
-    _remark_losses(text, batch)
-    for part in _between_flushes(text):
-        _take_in_part(scan.scan_stream(io.BytesIO(part)), matcher, batch)
-
-
-def _take_in_part(result: scan.ScanResult, matcher: Claims, batch: Batch) -> None:
-    counts = batch.counts
-    for name in ("lines", "events", "denials", "granted", "notices", "other"):
-        counts[name] += getattr(result, name)
-    counts["unparsed"] += result.unparsed_count
-    batch.unparsed.extend(result.unparsed[: scan.MAX_LISTED - len(batch.unparsed)])
-    batch.remarks.extend(filter(None, map(_remark, result.notice_list)))
-    for sighting in sorted(result.sightings, key=lambda seen: seen.first):
-        match = matcher.match(sighting.denial)
-        if match is None:
-            batch.ignore(sighting.denial.scontext.type, sighting.count)
-        else:
-            counts["matched"] += sighting.count
-            accesses = [access for access in sighting.denial.accesses() if _is_nameable(access, sighting, batch)]
-            batch.add(accesses, match.role, evidence_of(sighting, role=match.role, reason=match.reason))
-
-
-def _is_nameable(access: Access, sighting: Sighting, batch: Batch) -> bool:
-    names = (access.source, access.target, access.tclass, access.permission)
-    if all(map(is_identifier, names)):
-        return True
-    batch.counts["unparsed"] += sighting.count
-    batch.unparsed.append(Unparsed(0, "a name that no policy can hold", "\n".join(sighting.denial.raw)))
-    return False
-
-
-def _between_flushes(text: bytes) -> Iterator[bytes]:
-    starts = {0}
-    for flush in FLUSHES:
-        at = text.find(flush)
-        while at >= 0:
-            starts.add(text.rfind(b"\n", 0, at) + 1)
-            at = text.find(flush, at + 1)
-    ordered = sorted(starts)
-    for start, end in zip(ordered, [*ordered[1:], len(text)]):
-        if start < end:
-            yield text[start:end]
-
-
-def _remark(notice: Notice) -> Optional[Remark]:
-    """The kernel's own notices; each user-space object manager tells of the same load once more."""
-    if not notice.type.startswith(("MAC_", "14")):
-        return None
-    kind = notice.what
-    if kind == "setenforce" and notice.enforcing is not None:
-        kind = "setenforce-1" if notice.enforcing else "setenforce-0"
-    return Remark(notice.event.seconds, kind, notice.text)
-
-
-def _remark_losses(text: bytes, batch: Batch) -> None:
-    for mark, kind in (*LOSSES.items(), *((mark, "auditd") for mark in AUDITD)):
-        at = text.find(mark)
-        for _ in range(MAX_REMARKS_OF_A_CHUNK):
-            if at < 0:
-                break
-            start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
-            line = text[start : end if end >= 0 else len(text)]
-            # a service may write these words into a name; the kernel and auditd write them at the line's beginning
-            if kind == "lost" and b"type=" not in line[: at - start]:
-                batch.counts["lost"] += 1
-                batch.remarks.append(Remark(time.time(), kind, line.decode(errors="replace")))
-            elif kind == "auditd" and at - start < 100 and b"msg=" not in line[: at - start]:
-                batch.remarks.append(Remark(_seconds(line), kind, line.decode(errors="replace")))
-            at = text.find(mark, max(end, at + 1))
-
-
-def _seconds(line: bytes) -> float:
-    from sepolicyd.audit.generation import event_of
-
-    found = event_of(line)
-    return found[0] if found else time.time()
 
 
 def _memory(matcher: Claims) -> Any:
