@@ -1,0 +1,115 @@
+"""A profile's base module and the file contexts of one installation in, a package (.pp) out; with or without policy headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import process
+from sepolicyd.errors import InputError, ToolError, ToolMissingError
+from sepolicyd.module.build import build
+from sepolicyd.module.source import FileContext, SourceText, render_fc
+from sepolicyd.profiles import Profile
+
+HEADERS = Path("/usr/share/selinux/devel")
+PLAIN = "plain"  # POLICY/plain/NAME.te: the same source, expanded with the reference policy's headers
+MAKE_TIMEOUT_S = 300.0
+GEN_CONTEXT = re.compile(r"^(/\S*)\s+(?:(-[-bcdlps])\s+)?gen_context\(\w+:object_r:(\w+)(?:,\s*\w+)?\)\s*$", re.MULTILINE)
+MODULE = re.compile(r"^policy_module\(\s*(\w+)\s*,\s*([0-9.]+)\s*\)", re.MULTILINE)
+NOISE = re.compile(r"^\s*(#.*)?$")
+
+
+def contexts_of(fc: str) -> tuple[FileContext, ...]:
+    """File contexts of a .fc as profiles write it, with gen_context()."""
+    return tuple(FileContext(pattern, type_name, kind) for pattern, kind, type_name in GEN_CONTEXT.findall(fc))
+
+
+def render_gen_fc(contexts: Iterable[FileContext]) -> str:
+    """A .fc for the policy headers, sorted: their m4 decides whether a context ends in a level."""
+    lines = []
+    for item in sorted(set(contexts)):
+        kind = f"\t{item.kind}" if item.kind else ""
+        lines.append(f"{item.pattern}{kind}\tgen_context(system_u:object_r:{item.type},s0)")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def headers_here(headers: Path = HEADERS) -> Optional[Path]:
+    """The Makefile of the policy headers, None where they are not installed."""
+    makefile = headers / "Makefile"
+    return makefile if makefile.is_file() else None
+
+
+def build_base(
+    profile: Profile, contexts: Iterable[FileContext], workdir: Path, *, headers: Path = HEADERS, mls: bool = True
+) -> Path:
+    """The base module as a package in ``workdir``.
+
+    With policy headers the .te is expanded for the base policy that is installed here; without them the expanded text that
+    lies beside it is taken, which was made with the reference policy's.
+
+    :raises ToolError: a compiler refused it
+    :raises ToolMissingError: neither headers nor an expanded text are there
+    """
+    te = _read(profile.file(".te"))
+    name, version = module_of(te, profile.file(".te"))
+    # checked again on the way into text that a compiler reads: patterns come from paths of this machine
+    render_fc(contexts, mls=mls)
+    if headers_here(headers):
+        return _with_headers(profile, name, te, render_gen_fc(contexts), workdir, headers)
+    plain = profile.directory / PLAIN / f"{name}.te"
+    if not plain.is_file():
+        hint = "install selinux-policy-dev (Debian) or selinux-policy-devel (Fedora, RHEL)"
+        raise ToolMissingError(f"the policy headers that {profile.file('.te')} is written with are not installed", hint)
+    return build(SourceText(name, version, _read(plain), render_fc(contexts, mls=mls), (), ()), workdir, mls=mls)
+
+
+def module_of(te: str, path: Path) -> tuple[str, str]:
+    """Name and version of a module's source.
+
+    :raises InputError: it has no policy_module() line
+    """
+    match = MODULE.search(te)
+    if match is None:
+        raise InputError(f"{path} has no policy_module() line", "write policy_module(NAME, 1.0.0) in its first line")
+    return match.group(1), match.group(2)
+
+
+def expand(te: str, name: str, workdir: Path, *, headers: Path = HEADERS) -> str:
+    """The .te with every interface expanded by the headers' own Makefile, blank lines and comments left out.
+
+    :raises ToolError: the headers' m4 or checkmodule refused it
+    """
+    (workdir / f"{name}.te").write_text(te, encoding="utf-8")
+    for suffix in (".fc", ".if"):
+        (workdir / f"{name}{suffix}").touch()
+    run_make(headers, f"tmp/{name}.mod", workdir)
+    lines = (workdir / "tmp" / f"{name}.tmp").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.rstrip() for line in lines if not NOISE.match(line)) + "\n"
+
+
+def _with_headers(profile: Profile, name: str, te: str, fc: str, workdir: Path, headers: Path) -> Path:
+    (workdir / f"{name}.te").write_text(te, encoding="utf-8")
+    (workdir / f"{name}.fc").write_text(fc, encoding="utf-8")
+    interface = profile.file(".if")
+    (workdir / f"{name}.if").write_text(_read(interface) if interface.is_file() else "", encoding="utf-8")
+    run_make(headers, f"{name}.pp", workdir)
+    return workdir / f"{name}.pp"
+
+
+def run_make(headers: Path, target: str, workdir: Path) -> None:
+    """The headers' Makefile on one target, on headers that may lie elsewhere than where they were installed."""
+    argv = ["make", "-s", "-f", str(headers / "Makefile"), f"HEADERDIR={headers / 'include'}", target]
+    done = process.run(argv, cwd=workdir, timeout=MAKE_TIMEOUT_S, ok=(0, 1, 2))
+    said = f"{done.stdout}\n{done.stderr}".strip()
+    # an interface that the headers lack stays in the text, and checkmodule stops there
+    if done.returncode or not (workdir / target).is_file():
+        raise ToolError(f"the policy headers do not take {target}: {said[-1500:]}", f"run: {done.command}", stderr=said)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", "mend its mode or its text") from None

@@ -1,0 +1,163 @@
+"""Port labels of a store: which number has which type, and the local records that take a number over and give it back.
+
+The kernel takes the first portcon that fits, and libsemanage puts the local ones first (``semanage port -m``). A portcon in a
+module does not help: secilc keeps the base policy's for the same number (tried: the module links, the label stays).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import process
+from sepolicyd.access import is_identifier
+from sepolicyd.errors import RefusedError, ToolError
+from sepolicyd.rollout.findings import Finding, Level
+
+LOCAL = "ports.local"
+RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
+PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
+# May be taken: whole ranges that nobody owns, and two that both base policies give to services which hardly anybody runs
+TAKEABLE = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "soundd_port_t", "transproxy_port_t"))
+# Many services share these: the hub may be given the right to use them, the number stays what it is
+WEB = frozenset(("http_port_t", "http_cache_port_t"))
+
+
+@dataclass(frozen=True, order=True)
+class LocalPort:
+    """A local record: one number, or a range that is the administrator's own."""
+
+    protocol: str
+    low: int
+    high: int
+    type: str
+
+    def holds(self, protocol: str, number: int) -> bool:
+        return self.protocol == protocol and self.low <= number <= self.high
+
+
+@dataclass(frozen=True, order=True)
+class PortChange:
+    """One number that changes its type. ``local`` is the local record's type that it replaces, "" where there is none."""
+
+    protocol: str
+    number: int
+    before: str
+    after: str
+    local: str = ""
+
+
+def parse_local(text: str) -> tuple[LocalPort, ...]:
+    """Records of ports.local; other lines (comments) are left out."""
+    found = []
+    for line in text.splitlines():
+        match = RECORD.match(line.strip())
+        if match:
+            protocol, low, high, _, kind = match.groups()
+            found.append(LocalPort(protocol, int(low), int(high or low), kind))
+    return tuple(found)
+
+
+def read_local(active: Path) -> tuple[LocalPort, ...]:
+    """Local records of a store's active directory; none where the file is missing.
+
+    :raises ToolError: it is there and cannot be read
+    """
+    try:
+        return parse_local((active / LOCAL).read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ToolError(f"{active / LOCAL} cannot be read: {error.strerror}", "run this as root") from error
+
+
+def judge(changes: Iterable[PortChange], own: frozenset[str]) -> list[Finding]:
+    """What stands against taking these numbers over."""
+    findings = []
+    for change in changes:
+        name = f"{change.protocol} port {change.number}"
+        if change.local and change.local not in own:
+            what = f"the administrator has made {name} {change.local}"
+            hint = f"semanage port -d -p {change.protocol} {change.number}, or let the hub use another port"
+            findings.append(Finding(Level.STOP, "I-port", what, hint))
+        elif change.before in WEB:
+            what = f"{name} stays {change.before}, which web servers share"
+            findings.append(Finding(Level.WARN, "I-web", what, "switch jupyterhub_proxy_bind_http on"))
+        elif change.before not in TAKEABLE and change.before not in own:
+            what = f"{name} is {change.before}: another module owns it"
+            findings.append(Finding(Level.STOP, "I-port", what, "let the hub use another port"))
+        elif change.before in ("soundd_port_t", "transproxy_port_t"):
+            what = f"{name} is taken from {change.before}, and given back on removal"
+            findings.append(Finding(Level.NOTE, "I-taken", what, "who served it under that type no longer may"))
+    return findings
+
+
+def argv_take(change: PortChange) -> list[str]:
+    """``-m`` for a number that has a record in the policy or locally, ``-a`` for one that only a range holds.
+
+    semanage refuses ``-a`` for a number defined in the policy by itself, and ``-m`` for one that is not (seobject.py).
+    """
+    verb = "-m" if change.local or change.before in ("soundd_port_t", "transproxy_port_t") else "-a"
+    return ["semanage", "port", "-N", verb, "-t", change.after, "-p", change.protocol, str(change.number)]
+
+
+def argv_give_back(change: PortChange) -> list[str]:
+    """The record of before again, or none."""
+    if change.local:
+        return ["semanage", "port", "-N", "-m", "-t", change.local, "-p", change.protocol, str(change.number)]
+    return ["semanage", "port", "-N", "-d", "-p", change.protocol, str(change.number)]
+
+
+def render_local(present: str, changes: Iterable[PortChange], *, level: str = ":s0", back: bool = False) -> str:
+    """ports.local with these numbers taken over, or given back; every other line stays as it is.
+
+    :raises RefusedError: a type, protocol or number that could leave its line
+    """
+    wanted: dict[tuple[str, int], Optional[str]] = {}
+    for change in changes:
+        kind = change.local if back else change.after
+        if change.protocol not in PROTOCOLS or not 0 < change.number < 65536 or (kind and not is_identifier(kind)):
+            raise RefusedError(f"{change} is no port", "mend the profile")
+        wanted[(change.protocol, change.number)] = kind or None
+    lines = []
+    for line in present.splitlines():
+        match = RECORD.match(line.strip())
+        if match and not match.group(3) and (match.group(1), int(match.group(2))) in wanted:
+            continue
+        lines.append(line)
+    for (protocol, number), wish in sorted(wanted.items()):
+        if wish:
+            lines.append(f"portcon {protocol} {number} system_u:object_r:{wish}{level}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def write_local(active: Path, changes: Iterable[PortChange], *, level: str = ":s0", back: bool = False) -> None:
+    """The same in a store of a root of its own, where semanage cannot go; rebuild it afterwards (``semodule -p ROOT -n -B``).
+
+    :raises ToolError: the file cannot be written
+    """
+    path = active / LOCAL
+    try:
+        present = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = render_local(present, changes, level=level, back=back)
+        if not text:
+            path.unlink(missing_ok=True)
+            return
+        fresh = path.with_name(f"{LOCAL}.new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.chmod(0o600)
+        fresh.replace(path)
+    except OSError as error:
+        raise ToolError(f"{path} cannot be written: {error.strerror}", "free space there") from error
+
+
+def run_live(changes: Iterable[PortChange], *, back: bool = False) -> None:
+    """Take over, or give back, on this machine; the policy is loaded by whoever calls.
+
+    :raises ToolError: semanage failed
+    """
+    for change in changes:
+        process.run(argv_give_back(change) if back else argv_take(change))

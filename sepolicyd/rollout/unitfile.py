@@ -1,0 +1,141 @@
+"""systemd unit files below a root in, a Unit out: its settings after drop-ins, and what ExecStart would run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sepolicyd.errors import InputError, UsageError
+
+# systemd.unit(5), "Unit File Load Path": the first directory that has the file wins, drop-ins of all of them apply
+UNIT_DIRS = (
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+)
+UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service\Z")
+EXEC_PREFIXES = "@-:+!"  # systemd.service(5), "Command lines"
+WORD = re.compile(r"""\s*((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')+)""", re.DOTALL)
+ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+PIECE = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
+LISTS = frozenset({"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile", "ReadWritePaths"})
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit as systemd would load it. ``values``: "Section.Key" to its values; a key that is no list keeps its last."""
+
+    name: str
+    files: tuple[Path, ...] = ()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def get(self, key: str, default: str = "") -> str:
+        """The last value of a [Service] key."""
+        found = self.values.get(f"Service.{key}", ())
+        return found[-1] if found else default
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """A [Service] key's values, split at blanks as systemd does."""
+        return tuple(word for value in self.values.get(f"Service.{key}", ()) for word in split(value))
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The last ExecStart without its prefixes, () where there is none. ``@`` drops the word that stands for argv[0]."""
+        commands = self.values.get("Service.ExecStart", ())
+        words = split(commands[-1]) if commands else ()
+        if not words:
+            return ()
+        program = words[0].lstrip(EXEC_PREFIXES)
+        renamed = "@" in words[0][: len(words[0]) - len(program)]
+        return (program, *words[2 if renamed else 1 :])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        pairs = (word.partition("=") for word in self.words("Environment"))
+        return {name: value for name, _, value in pairs}
+
+    @property
+    def user(self) -> str:
+        return self.get("User", "root")
+
+
+def split(command: str) -> tuple[str, ...]:
+    """Words of a command line: quotes and backslashes as in systemd.service(5); variables stay as they are."""
+    return tuple(PIECE.sub(_unquoted, word) for word in WORD.findall(command))
+
+
+def _unquoted(match: re.Match[str]) -> str:
+    escaped, double, single = match.groups()
+    return escaped if escaped is not None else ESCAPED.sub(r"\1", double if double is not None else single)
+
+
+def parse(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Settings of a unit's fragments in the order in which they apply; an empty assignment clears a list."""
+    values: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        section = ""
+        for line in _lines(text):
+            if line.startswith("[") and line.endswith("]"):
+                section = line[1:-1]
+                continue
+            key, equals, value = line.partition("=")
+            if not equals:
+                continue
+            name = f"{section}.{key.strip()}"
+            value = value.strip()
+            if not value:
+                values.pop(name, None)
+            elif key.strip() in LISTS:
+                values[name] = (*values.get(name, ()), value)
+            else:
+                values[name] = (value,)
+    return values
+
+
+def _lines(text: str) -> Iterable[str]:
+    """Lines with continuations joined; a comment inside a continuation is left out (systemd.syntax(7))."""
+    pending = ""
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith(("#", ";")):
+            continue
+        if line.endswith("\\"):
+            pending += line[:-1] + " "
+            continue
+        line = pending + line
+        pending = ""
+        if line.strip():
+            yield line.strip()
+    if pending.strip():
+        yield pending.strip()
+
+
+def read_unit(name: str, root: Path = Path("/")) -> Unit:
+    """The unit of this name, drop-ins included.
+
+    :raises UsageError: no name of a service unit, or no such unit below ``root``
+    :raises InputError: a fragment cannot be read
+    """
+    if not UNIT_NAME.match(name):
+        raise UsageError(f"{name!r} is not the name of a service unit", "give a name such as jupyterhub.service")
+    directories = [root / directory for directory in UNIT_DIRS]
+    main = next((path for path in (directory / name for directory in directories) if path.exists()), None)
+    if main is None:
+        raise UsageError(f"there is no unit {name}", "name another with --unit; `systemctl list-unit-files` lists them")
+    # /lib is a link to /usr/lib on a merged machine: a drop-in counts once, and the first directory's wins
+    dropins: dict[str, Path] = {}
+    for directory in directories:
+        for path in sorted((directory / f"{name}.d").glob("*.conf")):
+            dropins.setdefault(path.name, path)
+    files = (main, *(dropins[key] for key in sorted(dropins)))
+    texts = []
+    for path in files:
+        try:
+            texts.append(path.read_text(encoding="utf-8", errors="replace"))
+        except OSError as error:
+            raise InputError(f"unit file {path} cannot be read: {error.strerror}", "mend its mode") from None
+    return Unit(name, files, parse(texts))
