@@ -14,7 +14,7 @@ from sepolicyd.cli import as_json as keys
 from sepolicyd.cli import render
 from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
 from sepolicyd.cli.screen import one_line, screen
-from sepolicyd.cli.session import Session, Taken, judge, open_session, take
+from sepolicyd.cli.session import Session, Taken, judge, open_oracle, open_session, take
 from sepolicyd.errors import UsageError
 from sepolicyd.rules.assess import Assessed
 
@@ -59,7 +59,8 @@ def analyze_command(
     session = open_session(profile_name, config, state, root)
     result = _scan(files or (str(session.settings.log),))
     taken = take(result.sightings, None if everything else session.profile)
-    items, note = judge(session, taken.evidence, policy_file)
+    oracle, note = open_oracle(session.settings, policy_file)
+    items = judge(session, taken.evidence, oracle, foreign=policy_file is not None)
     if te:
         _print_te(name, items)
     elif as_json:

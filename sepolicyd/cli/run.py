@@ -9,8 +9,8 @@ from typing import Optional
 
 import click
 
-from sepolicyd.cli.options import profile_option, state_options
-from sepolicyd.cli.session import open_session
+from sepolicyd import profiles
+from sepolicyd.cli.options import profile_option, settings_from, state_options
 from sepolicyd.errors import UsageError
 
 
@@ -40,9 +40,11 @@ def run_command(
     """
     from sepolicyd import daemon
 
-    session = open_session(profile_name, config, state, root)
-    settings = session.settings if log is None else replace(session.settings, log=log.absolute())
-    return daemon.run(settings, session.profile, since=None if since is None else moment(since), once=once)
+    settings = settings_from(config, state, root)
+    if log is not None:
+        settings = replace(settings, log=log.absolute())
+    profile = profiles.load(profile_name or settings.profile, settings.policy_dirs)
+    return daemon.run(settings, profile, since=None if since is None else moment(since), once=once)
 
 
 def moment(text: str) -> float:

@@ -18,7 +18,7 @@ from sepolicyd.policy import labels as policy_labels
 from sepolicyd.policy.locate import find_policy
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import exercises
-from sepolicyd.rules.assess import Assessed, assess
+from sepolicyd.rules.assess import Assessed, allowed_now, assess, parse_overrides
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import Evidence, evidence_of
 from sepolicyd.rules.guard import Guard, load_guard
@@ -63,12 +63,16 @@ def open_session(
 
 @dataclass(frozen=True)
 class Queue:
-    """What waits for a person, in the order to look at it, and what it was made of."""
+    """What waits for a person, in the order to look at it, and what it was made of.
+
+    ``solved`` counts accesses that were denied once and that the policy allows by now: no question any more.
+    """
 
     items: tuple[Assessed, ...]
     snapshot: Snapshot
     decided: Mapping[Access, Decision]
     policy_note: str = ""
+    solved: int = 0
 
     def find(self, ids: Sequence[str]) -> list[Assessed]:
         """The candidates of these ids (unique beginnings suffice; ID@REVISION must be the present one).
@@ -101,17 +105,28 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
     finally:
         store.close()
     evidence = dict(snapshot.evidence) if everything else pending(snapshot.evidence, decided)
-    items, note = judge(session, assign_exercises(evidence, session.marks()), policy_file)
-    return Queue(tuple(items), snapshot, decided, note)
-
-
-def judge(session: Session, evidence: Mapping[Access, Evidence], policy_file: Optional[Path]) -> tuple[list[Assessed], str]:
-    """Candidates of the evidence with everything known of them, and a sentence where no policy could be asked."""
-    guard = session.guard()
     oracle, note = open_oracle(session.settings, policy_file)
-    labels = None if oracle is None or policy_file is not None else policy_labels.open_labels(session.settings, oracle)
-    candidates = group(evidence, guard.facets(evidence))
-    return assess(candidates, profile=session.profile, guard=guard, oracle=oracle, labels=labels), note
+    solved = frozenset() if oracle is None or everything else allowed_now(oracle, evidence)
+    evidence = {access: seen for access, seen in evidence.items() if access not in solved}
+    items = judge(session, assign_exercises(evidence, session.marks()), oracle, foreign=policy_file is not None)
+    return Queue(tuple(items), snapshot, decided, note, len(solved))
+
+
+def judge(
+    session: Session, evidence: Mapping[Access, Evidence], oracle: Optional[Oracle], *, foreign: bool = False
+) -> list[Assessed]:
+    """Candidates of the evidence with everything known of them.
+
+    :param foreign: the policy is another machine's, so that this machine's file contexts say nothing
+    :raises UsageError: an override in the configuration cannot be used
+    """
+    guard = session.guard()
+    labels = None if oracle is None or foreign else policy_labels.open_labels(session.settings, oracle)
+    overrides, wrong = parse_overrides(session.settings.overrides)
+    if wrong:
+        raise UsageError(f"{session.settings.config}: {'; '.join(wrong)}", "mend or remove them")
+    candidates = group(evidence, guard.facets(evidence, session.profile))
+    return assess(candidates, profile=session.profile, guard=guard, oracle=oracle, labels=labels, overrides=overrides)
 
 
 def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Optional[Oracle], str]:
