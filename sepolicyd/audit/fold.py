@@ -90,8 +90,9 @@ class Fold:
     def add(self, denial: Denial) -> None:
         """Count one denial that has been parsed already."""
         details = (denial.name, denial.path, denial.dev, denial.ports, denial.ioctlcmd, denial.extra, denial.event.node)
-        access = (denial.kind, denial.verdict, denial.permissions, denial.scontext.type, denial.tcontext.type, denial.tclass)
-        key = (access, denial.comm, denial.permissive, details)
+        types = (denial.scontext.type, denial.tcontext.type, denial.tclass)
+        access = (denial.kind, denial.verdict, denial.permissions, denial.permissive, *types)
+        key = (access, denial.comm, details)
         slot = self.seen.get(key)
         window = f"{denial.event.time}:{denial.event.serial}".encode()
         if slot is None:

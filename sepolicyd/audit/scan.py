@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Optional, cast
+from typing import BinaryIO, Optional, Union
 
+from sepolicyd.audit.gunzip import MAGIC, Gunzip
 from sepolicyd.audit.halves import MARGIN, Child, middle
 from sepolicyd.audit.sweep import Process, Sweep
 from sepolicyd.audit.values import Notice, SelinuxError, Sighting, Unparsed
@@ -18,7 +18,6 @@ from sepolicyd.errors import InputError
 
 BLOCK = 1 << 19
 MAX_LINE = 1 << 20
-_GZIP = b"\x1f\x8b"
 Progress = Callable[[int], None]
 
 
@@ -45,10 +44,6 @@ class ScanResult:
     errors: tuple[SelinuxError, ...] = ()
     notice_list: tuple[Notice, ...] = ()
     processes: tuple[Process, ...] = ()
-
-
-class _Truncated(Exception):  # noqa: N818
-    """A compressed log ended early; what was read before counts."""
 
 
 def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None) -> ScanResult:
@@ -172,62 +167,17 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
     """The blocks of a file, unpacked where it begins with gzip's magic number."""
     start = file.read(BLOCK)
-    if not start.startswith(_GZIP):
+    if not start.startswith(MAGIC):
         yield from _blocks(start, file)
         return
-    try:
-        yield from _blocks(b"", cast(IO[bytes], _Gunzip(start, file)))
-    except (zlib.error, EOFError) as error:
-        what = "truncated gzip" if isinstance(error, EOFError) else "damaged gzip"
+    unpacked = Gunzip(start, file)
+    yield from _blocks(b"", unpacked)
+    if unpacked.trouble:
         sweep.unparsed_count += 1
-        sweep.unparsed.append(Unparsed(sweep.lines, f"{what}: what comes before was read", name))
+        sweep.unparsed.append(Unparsed(0, f"{unpacked.trouble}: what comes before was read", name))
 
 
-class _Gunzip:
-    """Just enough of a file over gzip members for _blocks: what was unpacked before an error is delivered first."""
-
-    def __init__(self, start: bytes, file: BinaryIO) -> None:
-        self._file = file
-        self._packed = start
-        self._unpacker = zlib.decompressobj(wbits=31)
-        self._plain = b""
-
-    def read(self, size: int) -> bytes:
-        while len(self._plain) < size and self._more(size):
-            pass
-        taken, self._plain = self._plain[:size], self._plain[size:]
-        return taken
-
-    def readline(self, limit: int) -> bytes:
-        line = b""
-        while len(line) < limit:
-            end = self._plain.find(b"\n", 0, limit - len(line)) + 1
-            if end:
-                line, self._plain = line + self._plain[:end], self._plain[end:]
-                break
-            line, self._plain = line + self._plain[:limit], self._plain[limit:]
-            if not self._plain and not self._more(BLOCK):
-                break
-        return line
-
-    def _more(self, size: int) -> bool:
-        if self._unpacker.eof:
-            self._packed = self._unpacker.unused_data.lstrip(b"\0")  # members may be padded
-            self._packed = self._packed or self._file.read(BLOCK)
-            if not self._packed.startswith(_GZIP[:1]):
-                return False
-            self._unpacker = zlib.decompressobj(wbits=31)
-        packed = self._packed or self._file.read(BLOCK)
-        if not packed:
-            if self._plain:
-                return False
-            raise EOFError
-        self._plain += self._unpacker.decompress(packed, size)
-        self._packed = self._unpacker.unconsumed_tail
-        return True
-
-
-def _blocks(start: bytes, file: IO[bytes], size: Optional[int] = None) -> Iterator[bytes]:
+def _blocks(start: bytes, file: Union[BinaryIO, Gunzip], size: Optional[int] = None) -> Iterator[bytes]:
     """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory.
 
     :param size: how much to read at most, to the end of a line

@@ -172,7 +172,7 @@ class Sweep:
         details = match[3]
         detail = _DETAIL.search(details)
         facet = match[5] or (detail[0] if detail else b"")
-        access = (match[1], match[6], match[7], tclass)
+        access = match.group(1, 6, 7, 8)
 
         def make(whole: bool) -> Slot:
             slot = Slot(window, tuple(self._event(before, block, after, match.start(), whole)))
