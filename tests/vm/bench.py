@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Optional
 
 from tests.vm.errors import Failed
-from tests.vm.hub import ClassError, Report, wait_for_hub, whole_class
+from tests.vm.hub import WAIT_S, ClassError, Report, wait_for_hub, whole_class
 from tests.vm.machine import Machine, Result
 
 ROOT = Path(__file__).resolve().parents[2]
+PAYLOAD = Path(__file__).resolve().parent / "payload"
 AUDIT_LOG = "/var/log/audit/audit.log"
 HUB_S = 300.0
 # The bench's own parser, on purpose not the project's: a judge does not borrow the eyes of the judged.
@@ -83,10 +84,10 @@ class Context:
         self.run("systemctl restart jupyterhub")
         return self.hub_up()
 
-    def lesson(self, *names: str, stop: bool = True, must: bool = True) -> list[Report]:
+    def lesson(self, *names: str, stop: bool = True, must: bool = True, patience: float = WAIT_S) -> list[Report]:
         """These users work at the same time, from outside. :raises Failed: with must, when one of them cannot"""
         began = time.monotonic()
-        reports = whole_class(names or ("alice", "bob"), self.machine.hub_port, stop)
+        reports = whole_class(names or ("alice", "bob"), self.machine.hub_port, stop, patience)
         self.machine.check_alive()
         for report in reports:
             steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in report.seconds.items())
@@ -108,16 +109,19 @@ class Context:
             done"""
         )
 
+    def log_so_far(self) -> str:
+        """Shell words for the whole log, rotated files first."""
+        return f"cat $(ls -tr {AUDIT_LOG}.* 2>/dev/null) {AUDIT_LOG}"
+
     # -- denials ------------------------------------------------------------------------------------------------------
 
     def mark(self) -> int:
         """A place in the audit log; auditd writes at once, so what happened before is before it."""
-        return int(self.run(f"sync; cat $(ls -tr {AUDIT_LOG}.* 2>/dev/null) {AUDIT_LOG} | wc -l").out)
+        return int(self.run(f"sync; {self.log_so_far()} | wc -l").out)
 
     def denied(self, since: int = 0, permissive: Optional[bool] = None) -> list[Access]:
         """Every denied access after a mark, repetitions included; permissive: only with that flag."""
-        whole = f"cat $(ls -tr {AUDIT_LOG}.* 2>/dev/null) {AUDIT_LOG}"
-        text = self.run(f"{whole} | tail -n +{since + 1} | grep 'avc: *denied' || true").out
+        text = self.run(f"{self.log_so_far()} | tail -n +{since + 1} | grep 'avc: *denied' || true").out
         found: list[Access] = []
         for line in text.splitlines():
             match = AVC.search(line)
@@ -135,7 +139,9 @@ class Context:
         self.machine.put("/root/sepolicyd.tar.gz", checkout())
         done = self.run(
             "set -e; rm -rf /usr/src/sepolicyd; mkdir -p /usr/src/sepolicyd; cd /usr/src/sepolicyd; "
-            "tar -xzf /root/sepolicyd.tar.gz --no-same-owner; make install",
+            "tar -xzf /root/sepolicyd.tar.gz --no-same-owner; "
+            # no network in the guest: its own setuptools builds
+            "make install PIP_FLAGS='--no-index --no-build-isolation'",
             timeout=600,
         )
         self.say(f"make install took {done.seconds:.0f} s in the guest")

@@ -52,9 +52,10 @@ class Report:
 class User:
     """One browser."""
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, patience: float = WAIT_S) -> None:
         self.name = name
         self.port = port
+        self.patience = patience
         self.jar = CookieJar()
         self.tls = ssl.create_default_context()
         self.tls.check_hostname = False  # the certificate is self-signed, as in the published procedure
@@ -86,7 +87,7 @@ class User:
             data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
         request = urllib.request.Request(self.url(path), data=data, method=method, headers=headers)  # noqa: S310
         try:
-            with self.opener.open(request, timeout=WAIT_S) as reply:
+            with self.opener.open(request, timeout=self.patience) as reply:
                 return reply.status, reply.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -117,14 +118,14 @@ class User:
 
     def start_server(self) -> None:
         self.expect("POST", f"/hub/api/users/{self.name}/server", {}, codes=(201, 202, 400))
-        until = time.monotonic() + WAIT_S
+        until = time.monotonic() + self.patience
         while True:
             model = self.expect("GET", f"/hub/api/users/{self.name}")
             server = model.get("servers", {}).get("", {})
             if server.get("ready"):
                 break
             if time.monotonic() > until:
-                raise ClassError(f"{self.name}: the server was not ready after {WAIT_S:.0f} s")
+                raise ClassError(f"{self.name}: the server was not ready after {self.patience:.0f} s")
             if not server and not model.get("pending"):
                 raise ClassError(f"{self.name}: the server did not start")
             time.sleep(1.0)
@@ -158,7 +159,7 @@ class User:
         self.jar.add_cookie_header(request)
         mark = "&" if "?" in path else "?"
         path = f"{path}{mark}_xsrf={urllib.parse.quote(self.xsrf(path))}"
-        return WebSocket(HOST, self.port, path, {"Cookie": request.get_header("Cookie") or ""}, self.tls, WAIT_S)
+        return WebSocket(HOST, self.port, path, {"Cookie": request.get_header("Cookie") or ""}, self.tls, self.patience)
 
     def terminal(self, command: str = "echo $((6*7))_is_it; pwd; ls -la; id -un", mark: str = "42_is_it") -> str:
         """Open a terminal, type a command, wait for `mark`; what the terminal showed."""
@@ -197,10 +198,10 @@ class User:
 
     def stop_server(self) -> None:
         self.expect("DELETE", f"/hub/api/users/{self.name}/server", codes=(202, 204))
-        until = time.monotonic() + WAIT_S
+        until = time.monotonic() + self.patience
         while self.expect("GET", f"/hub/api/users/{self.name}").get("servers"):
             if time.monotonic() > until:
-                raise ClassError(f"{self.name}: the server had not stopped after {WAIT_S:.0f} s")
+                raise ClassError(f"{self.name}: the server had not stopped after {self.patience:.0f} s")
             time.sleep(1.0)
 
 
@@ -282,9 +283,9 @@ def wait_for_hub(port: int, seconds: float, alive: Callable[[], None]) -> float:
         time.sleep(1.0)
 
 
-def lesson(name: str, port: int, stop: bool = True) -> Report:
+def lesson(name: str, port: int, stop: bool = True, patience: float = WAIT_S) -> Report:
     """Everything a student does in a lesson; the report names the first step that failed."""
-    user = User(name, port)
+    user = User(name, port, patience)
     report = Report(name)
     steps = [user.log_in, user.start_server, user.files, user.terminal, user.compute]
     for step in steps + ([user.stop_server] if stop else []):
@@ -298,7 +299,7 @@ def lesson(name: str, port: int, stop: bool = True) -> Report:
     return report
 
 
-def whole_class(names: tuple[str, ...], port: int, stop: bool = True) -> list[Report]:
+def whole_class(names: tuple[str, ...], port: int, stop: bool = True, patience: float = WAIT_S) -> list[Report]:
     """All at the same time."""
     with ThreadPoolExecutor(len(names)) as pool:
-        return list(pool.map(lambda name: lesson(name, port, stop), names))
+        return list(pool.map(lambda name: lesson(name, port, stop, patience), names))

@@ -7,6 +7,7 @@ that this machine itself uses: apt's from /etc/apt, Python packages through this
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -33,7 +34,7 @@ DEBIAN = (
     "policycoreutils-dev", "selinux-utils", "setools", "semodule-utils", "checkpolicy", "secilc", "python3",
     "python3-venv", "python3-pip", "python3-setuptools", "python3-wheel", "python3-click", "python3-structlog",
     "python3-watchdog", "python3-yaml", "python3-setools", "python3-selinux", "nodejs", "libpam-systemd", "login",
-    "passwd", "sudo", "procps", "iproute2", "make", "m4", "less", "ca-certificates", "openssl",
+    "passwd", "sudo", "procps", "iproute2", "make", "m4", "less", "ca-certificates", "openssl", "netbase",
 )  # fmt: skip
 # What a machine with users, a root shell and a service needs; a policy of these makes each semodule 3.5 times faster.
 # xserver is here because the distribution's seusers names its user.
@@ -147,9 +148,10 @@ def codename() -> str:
 def recipe_hash(sources: str) -> str:
     """Changes when anything does that ends up in the image. The project itself is installed later, into the running guest."""
     digest = hashlib.sha256(sources.encode())
-    for file in (Path(__file__), *sorted(GUEST.iterdir())):
-        if file.is_file():
-            digest.update(file.read_bytes())
+    digest.update(repr((IMAGE_SIZE, USERS, PREFIXES, PIP, NPM, DEBIAN, SLIM_MODULES)).encode())
+    digest.update(inspect.getsource(Builder).encode())
+    for file in sorted(GUEST.iterdir()):
+        digest.update(file.name.encode() + file.read_bytes() if file.is_file() else b"")
     return digest.hexdigest()[:16]
 
 

@@ -1,0 +1,85 @@
+"""A hostile student during the lease: nothing of it reaches the module by the default path, all of it is denied afterwards."""
+
+from __future__ import annotations
+
+from tests.vm.bench import PAYLOAD, Context, Scenario, unique
+from tests.vm.errors import Failed
+from tests.vm.hub import ClassError, User
+from tests.vm.scenarios.steps import answer, apply, prepare, queue
+
+FLOOD = 1500
+# What a student may hold after the rollout, as nobody would write it down: no access of these kinds, whoever asked for it.
+FORBIDDEN = (
+    "sesearch -A -s jupyterhub_user_t -t shadow_t -c file -p read",
+    "sesearch -A -s jupyterhub_user_t -t jupyterhub_secret_t -c file",
+    "sesearch -A -s jupyterhub_user_t -t jupyterhub_var_lib_t -c file",
+    "sesearch -A -s jupyterhub_user_t -t auditd_log_t -c file",
+    "sesearch -A -s jupyterhub_user_t -c capability",
+    "sesearch -A -s jupyterhub_user_t -c packet_socket",
+    "sesearch -A -s jupyterhub_user_t -c rawip_socket -p create",
+    "sesearch -A -s jupyterhub_user_t -t bin_t -c file -p write",
+    "sesearch -A -s jupyterhub_user_t -t lib_t -c file -p write",
+    "sesearch -A -s jupyterhub_user_t -t jupyterhub_t -c process -p ptrace",
+    "sesearch -A -s jupyterhub_user_t -c system",
+    "sesearch -A -s jupyterhub_user_t -c security",
+)
+OPEN_BY_MISTAKE = """set -e
+mkdir -p /etc/jupyterhub/open /opt/jupyterhub/open-to-all
+echo secret > /etc/jupyterhub/open/cookie_secret
+echo 'print()' > /opt/jupyterhub/open-to-all/site.py
+chmod 755 /etc/jupyterhub/open; chmod 644 /etc/jupyterhub/open/cookie_secret
+chmod 777 /opt/jupyterhub/open-to-all; chmod 666 /opt/jupyterhub/open-to-all/site.py
+restorecon -RF /etc/jupyterhub /opt/jupyterhub/open-to-all
+"""
+# An administrator's mistakes in the file modes, where SELinux alone stands in the way: refused or not is the point.
+ONLY_SELINUX = ("read /etc/jupyterhub/open/cookie_secret", "write /opt/jupyterhub/open-to-all/site.py")
+
+
+def attack(context: Context, student: str) -> dict[str, bool]:
+    """Everything on the list, out of a notebook; trial -> whether the student got it."""
+    user = User(student, context.machine.hub_port)
+    try:
+        user.log_in()
+        user.start_server()
+        kernel = user.kernel()
+        told = kernel.execute(f"FLOOD = {FLOOD}\n" + (PAYLOAD / "hostile.py").read_text())
+        kernel.close()
+        user.stop_server()
+    except ClassError as error:
+        raise Failed(f"the hostile student could not even begin: {error}") from error
+    trials = dict(line.rsplit(": ", 1) for line in told.text.splitlines() if ": " in line)
+    context.expect(len(trials) > 15, f"the hostile notebook broke: {told.text[-1500:]}")
+    return {name: result == "got it" for name, result in trials.items()}
+
+
+def play(context: Context) -> None:
+    prepare(context)
+    context.run(OPEN_BY_MISTAKE)
+    context.run("sepolicyd learn start jupyterhub --for 40m --hidden", timeout=180)
+    mark = context.mark()
+    context.start_service()
+    context.lesson("alice")
+    got = attack(context, "bob")
+    for name in ONLY_SELINUX:
+        context.expect(got[name], f"{name} failed in a permissive domain: the trial shows nothing")
+    candidates = queue(context)
+    context.figures.denials = len(unique(context.denied(mark)))
+    context.figures.questions = len(candidates)
+    context.figures.rounds = 1
+    answer(context, candidates, {"none", "note"})
+    context.figures.rules = apply(context)
+    context.run("sepolicyd enforce", check=False, timeout=180)
+    context.mode("Enforcing")
+    for query in FORBIDDEN:
+        found = context.run(f"{query} /sys/fs/selinux/policy", check=False).out.strip()
+        context.expect(not found, f"after the rollout a student's domain holds: {found[:300]}")
+    mark = context.mark()
+    context.start_service()
+    got = attack(context, "bob")
+    won = sorted(name for name, success in got.items() if success)
+    context.expect(not won, f"under enforcing a student still gets: {', '.join(won)}")
+    context.note(f"{len(got)} trials of a hostile student under enforcing: all denied")
+    context.lesson("alice")
+
+
+SCENARIO = Scenario("hostile", "slim", "a hostile student learns nothing into the module, and is denied afterwards", play)

@@ -1,0 +1,100 @@
+"""Steps that several scenarios take with the project: install, init, answer the queue, apply, look at the kernel."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from tests.vm.bench import PAYLOAD, Context
+
+PERMISSIVE = "seinfo --permissive /sys/fs/selinux/policy | tail -n +2 | tr -d ' ' | grep -v '^$' || true"
+MODULE = "sepolicyd_jupyterhub"
+HIDDEN_OFF = "/var/lib/selinux/default/active/disable_dontaudit"
+OURS = {"jupyterhub_t", "jupyterhub_proxy_t", "jupyterhub_user_t"}
+
+
+def install(context: Context, prefix: str = "/opt/jupyterhub", extra: str = "") -> None:
+    """The hub's configuration for this prefix, and the project as its README tells."""
+    text = (PAYLOAD.parent / "guest/jupyterhub_config.py").read_text()
+    text = text.replace('[sys.prefix + "/bin/jupyterhub-singleuser"]', f'["{prefix}/bin/jupyterhub-singleuser"]')
+    context.machine.put("/etc/jupyterhub/jupyterhub_config.py", text.encode())
+    context.machine.put("/etc/jupyterhub/extra.py", extra.encode())
+    context.install()
+
+
+def prepare(context: Context, extra: str = "") -> None:
+    """Enforcing, the project installed, the hub's domains loaded and labelled."""
+    context.mode("Enforcing")
+    install(context, extra=extra)
+    done = context.run("sepolicyd init jupyterhub --yes", timeout=420)
+    context.say(f"sepolicyd init took {done.seconds:.0f} s")
+
+
+def apply(context: Context) -> int:
+    """Load what is decided; the allow rules of the loaded module, counted in what semodule gives back."""
+    done = context.run("sepolicyd apply --yes", timeout=420)
+    context.say(f"sepolicyd apply took {done.seconds:.0f} s")
+    cil = context.run(
+        f"cd /root && rm -f *.cil && semodule -X 360 --cil -E {MODULE} >/dev/null && cat {MODULE}.cil", timeout=120
+    )
+    return cil.out.count("(allow ")
+
+
+def document(context: Context, command: str) -> Any:
+    """A reading command's JSON; it may end with 1 (findings)."""
+    done = context.run(f"{command} --json", check=False)
+    context.expect(done.rc in (0, 1), f"`{command} --json` ended with {done.rc}: {done.text[-800:]}")
+    return json.loads(done.out)
+
+
+def queue(context: Context) -> list[dict[str, Any]]:
+    """The pending candidates. The daemon saves what it has seen within seconds."""
+    time.sleep(8)
+    candidates: list[dict[str, Any]] = document(context, "sepolicyd list")["candidates"]
+    return candidates
+
+
+def told(candidate: dict[str, Any]) -> str:
+    permissions = " ".join(candidate["permissions"])
+    codes = ",".join(sorted({finding["code"] for finding in candidate["findings"]}))
+    return (
+        f"[{candidate['level']}] {candidate['source']} {candidate['target']}:{candidate['class']} {{ {permissions} }} "
+        f"{candidate['fix']['kind']} {codes}"
+    )
+
+
+def answer(context: Context, candidates: list[dict[str, Any]], levels: set[str]) -> tuple[int, int]:
+    """Approve what is approvable and of these levels, deny the rest; how many of each."""
+    yes = [c for c in candidates if c["approvable"] and c["level"] in levels]
+    no = [c for c in candidates if c not in yes]
+    for verb, chosen in (("approve", yes), ("deny", no)):
+        for candidate in chosen:
+            context.say(f"{verb}: {told(candidate)}")
+        if chosen:
+            ids = " ".join(f"{c['id']}@{c['revision']}" if verb == "approve" else c["id"] for c in chosen)
+            context.run(f"sepolicyd {verb} {ids} --reason 'the bench: seen in an ordinary lesson'", timeout=300)
+    return len(yes), len(no)
+
+
+def permissive(context: Context) -> set[str]:
+    """The permissive domains of the policy that the kernel has, read from the kernel."""
+    return set(context.run(PERMISSIVE).out.split())
+
+
+def closed(context: Context) -> bool:
+    """Nothing is open any more: the machine enforces, no domain of the profile is permissive."""
+    enforcing = context.run("getenforce").out.strip() == "Enforcing"
+    return enforcing and not permissive(context) & OURS
+
+
+def wait_closed(context: Context, seconds: float, what: str) -> float:
+    """Until everything is closed, by the host's clock. :raises Failed: after `seconds`"""
+    began = time.monotonic()
+    while not closed(context):
+        waited = time.monotonic() - began
+        if waited > seconds:
+            state = context.run("sepolicyd learn status; systemctl list-timers --all | grep sepolicyd", check=False).text
+            context.expect(False, f"{what}: still open after {waited:.0f} s: {state[-1200:]}")
+        time.sleep(3)
+    return time.monotonic() - began
