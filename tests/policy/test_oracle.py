@@ -1,0 +1,410 @@
+"""One access judged: toy policies that hold every shape of rule, and the distribution's with figures known beforehand."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sepolicyd.access import SELF, Access
+from sepolicyd.errors import InputError, ToolMissingError
+from sepolicyd.policy import setools_view
+from sepolicyd.policy.locate import LIVE_POLICY, find_policy, identity_of, selinux_type
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.values import AnswerKind, PolicyView, join_ranges, ranges_of, subtract_ranges
+from sepolicyd.settings import Settings
+from tests.policy.toys import compile_cil, needs_checkpolicy, needs_distribution, needs_secilc, types
+
+# Types are named for what must be answered, in the way of setools' own tests: a query that returns a FAIL type is wrong.
+TOY = (
+    types(
+        "src_t", "attr_t", "bool_t", "free_t", "open_t", "data_t", "wide_t", "child_t", "parent_t", "FAIL_t", "io_t", "quiet_t"
+    )
+    + """
+(typealias src_alias)(typealiasactual src_alias src_t)
+(typeattribute domain)(typeattributeset domain (src_t attr_t bool_t free_t child_t parent_t FAIL_t io_t quiet_t))
+(typeattribute unconfined_domain_type)(typeattributeset unconfined_domain_type (free_t))
+(typeattribute inner)(typeattributeset inner (attr_t))
+(typeattribute outer)(typeattributeset outer (or inner wide_t))
+(typeattribute rest)(typeattributeset rest (and domain (not (or FAIL_t free_t))))
+; a plain rule, through a nested attribute, and on self through an attribute
+(allow src_t data_t (file (read open)))
+(allow outer data_t (file (write)))
+(allow inner self (process (fork)))
+; both branches, one of them active
+(boolean on true)(boolean off false)
+(booleanif off (true (allow bool_t data_t (file (execute)))) (false (allow bool_t data_t (file (append)))))
+(booleanif (and on (not off)) (true (allow bool_t data_t (dir (read)))))
+(booleanif (xor on off) (false (allow bool_t data_t (dir (write)))))
+; hidden, also under a boolean
+(dontaudit quiet_t data_t (file (read)))
+(booleanif on (true (dontaudit quiet_t data_t (file (write)))))
+; bounds: the parent has read alone
+(typebounds parent_t child_t)
+(allow child_t data_t (file (read write)))
+(allow parent_t data_t (file (read)))
+; ioctl filtered, by a driver range and by numbers; and by a dontauditx that allows nothing
+(allow io_t data_t (file (ioctl)))
+(allowx io_t data_t (ioctl file (range 0x5400 0x5410)))
+(allowx io_t data_t (ioctl file (range 0x0600 0x07ff)))
+(allow io_t data_t (tcp_socket (ioctl)))
+(dontauditx io_t data_t (ioctl tcp_socket (0x5401)))
+(allow FAIL_t data_t (file (open)))
+(allow free_t domain (process (share ptrace sigkill)))
+(allow free_t data_t (file (open)))
+(typepermissive quiet_t)
+(typetransition src_t data_t process attr_t)
+(typetransition src_t data_t file "hub.pid" wide_t)
+(typetransition src_t data_t file open_t)
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
+    return Oracle.load(compile_cil(TOY, tmp_path_factory.mktemp("toy") / "policy"))
+
+
+FILE = ("data_t", "file")
+NUMBER = ((0x5401, 0x5401),)
+
+
+@pytest.mark.toolchain
+@needs_secilc
+@pytest.mark.parametrize(
+    ("access", "kind"),
+    [
+        (Access("src_t", *FILE, "read"), AnswerKind.ALLOWED),
+        (Access("src_alias", *FILE, "read"), AnswerKind.ALLOWED),
+        (Access("src_t", *FILE, "write"), AnswerKind.NONE),
+        (Access("attr_t", *FILE, "write"), AnswerKind.ALLOWED),
+        (Access("wide_t", *FILE, "write"), AnswerKind.ALLOWED),
+        (Access("attr_t", SELF, "process", "fork"), AnswerKind.ALLOWED),
+        (Access("attr_t", "src_t", "process", "fork"), AnswerKind.NONE),
+        (Access("bool_t", *FILE, "execute"), AnswerKind.BOOLEAN),
+        (Access("bool_t", *FILE, "append"), AnswerKind.ALLOWED),
+        (Access("bool_t", "data_t", "dir", "read"), AnswerKind.ALLOWED),
+        (Access("bool_t", "data_t", "dir", "write"), AnswerKind.BOOLEAN),
+        (Access("quiet_t", *FILE, "read"), AnswerKind.DONTAUDIT),
+        (Access("quiet_t", *FILE, "write"), AnswerKind.DONTAUDIT),
+        (Access("quiet_t", *FILE, "open"), AnswerKind.NONE),
+        (Access("child_t", *FILE, "read"), AnswerKind.ALLOWED),
+        (Access("child_t", *FILE, "write"), AnswerKind.BOUNDS),
+        (Access("io_t", *FILE, "ioctl", NUMBER), AnswerKind.ALLOWED),
+        (Access("io_t", *FILE, "ioctl", ((0x0650, 0x0750),)), AnswerKind.ALLOWED),
+        (Access("io_t", *FILE, "ioctl", ((0x0650, 0x0850),)), AnswerKind.XPERM),
+        (Access("io_t", *FILE, "ioctl", ((0x8901, 0x8901),)), AnswerKind.XPERM),
+        (Access("io_t", *FILE, "ioctl"), AnswerKind.ALLOWED),
+        (Access("io_t", "data_t", "tcp_socket", "ioctl"), AnswerKind.XPERM),
+        (Access("nosuch_t", *FILE, "read"), AnswerKind.UNKNOWN),
+        (Access("domain", *FILE, "read"), AnswerKind.UNKNOWN),
+        (Access("src_t", "data_t", "nosuch", "read"), AnswerKind.UNKNOWN),
+        (Access("src_t", *FILE, "nosuch"), AnswerKind.UNKNOWN),
+    ],
+    ids=str,
+)
+def test_answers(toy: Oracle, access: Access, kind: AnswerKind) -> None:
+    assert toy.allowed(access).kind is kind
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_what_an_answer_carries(toy: Oracle) -> None:
+    answer = toy.allowed(Access("bool_t", "data_t", "dir", "write"))
+    assert [str(item) for item in answer.conditions] == ["!(on ^ off)"]
+    assert answer.conditions[0].active({"on": True, "off": True})
+    assert toy.allowed(Access("child_t", *FILE, "write")).bound == "parent_t"
+    assert toy.allowed(Access("io_t", *FILE, "ioctl")).xperms == ((0x0600, 0x07FF), (0x5400, 0x5410))
+    assert toy.known(Access("nosuch_t", "domain", "nosuch", "x")) == [
+        "type nosuch_t",
+        "attribute, not a type: domain",
+        "class nosuch",
+    ]
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_names_and_sets(toy: Oracle) -> None:
+    view: PolicyView = toy
+    assert view.types_of("outer") == {"attr_t", "wide_t"}
+    assert view.types_of("src_alias") == {"src_t"}
+    assert not view.types_of("nosuch")
+    assert view.attributes_of("attr_t") >= {"domain", "outer"}  # secilc dissolves `inner`, which has one member
+    assert "FAIL_t" not in view.types_of("rest")
+    assert view.permissive_types == {"quiet_t"}
+    assert view.is_unconfined("free_t")
+    assert not view.is_unconfined("src_t")
+    # both branches count, unconfined domains do not
+    assert view.holders("file", "execute", "data_t") == ["bool_t"]
+    assert view.holders("file", "open", "data_t") == ["FAIL_t", "src_t"]
+    assert view.holders("process", "fork", SELF) == ["attr_t"]
+    assert toy.dontaudit_rules == 3
+    assert toy.transition("src_t", "data_t", "file", "hub.pid") == "wide_t"
+    assert toy.transition("src_t", "data_t", "file", "else") == "open_t"
+    assert toy.transition("attr_t", "data_t", "file") == ""
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_unconfined_by_right_when_the_attribute_is_gone(tmp_path: Path) -> None:
+    without = TOY.replace("unconfined_domain_type", "renamed_by_somebody")
+    assert Oracle.load(compile_cil(without, tmp_path / "policy")).unconfined == {"free_t"}
+
+
+@pytest.mark.toolchain
+@needs_secilc
+@pytest.mark.parametrize("version", [24, 28, 30, 33])
+def test_older_policy_versions_and_no_mls(tmp_path: Path, version: int) -> None:
+    body = (
+        TOY
+        if version >= 30
+        else "\n".join(line for line in TOY.splitlines() if not line.startswith(("(allowx", "(dontauditx")))
+    )
+    oracle = Oracle.load(compile_cil(body, tmp_path / "policy", mls=False, version=version))
+    assert oracle.version == version
+    assert not oracle.mls
+    assert oracle.allowed(Access("attr_t", *FILE, "write")).allowed
+    assert oracle.allowed(Access("attr_t", SELF, "process", "fork")).allowed
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_sensitivities_rank_by_order_not_by_name(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(12)]
+    extra = "".join(f"(sensitivity {name})" for name in names[2:])
+    body = f"{extra}(sensitivityorder ({' '.join(names[1:])}))"
+    oracle = Oracle.load(compile_cil(body, tmp_path / "policy"))
+    assert sorted(oracle.sensitivities, key=oracle.sensitivities.__getitem__) == names
+
+
+@pytest.mark.toolchain
+@needs_checkpolicy
+def test_a_policy_of_checkpolicy(tmp_path: Path) -> None:
+    """A policy.conf in the way of setools' tests: attributes with subtraction, self with others, an unused class."""
+    conf = """class file class process class unused
+sid kernel
+class file { read write } class process { fork } class unused { never }
+attribute domain; type a_t, domain; type b_t, domain; type FAIL_t, domain; type obj_t;
+allow { domain -FAIL_t } obj_t:file read;
+allow domain self:process fork;
+role r; role r types { a_t b_t FAIL_t obj_t };
+user u roles r;
+sid kernel u:r:a_t
+"""
+    source, binary = tmp_path / "policy.conf", tmp_path / "policy"
+    source.write_text(conf)
+    done = subprocess.run(
+        ["checkpolicy", "-c", "31", "-o", str(binary), str(source)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    oracle = Oracle.load(binary)
+    assert oracle.holders("file", "read", "obj_t") == ["a_t", "b_t"]
+    assert oracle.allowed(Access("FAIL_t", "obj_t", "file", "read")).kind is AnswerKind.NONE
+    assert oracle.allowed(Access("b_t", SELF, "process", "fork")).allowed
+    assert oracle.allowed(Access("b_t", "a_t", "process", "fork")).kind is AnswerKind.NONE
+
+
+# -- the distribution's policy ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.toolchain
+@needs_distribution
+@pytest.mark.parametrize(
+    ("tclass", "permission", "target", "count"),
+    [
+        ("security", "load_policy", "security_t", 1),
+        ("security", "setenforce", "security_t", 2),
+        ("capability", "sys_module", SELF, 6),
+        ("file", "write", "bin_t", 7),
+        ("file", "write", "usr_t", 7),
+        ("file", "append", "shadow_t", 8),
+        ("file", "write", "var_lib_t", 10),
+        ("process", "transition", "unconfined_t", 13),
+        ("file", "write", "etc_t", 16),
+        ("tcp_socket", "name_bind", "soundd_port_t", 25),
+        ("file", "read", "shadow_t", 48),
+        ("file", "read", "var_t", 54),
+        ("process", "execmem", SELF, 58),
+        ("capability", "sys_admin", SELF, 84),
+        ("tcp_socket", "name_connect", "transproxy_port_t", 111),
+        ("capability", "dac_read_search", SELF, 120),
+        ("capability", "dac_override", SELF, 304),
+        ("file", "read", "etc_t", 589),
+    ],
+)
+def test_rarity(distribution: Oracle, tclass: str, permission: str, target: str, count: int) -> None:
+    """Figures measured independently, of refpolicy 2.20221101 in Debian 12: confined domains that hold the access."""
+    assert len(distribution.holders(tclass, permission, target)) == count
+
+
+@pytest.mark.toolchain
+@needs_distribution
+def test_unconfined_domains_by_attribute_and_by_right_agree(distribution: Oracle) -> None:
+    named = distribution.types_of("unconfined_domain_type")
+    assert len(named) == 24
+    assert distribution._unconfined_by_right() == named
+    assert len(distribution.domains) == 674
+
+
+@pytest.mark.toolchain
+@needs_distribution
+def test_five_hundred_answers_as_setools_gives_them(distribution: Oracle) -> None:
+    """The index against an expansion by setools, for sources drawn at random; and the time it takes."""
+    chance = random.Random(5)
+    domains, every = sorted(distribution.domains), sorted(distribution.types)
+    classes = ["file", "dir", "process", "tcp_socket", "unix_stream_socket", "capability", "fd"]
+    asked = []
+    for _ in range(500):
+        tclass = chance.choice(classes)
+        permission = chance.choice(sorted(distribution.classes[tclass]))
+        target = chance.choice(domains if tclass in {"process", "fd"} else every)
+        asked.append(Access.of(chance.choice(domains), target, tclass, permission))
+    started = time.process_time()
+    answers = [distribution.allowed(access) for access in asked]
+    assert time.process_time() - started < 3.0
+    wanted: set[Access] = set()
+    sources = {access.source for access in asked}
+    for rule in distribution.raw.handle.terules():
+        if str(rule.ruletype) == "allow" and rule.enabled():
+            lefts = sources & {str(item) for item in rule.source.expand()}
+            if lefts:
+                rights = {str(item) for item in rule.target.expand()}
+                wanted.update(
+                    access
+                    for access in asked
+                    if access.source in lefts
+                    and access.target_type in rights
+                    and access.tclass == str(rule.tclass)
+                    and access.permission in rule.perms
+                )
+    assert {access for access, answer in zip(asked, answers) if answer.allowed} == wanted
+    assert wanted
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------------
+
+
+def test_no_such_policy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"policy .*nothing cannot be read: No such file"):
+        Oracle.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no kernel policy"),
+        (b"module x 1.0;", "no kernel policy"),
+        (struct.pack("<I", setools_view.MODULE_MAGIC) + bytes(60), "a policy module"),
+        (struct.pack("<I", setools_view.PACKAGE_MAGIC), "a policy module"),
+    ],
+)
+def test_not_a_kernel_policy(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "policy.33"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        Oracle.load(path)
+
+
+def test_a_directory_is_no_policy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Is a directory"):
+        Oracle.load(tmp_path)
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_a_newer_version_is_named(tmp_path: Path) -> None:
+    path = compile_cil("", tmp_path / "policy")
+    content = bytearray(path.read_bytes())
+    (length,) = struct.unpack_from("<I", content, 4)
+    struct.pack_into("<I", content, 8 + length, 99)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"version 99\) cannot be read by the installed libsepol"):
+        Oracle.load(path)
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_every_truncation_is_an_input_error(tmp_path: Path) -> None:
+    whole = compile_cil(TOY, tmp_path / "policy").read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 40)):
+        path = tmp_path / "cut"
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError):
+            Oracle.load(path)
+
+
+def test_setools_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "setools", None)
+    with pytest.raises(ToolMissingError, match="setools is not installed") as caught:
+        Oracle.load(_some_file(tmp_path))
+    assert "python3-setools" in caught.value.hint
+
+
+def test_the_speech_toolkit_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "setools").mkdir()
+    (tmp_path / "setools/__init__.py").write_text('"""Speech Enhancement Tools"""\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "setools", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(ToolMissingError, match="another package of that name") as caught:
+        Oracle.load(_some_file(tmp_path))
+    assert "pip uninstall setools" in caught.value.hint
+
+
+def _some_file(folder: Path) -> Path:
+    path = folder / "policy.33"
+    path.write_bytes(struct.pack("<I", setools_view.KERNEL_MAGIC))
+    return path
+
+
+# -- where it lies, and when it is another ---------------------------------------------------------------------------------
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    path = compile_cil(TOY, tmp_path / "policy")
+    oracle = Oracle.load(path)
+    assert oracle.refreshed() is oracle
+    compile_cil(TOY + "(allow src_t data_t (file (append)))", path)
+    os.utime(path, ns=(1, 1))
+    assert oracle.stale()
+    assert oracle.refreshed().allowed(Access("src_t", *FILE, "append")).allowed
+    path.unlink()
+    assert oracle.stale()
+
+
+def test_policy_of_a_root(tmp_path: Path) -> None:
+    settings = Settings(root=tmp_path)
+    with pytest.raises(InputError, match="no policy in"):
+        find_policy(settings)
+    folder = tmp_path / "etc/selinux/mine/policy"
+    folder.mkdir(parents=True)
+    for name in ("policy.9", "policy.33", "policy.31", "policy.33.tmp"):
+        (folder / name).touch()
+    assert selinux_type(tmp_path) == "mine"
+    assert find_policy(settings) == folder / "policy.33"
+    (tmp_path / "etc/selinux/config").write_text("# SELINUXTYPE=no\nSELINUX=enforcing\nSELINUXTYPE=other\n")
+    assert selinux_type(tmp_path) == "other"
+
+
+def test_the_kernels_own_policy_goes_first_on_the_machine_itself(tmp_path: Path) -> None:
+    live = tmp_path / "policy"
+    live.touch()
+    assert find_policy(Settings(), live=live) == live
+    assert identity_of(live) == identity_of(live)
+    assert LIVE_POLICY.is_absolute()
+
+
+def test_ranges() -> None:
+    assert ranges_of(frozenset((1, 2, 3, 7))) == ((1, 3), (7, 7))
+    assert join_ranges(((5, 9),), ((1, 4), (20, 30)), ((8, 21),)) == ((1, 30),)
+    assert subtract_ranges(((1, 30),), ((5, 6), (10, 40))) == ((1, 4), (7, 9))
+    assert subtract_ranges((), ((1, 2),)) == ()
