@@ -1,0 +1,145 @@
+"""init: show what giving a service its domain will change, ask, do it; --undo takes it back, --new writes a first profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from sepolicyd.cli import render
+from sepolicyd.cli.options import json_option, settings_from, state_options, yes_option
+from sepolicyd.cli.session import open_session
+from sepolicyd.errors import Exit, UsageError
+from sepolicyd.rollout import init as rollout_init
+from sepolicyd.rollout.init import InitDone, InitPlan
+
+LABELS_SHOWN = 40
+
+
+@click.command("init")
+@click.argument("profile_name", metavar="[PROFILE]", required=False)
+@click.option("--unit", default="", metavar="UNIT", help="The service's systemd unit, where it is not the profile's first.")
+@click.option("--plan", "only_plan", is_flag=True, help="Only show what would be done.")
+@click.option("--undo", is_flag=True, help="Take it back: module removed, ports given back, labels as they were.")
+@click.option("--new", "new_name", metavar="NAME", help="Write a profile and a base module for another service from its unit.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where --new writes.")
+@json_option
+@yes_option
+@state_options
+def init_command(
+    profile_name: Optional[str],
+    unit: str,
+    only_plan: bool,
+    undo: bool,
+    new_name: Optional[str],
+    out: Optional[Path],
+    as_json: bool,
+    yes: bool,
+    config: Optional[Path],
+    state: Optional[Path],
+    root: Optional[Path],
+) -> int:
+    """Give a service a domain of its own: types, labels and ports.
+
+    A service without a policy runs unconfined (initrc_t on Debian, unconfined_service_t on Fedora and RHEL): nothing is
+    denied to it, so there is nothing to learn. Everything is proved in a copy of the store first; nothing is restarted.
+
+    \b
+    Example:
+      sepolicyd init jupyterhub
+    """
+    if new_name is not None:
+        return _new(new_name, unit, out, config, state, root)
+    session = open_session(profile_name, config, state, root)
+    if undo:
+        _done(rollout_init.undo_init(session.settings, session.profile.name), undone=True)
+        return int(Exit.DONE)
+    plan = rollout_init.plan_init(session.settings, session.profile, unit=unit)
+    if as_json:
+        render.print_json(document(plan))
+    else:
+        render.data("\n".join(lines(plan)))
+    if plan.stopped or only_plan:
+        return int(Exit.FINDINGS if plan.stopped else Exit.DONE)
+    if not yes:
+        click.confirm("Do this?", abort=True, err=True)
+    _done(rollout_init.run_init(session.settings, session.profile, plan), undone=False)
+    return int(Exit.DONE)
+
+
+def lines(plan: InitPlan) -> list[str]:
+    """The plan for a person."""
+    service = f" of {plan.unit}" if plan.unit else ""
+    shown = [f"init {plan.profile}: module {plan.module} at priority {plan.priority}{service}"]
+    shown += [f"  type     {name}" for name in plan.types]
+    for label in plan.labels[:LABELS_SHOWN]:
+        tree = " and all in it" if label.tree else ""
+        shown.append(
+            f"  label    {render.escape(label.path)}{tree} -> {label.type}" + (f"  ({label.what})" if label.what else "")
+        )
+    if len(plan.labels) > LABELS_SHOWN:
+        shown.append(f"           and {len(plan.labels) - LABELS_SHOWN} more (--json lists all)")
+    shown += [
+        f"  port     {port.protocol} {port.number}: taken from {port.before or 'nobody'} for {port.after}"
+        for port in plan.ports
+    ]
+    shown += [f"  boolean  {name}: {why}" for name, why in plan.booleans]
+    shown += [
+        f"  process  {process.pid} {render.escape(process.comm)} runs as {process.domain or 'no known domain'} until restarted"
+        for process in plan.processes
+    ]
+    for finding in plan.findings:
+        word = {"STOP": "STOP     ", "WARN": "warning  "}.get(finding.level.name, "note     ")
+        shown.append(f"  {word}{finding.code} {render.escape(finding.what)}")
+        if finding.hint:
+            shown.append(f"           {render.escape(finding.hint)}")
+    return shown
+
+
+def document(plan: InitPlan) -> dict[str, Any]:
+    """The JSON of init."""
+    return {
+        "profile": plan.profile,
+        "module": plan.module,
+        "priority": plan.priority,
+        "unit": plan.unit or None,
+        "types": list(plan.types),
+        "labels": [{"path": label.path, "type": label.type, "tree": label.tree} for label in plan.labels],
+        "ports": [
+            {"protocol": port.protocol, "number": port.number, "before": port.before, "after": port.after}
+            for port in plan.ports
+        ],
+        "booleans": [{"name": name, "why": why} for name, why in plan.booleans],
+        "processes": [{"pid": one.pid, "comm": one.comm, "domain": one.domain} for one in plan.processes],
+        "findings": [
+            {"code": one.code, "level": one.level.name.lower(), "what": one.what, "hint": one.hint} for one in plan.findings
+        ],
+    }
+
+
+def _done(done: InitDone, *, undone: bool) -> None:
+    render.data(
+        f"module {done.module} {'removed' if undone else 'loaded'}, {render.plural(len(done.relabelled), 'path')} relabelled, "
+        f"{render.plural(len(done.ports), 'port')} {'given back' if undone else 'taken'}"
+    )
+    for finding in done.findings:
+        render.talk(f"{finding.code} {render.escape(str(finding))}")
+    if done.restart:
+        render.talk(f"next: {done.restart}, then `sepolicyd learn start`")
+
+
+def _new(name: str, unit: str, out: Optional[Path], config: Optional[Path], state: Optional[Path], root: Optional[Path]) -> int:
+    from sepolicyd.rollout import init_new
+    from sepolicyd.settings import LOCAL_PROFILES
+
+    if not unit:
+        raise UsageError("--new needs the service's unit", f"sepolicyd init --new {name} --unit {name}.service")
+    settings = settings_from(config, state, root)
+    made = init_new.new_profile(settings, name, unit, out or LOCAL_PROFILES)
+    for path in made.files:
+        render.data(str(path))
+    for finding in made.findings:
+        render.talk(f"{finding.code} {render.escape(str(finding))}")
+    render.talk(f"look at these files, then: sepolicyd init {name}")
+    return int(Exit.DONE)
