@@ -107,7 +107,7 @@ def message(
         if record.type == "SELINUX_ERR":
             return _error(record, text, beside, lines)
         if MARK not in text:
-            return 1
+            return Unparsed(record.number, "an AVC record without avc:", record.raw[:MAX_TEXT])
         if re.match(r"\s*avc:\s+(?:received|op=|netlink|could not|unable)", text[text.find(MARK) :]):
             return _notice(record, text)
         return Unparsed(record.number, "no decision (denied or granted) after avc:", record.raw[:MAX_TEXT])

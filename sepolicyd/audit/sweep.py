@@ -46,14 +46,17 @@ _USER = re.compile(
     + _CONTEXT
     + rb" tclass=(dbus(?: permissive=[01])?) [^\n]*\n"
 )
-# A line as auditd writes it, of a type that speaks only through "avc:", if at all. Group 1 is what tells events apart.
-_HEADER = rb"type=(?!SELI|MAC_)[A-Z0-9_]+ msg=audit\(([0-9.]+:[0-9]+)\): "
+# A line as auditd writes it that speaks only through "avc:", if at all: not the kernel's SELINUX_ERR and MAC_*, and not
+# the AVC records of AppArmor and SMACK. Group 1 is what tells events apart.
+_HEADER = rb"type=(?!SELI|MAC_)[A-Z0-9_]+ msg=audit\(([0-9.]+:[0-9]+)\): (?!apparmor=|lsm=)"
 _LINE = re.compile(rb"\n(?:" + _HEADER + rb"|)")
 _FIRST = re.compile(_HEADER)
 _STAMP = re.compile(rb"(?:\b(?:node|host)=([^\s,]+)[ ,]\s*type=[^ \n]+ (?:msg=)?)?audit\(([^()\n]*)\)")
-_NEEDLES = (b"SELINUX_ERR", b"MAC_", b"type=140", b"UNKNOWN[140", b"security_")
+_HEADER_ALONE = re.compile(rb"audit\([^()\n]*\) *:? *\r?$")
+_NEEDLES = (b"SELINUX_ERR", b"MAC_", b"type=140", b"UNKNOWN[140", b"security_", b"type=AVC ", b"apparmor=", b"lsm=")
 _OTHER_MARKS = re.compile(
-    rb"SELINUX_ERR|\b(?:USER_)?MAC_[A-Z]|\btype=140[1345]\b|UNKNOWN\[140[1345]\]|security_(?:compute|validate|bounded|sid_mls)"
+    rb"SELINUX_ERR|\b(?:USER_)?MAC_[A-Z]|\btype=140[01345]\b|UNKNOWN\[140[01345]\]|security_(?:compute|validate|bounded|sid_mls)"
+    rb"|type=AVC |\bapparmor=|\blsm="
 )
 _PROCESS = re.compile(
     rb"type=SYSCALL [^\n]*? ppid=([0-9]{1,10}) pid=([0-9]{1,10}) auid=([0-9]+) uid=[^\n]*? comm=([^ \n]+) exe=([^ \n]+)"
@@ -120,8 +123,11 @@ class Sweep:
         done = 0
         for begin in sorted(begins):
             line = block[begin : _line_end(block, begin)]
-            if begin >= done and b"avc:" not in line and _OTHER_MARKS.search(line):
-                done = self._slow(before, block, after, begin)
+            if begin < done or b"avc:" in line or not _OTHER_MARKS.search(line):
+                continue
+            if _HEADER_ALONE.search(line) and block.find(b"avc:", begin + len(line), begin + len(line) + 40) >= 0:
+                continue  # the message stands on the next line and has been read with this header
+            done = self._slow(before, block, after, begin)
 
     def _count(self, block: bytes) -> bool:
         """Count lines and events; True where all lines are auditd's and none is an error or a notice of the kernel."""
@@ -215,6 +221,10 @@ class Sweep:
         """Parse the line at this place in full; returns where it ends."""
         lines = self._event(before, block, after, position, True)
         line, end = lines[0], _line_end(block, position)
+        start = block.rfind(b"\n", 0, position) + 1
+        header = block[block.rfind(b"\n", 0, max(0, start - 1)) + 1 : max(0, start - 1)]
+        if b"audit(" not in line and _HEADER_ALONE.search(header):
+            line = lines[0] = header + b" " + line.lstrip()
         if _STAMP.search(line):
             if line in self._slow_lines:
                 return end

@@ -1,0 +1,133 @@
+"""Logs from public places: every mark accounted for, and no access missed that audit2allow finds, save where it is wrong.
+
+Runs where the corpus is present: SEPOLICYD_CORPUS, or ../shared/corpus beside the repository.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from sepolicyd.access import SELF
+from sepolicyd.audit.denial import denials_of_line
+from sepolicyd.audit.scan import ScanResult, scan_files
+
+ROOT = Path(__file__).parents[2]
+CORPUS = Path(os.environ.get("SEPOLICYD_CORPUS", ROOT.parent / "shared" / "corpus"))
+FLOORS = sorted(CORPUS.rglob("*.audit2allow")) if CORPUS.is_dir() else []
+JUPYTERHUB = ROOT / "tests" / "data" / "jupyterhub"
+present = pytest.mark.skipif(not FLOORS, reason="the corpus is not here")
+
+AccessRow = tuple[str, str, str, str]
+# Where audit2allow is wrong, and why.
+EXCEPTIONS: dict[AccessRow, str] = {
+    ("healthd", SELF, "capability2", "0x10"): "a permission that the kernel could not name; no policy can hold it",
+    ("nfc", "drmserver_service", "service_manage", "find"): "the class name is cut (service_manager)",
+    ("pcs_snmp_agent_t", "init_t", "s", "status"): "the class name is cut (service or system)",
+    ("init_t", "lastlog_t", "file", "add_name"): "two records glued on one line, merged into one rule",
+}
+_RULE = re.compile(r"^\s*allow\s+(\S+)\s+([^\s:]+)\s*:\s*(\S+)\s+(?:\{([^}]*)\}|(\S+?))\s*;", re.MULTILINE)
+_ROLE = re.compile(r"^\s*role\s+(\S+)\s+types\s+(\S+)\s*;", re.MULTILINE)
+
+
+def floor_of(path: Path) -> tuple[set[AccessRow], set[tuple[str, str]]]:
+    """The accesses and (role, type) pairs of audit2allow's output."""
+    text = path.read_text(errors="replace")
+    rules = {(m[1], m[2], m[3], permission) for m in _RULE.finditer(text) for permission in (m[4] or m[5]).split()}
+    return rules, {(m[1], m[2]) for m in _ROLE.finditer(text)}
+
+
+def accesses_of(result: ScanResult) -> set[AccessRow]:
+    return {
+        (one.source, one.target, one.tclass, one.permission)
+        for sighting in result.sightings
+        for one in sighting.denial.accesses()
+    }
+
+
+@present
+@pytest.mark.parametrize("floor", FLOORS, ids=lambda path: str(path.relative_to(CORPUS)).replace(".audit2allow", ""))
+def test_accesses_contain_those_of_audit2allow(floor: Path) -> None:
+    result = scan_files([floor.with_suffix("")])
+    rules, roles = floor_of(floor)
+    missing = rules - accesses_of(result) - EXCEPTIONS.keys()
+    assert not missing
+    invalid = {(one.invalid_context.role, one.invalid_context.type) for one in result.errors if one.invalid_context}
+    assert roles <= invalid
+
+
+@present
+def test_every_exception_is_still_needed() -> None:
+    found: set[AccessRow] = set()
+    for floor in FLOORS:
+        found |= floor_of(floor)[0] - accesses_of(scan_files([floor.with_suffix("")]))
+    assert found == EXCEPTIONS.keys()
+
+
+@present
+@pytest.mark.parametrize("floor", FLOORS, ids=lambda path: str(path.relative_to(CORPUS)).replace(".audit2allow", ""))
+def test_every_line_with_a_mark_is_accounted_for(floor: Path) -> None:
+    log = floor.with_suffix("")
+    for number, line in enumerate(log.read_bytes().splitlines(keepends=True), 1):
+        if b"avc:" in line:
+            found = denials_of_line(line, number)
+            said = len(found.denials) + len(found.granted) + len(found.notices) + found.other + len(found.unparsed)
+            assert said, line
+            assert all(one.line == number and one.reason for one in found.unparsed)
+
+
+@present
+@pytest.mark.parametrize("floor", FLOORS, ids=lambda path: str(path.relative_to(CORPUS)).replace(".audit2allow", ""))
+def test_whole_files_lose_no_mark(floor: Path) -> None:
+    log = floor.with_suffix("")
+    result = scan_files([log])
+    said = result.denials + result.granted + result.notices + result.other + result.unparsed_count
+    # a record that stands twice in its event counts once; without a header it cannot be told and counts each time
+    marked = [line for line in log.read_bytes().split(b"\n") if b"avc:" in line]
+    alone = [line for line in marked if b"audit(" not in line]
+    assert said >= len({line[line.find(b"audit(") :].strip() for line in marked if b"audit(" in line}) + len(alone)
+    assert sum(sighting.count for sighting in result.sightings) == result.denials
+
+
+@present
+def test_peculiarities_are_each_read_or_explained() -> None:
+    rows = [line.split("\t", 2) for line in (CORPUS / "PECULIARITIES.tsv").read_text(errors="replace").split("\n")[1:]]
+    rows = [row for row in rows if len(row) == 3]
+    assert len(rows) > 90
+    unread = {}
+    for name, _note, raw in rows:
+        found = denials_of_line(raw)
+        if not found.denials and not found.granted and not found.notices and not found.errors and not found.other:
+            unread[name] = [one.reason for one in found.unparsed]
+    assert unread == UNREAD
+
+
+# What is not read, and what is said of it; [] where the line holds no mark at all.
+UNREAD: dict[str, list[str]] = {
+    "bare-avc": ["no scontext="],
+    "typo-keys": ["no scontext="],
+    "tclass-null": ["not a permission: 0x10"],
+    "user-avc-systemd": ["class name is cut: s"],
+    "trunc-tclass": ["class name is cut: tcp_s"],
+    "trunc-tcontext": ["tcontext is cut"],
+    "glob": ["no tclass="],
+    "kernel-ring-syslog": ["an AVC record without avc:"],
+    "unknown-n": [],
+    "sealert-sorted": ["no scontext="],
+    "sepgsql": [],
+}
+
+
+def test_the_rich_session_holds_396_accesses(tmp_path: Path) -> None:
+    """Distinct (source type, target type or self, class, permission) of 515 AVC and 9 USER_AVC lines."""
+    log = tmp_path / "audit.log"
+    packed = JUPYTERHUB / "02-jupyterhub_t-permissive-domain-enforcing-system.log.gz"
+    log.write_bytes(gzip.decompress(packed.read_bytes()))
+    for path in (packed, log):
+        result = scan_files([path])
+        assert len(accesses_of(result)) == 396
+        assert (result.lines, result.denials, result.unparsed_count) == (1498, 524, 0)
