@@ -69,7 +69,8 @@ def test_no_source_is_one_sentence(tmp_path: Path) -> None:
         ),
         (
             "type=USER_AVC msg=audit(1.000:2): pid=9 msg='avc:  denied  { send_msg } for msgtype=method_return "
-            "scontext=system_u:system_r:systemd_logind_t:s0 tcontext=system_u:system_r:jupyterhub_t:s0 tclass=dbus permissive=0",
+            "scontext=system_u:system_r:systemd_logind_t:s0 tcontext=system_u:system_r:jupyterhub_t:s0 "
+            "tclass=dbus permissive=0",
             ("send_msg", "systemd_logind_t", "jupyterhub_t", "dbus", "0"),
         ),
     ],
