@@ -1,0 +1,118 @@
+"""The units as systemd reads them, and installing and removing all of it under DESTDIR."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).resolve().parents[2]
+UNITS = [*sorted(path.name for path in (TREE / "systemd").glob("*.service")), "sepolicyd-lease.timer"]
+ANALYZE = shutil.which("systemd-analyze")
+needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
+
+
+def directives(unit: str) -> dict[str, list[str]]:
+    """Every Key=value of a unit."""
+    found: dict[str, list[str]] = {}
+    for line in (TREE / "systemd" / unit).read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_accepts_it(unit: str, tmp_path: Path) -> None:
+    for name in UNITS:  # the interpreter that `make install` makes is not here
+        text = (TREE / "systemd" / name).read_text().replace("/usr/lib/sepolicyd/bin/python3", "/usr/bin/python3")
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [str(ANALYZE), "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, check=False
+    )
+    ours = [line for line in done.stderr.splitlines() if "sepolicyd" in line]
+    assert (done.returncode, ours) == (0, [])
+
+
+@needs_systemd
+def test_the_daemon_is_confined() -> None:
+    done = subprocess.run(
+        [str(ANALYZE), "security", "--offline=true", str(TREE / "systemd/sepolicyd.service")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"},
+    )
+    match = re.search(r"Overall exposure level for sepolicyd.service: ([0-9.]+)", done.stdout)
+    assert match is not None, done.stderr
+    assert float(match.group(1)) < 2.0
+
+
+def test_the_daemon_is_not_root_and_writes_evidence_only() -> None:
+    said = directives("sepolicyd.service")
+    assert said["User"] == ["sepolicyd"]
+    assert said["Type"] == ["notify"]
+    assert "WatchdogSec" in said
+    assert said["ReadWritePaths"] == ["/var/lib/sepolicyd/evidence"]
+    assert said["CapabilityBoundingSet"] == [""]
+
+
+@pytest.mark.parametrize("unit", ["sepolicyd-boot.service", "sepolicyd-lease.service"])
+def test_what_ends_leases_looks_where_leases_are(unit: str) -> None:
+    from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, LeaseBook
+
+    said = directives(unit)
+    assert said["ConditionDirectoryNotEmpty"] == [f"|{LeaseBook(DEFAULT_DIR).undo_dir}"]
+    assert said["ConditionPathExistsGlob"] == [f"|/var/lib/selinux/*/active/modules/*/{MODULE_PREFIX}*"]
+    assert said["ExecStart"][0].endswith("-I -m sepolicyd.rollout.endlease")
+    # semodule changes its domain at exec
+    assert not {"NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter", "User"} & set(said)
+
+
+def test_the_boot_unit_comes_before_every_ordinary_service() -> None:
+    said = directives("sepolicyd-boot.service")
+    assert "sysinit.target" in said["Before"][0].split()
+    assert said["DefaultDependencies"] == ["no"]
+    assert said["WantedBy"] == ["sysinit.target"]
+    assert "local-fs.target" in said["After"][0].split()
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", "--no-print-directory", *words], cwd=TREE, capture_output=True, text=True, check=False)
+
+
+def can_install() -> bool:
+    code = "import venv, ensurepip, setuptools, wheel"
+    return subprocess.run(["/usr/bin/python3", "-W", "ignore", "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_install(), reason="/usr/bin/python3 has no venv, pip or setuptools")
+def test_install_places_all_of_it_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    done = make("install", f"DESTDIR={root}", "PIP_FLAGS=--no-index --no-deps --no-build-isolation")
+    assert done.returncode == 0, done.stderr
+    for unit in UNITS:
+        assert (root / "usr/lib/systemd/system" / unit).is_file()
+    for name in ("usr/bin/sepolicyd", "usr/lib/sysusers.d/sepolicyd.conf", "usr/lib/tmpfiles.d/sepolicyd.conf"):
+        assert (root / name).is_file()
+    assert (root / "usr/share/sepolicyd/policies/guard.yaml").is_file()
+    python = root / "usr/lib/sepolicyd/bin/python3"
+    check = [str(python), "-I", "-m", "sepolicyd.rollout.endlease", "--check", "--dir", str(tmp_path / "state")]
+    assert subprocess.run(check, cwd="/", check=False).returncode == 0
+    # nothing that is run names DESTDIR: what is placed works where it will stand
+    assert str(root) not in (root / "usr/bin/sepolicyd").read_text()
+    scripts = [path.name for path in (root / "usr/lib/sepolicyd/bin").iterdir()]
+    assert all(name.startswith("python") for name in scripts)
+    done = make("uninstall", f"DESTDIR={root}")
+    assert done.returncode == 0, done.stderr
+    assert [path for path in root.rglob("*") if not path.is_dir()] == []
+
+
+def test_another_prefix_reaches_the_units() -> None:
+    done = make("-n", "install", "DESTDIR=/x", "PREFIX=/opt")
+    assert "s,/usr/lib/sepolicyd,/opt/lib/sepolicyd,g" in done.stdout
