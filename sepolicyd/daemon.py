@@ -26,8 +26,9 @@ from sepolicyd.state.evidence import Batch, EvidenceStore, Remark
 from sepolicyd.state.intake import Claims, Intake
 
 COMMIT_SECONDS = 0.05  # evidence is saved no more often than this, and that soon after it was read
-QUIET_COMMIT_SECONDS = 5.0  # where nothing but the place has moved
-BUSY_COMMIT_SECONDS = 1.0  # in a backlog
+QUIET_COMMIT_SECONDS = 2.0  # where nothing but the place has moved
+QUIET_COMMIT_BYTES = 1 << 20  # unless it has moved by this much
+BUSY_COMMIT_SECONDS = 2.0  # in a backlog
 RETRY_SECONDS = 30.0  # a full disk or a lock is waited for; nothing is read meanwhile
 MAX_LOGGED = 20
 
@@ -81,6 +82,7 @@ class Daemon:
         _recall(matcher, store.memory)
         self._follower = Follower(settings.log, place, since=since)
         self._intake = Intake(matcher)
+        self._unsaved_bytes = 0
         self._place = place
         self._bell: Optional[Doorbell] = None
         self._saved_at = time.monotonic()
@@ -153,6 +155,7 @@ class Daemon:
         chunk = self._follower.take(time.monotonic(), final=final)
         if chunk is not None:
             self._intake.feed(chunk.text)
+            self._unsaved_bytes += len(chunk.text)
             self._place = chunk.place
         for happening in self._follower.happenings:
             self._log.warning("reading the log", kind=happening.kind, what=happening.text)
@@ -175,7 +178,7 @@ class Daemon:
 
     def _is_worth_saving(self) -> bool:
         batch = self._intake.settle()
-        return bool(batch.evidence or batch.remarks or batch.unparsed)
+        return bool(batch.evidence or batch.remarks or batch.unparsed) or self._unsaved_bytes > QUIET_COMMIT_BYTES
 
     def _save_patiently(self) -> None:
         """A full disk or a lock may pass: nothing is read until the save has worked, so nothing can be lost."""
@@ -198,7 +201,7 @@ class Daemon:
             return
         place = (self._place or self._follower.place).to_json()
         new = self._store.save(batch, place, _memory(self._matcher))
-        self._intake.batch, self._saved_at = Batch(), time.monotonic()
+        self._intake.batch, self._unsaved_bytes, self._saved_at = Batch(), 0, time.monotonic()
         for access, role in new[:MAX_LOGGED]:
             self._log.info("new access", access=str(access), role=role)  # identifiers only: safe on a terminal
         if len(new) > MAX_LOGGED:

@@ -19,7 +19,7 @@ from sepolicyd.errors import InputError
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 POLL_SECONDS = 0.25
 
 

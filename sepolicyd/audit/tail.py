@@ -137,7 +137,7 @@ class Tail:
         if not whole:
             self._drop_ended()
             return None
-        cut = whole if final else max(self._hold(text[:whole]), self._ripe(now))
+        cut = whole if final else max(self._hold(text, whole), self._ripe(now))
         self._remember(now, whole, cut)
         if not cut:
             return None
@@ -152,13 +152,13 @@ class Tail:
         whole = text.rfind(b"\n") + 1
         return len(text) if len(text) - whole > MAX_LINE_BYTES else whole
 
-    def _hold(self, text: bytes) -> int:
+    def _hold(self, text: bytes, whole: int) -> int:
         """Where the earliest event begins that may still get records: handed on are the lines before it."""
-        base = 0 if len(text) <= WINDOW_BYTES else text.rfind(b"\n", 0, len(text) - WINDOW_BYTES) + 1
+        base = 0 if whole <= WINDOW_BYTES else text.rfind(b"\n", 0, whole - WINDOW_BYTES) + 1
         begun: dict[tuple[bytes, bytes], int] = {}
         newest = 0.0
         position = base
-        for line in text[base:].splitlines(keepends=True):
+        for line in text[base:whole].splitlines(keepends=True):
             found = EVENT_ID.search(line)
             kind = TYPE.search(line)
             if found and kind:
@@ -170,7 +170,7 @@ class Tail:
                     self._has_syscalls = self._has_syscalls or kind.group(1) in (b"SYSCALL", b"1300")
                     begun.setdefault(key, position)
             position += len(line)
-        return min((at for (seconds, _), at in begun.items() if newest - float(seconds) < EXPIRY_SECONDS), default=len(text))
+        return min((at for (seconds, _), at in begun.items() if newest - float(seconds) < EXPIRY_SECONDS), default=whole)
 
     def _ripe(self, now: float) -> int:
         if self._waiting is None or now - self._waiting[0] < self.patience():

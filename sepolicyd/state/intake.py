@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Optional, Protocol
 
 from sepolicyd.access import Access, is_identifier
@@ -18,9 +19,10 @@ MAX_UNPARSED = 200
 # A policy load or a switch of enforcing flushes the kernel's access cache, after which each access is logged anew: what
 # lies before and after it must not be folded into one sighting, or an exercise in between would be lost.
 FLUSHES = (b"type=MAC_POLICY_LOAD", b"type=MAC_STATUS")
-# kernel/audit.c audit_log_lost, audit_log_start; auditd's own records of its start and end
-LOSSES = {b"audit_lost=": "lost", b"backlog limit exceeded": "lost", b"rate limit exceeded": "lost"}
-AUDITD = (b"type=DAEMON_START", b"type=DAEMON_END", b"type=DAEMON_ABORT", b"type=DAEMON_ERR", b"type=DAEMON_RESUME")
+# kernel/audit.c audit_log_lost and audit_log_start ("rate limit exceeded", "backlog limit exceeded"), by printk only
+LOSSES = (b"audit_lost=", b" limit exceeded")
+AUDITD = b"type=DAEMON_"
+AUDITD_TELLS = (b"START", b"END", b"ABORT", b"ERR", b"RESUME")
 MAX_REMARKS_OF_A_CHUNK = 100
 
 
@@ -106,20 +108,30 @@ def _remark(notice: Notice) -> Optional[Remark]:
 
 
 def _remark_losses(text: bytes, batch: Batch) -> None:
-    for mark, kind in (*LOSSES.items(), *((mark, "auditd") for mark in AUDITD)):
-        at = text.find(mark)
-        for _ in range(MAX_REMARKS_OF_A_CHUNK):
-            if at < 0:
-                break
-            start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
-            line = text[start : end if end >= 0 else len(text)]
-            # a service may write these words into a name; the kernel and auditd write them at the line's beginning
-            if kind == "lost" and b"type=" not in line[: at - start]:
+    """Events that the kernel says it has lost, and the times at which auditd did not run.
+
+    A service may write these words into a name or a comm; the kernel and auditd write them before any value.
+    """
+    for mark in LOSSES:
+        for line, at in _lines_with(text, mark):
+            if b"audit: " in line[:at] and b"type=" not in line[:at]:
                 batch.counts["lost"] += 1
-                batch.remarks.append(Remark(time.time(), kind, line.decode(errors="replace")))
-            elif kind == "auditd" and at - start < 100 and b"msg=" not in line[: at - start]:
-                batch.remarks.append(Remark(_seconds(line), kind, line.decode(errors="replace")))
-            at = text.find(mark, max(end, at + 1))
+                batch.remarks.append(Remark(time.time(), "lost", line.decode(errors="replace")))
+    for line, at in _lines_with(text, AUDITD):
+        if b"msg=" not in line[:at] and line[at + len(AUDITD) :].startswith(AUDITD_TELLS):
+            batch.remarks.append(Remark(_seconds(line), "auditd", line.decode(errors="replace")))
+
+
+def _lines_with(text: bytes, mark: bytes) -> Iterator[tuple[bytes, int]]:
+    """(line, where the mark is in it) for the first lines that have it."""
+    at = text.find(mark)
+    for _ in range(MAX_REMARKS_OF_A_CHUNK):
+        if at < 0:
+            return
+        start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
+        end = end if end >= 0 else len(text)
+        yield text[start:end], at - start
+        at = text.find(mark, end)
 
 
 def _seconds(line: bytes) -> float:
