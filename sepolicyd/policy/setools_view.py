@@ -18,7 +18,8 @@ from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.policy.values import Condition, Conditional, Constraint, Key, PortRange, Transition, XpermRule, ranges_of
 
 KERNEL_MAGIC = 0xF97CFF8C  # libsepol policydb.h, SELINUX_MAGIC
-MODULE_MAGIC = 0xF97CFF8D
+MODULE_MAGIC = 0xF97CFF8D  # a .mod
+PACKAGE_MAGIC = 0xF97CFF8F  # a .pp
 PACKAGES = "python3-setools (Debian, Fedora, RHEL)"
 AV_RULES = {"allow", "dontaudit", "auditallow"}
 
@@ -91,7 +92,7 @@ def _check_header(path: Path) -> None:
     magic = struct.unpack("<I", head)[0] if len(head) == 4 else 0
     if magic == KERNEL_MAGIC:
         return
-    kind = "a policy module" if magic == MODULE_MAGIC else "no kernel policy"
+    kind = "a policy module" if magic in {MODULE_MAGIC, PACKAGE_MAGIC} else "no kernel policy"
     raise InputError(f"{path} is {kind}", "name a linked kernel policy (policy.NN), not a .pp, .te or .cil file")
 
 

@@ -77,7 +77,7 @@ def explain(oracle: Oracle, access: Access, scontext: Optional[Context] = None, 
     return explainer(oracle).explain(access, scontext, tcontext)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)  # an Oracle is large: a replaced one must not stay alive here
 def explainer(oracle: Oracle) -> Explainer:
     """The explainer of an oracle, made once."""
     return Explainer(oracle)
