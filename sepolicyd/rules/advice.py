@@ -107,12 +107,15 @@ def _advice(part: Section) -> Advice:
 def _fix(part: Section) -> Fix:
     kind = part.text("kind", APPLICATION, required=True, oneof=KINDS)
     detail: dict[str, object] = {}
-    for key in ("file", "line", "boolean", "program", "domain", "type", "pattern"):
+    for key in ("file", "line", "boolean", "program", "domain"):
         if part.has(key):
             detail[key] = part.text(key)
     for key in ("boolean", "program", "domain", "type"):
-        if key in detail and not is_identifier(str(detail[key])):
-            part.wrong(key, f"{detail[key]!r} cannot be a name of the policy")
+        if part.has(key) and not is_identifier(part.text(key)):
+            part.wrong(key, f"{part.text(key)!r} cannot be a name of the policy")
+    if part.has("type") or part.has("pattern"):
+        pattern, type_name = part.text("pattern", required=True), part.text("type", required=True)
+        detail.update({"paths": [], "contexts": [{"pattern": pattern, "type": type_name, "kind": ""}]})
     if "boolean" in detail:
         detail["value"] = True
     return Fix(kind, part.text("text", required=True), part.texts("commands"), detail)

@@ -297,8 +297,8 @@ def _why_not(question: Question, level: str, frozen: Sequence[Burst], found: Seq
     """Why it cannot be approved, "" where it can."""
     if question.policy is None:
         return "it was not judged against a policy"
-    if found[0].kind == UNKNOWN:
-        return found[0].text
+    if any(fix.kind == UNKNOWN for fix in found):
+        return next(fix.text for fix in found if fix.kind == UNKNOWN)
     if overridden:
         return ""
     if level == REFUSED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from sepolicyd.policy.labels import Ports
@@ -38,9 +39,10 @@ SHARED_PROGRAMS = ("bin_t", "shell_exec_t", "lib_t", "usr_t")
 
 def fixes(question: Question) -> list[Fix]:
     """All that apply, best first; never empty. What the guard refuses has no allow, boolean or interface among them."""
-    if question.unknown:
-        return [Fix(fix.UNKNOWN, f"cannot be judged: the policy does not have {', '.join(question.unknown)}")]
     known = list(application(question))
+    if question.unknown:
+        unknown = Fix(fix.UNKNOWN, f"cannot be judged: the policy does not have {', '.join(question.unknown)}")
+        return [*known, *([fix.refuse(f"give no rule ({_codes(question)})")] if question.refused else []), unknown]
     found = [one for step in STEPS for one in step(question)]
     if question.refused:
         found = [
@@ -69,9 +71,26 @@ def _codes(question: Question) -> str:
 
 
 def application(question: Question) -> Iterator[Fix]:
-    """What the profile's advice knows of this denial."""
+    """What the profile's advice knows of this denial; PATH in it stands for the paths that were denied."""
     for advice in question.advice:
-        yield from advice.fixes
+        for known in advice.fixes:
+            yield _about(known, question.paths)
+
+
+def _about(known: Fix, paths: Sequence[str]) -> Fix:
+    if not paths or known.kind not in (fix.RELABEL, fix.OWN_TYPE):
+        return known
+    commands = tuple(
+        command.replace("'PATH'", shlex.quote(re.escape(path))).replace("PATH", shlex.quote(path))
+        for command in known.commands
+        for path in (paths[:3] if "PATH" in command else ("",))
+    )
+    contexts = [
+        {**one, "pattern": re.escape(path) if one["pattern"] == "PATH" else one["pattern"]}
+        for one in known.detail.get("contexts", ())
+        for path in (paths if one["pattern"] == "PATH" else ("",))
+    ]
+    return replace(known, commands=commands, detail={**known.detail, "contexts": contexts, "paths": list(paths)})
 
 
 def own_domain(question: Question) -> Iterator[Fix]:
@@ -233,16 +252,18 @@ def leak(question: Question) -> Iterator[Fix]:
 
 
 def is_leak(question: Question) -> bool:
-    if question.is_common(COMMON) or question.tclass not in LEAKY or not question.permissions <= INHERITED:
+    if question.tclass not in LEAKY or not question.permissions <= INHERITED or question.candidate.target == "self":
         return False
     if question.tclass == "fd":
         return True
-    return bool(question.seen.syscalls) and set(question.seen.syscalls) <= EXECVE and question.target != question.source
+    return bool(question.seen.syscalls) and set(question.seen.syscalls) <= EXECVE
 
 
 def probe(question: Question) -> Iterator[Fix]:
-    """Nothing but a look: programs go on without the answer."""
+    """Nothing but a look: programs go on without the answer. Where nearly every domain may look, it is allowed instead."""
     if is_probe(question) and not any(one.kind == fix.DONTAUDIT for one in application(question)):
+        if question.is_common(COMMON):
+            yield from narrow(question)
         yield fix.dontaudit(question.accesses, "it only looked: deny it and do not log it")
 
 
@@ -250,7 +271,7 @@ def is_probe(question: Question) -> bool:
     if not question.permissions <= PROBES or question.walked or question.candidate.target == "self":
         return False
     wanted = question.target in question.profile.own_types and question.source not in question.profile.user_domains
-    return not wanted and not question.is_common(COMMON)
+    return not wanted
 
 
 def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:

@@ -1,0 +1,116 @@
+"""Audit lines as the kernel writes them, and the whole way from them to judged candidates."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from sepolicyd import profiles
+from sepolicyd.audit.denial import denials_of, denials_of_line
+from sepolicyd.audit.event import Assembler
+from sepolicyd.audit.record import Record, parse
+from sepolicyd.audit.scan import scan_files
+from sepolicyd.audit.values import Denial, Sighting
+from sepolicyd.policy.labels import Labels
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.rules.assess import Assessed, assess
+from sepolicyd.rules.candidate import Candidate, fold, group
+from sepolicyd.rules.evidence import Evidence, evidence_of
+from sepolicyd.rules.guard import Guard, load_guard
+from sepolicyd.rules.match import Matcher
+
+POLICIES = Path(__file__).resolve().parents[2] / "policies"
+CAPTURED = Path(__file__).resolve().parents[1] / "data" / "jupyterhub"
+PROFILE = profiles.load("jupyterhub", [POLICIES])
+GUARD: Guard = load_guard([POLICIES])
+
+
+def line(
+    permissions: str, source: str, target: str, tclass: str, *, serial: int = 100, time: float = 1795373100.0, **keys: Any
+) -> str:
+    """``type=AVC ...``; keys become comm="..." path="..." and so on, permissive=1 unless given."""
+    permissive = keys.pop("permissive", 1)
+    scontext = keys.pop("scontext", f"system_u:system_r:{source}:s0")
+    role = (
+        "system_r"
+        if tclass in ("process", "capability", "capability2", "fd", "dbus") or tclass.endswith("_socket")
+        else "object_r"
+    )
+    tcontext = keys.pop("tcontext", f"system_u:{role}:{target}:s0")
+    if tclass.endswith("_socket") and target.endswith("port_t"):
+        tcontext = f"system_u:object_r:{target}:s0"
+    quoted = {"comm", "exe", "path", "name", "dev"}
+    said = " ".join(f'{key}="{value}"' if key in quoted else f"{key}={value}" for key, value in keys.items())
+    return (
+        f"type=AVC msg=audit({time:.3f}:{serial}): avc:  denied  {{ {permissions} }} for  {said} "
+        f"scontext={scontext} tcontext={tcontext} tclass={tclass} permissive={permissive}"
+    )
+
+
+def denial(text: str) -> Denial:
+    found = denials_of_line(text).denials
+    assert len(found) == 1, text
+    return found[0]
+
+
+def evidence_from(lines: Iterable[str], role: str = "") -> dict[Any, Evidence]:
+    """Evidence without the profile's filter."""
+    evidence: dict[Any, Evidence] = {}
+    for text in lines:
+        one = denial(text)
+        fold(evidence, one.accesses(), evidence_of(Sighting(one, 1, one.time, one.time), role=role, reason="test"))
+    return evidence
+
+
+def candidates_from(lines: Iterable[str], role: str = "") -> list[Candidate]:
+    evidence = evidence_from(lines, role)
+    return group(evidence, GUARD.facets(evidence, PROFILE))
+
+
+def judge(
+    lines: Sequence[str], oracle: Optional[Oracle], labels: Optional[Labels] = None, *, role: str = "", **more: Any
+) -> list[Assessed]:
+    return assess(candidates_from(lines, role), profile=PROFILE, guard=GUARD, oracle=oracle, labels=labels, **more)
+
+
+def one(lines: Sequence[str], oracle: Optional[Oracle], labels: Optional[Labels] = None, *, role: str = "") -> Assessed:
+    found = judge(lines, oracle, labels, role=role)
+    assert len(found) == 1, [str(item.candidate.accesses) for item in found]
+    return found[0]
+
+
+def captured(number: str) -> Path:
+    (path,) = CAPTURED.glob(f"{number}-*")
+    return path
+
+
+def denials_of_log(path: Path) -> list[Denial]:
+    """Every denial of a log by itself: scan_files counts those that are alike together, and keeps the first one's process."""
+    assembler, events = Assembler(), []
+    data = path.read_bytes()
+    for number, text in enumerate((gzip.decompress(data) if path.suffix == ".gz" else data).splitlines(), 1):
+        record = parse(text, number)
+        if isinstance(record, Record):
+            events.extend(assembler.feed(record))
+    events.extend(assembler.flush())
+    return [found for event in events for found in denials_of(event).denials]
+
+
+def matched(path: Path) -> list[tuple[Denial, Any]]:
+    """Every denial of a log in its order, with the match or None."""
+    matcher = Matcher(PROFILE)
+    return [
+        (found, matcher.match(found)) for found in sorted(denials_of_log(path), key=lambda one: (one.time, one.event.serial))
+    ]
+
+
+def evidence_of_log(path: Path) -> dict[Any, Evidence]:
+    matcher = Matcher(PROFILE)
+    evidence: dict[Any, Evidence] = {}
+    for sighting in scan_files([path]).sightings:
+        match = matcher.match(sighting.denial)
+        if match is not None:
+            fold(evidence, sighting.denial.accesses(), evidence_of(sighting, role=match.role, reason=match.reason))
+    return evidence

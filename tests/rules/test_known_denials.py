@@ -1,0 +1,171 @@
+"""The known denials of JupyterHub, one case per row, and the answer that an expert gives to each."""
+
+from __future__ import annotations
+
+import pytest
+
+from sepolicyd.policy.labels import Labels
+from sepolicyd.policy.oracle import Oracle
+from tests.rules.lines import GUARD, PROFILE, line, one
+
+# row, denials, fix proposed, level, words that the proposed fix must hold
+ROWS = [
+    (
+        "1 entry point on PAM's helper",
+        line(
+            "entrypoint", "unconfined_t", "chkpwd_exec_t", "file", pid=30519, comm="jupyterhub", path="/usr/sbin/unix_chkpwd",
+            scontext="unconfined_u:unconfined_r:unconfined_t:s0",
+        ),
+        "application", "refuse", "open_sessions = False",
+    ),
+    (
+        "1 the same from a domain of its own",
+        line("entrypoint", "jupyterhub_user_t", "chkpwd_exec_t", "file", pid=3, comm="x", path="/usr/sbin/unix_chkpwd"),
+        "application", "refuse", "open_sessions = False",
+    ),
+    (
+        "2 transition to unconfined_t",
+        line("transition", "jupyterhub_t", "unconfined_t", "process", pid=3, comm="python3.4", path="/usr/bin/bash"),
+        "transition", "refuse", "jupyterhub_user_t",
+    ),
+    (
+        "3 entry point on sudo",
+        line("entrypoint", "unconfined_t", "sudo_exec_t", "file", pid=3, comm="jupyterhub", path="/usr/bin/sudo"),
+        "application", "refuse", "open_sessions = False",
+    ),
+    (
+        "4 a web server in front",
+        line("name_connect", "httpd_t", "transproxy_port_t", "tcp_socket", pid=3, comm="nginx", dest=8081),
+        "port", "refuse", "semanage port -m -t http_port_t",
+    ),
+    (
+        "5 a run directory without a label",
+        line("write", "init_t", "var_run_t", "dir", pid=1, comm="(ngleuser)", path="/run/jupyter-al-singleuser"),
+        "relabel", "refuse", "jupyterhub_runtime_t",
+    ),
+    (
+        "6 execmem as init_t",
+        line("execmem", "init_t", "init_t", "process", pid=3, comm="kaleido"),
+        "relabel", "refuse", "sepolicyd init jupyterhub",
+    ),
+    (
+        "7 systemd may not start it",
+        line("execute", "init_t", "user_home_t", "file", pid=3, comm="(pyterhub)", path="/home/hub/bin/jupyterhub"),
+        "relabel", "refuse", "semanage fcontext -a -t bin_t",
+    ),
+    (
+        "7 the same, unlabelled",
+        line("execute", "init_t", "unlabeled_t", "file", pid=3, comm="(python)", path="/srv/hub/bin/python"),
+        "relabel", "refuse", "restorecon -v /srv/hub/bin/python",
+    ),
+    (
+        "10 machine code in a memory file",
+        line("execute", "jupyterhub_user_t", "tmpfs_t", "file", pid=3, comm="python3", path="/memfd:libffi (deleted)"),
+        None, "review", "",
+    ),
+    (
+        "shadow, which PAM tries first",
+        line("read", "jupyterhub_t", "shadow_t", "file", pid=3, comm="jupyterhub", path="/etc/shadow"),
+        "transition", "refuse", "chkpwd",
+    ),
+    (
+        "8000 belongs to soundd_port_t",
+        line("name_bind", "jupyterhub_proxy_t", "soundd_port_t", "tcp_socket", pid=3, comm="node", src=8000),
+        "port", "none", "semanage port -m -t jupyterhub_port_t -p tcp 8000",
+    ),
+    (
+        "8081 belongs to transproxy_port_t",
+        line("name_bind", "jupyterhub_t", "transproxy_port_t", "tcp_socket", pid=3, comm="jupyterhub", src=8081),
+        "port", "none", "semanage port -m -t jupyterhub_hub_port_t -p tcp 8081",
+    ),
+    (
+        "the cookie secret under /etc",
+        line("read", "jupyterhub_t", "etc_t", "file", pid=3, comm="x", path="/etc/jupyterhub/jupyterhub_cookie_secret"),
+        "own-type", "none", "jupyterhub_secret_t",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "text", "fix", "level", "words"), ROWS, ids=[row[0] for row in ROWS])
+def test_a_known_denial_gets_its_answer(row, text, fix, level, words, oracle: Oracle, labels: Labels) -> None:
+    item = one([text], oracle, labels)
+    assert item.level == level, item.findings
+    if fix is not None:
+        assert item.fix.kind == fix, (item.fix, item.alternatives)
+        assert words in " ".join((item.fix.text, *item.fix.commands)), item.fix
+    if level == "refuse":
+        assert not item.approvable
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_no_known_denial_is_answered_by_a_plain_rule_first(row, oracle: Oracle, labels: Labels) -> None:
+    assert one([row[1]], oracle, labels).fix.kind != "allow" or row[3] == "review"
+
+
+def test_row_8_the_container_runtimes_socket_is_root(oracle: Oracle) -> None:
+    """Debian's policy calls the runtime dockerd_t; with names of another distribution it is refused all the same."""
+    item = one([line("connectto", "jupyterhub_t", "container_runtime_t", "unix_stream_socket", pid=3, comm="python3")], oracle)
+    assert item.level == "refuse"
+    assert item.fix.kind == "refuse"
+    assert not item.approvable
+    assert any(":z" in fix.text or "rootless" in fix.text for fix in (item.fix, *item.alternatives))
+    assert {"V-008", "D-002"} <= {finding.code for finding in item.findings}
+
+
+def test_row_9_volumes_want_a_containers_label() -> None:
+    item = one([line("write", "container_t", "user_home_t", "file", pid=3, comm="jupyter", path="/home/x/data")], None)
+    assert item.fix.kind == "application"
+    assert ":Z" in item.fix.text
+
+
+def test_row_10_the_path_of_a_memory_file_is_decoded(oracle: Oracle) -> None:
+    text = line("execute", "jupyterhub_user_t", "tmpfs_t", "file", pid=3, comm="python3")
+    item = one([text.replace("for  ", "for  path=2F6D656D66643A6C69626666692028" + "64656C6574656429 ")], oracle)
+    assert item.candidate.merged.paths == ("/memfd:libffi (deleted)",)
+    assert item.level == "review"
+    assert not any("restorecon" in command for fix in (item.fix, *item.alternatives) for command in fix.commands)
+
+
+# The public over-permissive module, rebuilt from its description: what a root hub with PAM asks for, granted wholesale.
+PUBLIC_MODULE = """
+policy_module(jupyterhubd, 1.0.0)
+type jupyterhubd_t;
+type jupyterhubd_exec_t;
+init_daemon_domain(jupyterhubd_t, jupyterhubd_exec_t)
+
+typeattribute jupyterhubd_t unconfined_login_domain;
+typeattribute jupyterhubd_t can_change_object_identity;
+typeattribute jupyterhubd_t can_change_process_identity;
+typeattribute jupyterhubd_t can_change_process_role;
+typeattribute jupyterhubd_t privfd;
+typeattribute jupyterhubd_t polydomain;
+allow jupyterhubd_t shadow_t:file { getattr open read };
+allow jupyterhubd_t self:capability { setuid setgid audit_write audit_control dac_override dac_read_search };
+allow jupyterhubd_t self:process { setexec setsched };
+allow jupyterhubd_t usr_t:file { write unlink };
+allow jupyterhubd_t tmp_t:file { create write execute };
+allow jupyterhubd_t tmpfs_t:file { create write execute };
+allow jupyterhubd_t exec_type:file { execute execute_no_trans };
+allow jupyterhubd_t application_exec_type:file execute_no_trans;
+allow jupyterhubd_t container_runtime_exec_t:file entrypoint;
+allow unconfined_t jupyterhubd_t:process { siginh noatsecure };
+allow jupyterhubd_t self:unix_stream_socket { connectto create };
+allow jupyterhubd_t lastlog_t:file { open read write };
+allow jupyterhubd_t mysqld_port_t:tcp_socket name_connect;
+allow jupyterhubd_t ephemeral_port_t:tcp_socket name_connect;
+"""
+HARMLESS = ("self:unix_stream_socket", "lastlog_t", "mysqld_port_t")
+
+
+def test_the_public_module_is_flagged_line_by_line() -> None:
+    from dataclasses import replace
+
+    role = replace(PROFILE.roles[0], domains=("jupyterhubd_t",))
+    profile = replace(PROFILE, roles=(role,), own_types=frozenset({"jupyterhubd_t", "jupyterhubd_exec_t"}))
+    lines = [text for text in PUBLIC_MODULE.splitlines() if text.startswith(("allow", "typeattribute"))]
+    flagged = {text: {f.level for f in GUARD.judge_statement(text, profile)} for text in lines}
+    heavy = [text for text, levels in flagged.items() if levels & {"refuse", "review"}]
+    assert len(heavy) >= 10, flagged
+    for text, levels in flagged.items():
+        assert bool(levels) != any(word in text for word in HARMLESS), (text, levels)
+    assert sum("refuse" in levels for levels in flagged.values()) >= 8
