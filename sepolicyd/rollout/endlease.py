@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.errors import RefusedError, SepolicydError
-from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, BrokenUndo, Lease
+from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, PLANNED, BrokenUndo, Lease
 from sepolicyd.rollout.world import World
 
 PAUSES_S = (0.0, 5.0, 15.0)  # before each try within one run; after that the timers try again
@@ -52,22 +52,34 @@ def end_due(world: World, *, lock_wait: float = LOCK_WAIT_S) -> list[Ended]:
     :return: one Ended for each thing that had to end; empty when nothing was due
     """
     try:
+        with world.book.lock(0):
+            return end_due_locked(world)
+    except RefusedError:
+        # whoever holds the lock may take long in semodule; the kernel is closed without it
+        for lease in _due_leases(world):
+            _close_in_kernel(world, lease, [])
+    try:
         with world.book.lock(lock_wait):
             return end_due_locked(world)
     except RefusedError as error:
-        # whoever holds the lock may hang in semodule: close in the kernel at least, and try again with the next tick
-        return [_close_only(world, lease, error.what) for lease in _due(world) if isinstance(lease, Lease)]
+        return [_close_only(world, lease, error.what) for lease in _due_leases(world)]
 
 
 def end_due_locked(world: World) -> list[Ended]:
-    """:func:`end_due` for a caller that holds the book's lock."""
+    """:func:`end_due` for a caller that holds the book's lock.
+
+    A lease that is only planned while nobody else holds the lock was left by a command that died while opening it: it is
+    ended too, so that the next command can begin anew.
+    """
     ended = []
-    for item in _due(world):
-        if isinstance(item, Lease):
-            now = world.clock.now()
-            ended.append(end_lease(world, item, "reboot" if now.boot_id != item.opened.boot_id else "deadline"))
-        else:
+    now = world.clock.now()
+    for item in world.book.all():
+        if isinstance(item, BrokenUndo):
             ended.append(_end_broken(world, item))
+        elif item.is_due(now):
+            ended.append(end_lease(world, item, "reboot" if now.boot_id != item.opened.boot_id else "deadline"))
+        elif item.phase == PLANNED:
+            ended.append(end_lease(world, item, "its opening was interrupted"))
     return ended + _end_orphans(world)
 
 
@@ -99,9 +111,9 @@ def end_all(world: World) -> list[Ended]:
         return ended + end_due_locked(world)
 
 
-def _due(world: World) -> list[Lease | BrokenUndo]:
+def _due_leases(world: World) -> list[Lease]:
     now = world.clock.now()
-    return [item for item in world.book.all() if isinstance(item, BrokenUndo) or item.is_due(now)]
+    return [item for item in world.book.all() if isinstance(item, Lease) and item.is_due(now)]
 
 
 def _try(act: Callable[[], None], errors: list[str]) -> bool:

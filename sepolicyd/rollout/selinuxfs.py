@@ -16,6 +16,7 @@ MOUNT = Path("/sys/fs/selinux")
 STATUS = struct.Struct("=5I")  # struct selinux_kernel_status: version, sequence, enforcing, policyload, deny_unknown
 STATUS_TRIES = 1000
 BUSY_TRIES, BUSY_PAUSE_S = 50, 0.1
+LOAD_TRIES = 5
 
 
 class SelinuxFs:
@@ -81,13 +82,18 @@ class SelinuxFs:
         return frozenset(self.head().types)
 
     def close_types(self, types: tuple[str, ...]) -> None:
-        policy = self.policy()
-        try:
-            closed = without_permissive(policy, types)
-        except PolicyFormatError as error:
-            raise _not_understood(error) from None
-        if closed is not policy:
-            self._write("load", closed)
+        for _ in range(LOAD_TRIES):
+            loads = self.loads()
+            try:
+                policy = self.policy()
+                closed = without_permissive(policy, types)
+            except PolicyFormatError as error:
+                raise _not_understood(error) from None
+            if closed is policy:
+                break
+            if self.loads() == loads:  # else semodule has loaded another policy meanwhile, which this would take back
+                self._write("load", closed)
+                break
         still = self.permissive_types() & frozenset(types)
         if still:
             raise ToolError(f"{', '.join(sorted(still))} is permissive in the kernel still", "run: setenforce 1; semodule -R")

@@ -55,6 +55,7 @@ class Machine:
     calls: int = 0
     trace: list[str] = field(default_factory=list)
     dead: bool = False
+    lock_held: bool = False
 
     @property
     def now(self) -> Moment:
@@ -277,6 +278,9 @@ class FakeBook(LeaseBook):
     def lock(self, wait: float) -> Iterator[None]:
         if self.m.dead:
             raise Killed("lock")
+        if self.m.lock_held:
+            self.m.pass_time(wait)
+            raise RefusedError("another sepolicyd command is opening or ending a lease")
         yield
 
 

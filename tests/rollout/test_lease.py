@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sepolicyd.profiles import Profile, Role
 from sepolicyd.rollout import lease as leases
 from sepolicyd.rollout.endlease import end_due
 from sepolicyd.settings import Settings
-from tests.rollout.fakes import Machine
+from tests.rollout.fakes import Killed, Machine
 
 PROFILE = Profile(
     name="hub",
@@ -270,3 +271,29 @@ def test_a_store_that_fails_leaves_the_kernel_closed(settings: Settings) -> None
     assert not machine.open_types
     assert machine.stopped == []
     assert machine.undo
+
+
+def test_a_command_that_hangs_with_the_lock_keeps_nothing_open(settings: Settings) -> None:
+    machine = Machine()
+    start(machine, settings)
+    machine.pass_time(600)
+    machine.lock_held = True
+    (ended,) = end_due(machine.world())
+    assert (ended.closed, ended.done) == (True, False)
+    assert not machine.open_types
+    assert machine.undo
+    assert "tried again" in machine.shouts[-1]
+    machine.lock_held = False
+    assert [item.done for item in end_due(machine.world())] == [True]
+
+
+def test_the_next_command_ends_an_interrupted_opening_and_begins_anew(settings: Settings) -> None:
+    machine = Machine(kill_at=7)
+    with pytest.raises(Killed):
+        start(machine, settings)
+    machine.kill_at = None
+    assert '"planned"' in machine.undo["hub"]
+    start(machine, settings)
+    ended = [entry["why"] for entry in map(json.loads, machine.history) if entry["what"] == "ended"]
+    assert ended == ["its opening was interrupted"]
+    assert '"open"' in machine.undo["hub"]
