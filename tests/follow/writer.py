@@ -32,6 +32,7 @@ class Writer:
         self.log = log
         self.keep = keep
         self.written = bytearray()
+        self.rotations = 0
         self._file = log.open("ab", buffering=0)
 
     def write(self, data: bytes) -> None:
@@ -78,7 +79,8 @@ class Writer:
         return self.log.with_name(f"{self.log.name}.{number}")
 
     def _shift(self) -> None:
-        for number in range(min(self.keep, 60), 0, -1):
+        self.rotations += 1
+        for number in range(min(self.keep, self.rotations), 0, -1):
             for suffix in ("", ".gz"):
                 path = self.log.with_name(f"{self.log.name}.{number}{suffix}")
                 if path.exists():
