@@ -1,0 +1,258 @@
+"""Interfaces of the reference policy that cover a candidate: accesses in, offers with their exact surplus out.
+
+Each one-argument interface under the headers (/usr/share/selinux/devel/include) is expanded once by m4, as the headers' own
+Makefile does it, and kept in a cache directory. Interfaces that do more than allow and dontaudit are never offered: what
+an attribute brings is decided elsewhere, now and in the next version of the policy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, Optional
+
+from sepolicyd.access import SELF, Access
+from sepolicyd.errors import InputError
+from sepolicyd.policy.interface_text import EVERY, InterfaceRule, InterfaceText, Names, UnusableError, parse_interface
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.process import run
+
+INCLUDE = Path("/usr/share/selinux/devel/include")
+SUBJECT = "sepolicyd_subject_t"
+FORMAT = 1  # of the cache file
+MAX_SURPLUS = 60  # more than a screen of them nobody reads
+MAX_ACCESSES = 1000
+MAX_OFFERS = 3
+WORD = re.compile(r"[A-Za-z_][\w.-]*")
+INTERFACE = re.compile(r"^(interface|template)\(`(\w+)',", re.MULTILINE)
+MARK = re.compile(r"^@@([0-9]+)@@", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An interface that gives all of a candidate. ``surplus``: what it gives beyond that and beyond today's policy.
+
+    ``silences``: accesses that it would dontaudit, and which are logged today.
+    """
+
+    interface: str
+    source: str
+    accesses: frozenset[Access]
+    surplus: tuple[Access, ...]
+    silences: tuple[Access, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.interface}({self.source})"
+
+
+class Interfaces:
+    """Every interface of the headers, found by the names in its text; each is parsed when it is first looked at."""
+
+    def __init__(self, expansions: dict[str, str]) -> None:
+        self._expansions = expansions
+        self._parsed: dict[str, Optional[InterfaceText]] = {}
+        self._by_word: dict[str, set[str]] = {}
+        for name, text in expansions.items():
+            for word in set(WORD.findall(text)):
+                self._by_word.setdefault(word, set()).add(name)
+
+    def __len__(self) -> int:
+        return len(self._expansions)
+
+    def text(self, name: str) -> Optional[InterfaceText]:
+        """An interface's rules, None where it does more than allow and dontaudit."""
+        if name not in self._parsed:
+            try:
+                self._parsed[name] = parse_interface(self._expansions[name])
+            except UnusableError:
+                self._parsed[name] = None
+        return self._parsed[name]
+
+    @classmethod
+    def load(cls, cache: Path, include: Path = INCLUDE) -> Interfaces:
+        """Read the interfaces, out of the cache while the headers are what they were.
+
+        :param cache: directory for the expansions; it is made when it is missing, and a broken cache file is made anew
+        :raises InputError: no headers there
+        :raises ToolMissingError: m4 is not installed
+        """
+        if not (include / "support").is_dir():
+            raise InputError(
+                f"the reference policy's interfaces are not in {include}",
+                "install selinux-policy-dev (Debian) or selinux-policy-devel (Fedora, RHEL); without them none is offered",
+            )
+        files = sorted(include.glob("*/*.if"))
+        kept = cache / f"interfaces-{_identity(include, files)}.json"
+        expansions = _read_cache(kept)
+        if expansions is None:
+            expansions = expand(include, files)
+            _write_cache(kept, expansions)
+        return cls(expansions)
+
+    def covering(
+        self, oracle: Oracle, accesses: Iterable[Access], *, refuses: Callable[[Access], bool] = lambda _: False
+    ) -> list[Offer]:
+        """Interfaces that give all of the accesses (of one source), the least surplus first, MAX_OFFERS at most.
+
+        :param refuses: True for an access that must never be offered; an interface with one in its surplus is left out
+        """
+        wanted = frozenset(accesses)
+        if not wanted or len({access.source for access in wanted}) != 1:
+            return []
+        offers = [offer for name in self._named(wanted, oracle) if (offer := self._offer(name, oracle, wanted, refuses))]
+        return sorted(offers, key=lambda offer: (len(offer.surplus), len(offer.silences), offer.interface))[:MAX_OFFERS]
+
+    def _named(self, wanted: frozenset[Access], oracle: Oracle) -> list[str]:
+        """Interfaces whose text names the class, and the target or one of its attributes, of every access."""
+        names: Optional[set[str]] = None
+        for access in wanted:
+            reach = {access.target, access.target_type, *oracle.attributes_of(access.target_type)}
+            here = set().union(*(self._by_word.get(word, ()) for word in reach)) & self._by_word.get(access.tclass, set())
+            names = here if names is None else names & here
+        return sorted(names or ())
+
+    def _offer(
+        self, name: str, oracle: Oracle, wanted: frozenset[Access], refuses: Callable[[Access], bool]
+    ) -> Optional[Offer]:
+        source = next(iter(wanted)).source
+        text = self.text(name)
+        if text is None or any(not oracle.types_of(item) and item not in oracle.raw.attributes for item in text.required):
+            return None  # it does more, or a module with it would not link
+        given = _within(text, "allow", source, oracle)
+        if given is None or not wanted <= given:
+            return None
+        surplus = [access for access in given - wanted if not oracle.allowed(access).allowed]
+        hidden = _within(text, "dontaudit", source, oracle)
+        if hidden is None or len(surplus) > MAX_SURPLUS or any(refuses(access) for access in surplus):
+            return None
+        silences = sorted(access for access in hidden - given if not oracle.allowed(access).dontaudited)
+        if any(refuses(access) for access in silences):
+            return None
+        return Offer(name, source, given, tuple(sorted(surplus)), tuple(silences))
+
+
+def _within(text: InterfaceText, word: str, source: str, oracle: Oracle) -> Optional[frozenset[Access]]:
+    """Every access of the rules of one word, None where they are too many to be shown (all files, all domains)."""
+    found: set[Access] = set()
+    for rule in text.rules:
+        if rule.word == word:
+            found.update(islice(accesses_of(rule, source, oracle), MAX_ACCESSES + 1))
+            if len(found) > MAX_ACCESSES:
+                return None
+    return frozenset(found)
+
+
+def accesses_of(rule: InterfaceRule, subject: str, oracle: Oracle) -> Iterator[Access]:
+    """Every access of a rule with its argument replaced by ``subject``, attributes expanded by the policy."""
+    sources, targets = _types(rule.sources, subject, oracle), _types(rule.targets, subject, oracle)
+    for tclass in rule.classes.of(frozenset(oracle.classes)) & oracle.classes.keys():
+        permissions = rule.permissions.of(oracle.classes[tclass]) & oracle.classes[tclass]
+        for source, target, permission in product(sources, targets, permissions):
+            yield Access.of(source, source if target == SELF else target, tclass, permission)
+
+
+def _types(names: Names, subject: str, oracle: Oracle) -> frozenset[str]:
+    def expanded(members: frozenset[str]) -> frozenset[str]:
+        found: set[str] = set()
+        for name in members:
+            if name in {SELF, EVERY}:
+                found.add(name)
+            else:
+                found |= {subject} if name == SUBJECT else oracle.types_of(name)
+        return frozenset(found)
+
+    members = expanded(names.members)
+    every = frozenset(oracle.types) if names.complement or EVERY in members else frozenset()
+    return Names(members, expanded(names.without), names.complement).of(every)
+
+
+# -- expansion -------------------------------------------------------------------------------------------------------------
+
+
+def expand(include: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Interface -> its text with SUBJECT as argument, of every interface that takes no second one."""
+    names = [name for path in files for name in one_argument_interfaces(_read(path))]
+    support = [str(path) for path in sorted((include / "support").glob("*.spt"))]
+    with tempfile.TemporaryDirectory(prefix="sepolicyd-") as folder:
+        everything, calls = Path(folder, "all.conf"), Path(folder, "calls.te")
+        # the headers' Makefile: rule tmp/all_interfaces.conf, then m4 -s of support, interfaces and source
+        defined = run(["m4", *support, *map(str, files)]).stdout.replace("dollarsstar", "$*")
+        everything.write_text(f"divert(-1)\n{defined}\ndivert\n", encoding="utf-8")
+        calls.write_text("".join(f"@@{number}@@\n{name}({SUBJECT})\n" for number, name in enumerate(names)), encoding="utf-8")
+        done = run(["m4", *_definitions(include / "build.conf"), *support, str(everything), str(calls)])
+    parts = MARK.split(done.stdout)[1:]
+    return {names[int(number)]: _squeezed(text) for number, text in zip(parts[::2], parts[1::2])}
+
+
+def one_argument_interfaces(text: str) -> list[str]:
+    """Names of the interfaces of an .if file that use their first argument alone."""
+    found = []
+    heads = list(INTERFACE.finditer(text))
+    for head, following in zip(heads, [*heads[1:], None]):
+        # the documentation of the next interface may name its parameters: comments do not count
+        lines = text[head.end() : following.start() if following else len(text)].splitlines()
+        body = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+        if head[1] == "interface" and "$1" in body and not re.search(r"\$[2-9*@]", body):
+            found.append(head[2])
+    return found
+
+
+def _definitions(path: Path) -> list[str]:
+    """-D options as the headers' Makefile derives them from build.conf."""
+    values = dict(re.findall(r"^(?:override )?(\w+)\s*[?:]?=\s*(\S*)", _read(path) if path.is_file() else "", re.MULTILINE))
+    names = ["hide_broken_symptoms", f"mls_num_sens={values.get('MLS_SENS', 16)}"]
+    names += [f"mls_num_cats={values.get('MLS_CATS', 1024)}", f"mcs_num_cats={values.get('MCS_CATS', 1024)}"]
+    names += [f"enable_{values['TYPE']}"] if values.get("TYPE") in {"mls", "mcs"} else []
+    names += [f"distro_{values['DISTRO']}"] if values.get("DISTRO") else []
+    for key, name in (("SYSTEMD", "init_systemd"), ("DIRECT_INITRC", "direct_sysadm_daemon"), ("UBAC", "enable_ubac")):
+        names += [name] if values.get(key) == "y" else []
+    return [word for name in names for word in ("-D", name)]
+
+
+def _squeezed(text: str) -> str:
+    lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
+    return "\n".join(" ".join(line.split()) for line in lines if line)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+# -- cache -----------------------------------------------------------------------------------------------------------------
+
+
+def _identity(include: Path, files: Iterable[Path]) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {include}".encode())
+    for path in (*files, *sorted((include / "support").glob("*.spt")), include / "build.conf"):
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{path} {stat.st_mtime_ns} {stat.st_size}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _read_cache(path: Path) -> Optional[dict[str, str]]:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(found, dict) and all(isinstance(name, str) and isinstance(text, str) for name, text in found.items())
+    return found if whole else None
+
+
+def _write_cache(path: Path, expansions: dict[str, str]) -> None:
+    """Keep the expansions; without a place to write them they are made again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob("interfaces-*.json"):
+            old.unlink()
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(expansions), encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        return
