@@ -1,0 +1,362 @@
+"""Candidates judged together: who asked, what looks like an attack, what is only a consequence, what a rule opens."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sepolicyd.access import Access
+from sepolicyd.audit.values import Sighting
+from sepolicyd.policy.labels import Labels
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.rules.assess import Assessed, Override, assess, parse_overrides
+from sepolicyd.rules.candidate import fold, group
+from sepolicyd.rules.evidence import evidence_of
+from tests.rules.lines import (
+    GUARD,
+    PROFILE,
+    candidates_from,
+    captured,
+    denial,
+    evidence_from,
+    evidence_of_log,
+    judge,
+    line,
+    one,
+)
+
+OPENING = {"allow", "boolean", "interface"}
+LOGS = ["01", "02", "03", "04"]
+
+
+def assessed_log(number: str, oracle: Oracle | None, labels: Labels | None) -> list[Assessed]:
+    evidence = evidence_of_log(captured(number))
+    candidates = group(evidence, GUARD.facets(evidence, PROFILE))
+    return assess(candidates, profile=PROFILE, guard=GUARD, oracle=oracle, labels=labels)
+
+
+def codes(item: Assessed) -> set[str]:
+    return {finding.code for finding in item.findings}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_no_refused_candidate_of_the_captured_logs_is_approvable(log: str, oracle: Oracle, labels: Labels) -> None:
+    items = assessed_log(log, oracle, labels)
+    assert items
+    for item in items:
+        fixes = (item.fix, *item.alternatives)
+        if item.level == "refuse":
+            assert not item.approvable and "refuses" in item.why_not
+            assert not OPENING & {fix.kind for fix in fixes}
+        assert item.approvable != bool(item.why_not)
+        assert item.level == "none" or item.findings
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_every_access_of_a_log_is_in_exactly_one_candidate(log: str, oracle: Oracle, labels: Labels) -> None:
+    asked = [access for item in assessed_log(log, oracle, labels) for access in item.candidate.accesses]
+    assert len(asked) == len(set(asked))
+    assert set(asked) == set(evidence_of_log(captured(log)))
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_the_queue_is_ordered_refuse_review_then_rarity(log: str, oracle: Oracle, labels: Labels) -> None:
+    items = assessed_log(log, oracle, labels)
+    levels = ["refuse", "review", "note", "none"]
+    keys = [(levels.index(item.level), item.rarity) for item in items]
+    assert keys == sorted(keys)
+    again = assessed_log(log, oracle, labels)
+    assert [item.candidate.id for item in again] == [item.candidate.id for item in items]
+
+
+def test_the_hubs_domain_gets_nothing_that_only_users_code_asked(oracle: Oracle, labels: Labels) -> None:
+    asked = [item for item in assessed_log("02", oracle, labels) if item.candidate.source == "jupyterhub_t"]
+    users = [item for item in asked if set(item.roles) <= {"kernel", "singleuser"}]
+    assert len(users) > 50
+    for item in users:
+        assert "W-001" in codes(item)
+        assert not item.approvable
+        assert item.fix.kind == "transition"
+        assert item.level in ("review", "refuse")
+        assert not OPENING & {fix.kind for fix in item.alternatives}
+    sudo = [item for item in users if item.candidate.target in ("sudo_exec_t", "su_exec_t", "dmesg_exec_t", "mount_exec_t")]
+    assert len(sudo) >= 4
+    for item in asked:
+        if item not in users:
+            assert "W-001" not in codes(item)
+
+
+def test_in_a_domain_of_its_own_users_code_may_be_answered(oracle: Oracle, labels: Labels) -> None:
+    items = [item for item in assessed_log("04", oracle, labels) if item.candidate.source == "jupyterhub_user_t"]
+    assert items and all("W-002" in codes(item) and "W-001" not in codes(item) for item in items)
+    assert all(item.approvable for item in items if item.level != "refuse")
+    ps = [item for item in items if item.candidate.target == "auditd_t"]
+    assert ps and {item.fix.kind for item in ps} == {"dontaudit"}
+
+
+def test_a_permission_that_only_users_code_wants_is_a_question_of_its_own(oracle: Oracle) -> None:
+    shared = evidence_of_log(captured("02"))
+    parts = group(shared, GUARD.facets(shared, PROFILE))
+    shell = [part for part in parts if part.target == "shell_exec_t"]
+    assert {part.permissions for part in shell if part.facet == ":user"} == {("getattr",)}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_without_a_policy_all_is_shown_and_nothing_can_be_approved(log: str) -> None:
+    items = assessed_log(log, None, None)
+    assert len(items) == len({item.candidate.id for item in items})
+    for item in items:
+        assert not item.approvable and item.why_not
+        assert "U-002" in codes(item)
+        assert item.opens == ()
+
+
+# -- attack ------------------------------------------------------------------------------------------------------------
+
+
+def burst(pid: int = 666) -> list[str]:
+    return [
+        line("read", "jupyterhub_user_t", "shadow_t", "file", pid=pid, comm="x", serial=1, time=1000.0),
+        line("open", "jupyterhub_user_t", "memory_device_t", "chr_file", pid=pid, comm="x", serial=2, time=1001.0),
+        line("setenforce", "jupyterhub_user_t", "security_t", "security", pid=pid, comm="x", serial=3, time=1002.0),
+        line("sys_module", "jupyterhub_user_t", "jupyterhub_user_t", "capability", pid=pid, comm="x", serial=4, time=1003.0),
+    ]
+
+
+def test_a_burst_of_refused_targets_is_an_attack_and_freezes_the_roles_queue(oracle: Oracle) -> None:
+    harmless = line("search", "jupyterhub_user_t", "var_log_t", "dir", pid=5, comm="python3", serial=9, time=5000.0)
+    items = judge([*burst(), harmless], oracle, role="kernel")
+    attacked = [item for item in items if "W-003" in codes(item)]
+    assert len(attacked) == 4
+    text = next(finding.text for finding in attacked[0].findings if finding.code == "W-003")
+    assert "attack" in text and "666" in text and "shadow_t" in text
+    (quiet,) = [item for item in items if item.candidate.target == "var_log_t"]
+    assert not quiet.approvable and "burst" in quiet.why_not and quiet.frozen[0].pid == 666
+
+
+def test_the_freeze_ends_when_a_person_has_answered_the_refused_ones(oracle: Oracle) -> None:
+    harmless = line("search", "jupyterhub_user_t", "var_log_t", "dir", pid=5, comm="python3")
+    (quiet,) = judge([harmless], oracle, role="kernel")
+    assert quiet.approvable and not quiet.frozen
+
+
+def test_another_roles_queue_goes_on(oracle: Oracle) -> None:
+    evidence = evidence_from(burst(), role="kernel")
+    evidence.update(evidence_from([line("search", "jupyterhub_t", "var_log_t", "dir", pid=5, comm="jupyterhub")], role="hub"))
+    items = assess(group(evidence, GUARD.facets(evidence, PROFILE)), profile=PROFILE, guard=GUARD, oracle=oracle)
+    (hub,) = [item for item in items if item.roles == ("hub",)]
+    assert hub.approvable
+
+
+@pytest.mark.parametrize("spoil", ["pids", "time", "few"])
+def test_no_burst_without_one_process_short_time_and_several_targets(spoil: str, oracle: Oracle) -> None:
+    lines = burst()
+    if spoil == "pids":
+        lines = [text.replace("pid=666", f"pid={700 + index}") for index, text in enumerate(lines)]
+    elif spoil == "time":
+        lines = [text.replace(f"audit(100{index}.", f"audit({1000 + 1000 * index}.") for index, text in enumerate(lines)]
+    else:
+        lines = lines[:2]
+    assert not any("W-003" in codes(item) for item in judge(lines, oracle, role="kernel"))
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_the_captured_logs_hold_no_attack(log: str, oracle: Oracle, labels: Labels) -> None:
+    assert not any(item.frozen for item in assessed_log(log, oracle, labels))
+
+
+# -- cascades ----------------------------------------------------------------------------------------------------------
+
+
+def walk(**more: int) -> list[str]:
+    return [
+        line("search", "jupyterhub_t", "cron_spool_t", "dir", pid=9, comm="x", path="/var/spool/cron", serial=10, **more),
+        line(
+            "read",
+            "jupyterhub_t",
+            "print_spool_t",
+            "file",
+            pid=9,
+            comm="x",
+            path="/var/spool/cron/crontabs/root",
+            serial=11,
+            **more,
+        ),
+    ]
+
+
+def cascades_of(lines: list[str], oracle: Oracle) -> dict[str, str]:
+    items = judge(lines, oracle)
+    by_id = {item.candidate.id: item.candidate.target for item in items}
+    return {item.candidate.target: by_id[item.cascade_of] for item in items if item.cascade_of}
+
+
+def test_what_permissive_let_it_reach_is_marked_as_a_consequence(oracle: Oracle) -> None:
+    assert cascades_of(walk(), oracle) == {"print_spool_t": "cron_spool_t"}
+    item = next(item for item in judge(walk(), oracle) if item.cascade_of)
+    assert "W-004" in codes(item)
+
+
+def test_no_consequence_before_its_cause_of_another_process_or_when_enforced(oracle: Oracle) -> None:
+    first, second = walk()
+    assert cascades_of([first.replace(":10)", ":12)"), second], oracle) == {}
+    assert cascades_of([first, second.replace("pid=9", "pid=10")], oracle) == {}
+    assert cascades_of(walk(permissive=0), oracle) == {}
+
+
+def test_a_program_that_should_not_have_run_explains_what_it_did(oracle: Oracle) -> None:
+    run = line("execute", "jupyterhub_t", "dmesg_exec_t", "file", pid=9, comm="sh", path="/usr/bin/dmesg", serial=10)
+    did = line("read", "jupyterhub_t", "kmsg_device_t", "chr_file", pid=9, comm="dmesg", serial=11)
+    evidence: dict = {}
+    for text, exe in ((run, "/usr/bin/dash"), (did, "/usr/bin/dmesg")):
+        found = replace(denial(text), exe=exe)
+        fold(evidence, found.accesses(), evidence_of(Sighting(found, 1)))
+    items = assess(group(evidence, {}), profile=PROFILE, guard=GUARD, oracle=oracle)
+    (kmsg,) = [item for item in items if item.candidate.target == "kmsg_device_t"]
+    assert kmsg.cascade_of
+
+
+# -- what the policy says ----------------------------------------------------------------------------------------------
+
+
+def test_rarity_is_counted_in_the_installed_policy(oracle: Oracle) -> None:
+    item = one([line("append", "jupyterhub_t", "lastlog_t", "file", pid=3, comm="x")], oracle)
+    holders = oracle.holders("file", "append", "lastlog_t")
+    assert item.rarity == len(holders)
+    confined = len(oracle.domains - oracle.unconfined)
+    assert any(text.startswith(f"{len(holders)} of {confined} confined domains may do this") for text in item.opens)
+
+
+def test_how_far_a_type_reaches(oracle: Oracle, labels: Labels) -> None:
+    item = one([line("read", "jupyterhub_t", "var_lib_t", "file", pid=3, comm="x")], oracle, labels)
+    assert any("var_lib_t covers" in text and "whole tree" in text for text in item.opens)
+
+
+def test_write_and_run_count_together_with_what_is_held_already(oracle: Oracle) -> None:
+    target = next(
+        target
+        for target in sorted(oracle.types_of("exec_type"))
+        if "execute" in oracle.pair("sshd_t", target, "file").permissions and target.endswith("_exec_t")
+    )
+    profile = replace(PROFILE, roles=(replace(PROFILE.roles[0], domains=("sshd_t",)),))
+    lines = [line("write", "sshd_t", target, "file", pid=3, comm="x")]
+    (item,) = assess(candidates_from(lines), profile=profile, guard=GUARD, oracle=oracle)
+    assert "V-002" in codes(item)
+    assert "held already" in next(finding.text for finding in item.findings if finding.code == "V-002")
+
+
+def test_a_constraint_is_told_before_anyone_approves(oracle: Oracle) -> None:
+    text = line(
+        "read", "svirt_t", "svirt_image_t", "file", pid=3, comm="qemu",
+        scontext="system_u:system_r:svirt_t:s0:c1", tcontext="system_u:object_r:svirt_image_t:s0:c9",
+    )  # fmt: skip
+    if "svirt_t" not in oracle.types:
+        pytest.skip("the policy has no svirt_t")
+    profile = replace(PROFILE, roles=(replace(PROFILE.roles[0], domains=("svirt_t",)),))
+    (item,) = assess(candidates_from([text]), profile=profile, guard=GUARD, oracle=oracle)
+    assert "U-003" in codes(item), item.findings
+    assert item.fix.kind != "allow"
+    assert not item.approvable and "constraint" in item.why_not
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (line("read", "jupyterhub_t", "nosuch_t", "file", pid=3, comm="x"), "type nosuch_t"),
+        (line("read", "jupyterhub_t", "etc_t", "nosuchclass", pid=3, comm="x"), "class nosuchclass"),
+        (line("frobnicate", "jupyterhub_t", "etc_t", "file", pid=3, comm="x"), "permission frobnicate"),
+    ],
+)
+def test_what_the_policy_does_not_know_is_shown_not_judged_and_the_rest_goes_on(text: str, name: str, oracle: Oracle) -> None:
+    good = line("append", "jupyterhub_t", "lastlog_t", "file", pid=3, comm="x")
+    items = {item.candidate.target + item.candidate.tclass: item for item in judge([text, good], oracle)}
+    assert items["lastlog_tfile"].approvable
+    (bad,) = [item for key, item in items.items() if key != "lastlog_tfile"]
+    assert bad.fix.kind == "unknown" and name in bad.why_not and not bad.approvable
+    assert "U-001" in codes(bad)
+
+
+def test_a_type_of_the_services_own_base_module_is_known(oracle: Oracle) -> None:
+    item = one([line("read", "jupyterhub_t", "jupyterhub_var_lib_t", "file", pid=3, comm="x")], oracle)
+    assert item.fix.kind == "allow" and item.approvable
+
+
+def test_secrets_are_a_second_look_for_anyone_but_the_hub(oracle: Oracle) -> None:
+    text = line("read", "jupyterhub_proxy_t", "jupyterhub_secret_t", "file", pid=3, comm="node")
+    assert "W-005" in codes(one([text], oracle))
+    assert "W-005" not in codes(one([text.replace("jupyterhub_proxy_t", "jupyterhub_t")], oracle))
+
+
+def test_a_wrong_label_is_mended_by_restorecon_of_exactly_that_path(oracle: Oracle, labels: Labels) -> None:
+    text = line("read", "jupyterhub_t", "user_home_t", "file", pid=3, comm="x", path="/etc/ssl/certs/mine's.pem")
+    item = one([text], oracle, labels)
+    assert item.fix.kind == "relabel"
+    assert item.fix.detail["paths"] == ["/etc/ssl/certs/mine's.pem"]
+    assert item.fix.commands == ("restorecon -v '/etc/ssl/certs/mine'\"'\"'s.pem'",)
+
+
+@pytest.mark.parametrize("path", ["/proc/1/environ", "/memfd:x (deleted)", "/tmp/a\\x0ab/../x", "relative", "/dev/pts/3", "/"])
+def test_what_has_no_label_of_its_own_is_never_relabelled(path: str, oracle: Oracle, labels: Labels) -> None:
+    text = line("read", "jupyterhub_t", "user_home_t", "file", pid=3, comm="x", path=path)
+    item = one([text], oracle, labels)
+    assert not any(fix.detail.get("paths") for fix in (item.fix, *item.alternatives))
+
+
+def test_a_candidate_that_is_allowed_by_now_says_so(oracle: Oracle) -> None:
+    profile = replace(PROFILE, roles=(replace(PROFILE.roles[0], domains=("sshd_t",)),))
+    candidates = candidates_from([line("read", "sshd_t", "etc_t", "file", pid=3, comm="x")])
+    (item,) = assess(candidates, profile=profile, guard=GUARD, oracle=oracle)
+    assert "U-005" in codes(item)
+    assert not item.fix.commands
+
+
+def test_an_override_needs_access_reason_and_name_and_is_shown(oracle: Oracle) -> None:
+    lines = [line("sys_module", "jupyterhub_t", "jupyterhub_t", "capability", pid=3, comm="x")]
+    found, wrong = parse_overrides([
+        {"access": "jupyterhub_t self:capability sys_module", "reason": "a test rig", "by": "root"},
+        {"access": "jupyterhub_t self:capability sys_module"},
+        {"access": "a b", "reason": "x", "by": "y"},
+    ])  # fmt: skip
+    assert found == [Override(Access.of("jupyterhub_t", "self", "capability", "sys_module"), "a test rig", "root")]
+    assert len(wrong) == 2
+    (item,) = judge(lines, oracle, overrides=found)
+    assert item.level == "refuse" and item.approvable
+    assert any("overridden by root: a test rig" in text for text in item.opens)
+    assert "allow" in {fix.kind for fix in (item.fix, *item.alternatives)}
+    (other,) = judge([lines[0].replace("sys_module", "mac_admin")], oracle, overrides=found)
+    assert not other.approvable
+
+
+def test_the_sentence_says_who_what_and_whether_it_was_denied(oracle: Oracle) -> None:
+    text = line("read open", "jupyterhub_t", "var_log_t", "file", pid=3, comm="jupyterhub", path="/var/log/x", permissive=0)
+    item = one([text], oracle, role="hub")
+    assert item.sentence == "The hub (jupyterhub) asked to open, read /var/log/x, a file labelled var_log_t; it was denied."
+
+
+def test_five_hundred_candidates_in_three_seconds(oracle: Oracle, labels: Labels) -> None:
+    types = sorted(oracle.types)[:500]
+    lines = [
+        line("read", "jupyterhub_t", name, "file", pid=3, comm="x", path=f"/srv/{name}", serial=i)
+        for i, name in enumerate(types)
+    ]
+    candidates = candidates_from(lines)
+    assert len(candidates) == 500
+    start = time.perf_counter()
+    assess(candidates, profile=PROFILE, guard=GUARD, oracle=oracle, labels=labels)
+    assert time.perf_counter() - start < 3
+
+
+def test_nothing_of_the_log_reaches_a_finding(oracle: Oracle) -> None:
+    text = line("write", "jupyterhub_t", "bin_t", "file", pid=3, comm="EVIL", path="/usr/bin/EVIL", name="EVIL")
+    item = one([text], oracle)
+    assert not any("EVIL" in finding.text for finding in item.findings)
+
+
+def test_the_module_reads_no_file_but_the_advice(tmp_path: Path) -> None:
+    profile = replace(PROFILE, directory=tmp_path)
+    candidates = group(evidence_of_log(captured("01")), {})
+    (item,) = assess(candidates, profile=profile, guard=GUARD)
+    assert "D-001" not in codes(item)
