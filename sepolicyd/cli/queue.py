@@ -102,8 +102,10 @@ def document(session: Session, waiting: Queue) -> dict[str, Any]:
 def described(item: Assessed, found: Queue) -> dict[str, Any]:
     """One candidate with the decisions on its accesses."""
     shown = keys.assessed(item)
-    standing = {found.decided[access] for access in item.candidate.accesses if access in found.decided}
-    shown["decisions"] = [keys.decision(decision, decision.id) for decision in sorted(standing, key=lambda one: one.id)]
+    standing = {
+        found.decided[access].id: found.decided[access] for access in item.candidate.accesses if access in found.decided
+    }
+    shown["decisions"] = [keys.decision(standing[number], number) for number in sorted(standing)]
     return shown
 
 

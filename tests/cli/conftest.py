@@ -1,0 +1,53 @@
+"""The command line called in this process, with stdout and stderr apart."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from sepolicyd.cli.main import run_cli
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "jupyterhub"
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+Runner = Callable[..., Ran]
+
+
+@pytest.fixture
+def sepolicyd(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runner:
+    """Run one command with a state directory of its own."""
+    monkeypatch.setenv("SEPOLICYD_STATE", str(tmp_path / "state"))
+
+    def run(*argv: object) -> Ran:
+        capsys.readouterr()
+        code = run_cli([str(word) for word in argv])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Hub and user code in two domains, a whole class (a captured log)."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(gzip.decompress(next(DATA.glob("04-*")).read_bytes()))
+    return path
+
+
+@pytest.fixture
+def learned(sepolicyd: Runner, log: Path) -> Runner:
+    """The same, after the daemon has read that log."""
+    assert sepolicyd("run", "--once", "--log", log).code == 0
+    return sepolicyd
