@@ -23,12 +23,13 @@ def workdir(purpose: str = "build") -> Iterator[Path]:
 
     A root shell's semodule runs as semanage_t, which may map a package only where it lies as user_tmp_t, user_home_t or
     usr_t (not under /var/lib, /run or /etc: seen on a real kernel, with the error text lost), and may write a copy of the
-    store in none of these; of semanage_tmp_t it may do both. What is made inside inherits the directory's type.
+    store in none of these. Of semanage_store_t it may do both, and setfiles, which it calls to check file contexts, may read
+    the built policy there (of semanage_tmp_t it may not). What is made inside inherits the directory's type.
     """
     path = Path(mkdtemp(prefix=f"sepolicyd-{purpose}-"))
     if (SELINUXFS / "enforce").exists():
         with suppress(OSError):  # a file system without labels, or a policy without that type: it stays user_tmp_t
-            os.setxattr(path, "security.selinux", b"system_u:object_r:semanage_tmp_t:s0\0")
+            os.setxattr(path, "security.selinux", b"system_u:object_r:semanage_store_t:s0\0")
     try:
         yield path
     finally:
