@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -94,20 +93,9 @@ def difference(new: Path) -> dict[str, Any]:
 
 def linked(work: Path) -> Path:
     """The distribution's policy with MODULE linked, in a copy of its store."""
-    root = work / "policy-store"
-    if not root.exists():
-        for name in ("var/lib/selinux/default", "etc/selinux/default"):
-            shutil.copytree(f"/{name}", root / name)
-        for name in ("config", "semanage.conf"):
-            shutil.copy(f"/etc/selinux/{name}", root / "etc/selinux" / name)
-        (root / "bench.te").write_text(MODULE)
-        for argv in (
-            ["checkmodule", "-M", "-m", "bench.te", "-o", "bench.mod"],
-            ["semodule_package", "-o", "bench.pp", "-m", "bench.mod"],
-            ["semodule", "-p", str(root), "-n", "-X", "360", "-i", "bench.pp"],
-        ):
-            subprocess.run(argv, cwd=root, check=True, capture_output=True)
-    return root / "etc/selinux/default/policy/policy.33"
+    from tests.policy.stores import link, package
+
+    return link(work / "policy-store", package(work, "bench", MODULE))
 
 
 def _ours(*words: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from sepolicyd.access import Access
 from sepolicyd.policy.delta import Origin, difference
 from sepolicyd.policy.oracle import Oracle
+from tests.policy.stores import link, package
 from tests.policy.toys import DISTRIBUTION, compile_cil, needs_distribution, needs_secilc, types
 
 pytestmark = [pytest.mark.toolchain, needs_secilc]
@@ -307,22 +307,10 @@ if (probe_can) { allow probe_t probe_exec_t:file execute; }
 
 
 @pytest.fixture(scope="module")
-def linked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The distribution's policy with MODULE linked in a copy of its store."""
-    root = tmp_path_factory.mktemp("store")
-    for name in ("var/lib/selinux/default", "etc/selinux/default"):
-        shutil.copytree(f"/{name}", root / name)
-    for name in ("config", "semanage.conf"):
-        shutil.copy(f"/etc/selinux/{name}", root / "etc/selinux" / name)
-    (root / "probe.te").write_text(MODULE)
-    for argv in (
-        ["checkmodule", "-M", "-m", "probe.te", "-o", "probe.mod"],
-        ["semodule_package", "-o", "probe.pp", "-m", "probe.mod"],
-        ["semodule", "-p", str(root), "-n", "-X", "360", "-i", "probe.pp"],
-    ):
-        done = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    yield root / "etc/selinux/default/policy/policy.33"
+    folder = tmp_path_factory.mktemp("linked")
+    return link(folder / "root", package(folder, "probe", MODULE))
 
 
 @needs_distribution
