@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 from sepolicyd.access import is_identifier
 from sepolicyd.audit import fields as field
 from sepolicyd.audit.beside import Beside
-from sepolicyd.audit.classes import is_cut
+from sepolicyd.audit.classes import KNOWN, is_cut
 from sepolicyd.audit.event import Event
 from sepolicyd.audit.record import GROUP_SEPARATOR, MARK, Record, parse
 from sepolicyd.audit.values import Context, Denial, Kind, Notice, SelinuxError, Unparsed, Verdict
@@ -22,6 +22,7 @@ _NEXT = re.compile(r"avc:\s+(?:denied|granted)\s*\{")
 _JOINED = re.compile(r"(?:\b(?:node|host)=\S+ )?\btype=[A-Z][A-Z0-9_]* (?:msg=)?audit\([^()]*\) *:")
 _VALUE = re.compile(r"\"?(?P<value>[^\s\"',]*(?:,[^\s\"',=]+)*)")
 _CLASS = re.compile(r"\"?(?P<value>[A-Za-z0-9_()-]*)")
+_WORD = re.compile(r"\s+[A-Za-z0-9_]+(?:[\s:]|$)(?!\s*exe=)")  # what goes on after a blank, and is no key=
 _GLUED = re.compile(r"(?<=[a-z0-9)])(?=(?:tcontext|tclass|permissive)=)")
 _TAIL = re.compile(r"\bpermissive[=:]\s*(?P<value>[01])")
 _FOREIGN = re.compile(r"\(XEN\)|\blsm=(?!selinux)[A-Za-z]+|apparmor=", re.IGNORECASE)
@@ -164,12 +165,17 @@ def _object(rest: str) -> Union[str, tuple[Context, Context, str, int]]:
         context = Context.parse(text)
         if context is None or not is_identifier(context.type):
             return f"{key} is cut" if rest.rstrip().endswith(text) else f"{key} is not user:role:type: {text[:80]}"
+        if match is not None and not context.range and _WORD.match(rest, match.end()):
+            return f"{key} is broken: {text[:80]}"
         contexts.append(context)
     at = _last(rest, "tclass=")
     if at < 0:
         return "no tclass="
     match = _CLASS.match(rest, at + 7)
-    return contexts[0], contexts[1], match["value"] if match else "", min(begin, at)
+    tclass = match["value"] if match else ""
+    if match is not None and tclass not in KNOWN and _WORD.match(rest, match.end()):
+        return f"tclass is broken: {tclass[:40]}"
+    return contexts[0], contexts[1], tclass, min(begin, at)
 
 
 def _last(text: str, key: str) -> int:

@@ -28,18 +28,16 @@ class Slot:
     """One sighting while it is counted.
 
     ``first`` and ``window`` are the ends of the first and the last header, with time and serial; ``at`` tells where the
-    last line is. ``text``: the AVC line first, then lines of its event, not parsed until the end.
+    last line is.
     """
 
-    __slots__ = ("at", "count", "denial", "first", "granted", "key", "text", "window")
+    __slots__ = ("at", "count", "denial", "first", "key", "window")
 
-    def __init__(self, window: bytes, text: tuple[bytes, ...], denial: Optional[Denial] = None) -> None:
+    def __init__(self, window: bytes, denial: Denial) -> None:
         self.count = 0
         self.first = self.window = window
         self.at = -1
-        self.text = text
         self.denial = denial
-        self.granted = denial is not None and denial.verdict is Verdict.GRANTED
         self.key: Any = None
 
 
@@ -60,10 +58,10 @@ class Fold:
         self.slots: list[Slot] = []
         self._entries: dict[Any, _Entry] = {}
 
-    def place(self, key: Any, access: Any, comm: bytes, facet: bytes, make: Callable[[bool], Slot]) -> Slot:
+    def place(self, key: Any, access: Any, comm: bytes, facet: bytes, make: Callable[[bool], Optional[Slot]]) -> Optional[Slot]:
         """The slot for a key that is not in ``seen``: a new one, or one that it is counted on.
 
-        :param make: builds the slot; its argument says whether the whole event is wanted
+        :param make: builds the slot, or None where it cannot; its argument says whether the whole event is wanted
         """
         entry = self._entries.get(access)
         if entry is None:
@@ -74,6 +72,8 @@ class Fold:
         new_facet = bool(facet) and facet not in entry.facets and len(entry.facets) < FACETS
         if entry.kept < cap or new_comm or new_facet:
             fresh = make(len(self.slots) < BUDGET or entry.kept < 1)
+            if fresh is None:
+                return None
             fresh.key = (key, access, comm, facet)
             self.slots.append(fresh)
             entry.kept += 1
@@ -97,22 +97,23 @@ class Fold:
         window = f"{denial.event.time}:{denial.event.serial}".encode()
         if slot is None:
             facet = repr((denial.ports, denial.ioctlcmd)).encode() if denial.ports or denial.ioctlcmd is not None else b""
-            slot = self.place(key, access, denial.comm.encode(), facet, lambda _: Slot(window, (), denial))
-        slot.count += 1
-        slot.window = window
+            slot = self.place(key, access, denial.comm.encode(), facet, lambda _: Slot(window, denial))
+        if slot is not None:
+            slot.count += 1
+            slot.window = window
 
     def append(self, later: Fold) -> None:
         """Add the slots of a later part of the log."""
         for slot in later.slots:
             key, access, comm, facet = slot.key
             mine = self.seen.get(key) or self.place(key, access, comm, facet, lambda _, slot=slot: slot)  # type: ignore[misc]
-            if mine is not slot:
+            if mine is not None and mine is not slot:
                 mine.count += slot.count
                 mine.window = slot.window
 
     def counts(self) -> tuple[int, int]:
         """How many messages (denied, granted)."""
-        granted = sum(slot.count for slot in self.slots if slot.granted)
+        granted = sum(slot.count for slot in self.slots if slot.denial.verdict is Verdict.GRANTED)
         return sum(slot.count for slot in self.slots) - granted, granted
 
     def sightings(self) -> tuple[list[Sighting], list[Sighting]]:
@@ -120,9 +121,7 @@ class Fold:
         denied: list[Sighting] = []
         granted: list[Sighting] = []
         for slot in self.slots:
-            denial = slot.denial or _denial(slot.text)
-            if denial is None:
-                continue
+            denial = slot.denial
             first, last = _seconds(slot.first), _seconds(slot.window)
             sighting = Sighting(denial, slot.count, min(first, last), max(first, last))
             (denied if denial.verdict is Verdict.DENIED else granted).append(sighting)
@@ -135,11 +134,6 @@ def of_lines(lines: Iterable[bytes], number: int = 0) -> Denials:
     if not records:
         return Denials()
     return denials_of(Event(records[0].event, tuple(records)), first_only=True)
-
-
-def _denial(text: tuple[bytes, ...]) -> Optional[Denial]:
-    found = of_lines(text)
-    return (found.denials or found.granted or (None,))[0]
 
 
 def _seconds(window: bytes) -> float:

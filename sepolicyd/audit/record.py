@@ -99,7 +99,7 @@ def parse(line: Union[bytes, str], number: int = 0) -> Union[Record, Unparsed, N
     header = _HEADER.search(text)
     if header is not None:
         mark = text.find(MARK)
-        if mark < 0 or header.start() < mark:
+        if mark < 0 or header.end() <= mark:
             return _from_header(header, text, raw, number)
     if MARK not in text and "security_" not in text:
         journal = _JOURNAL.search(text)

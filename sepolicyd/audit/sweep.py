@@ -154,9 +154,8 @@ class Sweep:
         while position >= 0:
             match = (strict(block, position) or user(block, position)) if plain else None
             if match is not None:
-                window = block[position - 40 if position > 40 else 0 : position]
-                if match[2] == b"":
-                    window = _window(block, position)
+                # not longer than the shortest header, so that it holds nothing of the line before
+                window = block[position - 36 if position > 36 else 0 : position] if match[2] else _window(block, position)
                 slot = seen(match.group(1, 3, 5, 6, 7, 8)) or self._miss(before, block, after, match, window)
                 if slot is not None:
                     if slot.window != window or not _same(before, block, slot.at - base, match):
@@ -180,10 +179,10 @@ class Sweep:
         facet = match[5] or (detail[0] if detail else b"")
         access = match.group(1, 6, 7, 8)
 
-        def make(whole: bool) -> Slot:
-            slot = Slot(window, tuple(self._event(before, block, after, match.start(), whole)))
-            slot.granted = access[0].startswith(b"granted")
-            return slot
+        def make(whole: bool) -> Optional[Slot]:
+            found = of_lines(self._event(before, block, after, match.start(), whole))
+            denial = (found.denials or found.granted or (None,))[0]
+            return None if denial is None else Slot(window, denial)
 
         return self.fold.place(match.group(1, 3, 5, 6, 7, 8), access, details.partition(b" ")[0], facet, make)
 

@@ -28,6 +28,7 @@ EXCEPTIONS: dict[AccessRow, str] = {
     ("healthd", SELF, "capability2", "0x10"): "a permission that the kernel could not name; no policy can hold it",
     ("nfc", "drmserver_service", "service_manage", "find"): "the class name is cut (service_manager)",
     ("pcs_snmp_agent_t", "init_t", "s", "status"): "the class name is cut (service or system)",
+    ("accounts", "var_log_t", "dir", "watch"): "a blank has broken the type in two (accounts _t)",
     ("init_t", "lastlog_t", "file", "add_name"): "two records glued on one line, merged into one rule",
 }
 _RULE = re.compile(r"^\s*allow\s+(\S+)\s+([^\s:]+)\s*:\s*(\S+)\s+(?:\{([^}]*)\}|(\S+?))\s*;", re.MULTILINE)
