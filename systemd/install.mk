@@ -16,7 +16,9 @@ PIP_FLAGS ?=
 
 install:
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" = 0 ] || { echo "install: run this as root, or give DESTDIR=" >&2; exit 3; }
-	$(PYTHON) -m venv --clear --system-site-packages "$(DESTDIR)$(INSTALL_LIB)"
+	@# with the distribution's pip in sight another one need not be unpacked (a minute on a slow machine)
+	without=$$($(PYTHON) -c 'import pip' 2>/dev/null && echo --without-pip); \
+	$(PYTHON) -m venv --clear --system-site-packages $$without "$(DESTDIR)$(INSTALL_LIB)"
 	"$(DESTDIR)$(INSTALL_LIB)/bin/python3" -m pip install --quiet --disable-pip-version-check --no-warn-script-location $(PIP_FLAGS) .
 	@# only python3 is used, by its path: every script that pip made would name DESTDIR in its first line
 	find "$(DESTDIR)$(INSTALL_LIB)/bin" -mindepth 1 ! -name 'python*' -delete
