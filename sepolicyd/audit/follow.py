@@ -92,7 +92,7 @@ class Follower:
         try:
             if self._current is None and not self._begin():
                 return False
-            return self._drain() or self._move_on()
+            return self._drain() or (self._current is not None and self._move_on())
         except OSError as error:
             self._tell("unreadable", f"{self.log}: {error.strerror or error}")
             return False
@@ -163,9 +163,21 @@ class Follower:
         if not any(file.head == current.head for file in files):
             self._tell("gap", f"{current.path} was cut off and there is no copy: what was written last may be lost", once=False)
         self._tail.end()
+        if current.holds(current.head, 0, ""):
+            return self._rewritten(current, position)
         current.close()
         self._current = None
         return self._begin()
+
+    def _rewritten(self, current: Generation, position: int) -> bool:
+        """The same first line and other lines after it: a foreign hand (truncate -s, an editor). Cut: its end is where
+        the writer goes on. Longer: what is new in it cannot be told, and rather twice than never.
+        """
+        size = current.size()
+        start = size if size < position else 0
+        self._tell("gap", f"{current.path} was changed by another hand; it is read on from byte {start}", once=False)
+        self._tail.open(current.head, current.inode, start, current.before(start))
+        return True
 
     def _move_on(self) -> bool:
         """At the end of the current file: to the next one, as soon as that has a line.
@@ -184,7 +196,7 @@ class Follower:
         if not self._successor_seen:
             close_all(files)
             self._successor_seen = True
-            return self._drain() or self._move_on()
+            return self._drain() or (self._current is not None and self._move_on())
         if not following[0].live and not any(file.head == current.head for file in files):
             self._note_gap(following[0])
         self._tail.end()

@@ -99,6 +99,10 @@ class Generation:
     def inode(self) -> int:
         return self.key[1]
 
+    def size(self) -> int:
+        """Bytes in the file at present (packed ones of a .gz)."""
+        return os.fstat(self._fd).st_size
+
     def read(self, offset: int, limit: int) -> bytes:
         """At most ``limit`` bytes; fewer only at the end."""
         if self._inflated is not None:

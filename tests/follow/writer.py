@@ -14,10 +14,10 @@ def event(serial: int, *, first: int = 1795373145, records: int = 5) -> list[byt
     """An event of several records as the kernel writes it, the time moving 10 ms with each serial."""
     stamp = f"{first + serial // 100}.{serial % 100 * 10:03d}:{serial}"
     bodies = {
-        "AVC": 'avc:  denied  { read } for  pid=%d comm="python3" name="f" dev="vda" ino=1 '
-        "scontext=system_u:system_r:jupyterhub_t:s0 tcontext=system_u:object_r:etc_t:s0 tclass=file permissive=1" % serial,
-        "SYSCALL": 'arch=c000003e syscall=257 success=yes exit=3 ppid=1 pid=%d uid=0 comm="python3" exe="/usr/bin/python3" '
-        "subj=system_u:system_r:jupyterhub_t:s0 key=(null)" % serial,
+        "AVC": f'avc:  denied  {{ read }} for  pid={serial} comm="python3" name="f" dev="vda" ino=1 '
+        "scontext=system_u:system_r:jupyterhub_t:s0 tcontext=system_u:object_r:etc_t:s0 tclass=file permissive=1",
+        "SYSCALL": f'arch=c000003e syscall=257 success=yes ppid=1 pid={serial} uid=0 comm="python3" exe="/usr/bin/python3" '
+        "subj=system_u:system_r:jupyterhub_t:s0 key=(null)",
         "CWD": 'cwd="/"',
         "PATH": 'item=0 name="/etc/f" inode=1 nametype=NORMAL',
         "PROCTITLE": 'proctitle="python3"',
