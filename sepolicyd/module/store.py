@@ -132,8 +132,27 @@ class Store:
             words += ["-r", name]
         for package in packages:
             words += ["-i", str(package)]
-        # semodule clears disable_dontaudit in each transaction with -B only; -i leaves it (seen on a real kernel)
         process.run(self.argv(*words), timeout=SEMODULE_TIMEOUT_S)
+
+    def rebuild(self) -> None:
+        """Make the policy anew out of the present modules ; -B alone would bring dontaudit rules back.
+
+        :raises ToolError: nothing has been changed
+        """
+        process.run(self.argv(*(["-D"] if self.dontaudit_off else []), "-B"), timeout=SEMODULE_TIMEOUT_S)
+
+    def mend(self) -> bool:
+        """Put the old store back where a killed semodule has left none: it moves active away, then the new one in its place
+        (libsemanage, semanage_commit_sandbox), and a kill between the two leaves only "previous". Twice is harmless.
+        """
+        previous = self.directory / "previous"
+        if self.active.exists() or not (previous / "modules").is_dir():
+            return False
+        try:
+            previous.rename(self.active)
+        except OSError as error:
+            raise ToolError(f"{previous} cannot be put back as {self.active}: {error.strerror}", "do that by hand") from error
+        return True
 
     def extract(self, name: str, priority: int, directory: Path) -> Path:
         """The package of an installed module, as a new file in ``directory``.

@@ -151,6 +151,8 @@ class _Handle:
             return before
         if value["on"] is None:
             self.check(lib.semanage_bool_del_local(sh, key) if exists else 0, "take a boolean's value away")
+            if self.live:  # the kernel keeps its running value over a load: give it the policy's own
+                lib.semanage_bool_set_active(sh, key, self.check(lib.semanage_bool_query(sh, key), "read a boolean"))
             return before
         made = self.check(lib.semanage_bool_create(sh), "make a boolean")
         self.check(lib.semanage_bool_set_name(sh, made, name), "name a boolean")

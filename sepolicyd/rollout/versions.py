@@ -13,7 +13,7 @@ from typing import Any
 
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
-from sepolicyd.module.source import Rule
+from sepolicyd.module.source import Rule, SourceText
 from sepolicyd.rollout.durable import cannot_write, ensure_directory, sync_directory, write_whole
 
 META, CURRENT = "version.json", "current"
@@ -25,13 +25,18 @@ NONE = 0  # the version before the first: no module of ours
 class Version:
     """One version of a profile's module. ``modules``: name of each module that belongs to it -> sha256 of its package.
 
-    ``rules`` as (access, allow or dontaudit). ``changes``: what else was done (booleans, ports, file contexts), as JSON.
+    ``rules`` as (access, allow or dontaudit). ``changes``: what else was done (booleans, ports, file contexts), as JSON:
+    {"kind": "port", "protocol", "number", "type", "before"}, {"kind": "boolean", "name", "on", "before"} with the local
+    label or value that stood before ("" or null for none), {"kind": "path", "path", "before"} with the context that it had.
+    ``labels``: hash of file contexts and transitions. ``parent``: the version that stood when this one was made.
     """
 
     number: int
     modules: Mapping[str, str]
     rules: tuple[Rule, ...] = ()
     changes: tuple[Mapping[str, Any], ...] = ()
+    labels: str = ""
+    parent: int = NONE
     at: float = 0.0
 
 
@@ -40,6 +45,11 @@ EMPTY = Version(NONE, {})
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def labels_of(source: SourceText) -> str:
+    """What a module holds besides rules, to compare: file contexts and transitions."""
+    return sha256((source.fc + "\n".join(map(str, source.transitions))).encode())
 
 
 class Versions:
@@ -163,6 +173,8 @@ def _to_text(version: Version) -> str:
         "number": version.number,
         "at": version.at,
         "modules": dict(version.modules),
+        "labels": version.labels,
+        "parent": version.parent,
         "rules": rules_to(version.rules),
         "changes": [dict(change) for change in version.changes],
     }
@@ -177,5 +189,7 @@ def _from_json(values: Mapping[str, Any]) -> Version:
         {str(name): str(digest) for name, digest in values["modules"].items()},
         rules_from(values["rules"]),
         tuple(dict(change) for change in values["changes"]),
+        str(values["labels"]),
+        int(values["parent"]),
         float(values["at"]),
     )

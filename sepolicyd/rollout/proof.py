@@ -1,0 +1,154 @@
+"""Two linked policies and the decisions in, the proof out: each access that would be gained, and the decision for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Protocol
+
+from sepolicyd.access import Access
+from sepolicyd.module.source import ALLOW, SourceText
+from sepolicyd.policy.delta import Delta
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.profiles import Profile
+from sepolicyd.rollout.wanted import Wanted
+from sepolicyd.rules.assess import Override
+from sepolicyd.rules.guard import REFUSE, Finding
+from sepolicyd.state.decisions import Decision
+
+SHOWN = 5
+
+
+class Judge(Protocol):
+    """The guard, as far as it is asked here (rules.guard.Guard is one)."""
+
+    def judge(
+        self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+    ) -> dict[Access, list[Finding]]: ...
+
+    def judge_dontaudit(
+        self, access: Access, profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+    ) -> list[Finding]: ...
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the difference of the decisions' own module holds, judged.
+
+    ``covered``: each gained access with its decision; ``uncovered``: gained, and nobody decided it; ``strange``: what else
+    would change; ``without_effect``: decided accesses that the resulting policy does not allow all the same, and why;
+    ``overrides``: findings of level refuse that root's configuration allows in writing; ``refusals`` () means it may be done.
+    """
+
+    covered: Mapping[Access, Decision]
+    uncovered: tuple[Access, ...]
+    strange: tuple[str, ...]
+    without_effect: Mapping[Access, str]
+    findings: Mapping[Access, tuple[Finding, ...]]
+    overrides: Mapping[Access, Override]
+    refusals: tuple[str, ...]
+
+
+def prove(
+    delta: Delta,
+    linked: Oracle,
+    source: SourceText,
+    asked: Wanted,
+    decided: Mapping[Access, Decision],
+    guard: Judge,
+    profile: Profile,
+    overrides: Sequence[Override],
+) -> Proof:
+    """
+    :param linked: the policy that would result; ``delta`` is its difference to the present one
+    """
+    rules = _by_key(source, linked)
+    cover = {access: _cover(access, rules.get(_key(access, linked), ())) for access in delta.gained}
+    covered = {access: decided[by] for access, by in sorted(cover.items()) if by is not None}
+    uncovered = tuple(sorted(access for access, by in cover.items() if by is None))
+    strange = tuple(_strange(delta, source, asked))
+    findings = _findings(delta, linked, source, guard, profile)
+    excused = {override.access: override for override in overrides if override.access in findings}
+    refusals = []
+    if uncovered:
+        refusals.append(f"{some(uncovered)} would be gained, and no decision covers it")
+    if strange:
+        refusals.append(f"the policy would change in other ways: {some(strange)}")
+    for access, found in findings.items():
+        worst = next((finding for finding in found if finding.level == REFUSE), None)
+        if worst is not None and access not in excused:
+            refusals.append(f"{worst.code}: {worst.text}")
+    without = _without_effect(linked, source)
+    return Proof(covered, uncovered, strange, without, findings, excused, tuple(refusals))
+
+
+def some(items: Sequence[Any]) -> str:
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(map(str, items[:SHOWN])) + more
+
+
+def _findings(
+    delta: Delta, linked: Oracle, source: SourceText, guard: Judge, profile: Profile
+) -> dict[Access, tuple[Finding, ...]]:
+    """The guard on what would be gained, and on every rule of the module: one may be in the policy by another way today."""
+    allowed = {rule.access for rule in source.rules if rule.kind == ALLOW}
+    found = guard.judge(sorted(delta.gained | allowed), profile, linked)
+    for rule in source.rules:
+        if rule.kind != ALLOW:
+            silenced = guard.judge_dontaudit(rule.access, profile, linked)
+            if silenced:
+                found[rule.access] = [*found.get(rule.access, []), *silenced]
+    return {access: tuple(items) for access, items in sorted(found.items())}
+
+
+def _key(access: Access, policy: Oracle) -> tuple[str, str, str, str]:
+    """What an access is but for its numbers, aliases resolved."""
+    return (policy.resolve(access.source), policy.resolve(access.target_type), access.tclass, access.permission)
+
+
+def _by_key(source: SourceText, policy: Oracle) -> dict[tuple[str, str, str, str], list[Access]]:
+    found: dict[tuple[str, str, str, str], list[Access]] = {}
+    for rule in source.rules:
+        if rule.kind == ALLOW:
+            found.setdefault(_key(rule.access, policy), []).append(rule.access)
+    return found
+
+
+def _cover(access: Access, rules: Sequence[Access]) -> Optional[Access]:
+    """The rule that covers a gained access: one without numbers, or with numbers that hold all of its own."""
+    for rule in rules:
+        wide = rule.xperms
+        if not wide or (access.xperms and all(any(a <= low and high <= b for a, b in wide) for low, high in access.xperms)):
+            return rule
+    return None
+
+
+def _strange(delta: Delta, source: SourceText, asked: Wanted) -> Iterable[str]:
+    """Every difference that is no access and that no decision asks for.
+
+    Booleans are left out: the kernel keeps its running values over a load, so that they differ from the store's by right,
+    and a rule counts as gained whatever its boolean. What a decision sets is set by name.
+    """
+    ports = {(port.protocol, str(port.number)) for port in asked.ports}
+    for kind, lines in sorted(delta.added.items()):
+        for line in sorted(lines):
+            if kind != "boolean" and not (kind == "portcon" and tuple(line.split()[1:3]) in ports):
+                yield line if line.startswith(kind) else f"{kind} {line}"
+    moves = {(move.source, move.target, move.tclass, move.type) for move in source.transitions}
+    for transition in sorted(delta.transitions_added):
+        if (transition.source, transition.target, transition.tclass, transition.default) not in moves:
+            yield str(transition)
+    quiet = [rule.access for rule in source.rules if rule.kind != ALLOW]
+    for access in sorted(delta.dontaudit_gained):
+        if not any((a.source, a.target, a.tclass, a.permission) == (*access.group, access.permission) for a in quiet):
+            yield f"{access} would no longer be logged"
+
+
+def _without_effect(linked: Oracle, source: SourceText) -> dict[Access, str]:
+    found = {}
+    for rule in source.rules:
+        if rule.kind == ALLOW:
+            answer = linked.allowed(rule.access)
+            if not answer.allowed:
+                found[rule.access] = f"the rule is there, and the policy still says {answer.kind.value}"
+    return found

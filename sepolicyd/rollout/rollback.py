@@ -1,0 +1,128 @@
+"""Back to a kept version, on request or at the end of a trial: one transaction, journalled like an apply."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Optional
+
+from sepolicyd.errors import RefusedError, SepolicydError
+from sepolicyd.module.build import workdir
+from sepolicyd.module.store import Store
+from sepolicyd.rollout import trial as trials
+from sepolicyd.rollout.durable import exclusive
+from sepolicyd.rollout.history import Entry, History
+from sepolicyd.rollout.journal import DONE, Journal, Operation
+from sepolicyd.rollout.settle import Settled, finish, settle, to_version
+from sepolicyd.rollout.standing import standing
+from sepolicyd.rollout.versions import Versions, rules_to
+from sepolicyd.settings import MODULE_PREFIX, Settings
+
+LOCK = "apply.lock"
+BUSY = "is changing the policy"
+
+
+def rollback(settings: Settings, profile: str, *, by: str, to: Optional[int] = None, reason: str = "") -> Settled:
+    """Put a kept version back: modules, ports and booleans in one transaction, then the labels of the same paths.
+
+    :param to: the version, 0 for none of ours; by default the one that stood before the present one
+    :raises RefusedError: nothing of ours is in the store, or it is that version already
+    :raises StateError: no such version, or its package is damaged
+    :raises ToolError: nothing has been changed
+    """
+    with exclusive(settings.rollout_dir / LOCK, BUSY):
+        for operation in Journal(settings.rollout_dir).open():
+            settle(settings, operation)
+        running = trials.read_trial(settings)
+        done = move(settings, MODULE_PREFIX + profile, to, kind="rollback", by=by, reason=reason)
+        if running is not None and running.module == MODULE_PREFIX + profile:
+            trials.remove_trial(settings)
+            trials.disarm(running, settings)
+        return done
+
+
+def confirm(settings: Settings, *, by: str) -> trials.Trial:
+    """Keep the version that is on trial.
+
+    :raises RefusedError: none is, or its time is over
+    """
+    with exclusive(settings.rollout_dir / LOCK, BUSY):
+        for operation in Journal(settings.rollout_dir).open():
+            settle(settings, operation)
+        trial = trials.read_trial(settings)
+        if trial is None:
+            raise RefusedError("no version is on trial", "`sepolicyd history` shows what became of it")
+        ended = end_trial_locked(settings)
+        if ended is not None:
+            raise RefusedError(f"too late: {ended.text}", "sepolicyd apply --confirm-within gives another window")
+        # the history first: a crash between leaves the trial, which can be confirmed again
+        History(settings.rollout_dir).add(
+            Entry("confirm", by, time.time(), trial.module, trial.version, trial.operation, {"return_to": trial.return_to})
+        )
+        trials.remove_trial(settings)
+        trials.disarm(trial, settings)
+        return trial
+
+
+def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
+    """What the timer runs: return to the earlier version if the trial is over.
+
+    :raises SepolicydError: it could not be done; the trial stays, and the next try does it
+    """
+    with exclusive(settings.rollout_dir / LOCK, BUSY):
+        for operation in Journal(settings.rollout_dir).open():
+            settle(settings, operation)
+        return end_trial_locked(settings, even_if_not_due=even_if_not_due)
+
+
+def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
+    """:func:`end_trial` for a caller that holds the lock."""
+    trial = trials.read_trial(settings)
+    if trial is None or not (even_if_not_due or trial.is_due(trials.now())):
+        return None
+    versions = Versions(settings.rollout_dir, trial.module)
+    if versions.current() == trial.version:
+        settled = move(settings, trial.module, trial.return_to, kind="return", by="sepolicyd", reason="nobody confirmed it")
+    else:
+        settled = Settled(trial.operation, DONE, f"version {trial.version} of {trial.module} was not kept anyway")
+    trials.remove_trial(settings)
+    trials.disarm(trial, settings)
+    return settled
+
+
+def move(settings: Settings, module: str, to: Optional[int], *, kind: str, by: str, reason: str) -> Settled:
+    """One journalled transaction from the version in the store to another; the caller holds the lock."""
+    store, versions = Store(settings.root), Versions(settings.rollout_dir, module)
+    store.check()
+    store.wait_for_lock()
+    with workdir(kind) as place:
+        held = standing(store, versions, settings.priority, place / "held").version
+        target = versions.load(held.parent if to is None else to)
+        if held.number == target.number:
+            raise RefusedError(f"{module} is at version {held.number} already", f"versions kept: {versions.numbers()}")
+        versions.packages(target.number)
+        details = {
+            "kind": kind,
+            "module": module,
+            "from": held.number,
+            "to": target.number,
+            "linked_policy": "",
+            "workdir": str(place),
+            "by": by,
+            "history": {
+                "previous": held.number,
+                "reason": reason,
+                "added_rules": rules_to(set(target.rules) - set(held.rules)),
+                "dropped_rules": rules_to(set(held.rules) - set(target.rules)),
+            },
+        }
+        at, journal = time.time(), Journal(settings.rollout_dir)
+        operation = Operation(uuid.uuid4().hex[:12], {**details, "at": at})
+        journal.plan(operation.id, at, details)
+        try:
+            to_version(settings, store, versions, held.number, target.number, place)
+        except SepolicydError:
+            settle(settings, operation)
+            raise
+        finish(settings, versions, operation)
+        return Settled(operation.id, DONE, f"{module} went from version {held.number} to {target.number or 'none'}")
