@@ -207,7 +207,6 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan) -> InitDone:
     store.check()
     store.wait_for_lock()
     paths = tuple(label.path for label in plan.labels if inside(settings.root, label.path).exists())
-    old = init_journal.read(settings, profile.name)
     init_journal.write(settings, _journal(settings, plan, paths))
     with workdir("init") as place:
         package = place / f"{plan.module}.pp"

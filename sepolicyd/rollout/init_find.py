@@ -164,15 +164,16 @@ def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Finding]]:
     if name == HUB:
         return _which(root, argv[0], []) or _absent(unit, argv[0]), []
     inner = next((word for word in re.split(r"[\s;&|]+", " ".join(argv[1:])) if Path(word).name == HUB), "")
-    script = _which(root, inner or HUB, [os.path.dirname(argv[0])])  # noqa: PTH120
+    script = _which(root, inner or HUB, [os.path.dirname(argv[0])]) or next(_usual(root), "")  # noqa: PTH120
     if not script:
         _absent(unit, argv[0])
     if INTERPRETER.match(name):
         what = f"{unit.name} starts {name}, and the domain follows the label of what is started: python's, which all share"
         return script, [Finding(Level.STOP, "I-python", what, f"let ExecStart begin with {script}")]
     kind = "shell" if name in SHELLS else "program"
-    what = f"{unit.name} starts the {kind} {argv[0]}, which itself starts the hub and stays what it is (unconfined)"
-    return script, [Finding(Level.STOP, "I-wrapper", what, f"let ExecStart begin with {script}")]
+    what = f"{unit.name} starts the {kind} {argv[0]}, which starts the hub: from initrc_t (Debian) that is a transition,"
+    what += " from unconfined_service_t (Fedora, RHEL) none, and the hub would stay unconfined"
+    return script, [Finding(Level.WARN, "I-wrapper", what, f"let ExecStart begin with {script}")]
 
 
 def _absent(unit: Unit, program: str) -> str:

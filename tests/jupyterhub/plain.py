@@ -1,0 +1,15 @@
+"""Rewrite policies/jupyterhub/plain/jupyterhub.te out of jupyterhub.te: ``python -m tests.jupyterhub.plain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sepolicyd.rollout.init_build import expand
+from sepolicyd.settings import SOURCE_TREE
+
+if __name__ == "__main__":
+    policy = SOURCE_TREE / "policies/jupyterhub"
+    with TemporaryDirectory() as place:
+        text = expand((policy / "jupyterhub.te").read_text(encoding="utf-8"), "jupyterhub", Path(place))
+    (policy / "plain/jupyterhub.te").write_text(text, encoding="utf-8")

@@ -1,0 +1,198 @@
+"""What each domain may and may not do, asked of the kernel policy that init makes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sepolicyd.access import Access
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.settings import SOURCE_TREE
+
+pytestmark = pytest.mark.toolchain
+
+HUB, PROXY, USER = "jupyterhub_t", "jupyterhub_proxy_t", "jupyterhub_user_t"
+SECRETS = ("jupyterhub_secret_t", "jupyterhub_tls_t", "jupyterhub_var_lib_t")
+CODE = ("jupyterhub_exec_t", "jupyterhub_proxy_exec_t", "jupyterhub_user_exec_t", "bin_t", "lib_t", "usr_t")
+OPEN = ("read", "open", "write", "append", "create", "unlink", "rename", "setattr", "map", "execute")
+CHANGE = ("write", "append", "create", "unlink", "rename", "setattr", "relabelto", "relabelfrom", "mounton")
+PORTS = ("jupyterhub_port_t", "jupyterhub_hub_port_t", "jupyterhub_proxy_port_t")
+_POWERS = """
+chown dac_override dac_read_search fowner fsetid ipc_lock kill linux_immutable mknod net_admin net_bind_service net_raw
+setgid setpcap setuid sys_admin sys_boot sys_chroot sys_module sys_nice sys_ptrace sys_rawio sys_resource sys_time
+audit_control audit_write setfcap
+"""
+POWERS = tuple(_POWERS.split())
+# the base policy's own, for every domain that looks names up: off, and NIS is gone from both families
+OTHERS_BOOLEANS = {"allow_ypbind"}
+
+# name of the fact, source, targets, class, permissions: none of them may be allowed, under no boolean
+NEVER = [
+    ("a student reads or writes no secret and no state", USER, SECRETS, "file", OPEN),
+    ("a student does not even list where they lie", USER, SECRETS, "dir", ("read", "open", "search", "write")),
+    ("a student does not read the configuration", USER, ("jupyterhub_etc_t",), "file", OPEN),
+    ("a student signals nobody of the service", USER, (HUB, PROXY), "process", ("signal", "sigkill", "sigstop", "signull")),
+    ("a student traces nobody, not even himself", USER, (HUB, PROXY, USER, "init_t"), "process", ("ptrace",)),
+    ("a student reads nobody's memory", USER, (HUB, PROXY), "file", OPEN),
+    ("a student binds none of the hub's ports", USER, PORTS, "tcp_socket", ("name_bind",)),
+    ("a student binds no fixed port", USER, ("unreserved_port_t", "http_port_t"), "tcp_socket", ("name_bind",)),
+    ("a student does not speak to the proxy's API", USER, ("jupyterhub_proxy_port_t",), "tcp_socket", ("name_connect",)),
+    ("a student has no power that is root's", USER, (USER,), "capability", POWERS),
+    (
+        "a student becomes nobody else",
+        USER,
+        (HUB, PROXY, "initrc_t", "unconfined_t"),
+        "process",
+        ("transition", "dyntransition"),
+    ),
+    ("a student chooses no context", USER, (USER,), "process", ("setexec", "setfscreate", "setcurrent", "setsockcreate")),
+    ("nobody writes code", USER, CODE, "file", CHANGE),
+    ("nobody adds code", USER, ("bin_t", "lib_t", "usr_t"), "dir", ("write", "add_name", "remove_name")),
+    ("the hub does not write code", HUB, CODE, "file", CHANGE),
+    ("the hub does not add code", HUB, ("bin_t", "lib_t", "usr_t"), "dir", ("write", "add_name", "remove_name")),
+    ("the hub does not write its configuration", HUB, ("jupyterhub_etc_t",), "file", CHANGE),
+    ("the proxy does not write code", PROXY, CODE, "file", CHANGE),
+    ("the proxy reads no state", PROXY, ("jupyterhub_var_lib_t", "jupyterhub_secret_t"), "file", OPEN),
+    (
+        "the proxy does not list state",
+        PROXY,
+        ("jupyterhub_var_lib_t", "jupyterhub_secret_t"),
+        "dir",
+        ("read", "search", "open"),
+    ),
+    ("the proxy reads no configuration", PROXY, ("jupyterhub_etc_t",), "file", OPEN),
+    ("the proxy reads no home", PROXY, ("user_home_t", "user_home_dir_t"), "file", OPEN),
+    ("the hub does not read shadow", HUB, ("shadow_t",), "file", OPEN),
+    ("the proxy does not read shadow", PROXY, ("shadow_t",), "file", OPEN),
+    ("a student does not read shadow", USER, ("shadow_t",), "file", OPEN),
+    ("a student does not start the login helper", USER, ("chkpwd_exec_t",), "file", ("execute", "execute_no_trans")),
+    (
+        "a student starts neither sudo nor su nor mount",
+        USER,
+        ("sudo_exec_t", "su_exec_t", "mount_exec_t"),
+        "file",
+        ("execute",),
+    ),
+    ("a student reads no kernel log", USER, ("kernel_t",), "system", ("syslog_read", "syslog_mod", "module_request")),
+    ("a student mounts nothing", USER, ("mnt_t", "fs_t", "proc_t"), "dir", ("mounton",)),
+    ("a student has no raw socket", USER, (USER,), "rawip_socket", ("create",)),
+    ("a student has no packet socket", USER, (USER,), "packet_socket", ("create",)),
+    ("a student commands no unit", USER, ("init_t", "systemd_unit_t"), "service", ("start", "stop", "status")),
+    ("a student speaks to no bus", USER, ("system_dbusd_t", "systemd_logind_t", "init_t"), "dbus", ("send_msg",)),
+    ("a student reads no log", USER, ("var_log_t", "auditd_log_t", "jupyterhub_log_t"), "file", ("read", "open", "write")),
+    ("a student loads no policy", USER, ("security_t",), "security", ("load_policy", "setenforce", "setbool")),
+    ("no log is shortened", HUB, ("jupyterhub_log_t",), "file", ("write", "unlink", "rename")),
+    ("the hub traces nobody", HUB, (HUB, PROXY, USER), "process", ("ptrace",)),
+    ("the hub changes no label", HUB, ("user_home_t", "etc_t", "jupyterhub_var_lib_t"), "file", ("relabelfrom", "relabelto")),
+]
+
+# what must be possible, with no boolean switched
+MUST = [
+    ("the hub binds its API", HUB, "jupyterhub_hub_port_t", "tcp_socket", ("name_bind",)),
+    ("the proxy binds the public port", PROXY, "jupyterhub_port_t", "tcp_socket", ("name_bind",)),
+    ("the proxy binds its API", PROXY, "jupyterhub_proxy_port_t", "tcp_socket", ("name_bind",)),
+    ("the proxy reads the TLS key", PROXY, "jupyterhub_tls_t", "file", ("read", "open")),
+    ("node compiles", PROXY, PROXY, "process", ("execmem",)),
+    ("the hub asks the login helper", HUB, "chkpwd_t", "process", ("transition",)),
+    ("the hub becomes the user", HUB, HUB, "capability", ("setuid", "setgid", "audit_write", "kill")),
+    ("the hub starts a student's server", HUB, USER, "process", ("transition", "sigkill", "signal", "signull")),
+    ("the hub starts the proxy", HUB, PROXY, "process", ("transition", "sigkill", "signal")),
+    ("systemd starts the hub", "init_t", HUB, "process", ("transition",)),
+    ("logind answers", "systemd_logind_t", HUB, "dbus", ("send_msg",)),
+    ("logind looks", "systemd_logind_t", HUB, "dir", ("search",)),
+    ("systemd answers", "init_t", HUB, "dbus", ("send_msg",)),
+    ("a student writes his files", USER, "user_home_t", "file", ("create", "write", "unlink", "rename")),
+    ("a notebook is saved over an old one", USER, "user_home_t", "file", ("relabelfrom", "relabelto")),
+    ("a student has a terminal", USER, "jupyterhub_user_devpts_t", "chr_file", ("read", "write", "open", "ioctl")),
+    ("a student's server tells the hub", USER, "jupyterhub_hub_port_t", "tcp_socket", ("name_connect",)),
+    ("kernels are reached", USER, "unreserved_port_t", "tcp_socket", ("name_connect",)),
+]
+
+BOOLEANS = re.compile(r"^gen_tunable\((\w+), (true|false)\)", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("source", "targets", "tclass", "permissions"), [row[1:] for row in NEVER], ids=[row[0] for row in NEVER]
+)
+def test_never(policy: Oracle, source: str, targets: tuple[str, ...], tclass: str, permissions: tuple[str, ...]) -> None:
+    known = policy.classes[tclass]
+    open_doors = []
+    asked = 0
+    for target in targets:
+        for permission in permissions:
+            if permission not in known:
+                continue
+            asked += 1
+            answer = policy.allowed(Access.of(source, target, tclass, permission))
+            assert not answer.unknown, answer
+            if answer.allowed or any(not set(condition.booleans) <= OTHERS_BOOLEANS for condition in answer.conditions):
+                open_doors.append((target, permission, answer.conditions))
+    assert asked
+    assert open_doors == []
+
+
+@pytest.mark.parametrize(("source", "target", "tclass", "permissions"), [row[1:] for row in MUST], ids=[row[0] for row in MUST])
+def test_must(policy: Oracle, source: str, target: str, tclass: str, permissions: tuple[str, ...]) -> None:
+    missing = [each for each in permissions if not policy.allowed(Access.of(source, target, tclass, each)).allowed]
+    assert missing == []
+
+
+def test_shadow_is_reached_through_the_helper_alone(policy: Oracle) -> None:
+    readers = set(policy.holders("file", "read", "shadow_t"))
+    assert "chkpwd_t" in readers
+    assert not readers & {HUB, PROXY, USER}
+    # the neverallow of the base policy still holds for them: none is exempt from it
+    exempt = policy.types_of("can_read_shadow_passwords")
+    assert exempt
+    assert not exempt & {HUB, PROXY, USER}
+
+
+def test_entry_only_through_the_own_scripts(policy: Oracle) -> None:
+    for domain, script in ((HUB, "jupyterhub_exec_t"), (PROXY, "jupyterhub_proxy_exec_t"), (USER, "jupyterhub_user_exec_t")):
+        entries = {target for target in policy.types if policy.allowed(Access.of(domain, target, "file", "entrypoint")).allowed}
+        assert entries == {script}
+
+
+def test_transitions_follow_the_script(policy: Oracle) -> None:
+    assert policy.transition("init_t", "jupyterhub_exec_t", "process") == HUB
+    assert policy.transition(HUB, "jupyterhub_proxy_exec_t", "process") == PROXY
+    assert policy.transition(HUB, "jupyterhub_user_exec_t", "process") == USER
+    assert policy.transition(HUB, "tmpfs_t", "file") == "jupyterhub_tmpfs_t"
+    assert policy.transition(HUB, "jupyterhub_var_lib_t", "file", "jupyterhub_cookie_secret") == "jupyterhub_secret_t"
+
+
+def test_who_may_enter_the_students_domain(policy: Oracle) -> None:
+    entering = {source for source in policy.domains if policy.allowed(Access.of(source, USER, "process", "transition")).allowed}
+    assert entering - policy.unconfined == {HUB}
+
+
+def test_categories_hold_where_the_spawner_gives_them(policy: Oracle) -> None:
+    assert USER in policy.types_of("mcs_constrained_type")
+
+
+def test_each_boolean_is_off_and_described(policy: Oracle) -> None:
+    text = (SOURCE_TREE / "policies/jupyterhub/jupyterhub.te").read_text(encoding="utf-8")
+    declared = dict(BOOLEANS.findall(text))
+    assert len(declared) >= 10
+    for name, default in declared.items():
+        assert default == "false"
+        assert policy.booleans[name] is False
+        assert re.search(rf"## </desc>\ngen_tunable\({name},", text), f"{name} has no description"
+
+
+def test_each_boolean_opens_something(policy: Oracle) -> None:
+    named = {name for _, condition in _conditional(policy) for name in condition}
+    declared = {name for name in policy.booleans if name.startswith("jupyterhub_")}
+    assert declared <= named
+
+
+def _conditional(policy: Oracle) -> list[tuple[str, tuple[str, ...]]]:
+    found = []
+    for source in (HUB, PROXY, USER, "httpd_t"):
+        for target in policy.types:
+            for tclass in ("file", "tcp_socket", "process", "capability", "service", "unix_stream_socket"):
+                for permissions, condition in policy.pair(source, target, tclass).conditional:
+                    if permissions:
+                        found.append((source, condition.booleans))
+    return found
