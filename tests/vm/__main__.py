@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import sys
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import image, machine
-from tests.vm.bench import AUDIT_LOG, Context, Figures, Scenario
+from tests.vm.bench import AUDIT_LOG, Context, Figures, Scenario, checkout, install
 from tests.vm.errors import BenchError, CannotRun, Failed, Lost
 from tests.vm.scenarios import ALL
 
@@ -48,7 +49,21 @@ def keep_logs(context: Context) -> None:
         context.say(f"the guest's logs could not be fetched: {error}")
 
 
-def play(scenario: Scenario, accel: str, logs: Path) -> Outcome:
+def ready_state(scenario: Scenario, accel: str, logs: Path, tree: bytes) -> Path:
+    """The guest as the scenario wants it: booted once, and with this checkout installed once for all scenarios."""
+    disk = image.ensure(scenario.policy)
+    state = machine.saved(disk, logs / "first-boot", accel, "booted", lambda guest: None, None)
+    if not scenario.installed:
+        return state
+
+    def install_it(guest: machine.Machine) -> None:
+        print(f"make install took {install(guest, tree):.0f} s in the guest (once for all scenarios)", flush=True)
+
+    name = f"installed-{hashlib.sha256(tree).hexdigest()[:12]}"
+    return machine.saved(disk, logs / "installation", accel, name, install_it, state)
+
+
+def play(scenario: Scenario, accel: str, logs: Path, tree: bytes) -> Outcome:
     """One scenario on a fresh guest. :raises CannotRun:"""
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
@@ -56,9 +71,8 @@ def play(scenario: Scenario, accel: str, logs: Path) -> Outcome:
     figures = Figures()
     result, why = "passed", ""
     try:
-        disk = image.ensure(scenario.policy)
-        machine.remember(disk, logs / "first-boot", accel)
-        with machine.booted(disk, logs, accel) as guest:
+        state = ready_state(scenario, accel, logs, tree)
+        with machine.running(image.ensure(scenario.policy), logs, accel, state) as guest:
             context = Context(guest, logs, figures)
             try:
                 scenario.play(context)
@@ -103,14 +117,15 @@ def run(names: list[str]) -> int:
     accel = "kvm" if machine.kvm_works(image.ensure(scenarios[0].policy), directory / "kvm") else "tcg"
     print(f"accelerator: {accel}", flush=True)
     outcomes = []
+    tree = checkout()  # one for all, whatever happens to the working tree meanwhile
     for scenario in scenarios:
         logs = directory / scenario.name
         print(f"{scenario.name}: {scenario.shows}", flush=True)
-        outcome = play(scenario, accel, logs)
+        outcome = play(scenario, accel, logs, tree)
         if outcome.result == "lost":
             show(outcome, logs)
             print(f"{scenario.name}: the guest was lost, not the assertion: started once more", flush=True)
-            outcome = play(scenario, accel, logs)
+            outcome = play(scenario, accel, logs, tree)
             outcome.again = True
         show(outcome, logs)
         outcomes.append(outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import tarfile
@@ -132,30 +133,33 @@ class Context:
             found += [(match.group(2), match.group(3), match.group(4), permission) for permission in match.group(1).split()]
         return found
 
-    # -- the project --------------------------------------------------------------------------------------------------
 
-    def install(self) -> float:
-        """This checkout, the way its README tells a user to; the seconds that took in the guest."""
-        self.machine.put("/root/sepolicyd.tar.gz", checkout())
-        done = self.run(
-            "set -e; rm -rf /usr/src/sepolicyd; mkdir -p /usr/src/sepolicyd; cd /usr/src/sepolicyd; "
-            "tar -xzf /root/sepolicyd.tar.gz --no-same-owner; "
-            # no network in the guest: its own setuptools builds
-            "make install PIP_FLAGS='--no-index --no-build-isolation'",
-            timeout=600,
-        )
-        self.say(f"make install took {done.seconds:.0f} s in the guest")
-        return done.seconds
+def install(machine: Machine, checkout: bytes) -> float:
+    """This checkout, the way its README tells a user to; the seconds that took in the guest."""
+    machine.put("/root/sepolicyd.tar.gz", checkout)
+    done = machine.run(
+        "set -e; rm -rf /usr/src/sepolicyd; mkdir -p /usr/src/sepolicyd; cd /usr/src/sepolicyd; "
+        "tar -xzf /root/sepolicyd.tar.gz --no-same-owner; "
+        # no network in the guest: its own setuptools builds
+        "make install PIP_FLAGS='--no-index --no-build-isolation'",
+        timeout=900,
+    )
+    return done.seconds
 
 
 def checkout() -> bytes:
-    """This working tree without history, caches and tests, as a gzipped tar."""
+    """This working tree without history, caches and tests, as a gzipped tar; the same bytes for the same files."""
     left_out = {".git", ".venv", "tests", "build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+
+    def plain(info: tarfile.TarInfo) -> Optional[tarfile.TarInfo]:
+        info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
+        return None if "__pycache__" in info.name else info
+
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as tar:
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
         for entry in sorted(ROOT.iterdir()):
             if entry.name not in left_out and not entry.name.endswith(".egg-info"):
-                tar.add(entry, entry.name, filter=lambda info: None if "__pycache__" in info.name else info)
+                tar.add(entry, entry.name, filter=plain)
     return buffer.getvalue()
 
 
@@ -175,9 +179,10 @@ def listed(accesses: Iterable[Access], limit: int = 12) -> str:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A name, the policy it runs on ("slim" or "full"), what it shows, and the doing of it."""
+    """A name, the policy it runs on ("slim" or "full"), what it shows, the doing of it, and whether it needs the project."""
 
     name: str
     policy: str
     shows: str
     play: Callable[[Context], None]
+    installed: bool = True

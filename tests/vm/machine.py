@@ -19,7 +19,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,8 @@ class Machine:
     def argv(self) -> list[str]:
         run = self.run_directory
         return [
-            "qemu-system-x86_64", *accelerator(self.accel), "-smp", "2", "-m", str(MEMORY_MIB),
+            # JupyterHub gives its proxy 10 s; a guest that shares its cores with compilers misses that
+            "nice", "-n", "-5", "qemu-system-x86_64", *accelerator(self.accel), "-smp", "2", "-m", str(MEMORY_MIB),
             "-display", "none", "-nodefaults", "-no-user-config",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd),
             "-append", "root=/dev/vda rw console=ttyS0 security=selinux net.ifnames=0 quiet systemd.show_status=true",
@@ -347,12 +348,11 @@ def reaches(machine: Machine, pattern: re.Pattern[str], seconds: float) -> bool:
 
 
 @contextmanager
-def booted(image: Image, logs: Path, accel: str) -> Iterator[Machine]:
-    """A fresh guest, enforcing as installed; resumed from a saved state in seconds once one boot has been saved."""
-    state = image.directory / f"state-{image.policy}-{accel}"
-    machine = Machine(image, logs, accel, overlay=state / "disk.qcow2" if state.exists() else None)
+def running(image: Image, logs: Path, accel: str, state: Optional[Path]) -> Iterator[Machine]:
+    """A guest resumed from a saved state in seconds, or freshly booted; its clock is right."""
+    machine = Machine(image, logs, accel, overlay=state / "disk.qcow2" if state else None)
     try:
-        machine.start(incoming=state / "state" if state.exists() else None)
+        machine.start(incoming=state / "state" if state else None)
         machine.run(f"date -s @{int(time.time())} >/dev/null")
         kernel_has_selinux(machine)
         yield machine
@@ -360,23 +360,22 @@ def booted(image: Image, logs: Path, accel: str) -> Iterator[Machine]:
         machine.stop()
 
 
-def remember(image: Image, logs: Path, accel: str) -> None:
-    """Boot once and keep the machine's state, so that every scenario begins seconds later."""
-    state = image.directory / f"state-{image.policy}-{accel}"
+def saved(image: Image, logs: Path, accel: str, name: str, make: Callable[[Machine], None], start: Optional[Path]) -> Path:
+    """The saved state of this name: made once, by resuming `start` (or booting) and doing `make`; older ones of the kind go."""
+    kind = f"state-{image.policy}-{accel}"
+    state = image.directory / f"{kind}-{name}"
     if state.exists():
-        return
-    machine = Machine(image, logs, accel)
-    unfinished = state.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+        return state
+    for old in image.directory.glob(f"{kind}-{name.split('-')[0]}*"):
+        shutil.rmtree(old)
+    unfinished = image.directory / f"{kind}-{name}.unfinished"
     unfinished.mkdir()
-    try:
-        machine.start()
-        kernel_has_selinux(machine)
+    with running(image, logs, accel, start) as machine:
+        make(machine)
         machine.run("systemctl is-system-running --wait; sync", check=False, timeout=120)
         machine.save(unfinished)
-        unfinished.rename(state)
-    finally:
-        machine.stop()
+    unfinished.rename(state)
+    return state
 
 
 def kernel_has_selinux(machine: Machine) -> None:

@@ -117,4 +117,6 @@ def play(context: Context) -> None:
     context.note(f"by hand: {permissions} permissions in {rules} rules, one domain for hub and students; {admin.told()}")
 
 
-SCENARIO = Scenario("hand", "slim", "the published procedure by hand: grep, audit2allow -M, semodule, setenforce", play)
+SCENARIO = Scenario(
+    "hand", "slim", "the published procedure by hand: grep, audit2allow -M, semodule, setenforce", play, installed=False
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.vm.bench import Context, Scenario, listed, unique
-from tests.vm.scenarios.steps import OURS, answer, apply, install, queue, wait_closed
+from tests.vm.scenarios.steps import OURS, answer, apply, configure, queue, wait_closed
 
 PREFIX = "/opt/anaconda3"
 LEASE = "8m"
@@ -23,16 +23,20 @@ HUB = f"{PREFIX}/bin/jupyterhub -f /etc/jupyterhub/jupyterhub_config.py"
 def start_hub(context: Context) -> None:
     """As the paper does: from a root shell, in its working directory."""
     context.run("pkill -f '[b]in/jupyterhub -f'; pkill -f '[c]onfigurable-http-proxy'; sleep 3", check=False)
-    context.run(f"cd /var/lib/jupyterhub && PATH={PREFIX}/bin:$PATH setsid {HUB} >>/var/log/jupyterhub.log 2>&1 </dev/null &")
+    # Again where the hub gave its proxy up after its fixed 10 s, which an emulated machine may miss.
+    context.run(
+        f"cd /var/lib/jupyterhub && PATH={PREFIX}/bin:$PATH setsid bash -c 'for try in 1 2 3 4 5 6; do {HUB}; done' "
+        ">>/var/log/jupyterhub.log 2>&1 </dev/null &"
+    )
     context.hub_up()
-    domain = context.run("ps -o label= -p $(pgrep -f '[b]in/jupyterhub -f' | head -1)").out
+    domain = context.run("ps -o label= -p $(pgrep -f 'python3 .*[b]in/jupyterhub -f' | head -1)").out
     context.expect(":jupyterhub_t:" in domain, f"the hub that a root shell started runs as {domain.strip()}")
 
 
 def play(context: Context) -> None:
     context.mode("Enforcing")
     context.run(AS_PUBLISHED)
-    install(context, PREFIX)
+    configure(context, PREFIX)
     typed = 0.0
     typed += context.run("sepolicyd init jupyterhub --yes", timeout=420).seconds
     typed += context.run(f"sepolicyd learn start jupyterhub --for {LEASE} --whole-system --hidden --yes", timeout=180).seconds
@@ -62,4 +66,4 @@ def play(context: Context) -> None:
     context.expect(not new, f"the class is denied under enforcing: {listed(new)}")
 
 
-SCENARIO = Scenario("paper", "full", "the published procedure, every step by sepolicyd, on the full policy", play)
+SCENARIO = Scenario("paper", "slim", "the published procedure, every step by sepolicyd", play)

@@ -23,4 +23,6 @@ def play(context: Context) -> None:
     context.mode("Enforcing")
 
 
-SCENARIO = Scenario("smoke", "slim", "the guest enforces, denials are logged, the class works on a permissive machine", play)
+SCENARIO = Scenario(
+    "smoke", "full", "the guest enforces, denials are logged, the class works on a permissive machine", play, installed=False
+)

@@ -8,25 +8,25 @@ from typing import Any
 
 from tests.vm.bench import PAYLOAD, Context
 
-PERMISSIVE = "seinfo --permissive /sys/fs/selinux/policy | tail -n +2 | tr -d ' ' | grep -v '^$' || true"
+# the policy first: --permissive takes a word, and would take the policy for a type of the installed policy
+PERMISSIVE = "seinfo /sys/fs/selinux/policy --permissive | tail -n +2 | tr -d ' ' | grep -v '^$' || true"
 MODULE = "sepolicyd_jupyterhub"
 HIDDEN_OFF = "/var/lib/selinux/default/active/disable_dontaudit"
 OURS = {"jupyterhub_t", "jupyterhub_proxy_t", "jupyterhub_user_t"}
 
 
-def install(context: Context, prefix: str = "/opt/jupyterhub", extra: str = "") -> None:
-    """The hub's configuration for this prefix, and the project as its README tells."""
+def configure(context: Context, prefix: str = "/opt/jupyterhub", extra: str = "") -> None:
+    """The hub's configuration for this prefix, every path written out."""
     text = (PAYLOAD.parent / "guest/jupyterhub_config.py").read_text()
     text = text.replace('[sys.prefix + "/bin/jupyterhub-singleuser"]', f'["{prefix}/bin/jupyterhub-singleuser"]')
     context.machine.put("/etc/jupyterhub/jupyterhub_config.py", text.encode())
     context.machine.put("/etc/jupyterhub/extra.py", extra.encode())
-    context.install()
 
 
 def prepare(context: Context, extra: str = "") -> None:
     """Enforcing, the project installed, the hub's domains loaded and labelled."""
     context.mode("Enforcing")
-    install(context, extra=extra)
+    configure(context, extra=extra)
     done = context.run("sepolicyd init jupyterhub --yes", timeout=420)
     context.say(f"sepolicyd init took {done.seconds:.0f} s")
 
