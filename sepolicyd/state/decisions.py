@@ -171,11 +171,14 @@ class DecisionStore:
 
     def _exists(self) -> bool:
         try:
-            return stat.S_ISREG(os.lstat(self.path).st_mode)
+            found = os.lstat(self.path)
         except FileNotFoundError:
             return False
         except OSError as error:
             raise StateError(f"{self.path} cannot be read: {error.strerror}", "run as root, who owns the decisions") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise RefusedError(f"{self.path} is no regular file", "decisions are root's alone: see who has made it")
+        return True
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -1,0 +1,205 @@
+"""Root's decisions: each one durable and exact, nothing ever changed, the present answer told from the rows."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sepolicyd.access import Access
+from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore, allowed, pending
+
+READ = Access("jupyterhub_t", "etc_t", "file", "read")
+OPEN = Access("jupyterhub_t", "etc_t", "file", "open")
+IOCTL = Access("jupyterhub_t", "tty_device_t", "chr_file", "ioctl", ((0x5401, 0x5403),))
+
+
+def decision(answer: AnswerKind = AnswerKind.ALLOW, *accesses: Access, by: str = "root", at: float = 1.0) -> Decision:
+    return Decision(answer, accesses or (READ,), by, at, "because", "abcd")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "decisions" / "decisions.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[DecisionStore]:
+    made = DecisionStore(path)
+    yield made
+    made.close()
+
+
+def test_reading_makes_no_file(store: DecisionStore, path: Path) -> None:
+    assert (store.all(), store.decided(), store.history(), store.marks()) == ([], {}, [], [])
+    assert store.undo_last("root", 1.0) is None
+    assert not path.parent.exists()
+
+
+def test_an_answer_is_there_for_the_next_process(store: DecisionStore, path: Path) -> None:
+    given_decision = Decision(
+        AnswerKind.ALLOW, (READ, IOCTL), "root", 7.5, "needed \udcff", "abcd", "port", {"port": 8000, "type": "x_port_t"}
+    )
+    stored = store.add(given_decision)
+    assert stored.id == 1
+    with closing(DecisionStore(path)) as again:
+        (found,) = again.all()
+    assert found.accesses == (READ, IOCTL)
+    assert (found.answer, found.by, found.at, found.candidate_id) == (AnswerKind.ALLOW, "root", 7.5, "abcd")
+    assert (found.fix_kind, found.fix_detail) == ("port", {"port": 8000, "type": "x_port_t"})
+    assert found.reason == "needed \\udcff"
+
+
+def test_files_are_roots_alone(store: DecisionStore, path: Path) -> None:
+    store.add(decision())
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("which", ["file", "directory"])
+def test_a_file_that_others_can_write_is_refused(store: DecisionStore, path: Path, which: str) -> None:
+    store.add(decision())
+    store.close()
+    os.chmod(path if which == "file" else path.parent, 0o777)  # noqa: S103
+    with pytest.raises(RefusedError, match="can be written by others"):
+        DecisionStore(path)
+
+
+def test_a_file_of_another_user_is_refused(store: DecisionStore, path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a file away")
+    store.add(decision())
+    store.close()
+    os.chown(path, 65534, 65534)
+    with pytest.raises(RefusedError, match="belongs to user 65534"):
+        DecisionStore(path)
+
+
+def test_a_link_is_not_followed(store: DecisionStore, path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    path.symlink_to(tmp_path / "elsewhere.db")
+    with pytest.raises(RefusedError, match="no regular file"):
+        DecisionStore(path)
+    with pytest.raises(StateError, match="cannot be opened for writing"):
+        store.add(decision())
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
+def test_the_latest_answer_stands_and_reset_asks_again(store: DecisionStore) -> None:
+    store.add(decision(AnswerKind.ALLOW, READ, OPEN))
+    store.add(decision(AnswerKind.DENY, READ))
+    assert {access: made.answer for access, made in store.decided().items()} == {READ: "deny", OPEN: "allow"}
+    assert allowed(store.decided()) == [OPEN]
+    store.add(decision(AnswerKind.RESET, READ, OPEN))
+    assert store.decided() == {}
+    assert len(store.history()) == 3
+
+
+def test_undo_takes_back_ones_own_last_answer_and_then_the_one_before(store: DecisionStore) -> None:
+    store.add(decision(AnswerKind.ALLOW, READ, by="alice"))
+    store.add(decision(AnswerKind.DENY, READ, by="alice"))
+    store.add(decision(AnswerKind.ALLOW, OPEN, by="bob"))
+    undone = store.undo_last("alice", 5.0)
+    assert undone is not None
+    assert undone.answer == AnswerKind.DENY
+    assert {access: made.answer for access, made in store.decided().items()} == {READ: "allow", OPEN: "allow"}
+    store.undo_last("alice", 6.0)
+    assert set(store.decided()) == {OPEN}
+    assert store.undo_last("alice", 7.0) is None
+    assert [taken_back for _, taken_back in store.history()] == [True, True, False]
+
+
+def test_rows_can_neither_be_changed_nor_deleted(store: DecisionStore, path: Path) -> None:
+    store.add(decision())
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in ("UPDATE decisions SET answer='deny'", "DELETE FROM decisions"):
+            with pytest.raises(sqlite3.IntegrityError, match="only ever added"):
+                connection.execute(statement)
+
+
+@pytest.mark.parametrize("name", ["a b", "x;", "", "x\ny", "x" * 200, "1x"])
+def test_a_name_that_no_policy_can_hold_is_never_stored(store: DecisionStore, path: Path, name: str) -> None:
+    with pytest.raises(RefusedError, match="cannot be a name in a policy"):
+        store.add(decision(AnswerKind.ALLOW, Access("a_t", name, "file", "read")))
+    with pytest.raises(RefusedError, match="at least one access"):
+        store.add(Decision(AnswerKind.ALLOW, (), "root", 1.0))
+    assert not path.exists()
+
+
+def test_a_new_permission_in_a_decided_group_is_a_new_question(store: DecisionStore) -> None:
+    store.add(decision(AnswerKind.ALLOW, READ))
+    assert pending({READ: 1, OPEN: 2}, store.decided()) == {OPEN: 2}
+    store.add(decision(AnswerKind.DENY, OPEN))
+    assert pending({READ: 1, OPEN: 2}, store.decided()) == {}
+
+
+def test_a_full_disk_stores_nothing_and_says_so(store: DecisionStore) -> None:
+    store.add(decision())
+    connection = store._connection
+    assert connection is not None
+    connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0]}")
+    many = tuple(Access("a_t", f"b{number}_t", "file", "read") for number in range(500))
+    with pytest.raises(StateError, match="full"):
+        store.add(decision(AnswerKind.ALLOW, *many))
+    assert len(store.all()) == 1
+
+
+def test_an_answer_is_on_the_disk_when_the_call_returns(path: Path) -> None:
+    """kill -9 right after: SQLite is set to sync the file and its directory at each commit, and the row is there."""
+    program = f"""
+import os
+from pathlib import Path
+from sepolicyd.state.decisions import DecisionStore
+from tests.state.test_decisions import decision
+store = DecisionStore(Path({str(path)!r}))
+store.add(decision())
+assert store._connection.execute("PRAGMA synchronous").fetchone() == (3,)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -9
+    with closing(DecisionStore(path)) as again:
+        assert set(again.decided()) == {READ}
+
+
+def test_marks_are_kept_in_order(store: DecisionStore) -> None:
+    store.add_mark("log in", 10.0)
+    store.add_mark("start a server", 20.0)
+    assert store.marks() == [("log in", 10.0), ("start a server", 20.0)]
+
+
+ANSWERS = st.lists(
+    st.tuples(st.sampled_from([*AnswerKind, "undo"]), st.sets(st.sampled_from([READ, OPEN, IOCTL]), min_size=1)), max_size=12
+)
+
+
+@given(ANSWERS)
+def test_the_standing_answer_is_that_of_a_list_of_answers_with_the_undone_struck_out(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, set[Access]]]
+) -> None:
+    model: list[tuple[AnswerKind, set[Access]]] = []
+    with closing(DecisionStore(tmp_path_factory.mktemp("d") / "x" / "decisions.db")) as store:
+        for number, (answer, accesses) in enumerate(steps):
+            if answer == "undo":
+                store.undo_last("root", float(number))
+                model = model[:-1]
+            else:
+                assert isinstance(answer, AnswerKind)
+                store.add(decision(answer, *accesses, at=float(number)))
+                model.append((answer, accesses))
+        standing: dict[Access, AnswerKind] = {}
+        for kind, accesses in model:
+            for access in accesses:
+                standing[access] = kind
+        expected = {access: kind for access, kind in standing.items() if kind != AnswerKind.RESET}
+        assert {access: made.answer for access, made in store.decided().items()} == expected
