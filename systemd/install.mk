@@ -8,7 +8,8 @@ DESTDIR ?=
 INSTALL_LIB = $(PREFIX)/lib/sepolicyd
 INSTALL_DATA = $(PREFIX)/share/sepolicyd
 INSTALL_UNITS = $(PREFIX)/lib/systemd/system
-INSTALLED_UNITS = sepolicyd.service sepolicyd-boot.service sepolicyd-lease.service sepolicyd-lease.timer
+INSTALLED_UNITS = sepolicyd.service sepolicyd-boot.service sepolicyd-lease.service sepolicyd-lease.timer \
+    sepolicyd-trial.service
 # offline machines: PIP_FLAGS="--no-index --find-links=DIR"
 PIP_FLAGS ?=
 

@@ -81,6 +81,14 @@ def test_the_boot_unit_comes_before_every_ordinary_service() -> None:
     assert "local-fs.target" in said["After"][0].split()
 
 
+def test_a_trial_is_looked_at_when_leases_are() -> None:
+    from sepolicyd.rollout.trial import FILE
+
+    assert directives("sepolicyd-trial.service")["ConditionPathExists"] == [f"/var/lib/sepolicyd/rollout/{FILE}"]
+    for unit in ("sepolicyd-boot.service", "sepolicyd-lease.service"):
+        assert directives(unit)["Wants"] == ["sepolicyd-trial.service"]
+
+
 def make(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["make", "--no-print-directory", *words], cwd=TREE, capture_output=True, text=True, check=False)
 
