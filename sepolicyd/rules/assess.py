@@ -9,6 +9,7 @@ from typing import Any, Optional
 from sepolicyd.access import Access
 from sepolicyd.audit.values import Context
 from sepolicyd.policy import why as policy_why
+from sepolicyd.policy.interfaces import Interfaces, Offer
 from sepolicyd.policy.labels import Labels
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.policy.values import AnswerKind
@@ -85,6 +86,7 @@ class _Around:
     pairs: Mapping[tuple[str, str], str]
     bursts: tuple[Burst, ...]
     overrides: Mapping[Access, Override]
+    interfaces: Optional[Interfaces]
 
 
 def assess(
@@ -95,6 +97,7 @@ def assess(
     oracle: Optional[Oracle] = None,
     labels: Optional[Labels] = None,
     overrides: Sequence[Override] = (),
+    interfaces: Optional[Interfaces] = None,
 ) -> list[Assessed]:
     """Judge all candidates together (pairs, cascades and bursts are between them).
 
@@ -114,6 +117,7 @@ def assess(
         pairs=risk.write_and_run(accesses, oracle),
         bursts=tuple(bursts(_refused(candidates, profile, guard, oracle))),
         overrides={override.access: override for override in overrides},
+        interfaces=interfaces,
     )
     return sorted((_one(candidate, around) for candidate in candidates), key=lambda item: item.order)
 
@@ -178,6 +182,7 @@ def _one(candidate: Candidate, around: _Around) -> Assessed:
     mine = tuple(burst for burst in around.bursts if burst.pid in question.seen.pids)
     findings = _findings(question, around, mine)
     question = Question(**{**_fields(question), "findings": findings})
+    question = Question(**{**_fields(question), "offers": _offers(question, around)})
     # a consequence or a silent policy makes nothing worse than it is
     level = worst(finding.level for finding in findings if finding.code not in REMARKS)
     frozen = tuple(burst for burst in around.bursts if burst in mine or set(burst.roles) & set(question.seen.roles))
@@ -202,6 +207,20 @@ def _one(candidate: Candidate, around: _Around) -> Assessed:
         cascade_of=around.cascades.get(candidate.id, ""),
         rarity=risk.rarity(question),
     )
+
+
+def _offers(question: Question, around: _Around) -> tuple[Offer, ...]:
+    """Interfaces that cover it and whose surplus the guard does not refuse."""
+    policy, profile, guard = around.oracle, around.profile, around.guard
+    if around.interfaces is None or policy is None or question.refused or question.unknown or question.allowed:
+        return ()
+    if question.source not in profile.domains or question.has("W-001"):
+        return ()
+
+    def refuses(access: Access) -> bool:
+        return worst(finding.level for finding in guard.judge_access(access, profile, policy)) == REFUSED
+
+    return tuple(around.interfaces.covering(policy, question.accesses, refuses=refuses))
 
 
 def _fields(question: Question) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sepolicyd.rules.candidate import Candidate
 
 _STAMP = re.compile(r"audit\((\d+\.\d+):(\d+)\)")
+_ASKED = re.compile(r"avc:\s+denied\s+\{([^{}]*)\}")
 WAYS = frozenset({"search", "open", "read", "execute"})
 Moment = tuple[float, int]
 
@@ -57,14 +58,14 @@ def _gates(candidate: Candidate) -> list[tuple[str, str]]:
 
 
 def walked(candidates: Sequence[Candidate]) -> frozenset[str]:
-    """Ids of directory candidates under which the same processes went on: a look there was on the way to something."""
-    found = set()
+    """Ids of candidates that were on the way to something: in the same event, or by the same process under that directory."""
+    found = {candidate.id for candidate in candidates if _went_on(candidate)}
     places: list[tuple[frozenset[int], str]] = []
     for candidate in candidates:
         seen = candidate.merged
         places.extend((frozenset(seen.pids), path) for path in seen.paths if path.startswith("/"))
     for candidate in candidates:
-        if candidate.tclass != "dir" or "search" not in candidate.permissions:
+        if candidate.tclass != "dir" or "search" not in candidate.permissions or candidate.id in found:
             continue
         seen = candidate.merged
         pids = frozenset(seen.pids)
@@ -72,6 +73,17 @@ def walked(candidates: Sequence[Candidate]) -> frozenset[str]:
         if trees and any(path.startswith(trees) and pids & others for others, path in places):
             found.add(candidate.id)
     return frozenset(found)
+
+
+def _went_on(candidate: Candidate) -> bool:
+    """Whether an event of the evidence holds a denial of more than a look."""
+    asked = (
+        permission
+        for sample in candidate.merged.samples
+        for match in _ASKED.finditer(sample)
+        for permission in match[1].split()
+    )
+    return any(permission not in ("search", "getattr") for permission in asked)
 
 
 def moment(candidate: Candidate) -> Moment:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Optional
 
+from sepolicyd.policy.interfaces import Offer
 from sepolicyd.policy.labels import Ports
 from sepolicyd.policy.values import AnswerKind
 from sepolicyd.policy.why import BooleanFix
@@ -27,6 +28,10 @@ INHERITED = {"use", "read", "write", "append", "getattr", "ioctl", "lock", "geto
 LEAKY = {"file", "chr_file", "fifo_file", "fd", "unix_stream_socket", "unix_dgram_socket", "tcp_socket", "udp_socket",
          "netlink_route_socket"}  # fmt: skip
 EXECVE = {"execve", "execveat", "59", "322", "11", "221"}  # names, and numbers of x86_64, i386 and aarch64
+LOOKS = {"stat", "lstat", "fstat", "newfstatat", "fstatat64", "statx", "access", "faccessat", "faccessat2", "readlink",
+         "readlinkat", "getxattr", "lgetxattr", "fgetxattr", "statfs", "fstatfs",
+         "4", "5", "6", "21", "89", "137", "262", "267", "269", "332", "439"}  # fmt: skip
+SERVICE_MANAGER = "init_t"
 RANDOM_PORT = 32768  # where Linux takes its ephemeral ports from (ip_local_port_range)
 COMMON = 0.4
 MAX_RULES, MAX_DOMAINS = 50, 10  # of a boolean that may be proposed; more is a side effect that nobody asked for
@@ -246,6 +251,8 @@ def _port_owner(question: Question, number: int) -> str:
 def leak(question: Question) -> Iterator[Fix]:
     """A descriptor that the parent left open: the denial is at execve, of a file that the new program never opened."""
     if is_leak(question):
+        if question.target == SERVICE_MANAGER and question.is_common(COMMON):
+            yield from narrow(question)  # standard input and output, which systemd connects to the journal
         yield fix.dontaudit(
             question.accesses, "the program inherited an open file and does not need it: do not log it, or mend the leak"
         )
@@ -270,6 +277,8 @@ def probe(question: Question) -> Iterator[Fix]:
 def is_probe(question: Question) -> bool:
     if not question.permissions <= PROBES or question.walked or question.candidate.target == "self":
         return False
+    if "search" in question.permissions and not set(question.seen.syscalls) <= LOOKS:
+        return False  # on its way to open, connect or run something
     wanted = question.target in question.profile.own_types and question.source not in question.profile.user_domains
     return not wanted
 
@@ -305,11 +314,39 @@ def other_domain(question: Question) -> Iterator[Fix]:
         )
 
 
+def interface(question: Question, *, exact: bool) -> Iterator[Fix]:
+    """Interfaces of the reference policy that cover it; those that open more stand behind the narrow rule."""
+    for offer in question.offers:
+        if exact == (not offer.surplus and not offer.silences):
+            yield Fix(fix.INTERFACE, _interface_text(offer), (str(offer),), {"call": str(offer)})
+
+
+def _interface_text(offer: Offer) -> str:
+    added = [rule.rstrip(";") for rule in fix.rules_of(offer.surplus)]
+    text = f"{offer} of the reference policy covers it"
+    if added:
+        text += f"; it adds {len(offer.surplus)} accesses: {'; '.join(added[:6])}" + (" ..." if len(added) > 6 else "")
+    elif not offer.silences:
+        text += " and adds nothing"
+    if offer.silences:
+        text += f"; it silences {len(offer.silences)} that are logged today"
+    return text
+
+
+def _interface_exact(question: Question) -> Iterator[Fix]:
+    return interface(question, exact=True)
+
+
+def _interface_wider(question: Question) -> Iterator[Fix]:
+    return interface(question, exact=False)
+
+
 def narrow(question: Question) -> Iterator[Fix]:
     if question.allowed:
         yield Fix(fix.ALLOW, "nothing to do: the policy allows it by now")
     else:
-        yield fix.allow(question.accesses)
+        obstacle = f"a rule is not enough: {question.obstacles[0]}" if question.obstacles else ""
+        yield fix.allow(question.accesses, obstacle)
 
 
 def _switch_small(question: Question) -> Iterator[Fix]:
@@ -329,7 +366,9 @@ STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
     probe,
     _switch_small,
     other_domain,
+    _interface_exact,
     narrow,
+    _interface_wider,
     _switch_wide,
 )
 

@@ -107,7 +107,9 @@ class Matcher:
             return None
         role, why = self._role(denial, known)
         self._remember(_pid(denial), denial, role)
-        return Match(role.name, f"source domain {denial.scontext.type} is another's; {why}")
+        source = denial.scontext.type
+        what = "has no policy of its own" if source in self._unpoliced else "is another's"
+        return Match(role.name, f"source domain {source} {what}; {why}")
 
     def _before_exec(self, denial: Denial) -> Optional[Match]:
         """systemd's child before its exec is still init_t: 203/EXEC and the like happen here."""

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Optional
 
 from sepolicyd.access import Access
+from sepolicyd.policy.interfaces import Offer
 from sepolicyd.policy.labels import FILE_CLASSES, Labels
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.policy.values import AnswerKind
@@ -32,6 +33,7 @@ class Question:
     advice: tuple[Advice, ...] = ()
     whys: Mapping[Access, Why] = field(default_factory=dict)
     walked: bool = False
+    offers: tuple[Offer, ...] = ()
 
     @cached_property
     def seen(self) -> Evidence:

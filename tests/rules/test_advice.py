@@ -1,0 +1,98 @@
+"""Advice files: what they may say, and every mistake of one at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sepolicyd.errors import InputError
+from sepolicyd.policy.interfaces import INCLUDE, Interfaces
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.rules import advice
+from sepolicyd.rules.assess import assess
+from sepolicyd.rules.fix import KINDS
+from tests.rules.lines import GUARD, POLICIES, PROFILE, candidates_from, judge, line
+
+
+def write(directory: Path, text: str) -> Path:
+    file = directory / "advice" / "a.yaml"
+    file.parent.mkdir()
+    file.write_text(text)
+    return file
+
+
+def test_the_shipped_advice_is_whole_and_says_where_it_is_from() -> None:
+    found = advice.load(POLICIES / "jupyterhub")
+    assert len({one.name for one in found}) == len(found) > 8
+    for one in found:
+        assert one.patterns and len(one.why) > 30
+        assert {fix.kind for fix in one.fixes} <= set(KINDS)
+        assert not any(fix.kind == "allow" for fix in one.fixes)
+
+
+def test_no_advice_is_fine(tmp_path: Path) -> None:
+    assert advice.load(tmp_path) == ()
+
+
+def test_a_users_own_advice_comes_first(tmp_path: Path, oracle: Oracle) -> None:
+    write(
+        tmp_path,
+        """advice:
+  - name: spool
+    match: [{class: [dir], target: [mail_spool_t]}]
+    comms: [python*]
+    why: numpy looks for mail
+    fixes: [{kind: application, text: tell it not to, file: x.conf, line: mail=off}]
+""",
+    )
+    profile = replace(PROFILE, directory=tmp_path)
+    for comm, kind in (("python3", "application"), ("bash", "dontaudit")):
+        text = line("getattr", "jupyterhub_user_t", "mail_spool_t", "dir", pid=1, comm=comm)
+        (item,) = assess(candidates_from([text]), profile=profile, guard=GUARD, oracle=oracle)
+        assert item.fix.kind == kind
+        assert "dontaudit" in {fix.kind for fix in (item.fix, *item.alternatives)}
+    assert item.fix.detail == {}
+
+
+def test_all_mistakes_of_an_advice_file_at_once(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """advice:
+  - name: a
+    match: [{class: [file], colour: red}]
+    fixes: [{kind: magic, text: x}, {kind: boolean, text: y, boolean: "a b"}]
+  - match: []
+    why: z
+    level: awful
+""",
+    )
+    with pytest.raises(InputError) as error:
+        advice.load(tmp_path)
+    for mistake in (
+        f"{file}:2: advice[0].why: is missing",
+        f"{file}:3: advice[0].match[0].colour: unknown key",
+        f"{file}:4: advice[0].fixes[0].kind: is 'magic'",
+        f"{file}:4: advice[0].fixes[1].boolean: 'a b' cannot be a name of the policy",
+        f"{file}:5: advice[1].name: is missing",
+        f"{file}:7: advice[1].level: is 'awful'",
+    ):
+        assert mistake in str(error.value), error.value
+
+
+@pytest.mark.toolchain
+@pytest.mark.skipif(not INCLUDE.is_dir(), reason="the reference policy's headers are not installed")
+def test_interfaces_are_offered_with_what_they_add_and_never_with_what_is_refused(oracle: Oracle, tmp_path: Path) -> None:
+    interfaces = Interfaces.load(tmp_path)
+    lines = [
+        line("watch", "jupyterhub_t", "etc_t", "dir", pid=1, comm="x"),
+        line("read open", "jupyterhub_t", "lastlog_t", "file", pid=1, comm="x"),
+        line("read", "jupyterhub_t", "shadow_t", "file", pid=1, comm="x"),
+    ]
+    items = {item.candidate.target: item for item in judge(lines, oracle, interfaces=interfaces)}
+    assert items["etc_t"].fix.kind == "interface" and "adds nothing" in items["etc_t"].fix.text
+    wider = [fix for fix in items["lastlog_t"].alternatives if fix.kind == "interface"]
+    assert items["lastlog_t"].fix.kind == "allow"
+    assert wider and all("it adds" in fix.text and "lastlog_t" in fix.text for fix in wider)
+    assert not any(fix.kind == "interface" for fix in (items["shadow_t"].fix, *items["shadow_t"].alternatives))
