@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Optional, Union
 
 from sepolicyd.access import Access
+from sepolicyd.errors import InputError
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.policy.setools_view import without_collector
 from sepolicyd.policy.values import ALL_XPERMS, Condition, Key, Ranges, Transition, XpermRule, subtract_ranges
 
+MAX_PAIRS = 2_000_000  # of two builds of one policy some ten thousand differ; two distributions' differ in many millions
 MAX_CONDITION_BOOLEANS = 12  # 4,096 rows of a truth table; conditionals of the known policies have up to 5
 OTHER_KINDS = {
     "portcons": "portcon",
@@ -236,7 +238,7 @@ def difference(old: Union[Path, Oracle], new: Union[Path, Oracle]) -> Delta:
     """The exact difference of two kernel policies; give loaded oracles where there are any, loading is most of the time.
 
     :raises ToolMissingError: no setools
-    :raises InputError: a path that is no readable kernel policy
+    :raises InputError: a path that is no readable kernel policy; later, of any part of the Delta: two unrelated policies
     """
     before = old if isinstance(old, Oracle) else Oracle.load(Path(old))
     after = new if isinstance(new, Oracle) else Oracle.load(Path(new))
@@ -275,16 +277,28 @@ def _lines(oracle: Oracle, rule: str) -> Iterator[str]:
 def _side(before: Oracle, after: Oracle, changed: frozenset[str], rule: str) -> Side:
     """What ``after`` has beyond ``before`` by rules of one word."""
     gains: dict[Key, tuple[Gain, ...]] = {}
+    left = MAX_PAIRS
     for key, permissions, condition in _rules_to_expand(before, after, changed, rule):
         had = _had(before, rule, key, permissions, condition)
+        made: dict[frozenset[str], tuple[Gain, ...]] = {}  # most pairs of a rule gain the same
         for pair, wanted in _pairs(before, after, key, permissions, had):
-            left = _uncovered(before, pair, wanted, condition, rule)
-            if left:
-                for part, new_rule in ((left - had, True), (left & had, False)):
-                    if part:
-                        origin = Origin(*key, new_rule, str(condition or ""))
-                        gains[pair] = (*gains.get(pair, ()), Gain(part, condition, origin))
+            left -= 1
+            if left < 0:
+                raise InputError(
+                    f"{after.path} differs from {before.path} in more than {MAX_PAIRS:,} pairs of types",
+                    "compare two builds of one policy: these are different policies",
+                )
+            new = _uncovered(before, pair, wanted, condition, rule)
+            if new:
+                if new not in made:
+                    made[new] = _gains(new, had, key, condition)
+                gains[pair] = (*gains.get(pair, ()), *made[new])
     return Side(gains, _numbers(before, after, changed, gains) if rule == "allow" else {})
+
+
+def _gains(new: frozenset[str], had: frozenset[str], key: Key, condition: Optional[Condition]) -> tuple[Gain, ...]:
+    parts = ((new - had, True), (new & had, False))
+    return tuple(Gain(part, condition, Origin(*key, new_rule, str(condition or ""))) for part, new_rule in parts if part)
 
 
 def _rules_to_expand(

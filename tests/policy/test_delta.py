@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepolicyd.access import Access
+from sepolicyd.errors import InputError
+from sepolicyd.policy import delta as delta_module
 from sepolicyd.policy.delta import Origin, difference
 from sepolicyd.policy.oracle import Oracle
 from tests.policy.stores import link, package
@@ -272,6 +274,15 @@ def test_what_is_no_access_is_told_by_kind(tmp_path: Path, more: str, kind: str,
     assert line in delta.added[kind], delta.added[kind]
     assert not delta.empty
     assert not delta.gained
+
+
+def test_unrelated_policies_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delta_module, "MAX_PAIRS", 3)
+    delta = delta_of(tmp_path, "", BASE + "(allow domain domain (file (read)))(allow domain data_t (dir (read)))")
+    with pytest.raises(InputError, match="more than 3 pairs of types"):
+        delta.gained  # noqa: B018
+    assert not delta.lost
+    assert delta.new_types == {"app_t", "data_t", "other_t"}
 
 
 def test_permissive_and_type_sets(tmp_path: Path) -> None:

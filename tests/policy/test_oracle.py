@@ -211,6 +211,59 @@ sid kernel u:r:a_t
     assert oracle.allowed(Access("b_t", "a_t", "process", "fork")).kind is AnswerKind.NONE
 
 
+SINK = (
+    types("a_t", "b_t", "c_t")
+    + """
+(typeattribute at)(typeattributeset at (a_t b_t))
+(class infiniband_pkey (access))(class infiniband_endport (manage_subnet))(class netif (ingress))(class node (recvfrom))
+(common fs (mount unmount))(class filesystem (quota))(classcommon filesystem fs)(class db_table (select))
+(classorder (unordered infiniband_pkey infiniband_endport netif node filesystem db_table))
+(allow at at (filesystem (mount quota)))
+(allow a_t self (db_table (all)))
+(neverallow a_t c_t (file (write)))
+(auditallow a_t b_t (file (read)))
+(ibpkeycon fe80:: (0 0x10) (u r a_t ((s0)(s0))))
+(ibendportcon mlx4_0 1 (u r a_t ((s0)(s0))))
+(nodecon (10.0.0.0) (255.0.0.0) (u r a_t ((s0)(s0))))
+(nodecon (2001:db8::) (ffff:ffff::) (u r b_t ((s0)(s0))))
+(netifcon eth0 (u r a_t ((s0)(s0))) (u r b_t ((s0)(s0))))
+(portcon dccp 80 (u r a_t ((s0)(s0))))(portcon sctp (100 200) (u r a_t ((s0)(s0))))
+(genfscon proc "/" (u r a_t ((s0)(s0))))(genfscon sysfs "/kernel" dir (u r a_t ((s0)(s0))))
+(fsuse trans tmpfs (u r a_t ((s0)(s0))))(fsuse task pipefs (u r a_t ((s0)(s0))))
+(defaultuser file source)(defaultrole dir target)(defaulttype process source)(defaultrange file target low-high)
+(roletransition r a_t process q)(roleallow r q)
+(rangetransition a_t b_t process ((s0)(s1 (range c0 c3))))
+(typechange a_t b_t dir c_t)(typemember a_t b_t dir c_t)(typetransition a_t b_t file "x y" c_t)
+(validatetrans file (or (eq u1 u2) (neq t3 at)))(mlsvalidatetrans file (dom h1 h2))
+(constrain (file (read)) (or (eq r1 r2) (eq u1 (u v))))
+(roleattribute ra)(roleattributeset ra (r q))(roletype ra c_t)
+(boolean x1 true)
+(booleanif (and x1 (not x1)) (true (typetransition a_t c_t file b_t)(auditallow a_t c_t (file (read)))))
+(optional o1 (allow a_t nosuch_t (file (read))))
+"""
+)
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_every_statement_can_be_read(tmp_path: Path) -> None:
+    oracle = Oracle.load(compile_cil(SINK, tmp_path / "policy"))
+    counts = {kind: len(lines) for kind, lines in oracle.statements.items()}
+    assert counts == {
+        "portcons": 2, "genfscons": 2, "fs_uses": 2, "nodecons": 2, "netifcons": 1, "initialsids": 1, "ibpkeycons": 1,
+        "ibendportcons": 1, "rbacrules": 2, "mlsrules": 1, "defaults": 4, "polcaps": 1, "users": 2, "validatetrans": 2,
+    }  # fmt: skip
+    assert "ibpkeycon fe80:: 0x0-0x10 u:r:a_t:s0" in oracle.statements["ibpkeycons"]
+    assert [constraint.text for constraint in oracle.constraints] == ["constrain file { read } ((r1 == r2) or (u1 == { u v }))"]
+    assert oracle.roles["q"] == {"c_t"}
+    assert oracle.role_allows == {("r", "q")}
+    assert oracle.users["u"] == {"r", "q"}
+    assert {rule.rule for rule in oracle.transitions()} == {"type_change", "type_member", "type_transition"}
+    assert oracle.allowed(Access("a_t", "b_t", "filesystem", "mount")).allowed
+    assert oracle.allowed(Access("a_t", SELF, "db_table", "select")).allowed
+    assert oracle.known(Access("a_t", "b_t", "filesystem", "unmount")) == []
+
+
 # -- the distribution's policy ---------------------------------------------------------------------------------------------
 
 
