@@ -80,6 +80,8 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         said = str(error)
         raise StateError(f"{path}: {said}", _hint(path, said)) from error
+    except UnicodeDecodeError as error:  # SQLite's own message quotes a name out of a damaged schema
+        raise StateError(f"{path}: the file is damaged", _hint(path, "malformed")) from error
 
 
 def _hint(path: Path, said: str) -> str:
