@@ -12,6 +12,7 @@ from typing import Optional
 from sepolicyd import profiles
 from sepolicyd.access import Access
 from sepolicyd.audit.values import Sighting
+from sepolicyd.cli import render
 from sepolicyd.cli.options import settings_from
 from sepolicyd.errors import InputError, SepolicydError, UsageError
 from sepolicyd.policy import labels as policy_labels
@@ -58,7 +59,22 @@ def open_session(
     :raises UsageError: a mistake in the configuration or the profile
     """
     settings = settings_from(config, state, root)
-    return Session(settings, profiles.load(profile_name or settings.profile, settings.policy_dirs))
+    session = Session(settings, profiles.load(profile_name or settings.profile, settings.policy_dirs))
+    _settle(settings)
+    return session
+
+
+def _settle(settings: Settings) -> None:
+    """Finish or undo what a crash has left open: the first act of any command. What cannot be settled now stays open."""
+    if not settings.rollout_dir.is_dir():
+        return
+    from sepolicyd.rollout.apply import recover
+
+    try:
+        for settled in recover(settings):
+            render.talk(f"sepolicyd: {render.escape(settled.text)}")
+    except SepolicydError as failure:
+        render.talk(f"sepolicyd: an interrupted change is still open: {render.escape(str(failure))}")
 
 
 @dataclass(frozen=True)
