@@ -12,20 +12,21 @@ LIVE_POLICY = Path("/sys/fs/selinux/policy")
 STATUS_PAGE = Path("/sys/fs/selinux/status")
 
 
-def identity_of(path: Path) -> tuple[object, ...]:
-    """What changes when the policy does: (path, mtime in ns, size, inode), and in selinuxfs the policy load counter.
+def identity_of(path: Path, *, live: Path = LIVE_POLICY, status: Path = STATUS_PAGE) -> tuple[object, ...]:
+    """What changes when the policy does: path, mtime in ns, size and inode; for the kernel's policy the load counter.
 
     :raises InputError: no such file
     """
     try:
+        if Path(path) == live:
+            # selinuxfs knows no mtime, and its size is 0 until somebody has opened it. Bytes 12 to 16 of the status page
+            # count policy loads and changes of booleans (security/selinux/include/security.h, selinux_kernel_status).
+            return (str(path), status.read_bytes()[12:16])
         stat = Path(path).stat()
-        # selinuxfs shows size and mtime of its own making; byte 12 of the status page is the sequence of policy loads
-        # (security/selinux/include/security.h, selinux_kernel_status: version, sequence, enforcing, policyload, ...).
-        loads = STATUS_PAGE.read_bytes()[12:16] if Path(path) == LIVE_POLICY else b""
     except OSError as error:
         hint = "name a kernel policy file, for example /etc/selinux/targeted/policy/policy.33"
         raise InputError(f"policy {path} cannot be read: {error.strerror}", hint) from error
-    return (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino, loads)
+    return (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 def find_policy(settings: Settings, *, live: Path = LIVE_POLICY) -> Path:

@@ -5,10 +5,12 @@ setools 4.4 to 4.7 (its README and ChangeLog): the calls used here have not chan
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ KERNEL_MAGIC = 0xF97CFF8C  # libsepol policydb.h, SELINUX_MAGIC
 MODULE_MAGIC = 0xF97CFF8D  # a .mod
 PACKAGE_MAGIC = 0xF97CFF8F  # a .pp
 PACKAGES = "python3-setools (Debian, Fedora, RHEL)"
+BUSY_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 AV_RULES = {"allow", "dontaudit", "auditallow"}
 
 
@@ -54,18 +57,35 @@ def read_policy(path: Path) -> RawPolicy:
     :raises InputError: no such file, no kernel policy, or a version that the installed libsepol cannot read
     """
     setools = _setools()
-    _check_header(path)
     logging.getLogger("setools").setLevel(logging.CRITICAL)
-    try:
-        policy = setools.SELinuxPolicy(str(path))
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
-        # InvalidPolicy is a ValueError in 4.4 and a SyntaxError in older releases.
-        raise InputError(
-            f"policy {path} (version {_version(path)}) cannot be read by the installed libsepol: {_short(error)}",
-            "read it on a machine with a newer libsepol and setools, or check that the file is whole",
-        ) from error
+    policy = _patiently(lambda: _open(setools, path))
     with without_collector():
         return _read(policy, path)
+
+
+def _patiently(attempt: Callable[[], Any]) -> Any:
+    """The kernel lets one process at a time open its policy (selinuxfs.c, sel_open_policy: EBUSY): wait for our turn."""
+    for pause in BUSY_PAUSES_S:
+        try:
+            return attempt()
+        except InputError as error:
+            if getattr(error.__cause__, "errno", None) != errno.EBUSY:
+                raise
+            time.sleep(pause)
+    return attempt()
+
+
+def _open(setools: Any, path: Path) -> Any:
+    _check_header(path)
+    try:
+        return setools.SELinuxPolicy(str(path))
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
+        # InvalidPolicy is a ValueError in 4.4 and a SyntaxError in older releases.
+        version = "" if isinstance(error, OSError) else f" (version {_version(path)})"
+        raise InputError(
+            f"policy {path}{version} cannot be read by the installed libsepol: {_short(error)}",
+            "read it on a machine with a newer libsepol and setools, or check that the file is whole",
+        ) from error
 
 
 def _setools() -> Any:
@@ -100,8 +120,11 @@ def _version(path: Path) -> str:
     """The policy version out of the header: magic, length of the name, the name, version (policydb.c, policydb_read)."""
     with path.open("rb") as file:
         head = file.read(64)
-    (length,) = struct.unpack_from("<I", head, 4)
-    return str(struct.unpack_from("<I", head, 8 + length)[0]) if length <= 32 else "unknown"
+    try:
+        (length,) = struct.unpack_from("<I", head, 4)
+        return str(struct.unpack_from("<I", head, 8 + length)[0])
+    except struct.error:  # cut, or a name that is none
+        return "unknown"
 
 
 def _short(error: BaseException) -> str:

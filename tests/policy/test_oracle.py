@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import random
@@ -386,7 +387,7 @@ def test_a_newer_version_is_named(tmp_path: Path) -> None:
 @needs_secilc
 def test_every_truncation_is_an_input_error(tmp_path: Path) -> None:
     whole = compile_cil(TOY, tmp_path / "policy").read_bytes()
-    for length in range(0, len(whole), max(1, len(whole) // 40)):
+    for length in (*range(80), *range(80, len(whole), max(1, len(whole) // 40))):
         path = tmp_path / "cut"
         path.write_bytes(whole[:length])
         with pytest.raises(InputError):
@@ -452,8 +453,37 @@ def test_the_kernels_own_policy_goes_first_on_the_machine_itself(tmp_path: Path)
     live = tmp_path / "policy"
     live.touch()
     assert find_policy(Settings(), live=live) == live
-    assert identity_of(live) == identity_of(live)
     assert LIVE_POLICY.is_absolute()
+
+
+def test_the_kernels_policy_is_known_by_its_load_counter(tmp_path: Path) -> None:
+    live, status = tmp_path / "policy", tmp_path / "status"
+    live.touch()
+    status.write_bytes(struct.pack("<5I", 1, 4, 1, 7, 0))
+    first = identity_of(live, live=live, status=status)
+    live.write_bytes(b"selinuxfs shows a size once the file was opened")
+    status.write_bytes(struct.pack("<5I", 1, 6, 0, 7, 0))  # setenforce moves the sequence and not the counter
+    assert identity_of(live, live=live, status=status) == first
+    status.write_bytes(struct.pack("<5I", 1, 8, 0, 8, 0))
+    assert identity_of(live, live=live, status=status) != first
+
+
+@pytest.mark.toolchain
+@needs_secilc
+def test_the_kernels_policy_is_waited_for_while_another_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = compile_cil(TOY, tmp_path / "policy")
+    opened = Path.open
+    refusals = [OSError(errno.EBUSY, "Device or resource busy"), OSError(errno.EBUSY, "Device or resource busy")]
+
+    def busy(self: Path, *arguments: object, **how: object) -> object:
+        if self == path and refusals:
+            raise refusals.pop()
+        return opened(self, *arguments, **how)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", busy)
+    monkeypatch.setattr(setools_view, "BUSY_PAUSES_S", (0.0, 0.0, 0.0))
+    assert Oracle.load(path).permissive_types == {"quiet_t"}
+    assert not refusals
 
 
 def test_ranges() -> None:
