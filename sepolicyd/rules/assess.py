@@ -322,7 +322,7 @@ def _why_not(question: Question, level: str, frozen: Sequence[Burst], found: Seq
         return ""
     if level == REFUSED:
         return f"the guard refuses it ({', '.join(f.code for f in question.findings if f.level == REFUSED)})"
-    if question.obstacles and not question.mendable:
+    if question.obstacles and not question.mendable and found[0].kind in (REFUSE, ALLOW):
         return question.obstacles[0]
     if question.has("W-001"):
         return f"only user code asked for it, and {question.source} is a domain of the service itself"

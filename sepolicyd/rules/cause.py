@@ -99,8 +99,10 @@ def _about(known: Fix, paths: Sequence[str]) -> Fix:
 
 
 def own_domain(question: Question) -> Iterator[Fix]:
-    """User code that shares the hub's domain: no rule, a domain of its own."""
+    """User code that shares the hub's domain: no rule, a domain of its own. The same for the proxy's machine code."""
     domains = sorted(question.profile.user_domains)
+    if question.has("V-001"):
+        yield from _own_domain_of_role(question)
     if question.user_only and question.source in question.profile.service_domains and domains:
         program = next((code for code in question.profile.code if domains[0].startswith(code[: -len("_exec_t")])), "")
         yield fix.transition(
@@ -109,6 +111,18 @@ def own_domain(question: Question) -> Iterator[Fix]:
             domains[0],
             f"give users' code its own domain ({domains[0]}): only {_roles(question)} asked of {question.source}",
         )
+
+
+def _own_domain_of_role(question: Question) -> Iterator[Fix]:
+    roles = [role for role in question.profile.roles if role.name in question.seen.roles]
+    domains = {role.domains[0] for role in roles if role.domains}
+    if len(domains) != 1 or question.source in domains or any(role.user_code for role in roles):
+        return
+    domain = domains.pop()
+    program = f"{domain[: -len('_t')]}_exec_t"
+    if question.source in question.profile.domains and program in question.profile.own_types:
+        text = f"only {_roles(question)} asked: run it in its own domain {domain}, and let {question.source} go without"
+        yield fix.transition(question.source, program, domain, text)
 
 
 def wrong_label(question: Question) -> Iterator[Fix]:
