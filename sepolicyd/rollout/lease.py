@@ -47,6 +47,7 @@ class LeaseStatus:
     used_today: float
     problems: tuple[str, ...]
     marks: tuple[exercises.Mark, ...] = ()
+    known_types: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -240,16 +241,20 @@ def status(settings: Settings, profile: Profile, *, world: Optional[World] = Non
     armed = lease is not None and _read(lambda: world.timers.armed(lease), False, problems)
     marks = _read(lambda: exercises.read(exercises.path(settings.state)), [], problems)
     problems += _lease_problems(lease, now, open_types, armed=armed)
+    enforcing = _read(world.kernel.enforcing, False, problems)
+    known_types = _read(world.kernel.known_types, frozenset(), problems)
+    history = _read(world.book.history, [], problems)
     return LeaseStatus(
         lease=lease,
         remaining=lease.remaining(now) if lease else 0.0,
         armed=armed,
-        enforcing=_read(world.kernel.enforcing, False, problems),
+        enforcing=enforcing,
         open_types=tuple(sorted(open_types)),
         foreign_types=tuple(sorted(foreign)),
-        used_today=leased_seconds(_read(world.book.history, [], problems), now.wall - DAY_S, now.wall),
-        problems=tuple(problems),
+        used_today=leased_seconds(history, now.wall - DAY_S, now.wall),
+        problems=tuple(dict.fromkeys(problems)),
         marks=tuple(item for item in marks if item.profile == profile.name),
+        known_types=known_types,
     )
 
 
