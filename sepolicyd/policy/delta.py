@@ -261,6 +261,7 @@ def _facts(oracle: Oracle) -> dict[str, frozenset[str]]:
         "constraint": frozenset(constraint.text for constraint in oracle.constraints),
         "handle_unknown": frozenset((raw.handle_unknown, "mls" if raw.mls else "no mls")),
         "auditallow": frozenset(_lines(oracle, "auditallow")),
+        "xperm rule": frozenset(map(str, raw.xperms)),
     }
     found.update({OTHER_KINDS[kind]: lines for kind, lines in oracle.statements.items()})
     return found

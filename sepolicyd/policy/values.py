@@ -119,6 +119,12 @@ class XpermRule:
     ranges: Ranges
     condition: Optional[Condition] = None
 
+    def __str__(self) -> str:
+        source, target, tclass = self.key
+        numbers = " ".join(f"{low:#06x}" if low == high else f"{low:#06x}-{high:#06x}" for low, high in self.ranges)
+        under = f" [ {self.condition} ]" if self.condition else ""
+        return f"{self.rule} {source} {target}:{tclass} {self.name} {{ {numbers} }};{under}"
+
 
 @dataclass(frozen=True)
 class PortRange:

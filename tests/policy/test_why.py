@@ -15,6 +15,7 @@ from sepolicyd.policy.oracle import Oracle
 from sepolicyd.policy.values import AnswerKind
 from sepolicyd.policy.why import Why, explain, explainer
 from tests.policy.questions import LOGS, WORKER, denials
+from tests.policy.stores import link, package
 from tests.policy.toys import DISTRIBUTION, compile_cil, needs_distribution, needs_secilc, types
 
 pytestmark = pytest.mark.toolchain
@@ -228,3 +229,52 @@ def test_as_audit2why_on_real_denials(distribution: Oracle) -> None:
             wrong.append((question, theirs, booleans, mine.te.kind, mine.sentence))
     assert not wrong[:5], len(wrong)
     assert judged > 200
+
+
+@pytest.mark.slow
+@needs_distribution
+@pytest.mark.skipif(not LOGS, reason="no captured logs")
+def test_would_help_is_what_happens_when_the_rules_are_linked(tmp_path: Path, distribution: Oracle) -> None:
+    """Every access without a rule gets one; audit2why on the new policy must allow just those where that was to help."""
+    levels = [("s0:c1", "s0:c9"), ("s0:c1.c5", "s0:c3")]
+    asked = {
+        question
+        for scontext, tcontext, tclass, permission in denials()
+        for question in (
+            (scontext, tcontext, tclass, permission),
+            # the same between categories, and by a type that is held to them (mcs_constrained_type)
+            *(
+                (f"system_u:system_r:svirt_t:{low}", f"{_without_range(tcontext)}:{high}", tclass, permission)
+                for low, high in levels
+            ),
+        )
+    }
+    whys = {question: why(distribution, *question) for question in sorted(asked)}
+    without = {key: found for key, found in whys.items() if found.te.kind in {AnswerKind.NONE, AnswerKind.DONTAUDIT}}
+    rules, required = set(), set()
+    for found in without.values():
+        access = found.access
+        rules.add(f"allow {access.source} {access.target}:{access.tclass} {access.permission};")
+        required |= {f"type {access.source};", f"type {access.target_type};", f"class {access.tclass} {access.permission};"}
+    text = f"module every 1.0;\nrequire {{\n{chr(10).join(sorted(required))}\n}}\n" + "\n".join(sorted(rules))
+    new = link(tmp_path / "root", package(tmp_path, "every", text))
+    questions = list(without)
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, str(new)],
+        input=json.dumps([[s, t, c, [p]] for s, t, c, p in questions]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    truth = {question: theirs for question, (theirs, _) in zip(questions, json.loads(done.stdout))}
+    judged = {question: theirs for question, theirs in truth.items() if not theirs.startswith("BAD")}
+    wrong = [(question, theirs, whys[question].sentence) for question, theirs in judged.items()
+             if (theirs == "ALLOW") is not whys[question].would_help]  # fmt: skip
+    assert not wrong[:5], len(wrong)
+    assert sum(theirs == "ALLOW" for theirs in judged.values()) > 200
+    assert sum(theirs == "CONSTRAINT" for theirs in judged.values()) > 20
+
+
+def _without_range(context: str) -> str:
+    return ":".join(context.split(":")[:3])
