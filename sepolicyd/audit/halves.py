@@ -20,6 +20,8 @@ def middle(path: Path) -> int:
     try:
         if not path.is_file() or path.stat().st_size < WORTH_IT or len(os.sched_getaffinity(0)) < 2:
             return 0
+        if os.getloadavg()[0] > len(os.sched_getaffinity(0)) - 0.5:
+            return 0  # no core is idle: a second process would only cost its start
         threading = sys.modules.get("threading")
         if threading is not None and threading.active_count() > 1:
             return 0  # a child of a threaded process may inherit a held lock

@@ -21,31 +21,30 @@ MAX_LISTED = 1000
 MAX_PROCESSES = 20_000
 LOOK_AHEAD = 8192
 LOOK_BACK = 4096
-LOOK_BESIDE = 1024
+LOOK_BESIDE = 3072
 MAX_HEADER = 256
 MAX_SLOW_LINES = 512
 
-# Group 1 decision and permissions, 2 pid, 3 comm and whatever follows, 4 inode, 5 ioctl number, 6 and 7 contexts without
-# their range (categories do not split accesses), 8 class and permissive. Whatever does not look so is parsed in full.
-_CONTEXT = rb"([^: \n]{1,64}:[^: \n]{1,64}:[A-Za-z][A-Za-z0-9_]{0,127})(?::[^ \n]*)?"
-_STRICT = re.compile(
-    rb"(?<=\): )avc:  ((?:denied|granted)  \{ [a-z][a-z0-9_]*(?: [a-z][a-z0-9_]*)*) \} for  pid=([0-9]{1,10}) "
-    rb'(comm=(?:"[^" \n]*"|[0-9A-F]+)(?: (?!ino=|ioctl|scon)[a-z_]+=(?:"[^" \n]*"|[^ "\n]+))*)'
-    rb"(?: ino=([0-9]+))?((?: ioctlcmd=[0-9a-fx]+)?) ? scontext="
-    + _CONTEXT
-    + rb" tcontext="
-    + _CONTEXT
-    + rb" tclass=([a-z][a-z0-9_]{0,63}(?: permissive=[01])?)\n"
+# Group 1 decision and permissions, 2 pid, 3 comm and whatever follows, 4 inode (which tells two sightings not apart),
+# 5 the rest. Whatever does not look so is parsed in full.
+_DECISION = rb"avc:  ((?:denied|granted)  \{ [a-z][a-z0-9_]*(?: [a-z][a-z0-9_]*)*) \} for"
+_AVC = re.compile(
+    rb"(?<=\): )" + _DECISION + rb"  pid=([0-9]{1,10}) "
+    rb'(comm=(?:"[^" \n]*"|[0-9A-F]+)(?: (?!ino=|ioctl|scon)[a-z_]+=(?:"[^" \n]*"|[^ "\n]+))*)(?: ino=([0-9]+))?([^\n]*)\n'
 )
-# dbus-daemon's and dbus-broker's USER_AVC, with the same groups; sender and receiver are left out of group 3.
+# dbus-daemon's and dbus-broker's USER_AVC, with the same groups; sender and receiver are not in group 3.
 _USER = re.compile(
-    rb"(?<=msg=')avc:  ((?:denied|granted)  \{ [a-z][a-z0-9_]*(?: [a-z][a-z0-9_]*)*) \} for()"
-    rb"((?: (?!spid|tpid|scon)[a-z_]+=[^ \"'\n]+)*)()()(?: spid=[0-9]+)?(?: tpid=[0-9]+)? {1,2}scontext="
-    + _CONTEXT
-    + rb" tcontext="
-    + _CONTEXT
-    + rb" tclass=(dbus(?: permissive=[01])?) [^\n]*\n"
+    rb"(?<=msg=')"
+    + _DECISION
+    + rb"()((?: (?!spid|tpid|scon)[a-z_]+=[^ \"'\n]+)*)()(?: spid=[0-9]+)?(?: tpid=[0-9]+)?([^\n]*)\n"
 )
+# The rest: ioctl number, contexts without their range (categories do not split accesses), class and permissive.
+_CONTEXT = rb"([^: ]{1,64}:[^: ]{1,64}:[A-Za-z][A-Za-z0-9_]{0,127})(?::[^ ]*)?"
+_CONTEXTS = rb" {1,2}scontext=" + _CONTEXT + rb" tcontext=" + _CONTEXT
+_AVC_TAIL = re.compile(rb"((?: ioctlcmd=[0-9a-fx]+)?)" + _CONTEXTS + rb" tclass=([a-z][a-z0-9_]{0,63})((?: permissive=[01])?)")
+_USER_TAIL = re.compile(rb"()" + _CONTEXTS + rb" tclass=(dbus)((?: permissive=[01])?)  ?exe=[^{}]*")
+_NODE = re.compile(rb"node=([^ \n]+) ")
+MAX_TAILS = 8192
 # A line as auditd writes it that speaks only through "avc:", if at all: not the kernel's SELINUX_ERR and MAC_*, and not
 # the AVC records of AppArmor and SMACK. Group 1 is what tells events apart.
 _HEADER = rb"type=(?!SELI|MAC_)[A-Z0-9_]+ msg=audit\(([0-9.]+:[0-9]+)\): (?!apparmor=|lsm=)"
@@ -62,7 +61,10 @@ _PROCESS = re.compile(
     rb"type=SYSCALL [^\n]*? ppid=([0-9]{1,10}) pid=([0-9]{1,10}) auid=([0-9]+) uid=[^\n]*? comm=([^ \n]+) exe=([^ \n]+)"
     rb"(?: subj=([^ \n]+))?"
 )
-_DETAIL = re.compile(rb" (?:dest|src|lport|fport)=([0-9]+)")
+_PORT = re.compile(rb" (?:dest|src|lport|fport)=([0-9]+)")
+
+
+Tail = tuple[bytes, ...]
 
 
 class Process(NamedTuple):
@@ -87,6 +89,7 @@ class Sweep:
         self.processes: dict[Process, None] = {}
         self._base = self._offset = 0
         self.first_keys: set[Any] = set()
+        self._tails: dict[bytes, Tail] = {}
         self._pids: set[bytes] = {b""}
         self._keys: set[bytes] = set()
         self._slow_lines: dict[bytes, None] = {}
@@ -147,16 +150,19 @@ class Sweep:
         return plain
 
     def _avcs(self, before: bytes, block: bytes, after: bytes) -> None:
-        find, strict, user, seen, pids = block.find, _STRICT.match, _USER.match, self.fold.seen.get, self._pids
-        plain = not block.startswith(b"node=") and b"\nnode=" not in block[:4096]
-        base = self._offset
+        find, avc, user, tail_of, seen = block.find, _AVC.match, _USER.match, self._tails.get, self.fold.seen.get
+        pids, base, node = self._pids, self._offset, b""
+        single = not block.startswith(b"node=") and b"\nnode=" not in block[:LOOK_AHEAD]
         position = find(b"avc:")
         while position >= 0:
-            match = (strict(block, position) or user(block, position)) if plain else None
+            match = avc(block, position) or user(block, position)
             if match is not None:
                 # not longer than the shortest header, so that it holds nothing of the line before
                 window = block[position - 36 if position > 36 else 0 : position] if match[2] else _window(block, position)
-                slot = seen(match.group(1, 3, 5, 6, 7, 8)) or self._miss(before, block, after, match, window)
+                if not single:
+                    node = _node(block, position)
+                tail = tail_of(match[5]) or self._tail(match)
+                slot = seen((node, match[1], match[3], tail)) or self._miss(before, block, after, match, tail, node, window)
                 if slot is not None:
                     if slot.window != window or not _same(before, block, slot.at - base, match):
                         slot.count += 1
@@ -169,22 +175,32 @@ class Sweep:
             position = find(b"avc:", self._slow(before, block, after, position))
         self._offset += len(block)
 
-    def _miss(self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes], window: bytes) -> Optional[Slot]:
+    def _tail(self, match: re.Match[bytes]) -> Tail:
+        """The rest of the line taken apart; empty where it must be doubted. Kept, because few different ones occur."""
+        found = (_AVC_TAIL if match[2] else _USER_TAIL).fullmatch(match[5])
+        tail = found.groups() if found is not None and not is_cut(found[4].decode()) else ()
+        if len(self._tails) >= MAX_TAILS:
+            self._tails.clear()
+        self._tails[match[5]] = tail
+        return tail
+
+    def _miss(
+        self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes], tail: Tail, node: bytes, window: bytes
+    ) -> Optional[Slot]:
         """The slot of a sighting that was not seen before; None where the record is to be doubted."""
-        tclass = match[8].partition(b" ")[0].decode()
-        if is_cut(tclass):
+        if not tail:
             return None
         details = match[3]
-        detail = _DETAIL.search(details)
-        facet = match[5] or (detail[0] if detail else b"")
-        access = match.group(1, 6, 7, 8)
+        port = _PORT.search(details)
+        facet = tail[0] or (port[0] if port else b"")
 
         def make(whole: bool) -> Optional[Slot]:
             found = of_lines(self._event(before, block, after, match.start(), whole))
             denial = (found.denials or found.granted or (None,))[0]
             return None if denial is None else Slot(window, denial)
 
-        return self.fold.place(match.group(1, 3, 5, 6, 7, 8), access, details.partition(b" ")[0], facet, make)
+        access = (match[1], *tail[1:])
+        return self.fold.place((node, match[1], details, tail), access, details.partition(b" ")[0], facet, make)
 
     def _process(self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes]) -> None:
         if len(self._pids) > MAX_PROCESSES:
@@ -192,7 +208,7 @@ class Sweep:
         self._pids.add(match[2])
         if len(self.processes) >= MAX_PROCESSES:
             return
-        for line in self._event(before, block, after, match.start(), True)[1:]:
+        for line in self._event(before, block, after, match.start(), False)[1:]:
             found = _PROCESS.search(line)
             if found is not None:
                 comm, exe = found[4].strip(b'"'), found[5].strip(b'"')
@@ -251,6 +267,11 @@ class Sweep:
         for listed, values in ((self.unparsed, found.unparsed), (self.errors, found.errors), (self.notice_list, found.notices)):
             if len(listed) < MAX_LISTED:
                 listed.extend(values)  # type: ignore[arg-type]
+
+
+def _node(block: bytes, position: int) -> bytes:
+    match = _NODE.match(block, block.rfind(b"\n", 0, position) + 1)
+    return match[1] if match else b""
 
 
 def _window(block: bytes, position: int) -> bytes:

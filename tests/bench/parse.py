@@ -1,0 +1,94 @@
+"""Two generated logs in, a table out: how long sepolicyd, ausearch, grep and audit2allow take for the same file, side by side.
+
+Run as ``python -m tests.bench.parse [--no-audit2allow] [--runs N] [DIR]``; the logs are made in DIR (default: a temporary
+directory) where they are not there yet. Every figure is the whole process, the best of N runs taken in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench.generate import MEGABYTES, write
+
+POLICY = Path("/etc/selinux/default/policy")
+SCAN = "import sys; from pathlib import Path; from sepolicyd.audit.scan import scan_files; scan_files([Path(sys.argv[1])])"
+# (kind, peer): (how many times as fast, or the share of the peer's time, ours must be or should be)
+MUST = {("dense", "audit2allow"): 60.0, ("mixed", "audit2allow"): 25.0}
+GOAL = {"ausearch": 1.0, "grep": 1 / 3}
+
+
+def commands(log: Path, audit2allow: bool) -> dict[str, list[str]]:
+    """Name of the run and its command line; analyze is parse to grouped candidates through the command itself."""
+    analyze = shutil.which("sepolicyd", path=str(Path(sys.executable).parent))
+    policy = max(POLICY.glob("policy.*"), default=None) if POLICY.is_dir() else None
+    found = {"scan": [sys.executable, "-c", SCAN, str(log)]}
+    if analyze is not None:
+        found["analyze"] = [analyze, "analyze", "--all", "--json", str(log)]
+    if shutil.which("ausearch"):
+        found["ausearch"] = ["ausearch", "-if", str(log), "-m", "avc,user_avc,selinux_err", "--raw"]
+    found["grep"] = ["grep", "-c", "denied", str(log)]
+    if audit2allow and policy is not None and shutil.which("audit2allow"):
+        found["audit2allow"] = ["audit2allow", "-p", str(policy), "-i", str(log)]
+    return found
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """(seconds, peak resident MiB) of one run; what it prints is thrown away."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        raise SystemExit(f"{command[0]} ended with {process.returncode}: {' '.join(command)}")
+    return time.perf_counter() - begin, usage.ru_maxrss / 1024
+
+
+def measure(log: Path, runs: int, audit2allow: bool) -> dict[str, tuple[float, float]]:
+    """The best time and the highest peak of each command, taken in turn so that all meet the same machine."""
+    best: dict[str, tuple[float, float]] = {}
+    for number in range(runs):
+        for name, command in commands(log, audit2allow and number == 0).items():
+            seconds, peak = run(command)
+            old = best.get(name, (seconds, peak))
+            best[name] = (min(old[0], seconds), max(old[1], peak))
+    return best
+
+
+def report(kind: str, log: Path, figures: dict[str, tuple[float, float]]) -> None:
+    print(f"{kind}: {log.stat().st_size / 1e6:.0f} MB")
+    for name, (seconds, peak) in figures.items():
+        print(f"  {name:12s} {seconds:8.3f} s  {peak:6.0f} MiB")
+    for ours in ("scan", "analyze"):
+        for peer in ("audit2allow", "ausearch", "grep"):
+            if ours in figures and peer in figures:
+                ratio = figures[peer][0] / figures[ours][0]
+                wanted = MUST.get((kind, peer), GOAL.get(peer, 0.0))
+                kept = "kept" if ratio >= wanted else "MISSED"
+                kind_of = "must" if (kind, peer) in MUST else "goal"
+                print(f"  {ours}: {ratio:7.2f} times as fast as {peer} ({kind_of} {wanted:.2f}: {kept})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", nargs="?", type=Path)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--no-audit2allow", dest="audit2allow", action="store_false")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = options.directory or Path(temporary)
+        for kind, megabytes in MEGABYTES.items():
+            log = directory / f"{kind}.log"
+            if not log.exists():
+                write(kind, log, megabytes)
+            report(kind, log, measure(log, options.runs, options.audit2allow))
+
+
+if __name__ == "__main__":
+    main()
