@@ -213,7 +213,7 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan) -> InitDone:
         package.write_bytes(plan.package)
         if settings.live:
             store.install([package], plan.priority)
-            ports.run_live(plan.ports)
+            ports.run_live(store.active, plan.ports)
         else:
             mls = policy_is_mls(store.policy())
             ports.write_local(store.active, plan.ports, level=":s0" if mls else "")
@@ -266,7 +266,7 @@ def _ports_back(settings: Settings, store: Store, changes: Sequence[PortChange])
     local = ports.read_local(store.active)
     mine = [c for c in changes if any(item.holds(c.protocol, c.number) and item.type == c.after for item in local)]
     if settings.live:
-        ports.run_live(mine, back=True)
+        ports.run_live(store.active, mine, back=True)
     elif mine:
         ports.write_local(store.active, mine, level=":s0" if policy_is_mls(store.policy()) else "", back=True)
 

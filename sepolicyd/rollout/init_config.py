@@ -41,8 +41,11 @@ class HubConfig:
         return ()
 
 
-def parse(text: str, path: Optional[Path] = None) -> HubConfig:
-    """:raises InputError: the text is no Python"""
+def parse(text: str, path: Optional[Path] = None, known: Optional[Mapping[str, str]] = None) -> HubConfig:
+    """
+    :param known: expressions whose value is known beforehand, as {"sys.prefix": "/opt/jupyterhub"}
+    :raises InputError: the text is no Python
+    """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -51,7 +54,7 @@ def parse(text: str, path: Optional[Path] = None) -> HubConfig:
         ) from None
     values: dict[str, Literal] = {}
     computed: dict[str, None] = {}
-    constants: dict[str, Literal] = {}
+    constants: dict[str, Literal] = dict(known or {})
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign):
             continue
@@ -71,14 +74,14 @@ def parse(text: str, path: Optional[Path] = None) -> HubConfig:
     return HubConfig(path, values, tuple(computed))
 
 
-def read(path: Path, shown: Optional[Path] = None) -> HubConfig:
+def read(path: Path, shown: Optional[Path] = None, known: Optional[Mapping[str, str]] = None) -> HubConfig:
     """:raises InputError: it cannot be read, or is no Python"""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_CONFIG_BYTES).decode(errors="replace")
     except OSError as error:
         raise InputError(f"{shown or path} cannot be read: {error.strerror}", "mend its mode, or name another") from None
-    return parse(text, shown or path)
+    return parse(text, shown or path, known)
 
 
 def _key(target: ast.expr) -> str:
@@ -94,8 +97,8 @@ def _literal(node: ast.expr, constants: Mapping[str, Literal]) -> Optional[Liter
     """A constant, a list of texts, texts added or joined by os.path.join, or a name that was set to one above."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, (str, int)) else None
-    if isinstance(node, ast.Name):
-        return constants.get(node.id)
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        return constants.get(ast.unparse(node))
     if isinstance(node, (ast.List, ast.Tuple)):
         return _texts(node.elts, constants)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):

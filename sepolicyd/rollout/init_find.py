@@ -116,10 +116,10 @@ def find(root: Path = Path("/"), *, unit: str = "") -> Installation:
     script, findings = _script(root, service)
     config_path, workdir = _config_path(root, service), (service.get("WorkingDirectory") if service else "") or "/"
     workdir = workdir.lstrip("-") if workdir.startswith("-") else workdir
-    config, more = _config(root, config_path)
     hub = resolve(root, script)
     folder = os.path.dirname(script)  # noqa: PTH120
     prefix = _prefix(root, hub) or os.path.dirname(folder)  # noqa: PTH120
+    config, more = _config(root, config_path, prefix)
     users, proxy, missing = _others(root, config, [folder, f"{prefix}/bin"])
     return Installation(
         hub=hub,
@@ -252,10 +252,10 @@ def _config_path(root: Path, unit: Optional[Unit]) -> str:
     return named
 
 
-def _config(root: Path, path: str) -> tuple[HubConfig, list[Finding]]:
+def _config(root: Path, path: str, prefix: str) -> tuple[HubConfig, list[Finding]]:
     if not path:
         return HubConfig(), [Finding(Level.NOTE, "I-config", "no jupyterhub_config.py was found: JupyterHub's defaults hold")]
-    config = init_config.read(inside(root, path), Path(path))
+    config = init_config.read(inside(root, path), Path(path), {"sys.prefix": prefix})
     asked = ("JupyterHub.cookie_secret_file", "JupyterHub.db_url", "JupyterHub.ssl_key", "JupyterHub.port", "Spawner.cmd")
     computed = [key for key in config.computed if key in asked]
     note = f"{path} computes {', '.join(computed)}, which only a run could tell; the default is labelled"

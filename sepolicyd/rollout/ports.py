@@ -22,6 +22,7 @@ RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
 # May be taken: whole ranges that nobody owns, and two that both base policies give to services which hardly anybody runs
 TAKEABLE = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "soundd_port_t", "transproxy_port_t"))
+RANGES = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t"))
 # Many services share these: the hub may be given the right to use them, the number stays what it is
 WEB = frozenset(("http_port_t", "http_cache_port_t"))
 
@@ -95,20 +96,21 @@ def judge(changes: Iterable[PortChange], own: frozenset[str]) -> list[Finding]:
     return findings
 
 
-def argv_take(change: PortChange) -> list[str]:
-    """``-m`` for a number that has a record in the policy or locally, ``-a`` for one that only a range holds.
+def line_take(change: PortChange) -> str:
+    """A line of ``semanage import``: ``-m`` for a number with a record of its own, ``-a`` for one that a range holds.
 
-    semanage refuses ``-a`` for a number defined in the policy by itself, and ``-m`` for one that is not (seobject.py).
+    semanage refuses ``-a`` for a number that the policy defines by itself (tried: "Port tcp/8000 already defined"), and
+    ``-m`` for one that it does not (seobject.py).
     """
-    verb = "-m" if change.local or change.before in ("soundd_port_t", "transproxy_port_t") else "-a"
-    return ["semanage", "port", "-N", verb, "-t", change.after, "-p", change.protocol, str(change.number)]
+    verb = "-m" if change.local or change.before not in RANGES else "-a"
+    return f"port {verb} -t {change.after} -p {change.protocol} {change.number}"
 
 
-def argv_give_back(change: PortChange) -> list[str]:
+def line_give_back(change: PortChange) -> str:
     """The record of before again, or none."""
     if change.local:
-        return ["semanage", "port", "-N", "-m", "-t", change.local, "-p", change.protocol, str(change.number)]
-    return ["semanage", "port", "-N", "-d", "-p", change.protocol, str(change.number)]
+        return f"port -m -t {change.local} -p {change.protocol} {change.number}"
+    return f"port -d -p {change.protocol} {change.number}"
 
 
 def render_local(present: str, changes: Iterable[PortChange], *, level: str = ":s0", back: bool = False) -> str:
@@ -117,11 +119,8 @@ def render_local(present: str, changes: Iterable[PortChange], *, level: str = ":
     :raises RefusedError: a type, protocol or number that could leave its line
     """
     wanted: dict[tuple[str, int], Optional[str]] = {}
-    for change in changes:
-        kind = change.local if back else change.after
-        if change.protocol not in PROTOCOLS or not 0 < change.number < 65536 or (kind and not is_identifier(kind)):
-            raise RefusedError(f"{change} is no port", "mend the profile")
-        wanted[(change.protocol, change.number)] = kind or None
+    for change in checked(changes):
+        wanted[(change.protocol, change.number)] = (change.local if back else change.after) or None
     lines = []
     for line in present.splitlines():
         match = RECORD.match(line.strip())
@@ -154,10 +153,29 @@ def write_local(active: Path, changes: Iterable[PortChange], *, level: str = ":s
         raise ToolError(f"{path} cannot be written: {error.strerror}", "free space there") from error
 
 
-def run_live(changes: Iterable[PortChange], *, back: bool = False) -> None:
-    """Take over, or give back, on this machine; the policy is loaded by whoever calls.
+def checked(changes: Iterable[PortChange]) -> tuple[PortChange, ...]:
+    """:raises RefusedError: a type, protocol or number that could leave its line"""
+    found = tuple(changes)
+    for change in found:
+        names = [name for name in (change.after, change.local) if name]
+        if change.protocol not in PROTOCOLS or not 0 < change.number < 65536 or not all(map(is_identifier, names)):
+            raise RefusedError(f"{change} is no port", "mend the profile")
+    return found
 
-    :raises ToolError: semanage failed
+
+def run_live(active: Path, changes: Iterable[PortChange], *, back: bool = False) -> None:
+    """Take over, or give back, on this machine: one transaction, and the policy is loaded once.
+
+    :raises ToolError: semanage failed, or said nothing and did nothing
     """
-    for change in changes:
-        process.run(argv_give_back(change) if back else argv_take(change))
+    wanted = checked(changes)
+    if not wanted:
+        return
+    lines = [line_give_back(change) if back else line_take(change) for change in wanted]
+    done = process.run(["semanage", "import"], stdin="\n".join(lines) + "\n")
+    local = read_local(active)
+    for change in wanted:
+        kind = next((item.type for item in local if item.holds(change.protocol, change.number)), "")
+        if kind != (change.local if back else change.after):
+            what = f"semanage left {change.protocol} port {change.number} {kind or 'without a local record'}"
+            raise ToolError(what, f"run: semanage {lines[wanted.index(change)]}", stderr=done.stderr)

@@ -177,6 +177,8 @@ def test_the_configuration_is_read_and_never_run(tmp_path: Path) -> None:
     assert not mark.exists()
     assert config.values == {"A.b": "/srv/x", "A.n": 7, "A.l": ("a", "b")}
     assert config.computed == ("A.f",)
+    prefixed = init_config.parse("c.Spawner.cmd = [sys.prefix + '/bin/x']\n", known={"sys.prefix": "/opt/hub"})
+    assert prefixed.command("Spawner.cmd") == ("/opt/hub/bin/x",)
     with pytest.raises(InputError, match="not Python"):
         init_config.parse("c.A.b = (\n")
     assert init_config.port_of("http://[::1]:9000/x", 1) == 9000
