@@ -154,6 +154,15 @@ class Delta:
         before, after = self._facts
         return {kind: before[kind] - after[kind] for kind in after}
 
+    @cached_property
+    def xperm_rules_added(self) -> frozenset[str]:
+        """allowxperm, dontauditxperm, auditallowxperm rules as text; what allowxperm opens stands in ``gained`` too."""
+        return frozenset(map(str, self.after.raw.xperms)) - frozenset(map(str, self.before.raw.xperms))
+
+    @cached_property
+    def xperm_rules_removed(self) -> frozenset[str]:
+        return frozenset(map(str, self.before.raw.xperms)) - frozenset(map(str, self.after.raw.xperms))
+
     # the kernel looks transitions up by the very types (services.c, security_compute_sid): nothing to expand
     @cached_property
     def transitions_added(self) -> frozenset[Transition]:
@@ -200,7 +209,8 @@ class Delta:
     @property
     def empty(self) -> bool:
         sides = (self.gain, self.loss, self.dontaudit_gain, self.dontaudit_loss)
-        if any(side.accesses for side in sides) or self.transitions_added or self.transitions_removed:
+        rules = (self.transitions_added, self.transitions_removed, self.xperm_rules_added, self.xperm_rules_removed)
+        if any(side.accesses for side in sides) or any(rules):
             return False
         return not any(self.added.values()) and not any(self.removed.values())
 
@@ -261,7 +271,6 @@ def _facts(oracle: Oracle) -> dict[str, frozenset[str]]:
         "constraint": frozenset(constraint.text for constraint in oracle.constraints),
         "handle_unknown": frozenset((raw.handle_unknown, "mls" if raw.mls else "no mls")),
         "auditallow": frozenset(_lines(oracle, "auditallow")),
-        "xperm rule": frozenset(map(str, raw.xperms)),
     }
     found.update({OTHER_KINDS[kind]: lines for kind, lines in oracle.statements.items()})
     return found

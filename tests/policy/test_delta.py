@@ -263,11 +263,6 @@ def test_both_branches_of_a_boolean_are_no_gain_over_always(tmp_path: Path) -> N
         ("(fsuse xattr ext4 (u r app_t ((s0)(s0))))", "fs_use", "fs_use_xattr ext4 u:r:app_t:s0;"),
         ("(rangetransition app_t data_t process ((s1)(s1)))", "range_transition", "range_transition app_t data_t:process s1;"),
         ("(constrain (file (read)) (eq u1 u2))", "constraint", "constrain file { read } (u1 == u2)"),
-        (
-            "(dontauditx app_t data_t (ioctl file ((range 0x5401 0x5403) 0x5410)))",
-            "xperm rule",
-            "dontauditxperm app_t data_t:file ioctl { 0x5401-0x5403 0x5410 };",
-        ),
         ("(auditallow app_t data_t (file (read)))", "auditallow", "app_t data_t:file { read }"),
         ("(policycap nnp_nosuid_transition)", "policycap", "policycap nnp_nosuid_transition;"),
         ("(userrole v q)", "user", "user v roles { q r } level s0 range s0 - s1:c0.c3"),
@@ -288,6 +283,14 @@ def test_unrelated_policies_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         delta.gained  # noqa: B018
     assert not delta.lost
     assert delta.new_types == {"app_t", "data_t", "other_t"}
+
+
+def test_rules_on_numbers_are_told_as_text(tmp_path: Path) -> None:
+    more = "(dontauditx app_t data_t (ioctl file ((range 0x5401 0x5403) 0x5410)))"
+    delta = delta_of(tmp_path, BASE, BASE + more)
+    assert delta.xperm_rules_added == {"dontauditxperm app_t data_t:file ioctl { 0x5401-0x5403 0x5410 };"}
+    assert not delta.xperm_rules_removed
+    assert not delta.empty
 
 
 def test_permissive_and_type_sets(tmp_path: Path) -> None:
