@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Optional
 
 from sepolicyd.policy.interfaces import Offer
 from sepolicyd.policy.labels import Ports
@@ -38,6 +37,7 @@ MAX_RULES, MAX_DOMAINS = 50, 10  # of a boolean that may be proposed; more is a 
 OWN_SUFFIX = {"var_lib_t": "var_lib_t", "var_log_t": "log_t", "var_run_t": "runtime_t", "etc_t": "etc_t",
               "usr_t": "var_lib_t", "var_t": "var_lib_t", "srv_t": "var_lib_t", "tmp_t": "tmp_t", "tmpfs_t": "tmpfs_t",
               "var_spool_t": "var_lib_t"}  # fmt: skip
+SHARED_PLACES = ("tmp_t", "tmpfs_t", "var_run_t", "var_log_t", "var_lib_t")
 OPENING = (fix.ALLOW, fix.BOOLEAN, fix.INTERFACE)
 SHARED_PROGRAMS = ("bin_t", "shell_exec_t", "lib_t", "usr_t")
 
@@ -104,7 +104,7 @@ def own_domain(question: Question) -> Iterator[Fix]:
     if question.has("V-001"):
         yield from _own_domain_of_role(question)
     if question.user_only and question.source in question.profile.service_domains and domains:
-        program = next((code for code in question.profile.code if domains[0].startswith(code[: -len("_exec_t")])), "")
+        program = _program_of(question, domains[0])
         yield fix.transition(
             question.source,
             program,
@@ -113,14 +113,20 @@ def own_domain(question: Question) -> Iterator[Fix]:
         )
 
 
+def _program_of(question: Question, domain: str) -> str:
+    """The service's own program type that starts a domain, "" where the base module has none of that name."""
+    program = f"{domain[: -len('_t')]}_exec_t"
+    return program if program in question.profile.own_types else ""
+
+
 def _own_domain_of_role(question: Question) -> Iterator[Fix]:
     roles = [role for role in question.profile.roles if role.name in question.seen.roles]
     domains = {role.domains[0] for role in roles if role.domains}
     if len(domains) != 1 or question.source in domains or any(role.user_code for role in roles):
         return
     domain = domains.pop()
-    program = f"{domain[: -len('_t')]}_exec_t"
-    if question.source in question.profile.domains and program in question.profile.own_types:
+    program = _program_of(question, domain)
+    if question.source in question.profile.domains and program:
         text = f"only {_roles(question)} asked: run it in its own domain {domain}, and let {question.source} go without"
         yield fix.transition(question.source, program, domain, text)
 
@@ -188,32 +194,23 @@ def _contexts(question: Question) -> list[dict[str, str]]:
 
 
 def _new_type(question: Question) -> Fix:
-    """tmp and tmpfs files get their type by a type_transition, others by their path."""
+    """What is made in a shared directory gets its type by a type_transition, other files by their exact paths.
+
+    Never by a tree of the log's choosing: a path like /etc/x would take /etc along. A type that the base module does not
+    have yet is shown, and left to a person.
+    """
     name = _own_name(question)
     known = name in question.profile.own_types
-    if question.target in ("tmp_t", "tmpfs_t", "var_run_t", "var_log_t", "var_lib_t") and "create" in question.permissions | {
-        "create"
-    }:
-        classes = [question.tclass] if question.tclass != "dir" or question.permissions & {"create"} else ["file", "dir"]
-        rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in classes)
-    else:
-        rules = ()
-    paths = [f"semanage fcontext -a -t {name} {shlex.quote(_pattern(path))}" for path in _roots(question.paths)[:3]]
     text = f"{question.target} covers a whole tree: what {question.source} makes there should be {name}"
-    detail = {
-        "paths": [],
-        "contexts": [],
-        "transitions": [
-            {"source": question.source, "target": question.target, "class": rule.split(":")[1].split()[0], "type": name}
-            for rule in rules
-        ],
-    }
-    return Fix(
-        fix.OWN_TYPE,
-        text + ("" if known else " (a new type, for the base module)"),
-        (*rules, *([] if rules else paths)),
-        detail,
-    )
+    text += "" if known else " (a new type, for the base module)"
+    if question.target in SHARED_PLACES:
+        made = ("file", "dir") if question.tclass == "dir" and "create" not in question.permissions else (question.tclass,)
+        rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in made)
+        parts = [{"source": question.source, "target": question.target, "class": one, "type": name} for one in made]
+        return Fix(fix.OWN_TYPE, text, rules, {"paths": [], "contexts": [], "transitions": parts if known else []})
+    contexts = [{"pattern": re.escape(path).replace("\\-", "-"), "type": name, "kind": ""} for path in question.paths[:5]]
+    shown = fix.relabel(question.paths[:5], text, contexts, fix.OWN_TYPE)
+    return shown if known else replace(shown, detail={"paths": [], "contexts": []})
 
 
 def _own_name(question: Question) -> str:
@@ -240,10 +237,10 @@ def port_label(question: Question) -> Iterator[Fix]:
     if question.target in GENERIC_PORTS and not is_random(question):
         for number in question.numbers[:3]:
             if question.own_port(number) is None:
-                name = f"{question.profile.name}_port_t"
-                yield fix.port(
-                    question.protocol, number, name, "", f"{question.target} is every port without a name: label {number} alone"
-                )
+                # none of the service's port types is meant for it: labelled as one, its friends could reach it too
+                name = f"{question.profile.name}_{number}_port_t"
+                text = f"{question.target} is every port without a name: label {number} alone (a new type, for the base module)"
+                yield Fix(fix.PORT, text, (f"semanage port -a -t {name} -p {question.protocol} {number}",), {"ports": []})
         if not question.numbers:
             yield Fix(fix.PORT, f"{question.target} is every port without a name: label the one that is meant")
 
@@ -387,15 +384,6 @@ STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
 )
 
 
-def _roots(paths: Sequence[str]) -> list[str]:
-    """The directories that hold the paths, the shortest first."""
-    return sorted({path.rsplit("/", 1)[0] or "/" for path in paths}, key=lambda path: (len(path), path))
-
-
-def _pattern(directory: str) -> str:
-    return re.escape(directory).replace("\\-", "-").replace("\\/", "/") + "(/.*)?"
-
-
 def _some(values: Sequence[str], limit: int = 2) -> str:
     shown = ", ".join(values[:limit])
     return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
@@ -403,7 +391,3 @@ def _some(values: Sequence[str], limit: int = 2) -> str:
 
 def _roles(question: Question) -> str:
     return " and ".join(question.seen.roles) or "user code"
-
-
-def first(found: Sequence[Fix], kind: str) -> Optional[Fix]:
-    return next((one for one in found if one.kind == kind), None)

@@ -360,3 +360,37 @@ def test_the_module_reads_no_file_but_the_advice(tmp_path: Path) -> None:
     candidates = group(evidence_of_log(captured("01")), {})
     (item,) = assess(candidates, profile=profile, guard=GUARD)
     assert "D-001" not in codes(item)
+
+
+def test_the_users_domain_is_entered_by_its_own_program(oracle: Oracle) -> None:
+    """The hub's own entry point must never start the users' domain."""
+    item = one([line("search", "jupyterhub_t", "mnt_t", "dir", pid=3, comm="ls")], oracle, role="kernel")
+    assert item.fix.commands[0] == "type_transition jupyterhub_t jupyterhub_user_exec_t:process jupyterhub_user_t;"
+
+
+def test_the_proxys_machine_code_belongs_into_the_proxys_domain(oracle: Oracle) -> None:
+    item = one([line("execmem", "jupyterhub_t", "jupyterhub_t", "process", pid=3, comm="node")], oracle, role="proxy")
+    assert item.fix.kind == "transition" and item.fix.detail["domain"] == "jupyterhub_proxy_t"
+    assert "never to the hub" in next(finding.text for finding in item.findings if finding.code == "V-001")
+
+
+@pytest.mark.parametrize("path", ["/etc/x", "/etc/cron.d/x", "/var/lib/x"])
+def test_a_path_of_the_logs_choosing_takes_no_tree_along(path: str, oracle: Oracle) -> None:
+    item = one([line("write", "jupyterhub_t", "etc_t", "file", pid=3, comm="x", path=path)], oracle)
+    assert item.fix.kind == "own-type"
+    assert [context["pattern"].replace("\\", "") for context in item.fix.detail["contexts"]] == [path]
+    assert item.fix.detail["paths"] == [path]
+
+
+def test_a_type_that_is_not_there_yet_is_left_to_a_person(oracle: Oracle) -> None:
+    profile = replace(PROFILE, own_types=frozenset({"jupyterhub_t"}))
+    candidates = candidates_from([line("create", "jupyterhub_t", "tmp_t", "file", pid=3, comm="x")])
+    (item,) = assess(candidates, profile=profile, guard=GUARD, oracle=oracle)
+    assert item.fix.kind == "own-type" and "a new type" in item.fix.text
+    assert item.fix.detail["transitions"] == []
+
+
+def test_a_port_that_is_not_the_services_gets_no_type_of_its_friends(oracle: Oracle) -> None:
+    item = one([line("name_connect", "jupyterhub_t", "unreserved_port_t", "tcp_socket", pid=3, comm="x", dest=5000)], oracle)
+    assert item.fix.kind == "port" and item.fix.detail == {"ports": []}
+    assert "allow" in {fix.kind for fix in item.alternatives}
