@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepolicyd.errors import RefusedError
+from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.module.store import Installed, Store
 from sepolicyd.module.transaction import BooleanValue, PortLabel, commit
 from sepolicyd.rollout.versions import EMPTY, NONE, Version, Versions, sha256
@@ -73,11 +73,13 @@ def install(
     :raises ToolError: nothing has been changed
     """
     directory = place / "packages"
-    directory.mkdir(exist_ok=True)
-    files = []
-    for name, data in sorted(packages.items()):
-        files.append(directory / f"{name}.pp")
-        files[-1].write_bytes(data)
+    files = [directory / f"{name}.pp" for name in sorted(packages)]
+    try:
+        directory.mkdir(exist_ok=True)
+        for file in files:
+            file.write_bytes(packages[file.stem])
+    except OSError as error:
+        raise ToolError(f"{directory} cannot be written: {error.strerror}", "free space there, or set TMPDIR") from error
     if ports or booleans:
         commit(store.root, store.kind, packages=files, remove=remove, priority=priority, ports=ports, booleans=booleans)
     elif files or remove:
