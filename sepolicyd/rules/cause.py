@@ -50,10 +50,7 @@ def fixes(question: Question) -> list[Fix]:
         return [*known, *([fix.refuse(f"give no rule ({_codes(question)})")] if question.refused else []), unknown]
     found = [one for step in STEPS for one in step(question)]
     if question.refused:
-        found = [
-            *known,
-            *(one for one in found if one.kind not in OPENING and not (one.kind == fix.DONTAUDIT and _hides(question))),
-        ]
+        found = [*known, *(one for one in found if not _withheld(question, one))]
         found.append(fix.refuse(f"give no rule ({_codes(question)})"))
     elif question.user_only and question.source in question.profile.service_domains:
         found = [*known, *(one for one in found if one.kind not in OPENING)]
@@ -64,6 +61,13 @@ def fixes(question: Question) -> list[Fix]:
     else:
         found = [*known, *found]
     return list({(one.kind, one.commands): one for one in reversed(found)}.values())[::-1]
+
+
+def _withheld(question: Question, one: Fix) -> bool:
+    """Whether a refused candidate must not be offered this. A switch of the web server in front is its own affair."""
+    if one.kind == fix.BOOLEAN and question.source in question.profile.clients:
+        return _hides(question)
+    return one.kind in OPENING or (one.kind == fix.DONTAUDIT and _hides(question))
 
 
 def _hides(question: Question) -> bool:

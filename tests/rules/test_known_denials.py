@@ -169,3 +169,14 @@ def test_the_public_module_is_flagged_line_by_line() -> None:
     for text, levels in flagged.items():
         assert bool(levels) != any(word in text for word in HARMLESS), (text, levels)
     assert sum("refuse" in levels for levels in flagged.values()) >= 8
+
+
+def test_row_4_a_switch_of_the_web_server_is_shown_with_its_side_effect(oracle: Oracle, labels: Labels) -> None:
+    """The narrow switch before the one of another day, which turns on thousands of rules."""
+    item = one(
+        [line("name_connect", "httpd_t", "unreserved_port_t", "tcp_socket", pid=3, comm="nginx", dest=8001)], oracle, labels
+    )
+    shown = [fix.text for fix in item.alternatives if fix.kind == "boolean" and "rules for" in fix.text]
+    assert shown and "httpd_can_network_connect" in shown[0]
+    assert "2,964 rules for 400 domains" in next(text for text in shown if "allow_ypbind" in text)
+    assert item.fix.kind == "port" and not item.approvable
