@@ -204,7 +204,10 @@ def _finish(world: World, lease: Lease, ended: Ended) -> Ended:
         gone = _try(lambda: world.book.remove(lease.profile), problems)
         _try(lambda: world.timers.disarm(lease), problems)
         if gone:
-            world.voice.say(f"lease of {lease.profile} ended ({ended.why}): enforcing again after {ended.seconds:.1f} s")
+            world.voice.say(
+                f"lease of {lease.profile} ended ({ended.why}): enforcing again after {ended.seconds_to_closed:.1f} s,"
+                f" nothing of it left after {ended.seconds:.1f} s"
+            )
     else:
         _try(lambda: world.book.write(replace(lease, attempts=lease.attempts + 1)), problems)
         state = "the kernel enforces it, but something is left behind" if ended.closed else "IT IS STILL OPEN"

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from sepolicyd.errors import RefusedError, SepolicydError, ToolError
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout import exercises, refusals
-from sepolicyd.rollout.endlease import LOCK_WAIT_S, Ended, end_due_locked, end_lease
+from sepolicyd.rollout.endlease import Ended, end_due_locked, end_lease
 from sepolicyd.rollout.machine import machine
 from sepolicyd.rollout.undo import (
     DAY_S,
@@ -27,7 +27,8 @@ from sepolicyd.rollout.undo import (
 from sepolicyd.rollout.world import World
 from sepolicyd.settings import Settings
 
-START_LOCK_WAIT_S = 5.0
+# the end of a lease holds the lock while semodule works: up to 80 s in an emulated guest
+COMMAND_WAIT_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def start(
     :raises ToolError: opening failed; it has been undone, or the undo stands and the timers work on it
     """
     world = world or _machine(settings)
-    with world.book.lock(START_LOCK_WAIT_S):
+    with world.book.lock(COMMAND_WAIT_S):
         end_due_locked(world)
         refusals.refuse_request(settings, world, profile, seconds)
         refusals.refuse_machine(world, hidden=hidden)
@@ -151,7 +152,7 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
     :raises RefusedError: there is no open lease, or a cap is reached
     """
     world = world or _machine(settings)
-    with world.book.lock(START_LOCK_WAIT_S):
+    with world.book.lock(COMMAND_WAIT_S):
         end_due_locked(world)
         old = world.book.of(profile.name)
         if old is None:
@@ -173,10 +174,10 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
 def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[World] = None) -> Ended:
     """End the lease now.
 
-    :raises RefusedError: there is none, or another command is at work for longer than a minute
+    :raises RefusedError: there is none, or another command is at work for minutes
     """
     world = world or _machine(settings)
-    with world.book.lock(LOCK_WAIT_S):
+    with world.book.lock(COMMAND_WAIT_S):
         lease = world.book.of(profile.name)
         if lease is None:
             raise RefusedError(f"there is no lease of {profile.name}", "see: sepolicyd learn status")
@@ -197,7 +198,7 @@ def enforce(
     """
     world = world or _machine(settings)
     waiting = pending() if pending else None
-    with world.book.lock(LOCK_WAIT_S):
+    with world.book.lock(COMMAND_WAIT_S):
         lease = world.book.of(profile.name)
         ended = end_lease(world, lease, f"enforced by {by or caller()}") if lease else None
         end_due_locked(world)
@@ -218,7 +219,7 @@ def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Wor
         raise RefusedError(f"no lease of {profile.name} is open", "run: sepolicyd learn start")
     exercises.check_name(name)
     # under the lock: a reload while another command ends the lease could load what it has just taken away
-    with world.book.lock(START_LOCK_WAIT_S):
+    with world.book.lock(COMMAND_WAIT_S):
         if world.book.of(profile.name) is None:
             raise RefusedError(f"the lease of {profile.name} has just ended", "run: sepolicyd learn start")
         world.store.reload()

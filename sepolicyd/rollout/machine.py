@@ -119,7 +119,13 @@ class SemoduleStore:
             raise ToolError(f"semodule says it removed {module}, but the store has it still", "see: semodule -lfull")
 
     def lease_modules(self) -> dict[str, int]:
-        return parse_lease_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
+        """Out of the store's directories (active/modules/PRIORITY/NAME, semodule(8)), as the units' conditions do: a listing by
+        semodule takes seconds on a slow machine. While a transaction swaps ``active``, semodule is asked, which waits."""
+        modules = self.path / "active" / "modules"
+        if not modules.is_dir():
+            return parse_lease_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
+        found = sorted(modules.glob(f"*/{MODULE_PREFIX}*"))
+        return {path.name: int(path.parent.name) for path in found if path.parent.name.isdigit()}
 
     def dontaudit_off(self) -> bool:
         return (self.path / "active" / "disable_dontaudit").exists()

@@ -300,6 +300,12 @@ def test_opening_and_removing_by_semodule(tools: Path) -> None:
     store.open(LEASE, module_text(LEASE.domains))
     assert (tools / "store/sepolicyd_lease_hub.cil").read_text() == "(typepermissive hub_t)\n(typepermissive proxy_t)\n"
     assert store.lease_modules() == {"sepolicyd_lease_hub": 360}
+    modules = tools / "active/modules"  # the layout of a real store, asked without semodule
+    (modules / "360/sepolicyd_lease_hub").mkdir(parents=True)
+    (modules / "disabled").mkdir()
+    (modules / "disabled/sepolicyd_lease_x").touch()
+    assert store.lease_modules() == {"sepolicyd_lease_hub": 360}
+    shutil.rmtree(tools / "active")
     store.remove("sepolicyd_lease_hub", 360)
     store.remove("sepolicyd_lease_hub", 360)
     calls = (tools / "log").read_text().splitlines()
