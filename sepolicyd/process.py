@@ -6,7 +6,8 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -16,6 +17,7 @@ from sepolicyd.errors import ToolError, ToolMissingError
 # cron and some login shells leave sbin out of PATH; the SELinux tools live there.
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_TIMEOUT_S = 600.0
+STOP_S = 30.0
 
 PACKAGES = {
     "checkmodule": "checkpolicy",
@@ -78,8 +80,7 @@ def run(
         raise ToolMissingError(
             f"{words[0]} is not installed", f"install the package {package}" if package else "", command=command
         )
-    environment = {"PATH": os.environ.get("SEPOLICYD_PATH", SEARCH_PATH), "LC_ALL": "C.UTF-8", "HOME": "/root"}
-    environment.update(env or {})
+    environment = _environment(env)
     try:
         done = subprocess.run(
             (path, *words[1:]),
@@ -106,3 +107,28 @@ def run(
     raise ToolError(
         f"{words[0]} {ended}: {said or 'it said nothing'}", f"run: {command}", command=command, stderr=completed.stderr
     )
+
+
+@contextmanager
+def background(
+    argv: Sequence[str], *, output: Path, env: Optional[Mapping[str, str]] = None
+) -> Iterator[Callable[[], Optional[int]]]:
+    """Run a command beside us and end it with SIGTERM; what is yielded asks for its return code, None while it runs.
+
+    :param output: file for what it prints
+    """
+    with output.open("wb") as file:
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=_environment(env))
+        try:
+            yield child.poll
+        finally:
+            child.terminate()
+            try:
+                child.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _environment(more: Optional[Mapping[str, str]]) -> dict[str, str]:
+    return {"PATH": os.environ.get("SEPOLICYD_PATH", SEARCH_PATH), "LC_ALL": "C.UTF-8", "HOME": "/root", **(more or {})}

@@ -153,7 +153,7 @@ def planned(session: Session) -> Iterator[Plan]:
     finally:
         store.close()
     with workdir("base") as place:
-        base = [_base(session, place)] if _needs_base(session, decided) else []
+        base = [base_package(session, place)] if _needs_base(session, decided) else []
         yield pipeline.plan(session.settings, session.profile, decided, session.guard(), base=base, on_step=_step)
 
 
@@ -167,7 +167,8 @@ def _needs_base(session: Session, decided: Any) -> bool:
     return any(oracle.known(Access.of(name, name, "process", "fork")) for name in names)
 
 
-def _base(session: Session, place: Path) -> Path:
+def base_package(session: Session, place: Path) -> Path:
+    """The profile's base module with the file contexts of its own .fc, built for the store's base policy."""
     text = session.profile.file(".fc").read_text(encoding="utf-8") if session.profile.file(".fc").is_file() else ""
     mls = policy_is_mls(Store(session.settings.root).policy())
     return build_base(session.profile, contexts_of(text), place, mls=mls)

@@ -100,7 +100,7 @@ def decide(
     try:
         for item in items:
             try:
-                store_decision(session, store, answer, item, number, reason)
+                render.data(said(store_decision(session, store, answer, item, number, reason), item))
             except RefusedError as failure:
                 refused += 1
                 render.talk(f"sepolicyd: {render.escape(str(failure))}")
@@ -112,7 +112,7 @@ def decide(
 def store_decision(
     session: Session, store: DecisionStore, answer: AnswerKind, item: Assessed, number: Optional[int] = None, reason: str = ""
 ) -> Decision:
-    """Check one answer and store it; says on stdout what was decided.
+    """Check one answer and store it.
 
     :raises RefusedError: the candidate cannot be approved
     """
@@ -128,7 +128,7 @@ def store_decision(
             f"{candidate.id} wants a written reason: {'; '.join(f'{f.code} {f.text}' for f in item.findings[:2])}",
             f'sepolicyd approve {candidate.id} --reason "..."',
         )
-    decision = store.add(
+    return store.add(
         Decision(
             answer=answer,
             accesses=candidate.accesses,
@@ -140,11 +140,14 @@ def store_decision(
             fix_detail={} if fix is None else dict(fix.detail),
         )
     )
-    render.data(
-        f"{answer.value} {candidate.id}: {candidate.source} {candidate.target}:{candidate.tclass} "
-        f"{{ {' '.join(candidate.permissions)} }}" + (f" by {fix.kind}" if fix is not None else "")
-    )
-    return decision
+
+
+def said(decision: Decision, item: Assessed) -> str:
+    """A stored answer in one line."""
+    candidate = item.candidate
+    asked = f"{candidate.source} {candidate.target}:{candidate.tclass} {{ {' '.join(candidate.permissions)} }}"
+    by = f" by {decision.fix_kind}" if decision.fix_kind else ""
+    return f"{decision.answer.value} {candidate.id}: {asked}{by}"
 
 
 def chosen(item: Assessed, number: Optional[int]) -> Fix:

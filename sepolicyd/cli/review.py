@@ -10,7 +10,7 @@ from typing import Optional
 import click
 
 from sepolicyd.cli import render
-from sepolicyd.cli.decide import store_decision
+from sepolicyd.cli.decide import said, store_decision
 from sepolicyd.cli.options import policy_option, profile_option, state_options
 from sepolicyd.cli.screen import screen
 from sepolicyd.cli.session import Session, open_session, queue, who
@@ -95,7 +95,8 @@ def _ask(session: Session, store: DecisionStore, item: Assessed) -> str:
             if _allow(session, store, item, 1 if answer == "a" else int(answer)):
                 return "answered"
         elif answer in ANSWERS:
-            store_decision(session, store, ANSWERS[answer], item, reason=_read("why (may be empty): ") or "")
+            why = _read("why (may be empty): ") or ""
+            render.data(said(store_decision(session, store, ANSWERS[answer], item, reason=why), item))
             return "answered"
         else:
             render.talk(KEYS)
@@ -106,7 +107,7 @@ def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) 
     if item.level == "review" and item.approvable:
         reason = _read("this wants a written reason: ") or ""
     try:
-        store_decision(session, store, AnswerKind.ALLOW, item, number or 1, reason)
+        render.data(said(store_decision(session, store, AnswerKind.ALLOW, item, number or 1, reason), item))
     except (RefusedError, UsageError) as failure:
         render.talk(render.escape(str(failure)))
         return False

@@ -1,0 +1,202 @@
+"""demo: a captured rollout fed to the real daemon, answered, applied into a store of its own, and replayed; text out."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from sepolicyd import process, profiles
+from sepolicyd.cli import render
+from sepolicyd.cli.apply import base_package, lines, planned
+from sepolicyd.cli.decide import store_decision
+from sepolicyd.cli.options import settings_from
+from sepolicyd.cli.screen import screen
+from sepolicyd.cli.session import Session, queue, who
+from sepolicyd.errors import InputError, ToolError
+from sepolicyd.module.build import workdir
+from sepolicyd.module.store import create_store
+from sepolicyd.rollout import apply as pipeline
+from sepolicyd.rules.assess import Assessed
+from sepolicyd.settings import Settings
+from sepolicyd.state.decisions import AnswerKind
+from sepolicyd.state.evidence import read_evidence
+
+LOG = "demo/rollout.log.gz"
+CHUNKS = 8
+CHUNK_PAUSE_S = 0.35
+WAIT_S = 30.0
+MAX_ROUNDS = 3
+
+
+@click.command("demo")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in this new directory and leave it there.")
+def demo_command(keep: Optional[Path]) -> None:
+    """Replay a captured JupyterHub rollout into a policy store of its own.
+
+    The real daemon follows a log that grows, a careful administrator's answers are given, the module is built, proved
+    and loaded into a copy of the distribution's store, and the log is replayed. Needs no SELinux kernel and no root.
+
+    \b
+    Example:
+      sepolicyd demo
+    """
+    began = time.monotonic()
+    with _place(keep) as place:
+        settings = replace(settings_from(None, place / "state", place / "root"), log=place / "audit.log")
+        session = Session(settings, profiles.load("jupyterhub", settings.policy_dirs))
+        _say("1. A policy store made from the distribution's policy, and in it JupyterHub's domains (sepolicyd init)")
+        with workdir("demo") as directory:
+            store = create_store(settings.root)
+            store.install([base_package(session, directory)], settings.priority)
+        _say("2. The daemon follows an audit log that grows: a hub, two students, a terminal, notebooks")
+        _follow(session)
+        _say("3. What it asks, and a careful administrator's answers")
+        _answer(session)
+        _say("4. What would change: built, linked in a copy of the store, compared access by access")
+        with planned(session) as plan:
+            render.data("\n".join(lines(plan)))
+            _say("5. Applied in one transaction, verified in the resulting policy")
+            done = pipeline.apply(plan, settings, by=who(), on_step=lambda word: render.talk(f"   ... {word}"))
+        render.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
+        _say("6. The same log once more, with what the policy says now")
+        _replay(session)
+    render.data(f"\nThe whole took {time.monotonic() - began:.0f} s.")
+
+
+@contextmanager
+def _place(keep: Optional[Path]) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=False)
+        yield keep.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="sepolicyd-demo-") as name:
+        yield Path(name)
+
+
+def _follow(session: Session) -> None:
+    """Feed the log in pieces, cut anywhere, to a daemon of its own; it reads each as it comes."""
+    settings = session.settings
+    text = _captured(session)
+    settings.log.touch()
+    size = -(-len(text) // CHUNKS)
+    settings.state.mkdir(parents=True, exist_ok=True)
+    output = settings.state / "daemon.out"
+    with process.background(_argv(settings), output=output, env=_env()) as ended, settings.log.open("ab", buffering=0) as log:
+        for start in range(0, len(text), size):
+            log.write(text[start : start + size])
+            time.sleep(CHUNK_PAUSE_S)
+            if ended() is not None:
+                raise ToolError(
+                    f"the daemon ended with exit code {ended()}", f"see {output}, or run: {' '.join(_argv(settings))}"
+                )
+            seen = read_evidence(settings.evidence_db)
+            render.talk(
+                f"   {seen.counts.get('lines', 0):5} lines read, {len(seen.evidence):4} distinct accesses of the service"
+            )
+        _wait(settings, text.count(b"\n"))
+
+
+def _captured(session: Session) -> bytes:
+    path = session.profile.directory / LOG
+    try:
+        return gzip.decompress(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"the demo's log {path} cannot be read: {error.strerror}", "install sepolicyd's policies") from None
+
+
+def _env() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("SEPOLICYD_")}
+
+
+def _argv(settings: Settings) -> list[str]:
+    return [sys.executable, "-m", "sepolicyd", "run", "--state", str(settings.state), "--log", str(settings.log)]
+
+
+def _wait(settings: Settings, lines_written: int) -> None:
+    give_up = time.monotonic() + WAIT_S
+    while read_evidence(settings.evidence_db).counts.get("lines", 0) < lines_written:
+        if time.monotonic() > give_up:
+            raise ToolError("the daemon has not read the whole log", f"see {settings.state / 'daemon.out'}")
+        time.sleep(0.05)
+
+
+def _answer(session: Session) -> None:
+    """Answer until nothing is pending: denying an attack's accesses first lets the other questions go on."""
+    for number in range(MAX_ROUNDS):
+        waiting = queue(session)
+        if not waiting.items:
+            return
+        levels = Counter(item.level for item in waiting.items)
+        render.data(
+            f"{len(waiting.items)} candidates: {', '.join(f'{count} {level}' for level, count in levels.items())}"
+            + (f"; {waiting.solved} accesses are allowed already" if waiting.solved else "")
+        )
+        if number == 0:
+            _show_some(waiting.items)
+        _store(session, waiting.items)
+
+
+def _show_some(items: Sequence[Assessed]) -> None:
+    render.data("\n" + "\n".join(f"  {line}" for line in screen(items[0])) + "\n")
+
+
+def _store(session: Session, items: Sequence[Assessed]) -> None:
+    """Allow what the guard has nothing against, deny what user code alone asked and what needs a second look."""
+    given: Counter[str] = Counter()
+    frozen = [item for item in items if item.frozen and item.level != "refuse"]
+    store = session.decisions()
+    try:
+        for item in items:
+            if item in frozen and len(frozen) < len(items):
+                continue  # a burst of refused targets: look at those first
+            answer, reason = careful(item)
+            store_decision(session, store, answer, item, reason=reason)
+            given[f"{answer.value}: {reason}"] += 1
+    finally:
+        store.close()
+    for text, count in sorted(given.items()):
+        render.data(f"  {count:4} {text}")
+
+
+def careful(item: Assessed) -> tuple[AnswerKind, str]:
+    """What a careful administrator answers, and why."""
+    if item.level == "refuse":
+        return AnswerKind.DENY, "the guard refuses it"
+    if not item.approvable:
+        return AnswerKind.DENY, "it cannot be approved as it is"
+    if item.level == "review":
+        return AnswerKind.DENY, "it needs a second look, and the service was seen to work without"
+    if item.fix.kind == "dontaudit":
+        return AnswerKind.DONTAUDIT, "it only looks; nobody needs the answer"
+    return AnswerKind.ALLOW, "the guard has nothing against it"
+
+
+def _replay(session: Session) -> None:
+    """A daemon that knows nothing reads the log again; what is decided or allowed by now is no question."""
+    again = replace(session.settings, state=session.settings.state / "replay")
+    process.run([*_argv(again), "--once"], env=_env())
+    shutil.copytree(session.settings.decisions_db.parent, again.decisions_db.parent)
+    left = queue(Session(again, session.profile))
+    seen = len(left.snapshot.evidence)
+    render.data(
+        f"{seen} distinct accesses were denied in that log; {left.solved} of them are allowed by now, the rest is decided."
+    )
+    render.data(f"{len(left.items)} pending.")
+    if left.items:
+        raise ToolError(f"{len(left.items)} candidates are pending after the replay", "this is a bug: please report it")
+
+
+def _say(text: str) -> None:
+    render.data("\n" + render.style(text, bold=True))
