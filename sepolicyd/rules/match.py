@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Optional
+from typing import Any, Optional
 
 from sepolicyd.audit.values import Denial, Kind
 from sepolicyd.profiles import Profile, Role
@@ -14,6 +14,7 @@ from sepolicyd.profiles import Profile, Role
 COMM_BYTES = 15  # TASK_COMM_LEN is 16 with its NUL
 TAIL_CHARS = 8  # systemd names a child before its exec "(" + the last 8 characters of the program + ")"
 MAX_PROCESSES = 8192
+KEPT_PROCESSES = 512  # written with every save of the evidence
 FORGET_SECONDS = 24 * 3600.0
 REBOOT_SERIALS = 1000  # records of one boot may come out of order by some; serials start again at a boot
 FIRST_USER_ID = 1000
@@ -281,6 +282,20 @@ class Matcher:
             self._processes.move_to_end(denial.ppid)
         while len(self._processes) > MAX_PROCESSES:
             self._processes.popitem(last=False)
+
+    def memory(self) -> list[Any]:
+        """What a restarted daemon must know to match as if it had gone on: the newest processes, as JSON."""
+        newest = list(self._processes.items())[-KEPT_PROCESSES:]
+        known = [[pid, part.role, part.ppid, part.comm, part.exe, part.time] for pid, part in newest]
+        return [self._last_serial, self._last_time, known]
+
+    def recall(self, memory: list[Any]) -> None:
+        """Take up what :meth:`memory` gave; roles that the profile no longer has are left out."""
+        self._last_serial, self._last_time, known = memory
+        names = {role.name for role in self.profile.roles}
+        for pid, role, ppid, comm, exe, time in known:
+            if role in names:
+                self._processes[pid] = _Process(role, ppid, comm, exe, time)
 
     def _notice_reboot(self, denial: Denial) -> None:
         serial, time = denial.event.serial, denial.time
