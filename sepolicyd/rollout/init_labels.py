@@ -79,7 +79,7 @@ def labels_of(found: Installation, prefix: str = "jupyterhub") -> tuple[Label, .
     programs += [Label(path, f"{prefix}_user_exec_t", what="starts a student's server") for path in found.user_scripts]
     if found.proxy:
         programs.append(Label(found.proxy, f"{prefix}_proxy_exec_t", what="the proxy"))
-    labels = [*programs, *_configuration(found, prefix), *_state(found, prefix), *_unit_labels(found.unit, prefix)]
+    labels = [*programs, *_configuration(found, prefix), *_state(found, prefix), *unit_labels(found.unit, prefix)]
     labels = [label for label in labels if not (label.tree and label.path in SHARED)]
     # the same path twice: the first one wins, secrets stand before the trees that hold them
     return tuple(sorted({label.path: label for label in reversed(labels)}.values(), key=lambda label: label.path))
@@ -128,7 +128,7 @@ def state_dirs(found: Installation) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.normpath(folder) for folder in folders))
 
 
-def _unit_labels(unit: Optional[Unit], prefix: str) -> list[Label]:
+def unit_labels(unit: Optional[Unit], prefix: str) -> list[Label]:
     """What systemd makes for the unit (systemd.exec(5)): RuntimeDirectory= and the like, and a log that it appends to."""
     if unit is None:
         return []
