@@ -60,7 +60,10 @@ def fixes(question: Question) -> list[Fix]:
         found.append(fix.refuse(f"a rule would not help: {question.obstacles[0]}"))
     else:
         found = [*known, *found]
-    return list({(one.kind, one.commands): one for one in reversed(found)}.values())[::-1]
+    kept: dict[tuple[str, tuple[str, ...]], Fix] = {}
+    for one in found:
+        kept.setdefault((one.kind, one.commands), one)
+    return list(kept.values())
 
 
 def _withheld(question: Question, one: Fix) -> bool:

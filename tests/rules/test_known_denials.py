@@ -26,12 +26,12 @@ ROWS = [
     (
         "2 transition to unconfined_t",
         line("transition", "jupyterhub_t", "unconfined_t", "process", pid=3, comm="python3.4", path="/usr/bin/bash"),
-        "transition", "refuse", "jupyterhub_user_t",
+        "refuse", "refuse", "domain of their own",
     ),
     (
         "3 entry point on sudo",
         line("entrypoint", "unconfined_t", "sudo_exec_t", "file", pid=3, comm="jupyterhub", path="/usr/bin/sudo"),
-        "application", "refuse", "open_sessions = False",
+        "refuse", "refuse", "Switch PAM sessions off",
     ),
     (
         "4 a web server in front",
@@ -66,7 +66,7 @@ ROWS = [
     (
         "shadow, which PAM tries first",
         line("read", "jupyterhub_t", "shadow_t", "file", pid=3, comm="jupyterhub", path="/etc/shadow"),
-        "transition", "refuse", "chkpwd",
+        "refuse", "refuse", "PAM's helper",
     ),
     (
         "8000 belongs to soundd_port_t",
@@ -180,3 +180,17 @@ def test_row_4_a_switch_of_the_web_server_is_shown_with_its_side_effect(oracle: 
     assert shown and "httpd_can_network_connect" in shown[0]
     assert "2,964 rules for 400 domains" in next(text for text in shown if "allow_ypbind" in text)
     assert item.fix.kind == "port" and not item.approvable
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "words"),
+    [
+        (("transition", "jupyterhub_t", "unconfined_t", "process"), "transition", "jupyterhub_user_t"),
+        (("entrypoint", "unconfined_t", "sudo_exec_t", "file"), "application", "open_sessions = False"),
+        (("read", "jupyterhub_t", "shadow_t", "file"), "transition", "chkpwd_t"),
+    ],
+)
+def test_what_is_refused_comes_with_what_mends_it(asked, kind, words, oracle: Oracle) -> None:
+    item = one([line(*asked, pid=3, comm="jupyterhub")], oracle)
+    (mend,) = [fix for fix in item.alternatives if fix.kind == kind]
+    assert words in " ".join(mend.commands)
