@@ -217,6 +217,9 @@ def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, s
     ioctl = own.get("ioctlcmd") or after.get("ioctlcmd")
     ports = [(key, field.integer(own.get(key))) for key in _PORTS] if tclass != "dbus" else []
     extra = {key: value for key, value in {**after, **values}.items() if key not in _OWN}
+    number = None if ioctl is None else field.hex_integer(ioctl)
+    if ioctl is not None and number is None:
+        extra["ioctlcmd"] = ioctl  # a name, as ausearch -i writes it
     if not ports and "dest" in values:
         extra["dest"] = values["dest"]
     if kind is Kind.USER_AVC and "exe" in after:
@@ -235,8 +238,8 @@ def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, s
         "name": name,
         "dev": own.get("dev", ""),
         "ino": ino,
-        "ioctlcmd": None if ioctl is None else field.hex_integer(ioctl),
-        "ports": tuple((key, number) for key, number in ports if number is not None),
+        "ioctlcmd": number,
+        "ports": tuple((key, port) for key, port in ports if port is not None),
         "syscall": syscall.get("syscall", ""),
         "success": {"yes": True, "no": False}.get(syscall.get("success", "")),
         "auid": "unset" if auid in ("4294967295", "-1", "n/a") else auid,

@@ -90,9 +90,10 @@ class Fold:
     def add(self, denial: Denial) -> None:
         """Count one denial that has been parsed already."""
         details = (denial.name, denial.path, denial.dev, denial.ports, denial.ioctlcmd, denial.extra, denial.event.node)
+        labels = (denial.srawcon, denial.trawcon)
         types = (denial.scontext.type, denial.tcontext.type, denial.tclass)
         access = (denial.kind, denial.verdict, denial.permissions, denial.permissive, *types)
-        key = (access, denial.comm, details)
+        key = (access, denial.comm, details, labels)
         slot = self.seen.get(key)
         window = f"{denial.event.time}:{denial.event.serial}".encode()
         if slot is None:
@@ -133,7 +134,8 @@ def of_lines(lines: Iterable[bytes], number: int = 0) -> Denials:
     records = [record for record in (parse(line, number) for line in lines) if isinstance(record, Record)]
     if not records:
         return Denials()
-    return denials_of(Event(records[0].event, tuple(records)), first_only=True)
+    same = tuple(record for record in records if record.key == records[0].key)  # another node may have the same stamp
+    return denials_of(Event(records[0].event, same), first_only=True)
 
 
 def _seconds(window: bytes) -> float:

@@ -113,12 +113,12 @@ def _result(sweep: Sweep) -> ScanResult:
         granted=grants,
         notices=sweep.notices,
         other=sweep.other,
-        unparsed=tuple(sweep.unparsed),
+        unparsed=tuple(sorted(sweep.unparsed, key=lambda one: one.line)),
         unparsed_count=sweep.unparsed_count,
         sightings=tuple(denied),
         granted_sightings=tuple(granted),
         errors=tuple(sweep.errors),
-        notice_list=tuple(sweep.notice_list),
+        notice_list=tuple(sorted(sweep.notice_list, key=lambda one: (one.event.seconds, one.event.serial))),
         processes=tuple(sweep.processes),
     )
 

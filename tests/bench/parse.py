@@ -42,8 +42,12 @@ def commands(log: Path, audit2allow: bool) -> dict[str, list[str]]:
 def run(command: list[str]) -> tuple[float, float]:
     """(seconds, peak resident MiB) of one run; what it prints is thrown away."""
     begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    # grep stops at the first match where its output is /dev/null
+    out = subprocess.PIPE if command[0] == "grep" else subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
+    if process.stdout is not None:
+        process.stdout.close()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1):
         raise SystemExit(f"{command[0]} ended with {process.returncode}: {' '.join(command)}")
