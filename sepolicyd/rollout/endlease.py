@@ -279,15 +279,16 @@ def _end_orphans(world: World) -> list[Ended]:
 
 
 def _end_forgotten(world: World) -> list[Ended]:
-    """Switches of leases that the history opened in this boot and nobody ended, while their undo file is gone."""
+    """Switches of leases that the history opened and nobody ended, while their undo file is gone."""
     now = world.clock.now()
     known = {item.id for item in world.book.all() if isinstance(item, Lease)}
     ended = []
-    for entry in unended(world.book.history(), now.boot_id):
+    for entry in unended(world.book.history()):
         if entry["id"] in known:
             continue
         errors: list[str] = []
-        done = _try(lambda: _enforce(world), errors) if entry.get("whole_system") else True
+        switched = entry.get("whole_system") and entry.get("boot_id") == now.boot_id
+        done = _try(lambda: _enforce(world), errors) if switched else True
         if entry.get("hidden") and world.store.dontaudit_off():
             done &= _try(world.store.restore_dontaudit, errors)
         profile = str(entry.get("profile", ""))

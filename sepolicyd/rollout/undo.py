@@ -229,12 +229,12 @@ def leased_seconds(history: list[dict[str, Any]], since: float, now: float) -> f
     return sum(max(0.0, min(end, now) - max(start, since)) for start, end in spans.values())
 
 
-def unended(history: list[dict[str, Any]], boot_id: str) -> list[dict[str, Any]]:
-    """The lines that began a lease in this boot to which no line says that it ended."""
+def unended(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines that began a lease of which no line says that it ended."""
     open_ones: dict[str, dict[str, Any]] = {}
     for entry in history:
         lease = str(entry.get("id", ""))
-        if entry.get("what") in {"planned", "opened"} and entry.get("boot_id") == boot_id:
+        if entry.get("what") in {"planned", "opened"}:
             open_ones[lease] = entry
         elif entry.get("what") == "ended":
             open_ones.pop(lease, None)
