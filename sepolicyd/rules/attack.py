@@ -10,6 +10,8 @@ from sepolicyd.rules.evidence import Evidence
 
 MIN_TARGETS = 3
 WINDOW_SECONDS = 120.0
+# One attempt is enough: no service has a reason to try
+ALARMS = frozenset({"setenforce", "load_policy", "setsecparam"})
 
 
 @dataclass(frozen=True)
@@ -29,23 +31,30 @@ class Burst:
 
     def __str__(self) -> str:
         shown = ", ".join(self.targets[:6])
+        if len(self.targets) == 1:
+            return f"process {self.pid} tried {shown}, which no service has a reason to"
         seconds = max(self.last - self.first, 0.0)
         return f"process {self.pid} tried {len(self.targets)} refused things within {seconds:.0f} s: {shown}"
 
 
 def bursts(refused: Mapping[Access, Evidence]) -> list[Burst]:
-    """Processes that were denied at least MIN_TARGETS different refused targets within WINDOW_SECONDS of each other.
+    """Processes denied MIN_TARGETS different refused targets within WINDOW_SECONDS, or that tried to switch SELinux off.
 
     :param refused: the accesses that the guard refuses, for what they open (not for whose rule it would be)
     """
     by_pid: dict[int, list[tuple[float, str, Evidence]]] = {}
+    alarmed: set[int] = set()
     for access, seen in refused.items():
+        if access.tclass == "security" and access.permission in ALARMS:
+            alarmed.update(seen.pids)
         for pid in seen.pids:
             by_pid.setdefault(pid, []).append((seen.first, f"{access.target_type}:{access.tclass}", seen))
     found = []
     for pid, tried in sorted(by_pid.items()):
         best = _densest(sorted(tried, key=lambda item: item[:2]))
-        if len({name for _, name, _ in best}) >= MIN_TARGETS:
+        if pid in alarmed:
+            best = sorted(tried, key=lambda item: item[:2])
+        if pid in alarmed or len({name for _, name, _ in best}) >= MIN_TARGETS:
             found.append(
                 Burst(
                     pid,

@@ -123,6 +123,7 @@ def burst(pid: int = 666) -> list[str]:
         line("open", "jupyterhub_user_t", "memory_device_t", "chr_file", pid=pid, comm="x", serial=2, time=1001.0),
         line("setenforce", "jupyterhub_user_t", "security_t", "security", pid=pid, comm="x", serial=3, time=1002.0),
         line("sys_module", "jupyterhub_user_t", "jupyterhub_user_t", "capability", pid=pid, comm="x", serial=4, time=1003.0),
+        line("relabelto", "jupyterhub_user_t", "bin_t", "file", pid=pid, comm="x", serial=5, time=1004.0),
     ]
 
 
@@ -130,7 +131,7 @@ def test_a_burst_of_refused_targets_is_an_attack_and_freezes_the_roles_queue(ora
     harmless = line("search", "jupyterhub_user_t", "var_log_t", "dir", pid=5, comm="python3", serial=9, time=5000.0)
     items = judge([*burst(), harmless], oracle, role="kernel")
     attacked = [item for item in items if "W-003" in codes(item)]
-    assert len(attacked) == 4
+    assert len(attacked) == 5
     text = next(finding.text for finding in attacked[0].findings if finding.code == "W-003")
     assert "attack" in text and "666" in text and "shadow_t" in text
     (quiet,) = [item for item in items if item.candidate.target == "var_log_t"]
@@ -160,7 +161,15 @@ def test_no_burst_without_one_process_short_time_and_several_targets(spoil: str,
         lines = [text.replace(f"audit(100{index}.", f"audit({1000 + 1000 * index}.") for index, text in enumerate(lines)]
     else:
         lines = lines[:2]
+    lines = [text for text in lines if "setenforce" not in text]
     assert not any("W-003" in codes(item) for item in judge(lines, oracle, role="kernel"))
+
+
+@pytest.mark.parametrize("permission", ["setenforce", "load_policy"])
+def test_one_attempt_to_switch_selinux_off_is_enough(permission: str, oracle: Oracle) -> None:
+    item = one([line(permission, "jupyterhub_user_t", "security_t", "security", pid=6, comm="x")], oracle, role="kernel")
+    assert "W-003" in codes(item) and item.frozen
+    assert "security_t:security" in next(finding.text for finding in item.findings if finding.code == "W-003")
 
 
 @pytest.mark.parametrize("log", LOGS)
