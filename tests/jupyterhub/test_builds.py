@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -118,3 +119,27 @@ def test_fedoras_names_change_nothing_else(policy: Oracle, fedora_policy: Oracle
     foreign = {access.target for access in difference.lost}
     assert foreign <= LEFT_OUT, sorted(foreign - LEFT_OUT)
     assert {access.target for access in difference.gained} <= {*fedora.FEDORA_TYPES, "gconf_home_t", "user_tmp_t", "self"}
+
+
+ROW = re.compile(r"^\| `(\w+)` \| (\S+) \| ([^|]+) \| ([^|]*) ?\|$", re.MULTILINE)
+CALL = re.compile(r"^\s*([a-z][a-z0-9_]*)\(", re.MULTILINE)
+LANGUAGE = frozenset(("gen_tunable", "ifdef", "optional_policy", "tunable_policy", "gen_require", "policy_module"))
+
+
+def test_the_table_of_interfaces_is_complete_and_right_about_debian(profile: Profile) -> None:
+    need_toolchain()
+    text = profile.file(".te").read_text(encoding="utf-8")
+    table = (profile.directory / "README.md").read_text(encoding="utf-8").partition("| interface |")[2]
+    rows = {name: (debian, guard) for name, debian, _, guard in ROW.findall(table)}
+    include = init_build.HEADERS / "include"
+    macros = "".join(path.read_text(encoding="utf-8") for path in sorted((include / "support").glob("*.spt")))
+    called = {name for name in CALL.findall(text) if name not in LANGUAGE and f"define(`{name}'" not in macros}
+    assert called == set(rows)
+    for name, (debian, guard) in rows.items():
+        if debian == "no":
+            found = [path for path in include.glob("*/*.if") if f"interface(`{name}'" in path.read_text(encoding="utf-8")]
+            assert found == []
+            assert guard.strip()
+        else:
+            assert f"interface(`{name}'" in (include / debian).read_text(encoding="utf-8")
+        assert ("asked for" in guard) == (f"ifdef(`{name}'" in text)
