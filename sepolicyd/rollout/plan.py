@@ -28,6 +28,7 @@ from sepolicyd.rollout.standing import (
     fresh_bases,
     install,
     standing,
+    still_ours,
     target_booleans,
     target_ports,
 )
@@ -122,8 +123,10 @@ def plan(
         bench = _Bench(settings, store, versions, kept.version, wanted(decided), directory, on_step or (lambda _: None))
         linked = bench.link(fresh, before)
         delta = difference(linked.start, linked.policy)
-        proof = prove(delta, linked.policy, linked.source, bench.asked, decided, guard, profile, overrides)
-        carried = {name: versions.package(kept.version.number, name) for name in kept.version.modules if name != versions.name}
+        drift = difference(before.result(), Oracle.load(store.policy())) if settings.live else None
+        proof = prove(delta, linked.policy, linked.source, bench.asked, decided, guard, profile, overrides, drift)
+        ours = still_ours(store, kept.version, versions.name, settings.priority, directory / "bases")
+        carried = {name: versions.package(kept.version.number, name) for name in ours}
         return Plan(
             profile=profile.name,
             module=versions.name,

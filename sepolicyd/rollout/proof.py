@@ -58,15 +58,18 @@ def prove(
     guard: Judge,
     profile: Profile,
     overrides: Sequence[Override],
+    drift: Optional[Delta] = None,
 ) -> Proof:
     """
     :param linked: the policy that would result; ``delta`` is its difference to the present one
+    :param drift: on the machine itself, how the store differs from the running kernel before anything is done; what it holds
+        besides accesses is not ours, and partly only how the kernel writes its policy out. Accesses count all the same.
     """
     rules = _by_key(source, linked)
     cover = {access: _cover(access, rules.get(_key(access, linked), ())) for access in delta.gained}
     covered = {access: decided[by] for access, by in sorted(cover.items()) if by is not None}
     uncovered = tuple(sorted(access for access, by in cover.items() if by is None))
-    strange = tuple(_strange(delta, source, asked))
+    strange = tuple(_strange(delta, source, asked, drift))
     findings = _findings(delta, linked, source, guard, profile)
     excused = {override.access: override for override in overrides if override.access in findings}
     refusals = []
@@ -123,19 +126,21 @@ def _cover(access: Access, rules: Sequence[Access]) -> Optional[Access]:
     return None
 
 
-def _strange(delta: Delta, source: SourceText, asked: Wanted) -> Iterable[str]:
+def _strange(delta: Delta, source: SourceText, asked: Wanted, drift: Optional[Delta]) -> Iterable[str]:
     """Every difference that is no access and that no decision asks for.
 
     Booleans are left out: the kernel keeps its running values over a load, so that they differ from the store's by right,
     and a rule counts as gained whatever its boolean. What a decision sets is set by name.
     """
     ports = {(port.protocol, str(port.number)) for port in asked.ports}
-    for kind, lines in sorted(delta.added.items()):
+    for kind, added in sorted(delta.added.items()):
+        # a permissive type opens as an access does, so that no drift excuses it
+        lines = added if drift is None or kind == "permissive" else added - drift.added[kind]
         for line in sorted(lines):
             if kind != "boolean" and not (kind == "portcon" and tuple(line.split()[1:3]) in ports):
                 yield line if line.startswith(kind) else f"{kind} {line}"
     moves = {(move.source, move.target, move.tclass, move.type) for move in source.transitions}
-    for transition in sorted(delta.transitions_added):
+    for transition in sorted(delta.transitions_added - (drift.transitions_added if drift else frozenset())):
         if (transition.source, transition.target, transition.tclass, transition.default) not in moves:
             yield str(transition)
     quiet = [rule.access for rule in source.rules if rule.kind != ALLOW]

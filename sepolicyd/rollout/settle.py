@@ -19,7 +19,7 @@ from sepolicyd.module.store import Store
 from sepolicyd.module.transaction import BooleanValue, PortLabel
 from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.journal import DONE, UNDONE, Journal, Operation
-from sepolicyd.rollout.standing import install, standing, target_booleans, target_ports
+from sepolicyd.rollout.standing import install, standing, still_ours, target_booleans, target_ports
 from sepolicyd.rollout.verify import verify_store
 from sepolicyd.rollout.versions import Version, Versions
 from sepolicyd.settings import Settings
@@ -117,14 +117,17 @@ def to_version(settings: Settings, store: Store, versions: Versions, origin: int
     """
     old, new = versions.load(origin), versions.load(target)
     present = {module.name for module in store.modules() if module.priority == settings.priority}
+    ours = {versions.name, *still_ours(store, old, versions.name, settings.priority, place / "bases")}
+    # a base module that somebody put there since is theirs: it is neither taken away nor replaced
+    packages = {name: data for name, data in versions.packages(target).items() if name in ours or name not in present}
     ports = [PortLabel(one["protocol"], one["number"], one["type"]) for one in new.changes if one["kind"] == "port"]
     booleans = [BooleanValue(one["name"], one["on"]) for one in new.changes if one["kind"] == "boolean"]
     install(
         store,
-        versions.packages(target),
+        packages,
         settings.priority,
         place,
-        remove=sorted((set(old.modules) - set(new.modules)) & present),
+        remove=sorted((set(old.modules) - set(new.modules)) & present & ours),
         ports=target_ports(old, ports),
         booleans=target_booleans(old, booleans),
     )

@@ -57,6 +57,16 @@ def fresh_bases(store: Store, kept: Standing, base: Sequence[Path], priority: in
     return fresh
 
 
+def still_ours(store: Store, version: Version, name: str, priority: int, directory: Path) -> list[str]:
+    """The base modules that a version of ours brought and that stand as it did; `init` may have put newer ones there since."""
+    present = {module.name for module in store.modules() if module.priority == priority}
+    return sorted(
+        module
+        for module, digest in version.modules.items()
+        if module != name and module in present and sha256(_content(store, module, priority, directory)) == digest
+    )
+
+
 def install(
     store: Store,
     packages: Mapping[str, bytes],

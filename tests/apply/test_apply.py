@@ -20,9 +20,10 @@ from sepolicyd.rollout.apply import apply, recover
 from sepolicyd.rollout.durable import exclusive
 from sepolicyd.rollout.history import History
 from sepolicyd.rollout.journal import Journal
+from sepolicyd.rollout.proof import prove
 from sepolicyd.rollout.rollback import confirm, end_trial, rollback
 from sepolicyd.rollout.versions import Versions
-from tests.apply.world import EXECMEM, MODULE, OPEN, PORT, READ, WRITE, World, allow, dontaudit
+from tests.apply.world import EXECMEM, MODULE, OPEN, PORT, READ, WRITE, ShadowGuard, World, allow, dontaudit
 
 pytestmark = pytest.mark.toolchain
 
@@ -135,6 +136,52 @@ def test_a_base_module_goes_in_the_same_transaction_and_is_no_decision(machine: 
     assert machine.plan(allow(READ), base=[base]).empty
     rollback(machine.settings, "svc", by="alice")
     assert machine.ours() == []
+
+
+def test_a_base_module_that_init_has_renewed_is_left_alone(machine: World, tmp_path: Path) -> None:
+    def base(*accesses: Access) -> Path:
+        with workdir() as place:
+            path = tmp_path / "svcbase.pp"
+            path.write_bytes(build(render_te("svcbase", accesses), place).read_bytes())
+        return path
+
+    apply(machine.plan(allow(READ), base=[base(WRITE)]), machine.settings, by="alice")
+    machine.store.install([base(WRITE, EXECMEM)], machine.settings.priority)
+    renewed = machine.policy()
+    machine.apply(allow(READ, OPEN))
+    assert Oracle.load(machine.store.policy()).allowed(EXECMEM).allowed
+    rollback(machine.settings, "svc", by="bob", to=1)
+    assert machine.policy() == renewed
+    rollback(machine.settings, "svc", by="bob", to=0)
+    assert machine.ours() == ["svcbase"]
+
+
+def test_the_drift_of_a_store_is_not_ours_unless_it_opens(machine: World, tmp_path: Path) -> None:
+    """On the machine itself another hand may have changed the store without a load; our load would bring it in."""
+    running = Oracle.load(_kept(machine, tmp_path / "running"))
+    other = tmp_path / "other.cil"
+    other.write_text("(type drift_t)(typepermissive other_t)(allow svc_t drift_t (file (read)))")
+    machine.store.install([other], 400)
+    stored = Oracle.load(_kept(machine, tmp_path / "stored"))
+    plan = machine.plan(allow(READ))
+    proof = prove(
+        difference(running, plan.linked),
+        plan.linked,
+        plan.source,
+        plan.wanted,
+        allow(READ),
+        ShadowGuard(),
+        machine.profile,
+        (),
+        difference(running, stored),
+    )
+    assert proof.strange == ("permissive other_t",)
+    assert proof.uncovered == (Access.of("svc_t", "drift_t", "file", "read"),)
+
+
+def _kept(machine: World, path: Path) -> Path:
+    path.write_bytes(machine.policy())
+    return path
 
 
 def test_a_module_of_our_name_at_another_priority_is_refused(machine: World, tmp_path: Path) -> None:
