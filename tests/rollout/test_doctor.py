@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sepolicyd.rollout import doctor_facts
+from sepolicyd.rollout import doctor_facts, taint
+from sepolicyd.rollout.codes import CODES
 from sepolicyd.rollout.doctor import Facts, FileAccess, examine, judge
 from sepolicyd.rollout.doctor_facts import file_access, no_task_lines, parse_audit_status
 from sepolicyd.rollout.findings import Level
@@ -72,6 +74,13 @@ def test_each_sickness_is_found_and_mended(change: dict[str, Any], code: str, le
     assert [finding.code for finding in found] == [code]
     assert found[0].level is level
     assert hint in found[0].hint
+
+
+def test_every_code_has_its_meaning() -> None:
+    used = {code for _, code, _, _ in SICK}
+    assert used == {code for code in CODES if code.startswith("D-")}
+    source = Path(taint.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"T-[A-Z]+", source)) == {code for code in CODES if code.startswith("T-")}
 
 
 def test_what_our_lease_opened_is_no_finding() -> None:
