@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import json
-import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.rollout.durable import append_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}\Z")
 
@@ -39,17 +39,11 @@ def check_name(name: str) -> None:
 
 def append(file: Path, mark: Mark) -> None:
     """:raises StateError: the line could not be written"""
+    append_json(file, asdict(mark))
     try:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            os.fchmod(fd, 0o644)
-            os.write(fd, json.dumps(asdict(mark), sort_keys=True).encode() + b"\n")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        file.chmod(0o644)
     except OSError as error:
-        raise StateError(f"{file} cannot be written: {error.strerror}", "free space on that disk") from error
+        raise StateError(f"{file} cannot be made readable: {error.strerror}", "run this as root") from error
 
 
 def read(file: Path) -> list[Mark]:

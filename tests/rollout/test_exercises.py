@@ -1,0 +1,57 @@
+"""Exercises: which one was running when, read back by another user, and names that are safe to show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sepolicyd.errors import RefusedError
+from sepolicyd.rollout.exercises import Mark, append, check_name, exercise_at, path, read
+
+LOG_IN, TERMINAL = Mark("log in", 100.0, "hub", "x"), Mark("terminal", 200.5, "hub", "x")
+
+
+def test_each_moment_belongs_to_the_exercise_begun_last() -> None:
+    marks = [LOG_IN, TERMINAL]
+    assert [exercise_at(marks, epoch) for epoch in (99.9, 100.0, 200.4, 200.5, 9e9)] == [
+        "",
+        "log in",
+        "log in",
+        "terminal",
+        "terminal",
+    ]
+    assert exercise_at([], 5.0) == ""
+
+
+def test_they_are_kept_in_time_order_and_survive_a_torn_line(tmp_path: Path) -> None:
+    file = path(tmp_path / "state")
+    assert read(file) == []
+    append(file, TERMINAL)
+    append(file, LOG_IN)
+    with file.open("a") as torn:
+        torn.write('{"name": "x", "ep')
+    assert read(file) == [LOG_IN, TERMINAL]
+    append(file, Mark("stop", 300.0, "hub", "x"))
+    assert [mark.name for mark in read(file)] == ["log in", "terminal", "stop"]
+    # the daemon is not root and must be able to read it
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_file_is_not_followed_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "shadow").write_text("")
+    path(tmp_path).symlink_to(tmp_path / "shadow")
+    with pytest.raises(Exception, match="cannot be written"):
+        append(path(tmp_path), LOG_IN)
+    assert (tmp_path / "shadow").read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["", " x", "a\nb", "a\x1b[2J", "x" * 65, 'a"b', "ä", "-rf"])
+def test_names_that_are_refused(name: str) -> None:
+    with pytest.raises(RefusedError):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["log in", "2nd lesson", "upload_1.5+x-y"])
+def test_names_that_are_taken(name: str) -> None:
+    check_name(name)
