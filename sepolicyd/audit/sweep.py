@@ -41,7 +41,9 @@ _USER = re.compile(
 # The rest: ioctl number, contexts without their range (categories do not split accesses), class and permissive.
 _CONTEXT = rb"([^: ]{1,64}:[^: ]{1,64}:[A-Za-z][A-Za-z0-9_]{0,127})(?::[^ ]*)?"
 _CONTEXTS = rb" {1,2}scontext=" + _CONTEXT + rb" tcontext=" + _CONTEXT
-_AVC_TAIL = re.compile(rb"((?: ioctlcmd=[0-9a-fx]+)?)" + _CONTEXTS + rb" tclass=([a-z][a-z0-9_]{0,63})((?: permissive=[01])?)")
+_AVC_TAIL = re.compile(
+    rb"(?: ioctlcmd=)?((?<==)[0-9a-fx]+|)" + _CONTEXTS + rb" tclass=([a-z][a-z0-9_]{0,63})((?: permissive=[01])?)"
+)
 _USER_TAIL = re.compile(rb"()" + _CONTEXTS + rb" tclass=(dbus)((?: permissive=[01])?)  ?exe=[^{}]*")
 _NODE = re.compile(rb"node=([^ \n]+) ")
 MAX_TAILS = 8192
@@ -58,13 +60,10 @@ _OTHER_MARKS = re.compile(
     rb"|type=AVC |\bapparmor=|\blsm="
 )
 _PROCESS = re.compile(
-    rb"type=SYSCALL [^\n]*? ppid=([0-9]{1,10}) pid=([0-9]{1,10}) auid=([0-9]+) uid=[^\n]*? comm=([^ \n]+) exe=([^ \n]+)"
-    rb"(?: subj=([^ \n]+))?"
+    rb"type=SYSCALL msg=audit\(([0-9.:]+)\): [^\n]*? ppid=([0-9]{1,10}) pid=([0-9]{1,10}) "
+    rb"[^\n]*? comm=([^ \n]+) exe=([^ \n]+)(?: subj=([^ \n]+))?"
 )
 _PORT = re.compile(rb" (?:dest|src|lport|fport)=([0-9]+)")
-
-
-Tail = tuple[bytes, ...]
 
 
 class Process(NamedTuple):
@@ -89,7 +88,7 @@ class Sweep:
         self.processes: dict[Process, None] = {}
         self._base = self._offset = 0
         self.first_keys: set[Any] = set()
-        self._tails: dict[bytes, Tail] = {}
+        self._tails: dict[bytes, bytes] = {}
         self._pids: set[bytes] = {b""}
         self._keys: set[bytes] = set()
         self._slow_lines: dict[bytes, None] = {}
@@ -157,62 +156,67 @@ class Sweep:
         while position >= 0:
             match = avc(block, position) or user(block, position)
             if match is not None:
+                pid = match[2]
                 # not longer than the shortest header, so that it holds nothing of the line before
-                window = block[position - 36 if position > 36 else 0 : position] if match[2] else _window(block, position)
+                window = block[position - 36 if position > 36 else 0 : position] if pid else _window(block, position)
                 if not single:
                     node = _node(block, position)
-                tail = tail_of(match[5]) or self._tail(match)
-                slot = seen((node, match[1], match[3], tail)) or self._miss(before, block, after, match, tail, node, window)
+                tail = tail_of(match[5])
+                if tail is None:
+                    tail = self._tail(match)
+                slot = seen((match[1], match[3], tail, node)) or self._miss(before, block, after, match, tail, node, window)
                 if slot is not None:
                     if slot.window != window or not _same(before, block, slot.at - base, match):
                         slot.count += 1
                         slot.window = window
                         slot.at = base + position
-                        if match[2] not in pids:
-                            self._process(before, block, after, match)
+                        if pid not in pids:
+                            self._process(block, match, window)
                     position = find(b"avc:", match.end())
                     continue
             position = find(b"avc:", self._slow(before, block, after, position))
         self._offset += len(block)
 
-    def _tail(self, match: re.Match[bytes]) -> Tail:
-        """The rest of the line taken apart; empty where it must be doubted. Kept, because few different ones occur."""
+    def _tail(self, match: re.Match[bytes]) -> bytes:
+        """The rest of the line without ranges; empty where it must be doubted. Kept, because few different ones occur."""
         found = (_AVC_TAIL if match[2] else _USER_TAIL).fullmatch(match[5])
-        tail = found.groups() if found is not None and not is_cut(found[4].decode()) else ()
+        tail = b" ".join(found.groups()) if found is not None and not is_cut(found[4].decode()) else b""
         if len(self._tails) >= MAX_TAILS:
             self._tails.clear()
         self._tails[match[5]] = tail
         return tail
 
     def _miss(
-        self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes], tail: Tail, node: bytes, window: bytes
+        self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes], tail: bytes, node: bytes, window: bytes
     ) -> Optional[Slot]:
         """The slot of a sighting that was not seen before; None where the record is to be doubted."""
         if not tail:
             return None
         details = match[3]
+        ioctl, _, contexts = tail.partition(b" ")
         port = _PORT.search(details)
-        facet = tail[0] or (port[0] if port else b"")
+        facet = ioctl or (port[0] if port else b"")
 
         def make(whole: bool) -> Optional[Slot]:
             found = of_lines(self._event(before, block, after, match.start(), whole))
             denial = (found.denials or found.granted or (None,))[0]
             return None if denial is None else Slot(window, denial)
 
-        access = (match[1], *tail[1:])
-        return self.fold.place((node, match[1], details, tail), access, details.partition(b" ")[0], facet, make)
+        key = (match[1], details, tail, node)
+        return self.fold.place(key, (match[1], contexts), details.partition(b" ")[0], facet, make)
 
-    def _process(self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes]) -> None:
+    def _process(self, block: bytes, match: re.Match[bytes], window: bytes) -> None:
+        """Learn who the process is from the SYSCALL that follows; where it is elsewhere, a later denial will tell."""
         if len(self._pids) > MAX_PROCESSES:
             self._pids = {b""}  # process numbers come round again
-        self._pids.add(match[2])
-        if len(self.processes) >= MAX_PROCESSES:
+        at = block.find(b"type=SYSCALL msg=audit(", match.end(), match.end() + LOOK_BESIDE)
+        found = _PROCESS.match(block, at) if at >= 0 else None
+        if found is None or not window.endswith(found[1] + b"): "):
             return
-        for line in self._event(before, block, after, match.start(), False)[1:]:
-            found = _PROCESS.search(line)
-            if found is not None:
-                comm, exe = found[4].strip(b'"'), found[5].strip(b'"')
-                self.processes[Process(int(found[2]), int(found[1]), comm, exe, found[6] or b"")] = None
+        self._pids.add(match[2])
+        if len(self.processes) < MAX_PROCESSES:
+            comm, exe = found[4].strip(b'"'), found[5].strip(b'"')
+            self.processes[Process(int(found[3]), int(found[2]), comm, exe, found[6] or b"")] = None
 
     def _event(self, before: bytes, block: bytes, after: bytes, position: int, whole: bool) -> list[bytes]:
         """The line at this place, then the other lines of its event (only those right behind it if not ``whole``)."""
