@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
@@ -86,6 +87,7 @@ def captured(number: str) -> Path:
     return path
 
 
+@lru_cache(maxsize=8)
 def denials_of_log(path: Path) -> list[Denial]:
     """Every denial of a log by itself: scan_files counts those that are alike together, and keeps the first one's process."""
     assembler, events = Assembler(), []
@@ -106,6 +108,7 @@ def matched(path: Path) -> list[tuple[Denial, Any]]:
     ]
 
 
+@lru_cache(maxsize=8)
 def evidence_of_log(path: Path) -> dict[Any, Evidence]:
     matcher = Matcher(PROFILE)
     evidence: dict[Any, Evidence] = {}

@@ -9,7 +9,7 @@ import pytest
 
 from sepolicyd.audit.denial import denials_of_line
 from sepolicyd.audit.values import Denial, EventId
-from sepolicyd.rules.match import MAX_PROCESSES, Matcher
+from sepolicyd.rules.match import Matcher
 from tests.rules.lines import PROFILE, captured, denial, evidence_of_log, line, matched
 
 HUB_EXE = "/usr/bin/python3.11"
@@ -139,11 +139,13 @@ def test_descent_is_forgotten_after_a_day_and_at_a_reboot() -> None:
     assert role(matcher, process(501, 500, "jupyterhub", uid="0", serial=20, time=1100.0)) == "hub"
 
 
-def test_memory_is_bounded() -> None:
-    matcher = Matcher(PROFILE)
-    for pid in range(2, MAX_PROCESSES + 500):
-        matcher.match(process(pid, 1, "jupyterhub"))
-    assert len(matcher._processes) <= MAX_PROCESSES
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sepolicyd.rules.match.MAX_PROCESSES", 50)
+    matcher, one = Matcher(PROFILE), process(2, 1, "jupyterhub")
+    for pid in range(2, 600):
+        matcher.match(replace(one, pid=pid))
+    assert len(matcher._processes) == 50
+    assert role(matcher, replace(one, pid=600, ppid=599, comm="x")) == "hub"
 
 
 def test_a_helper_in_a_domain_of_its_own_belongs_by_descent() -> None:
