@@ -104,7 +104,7 @@ class Machine:
         run = self.run_directory
         return [
             # JupyterHub gives its proxy 10 s; a guest that shares its cores with compilers misses that
-            "nice", "-n", "-5", "qemu-system-x86_64", *accelerator(self.accel), "-smp", "2", "-m", str(MEMORY_MIB),
+            "nice", "-n", "-10", "qemu-system-x86_64", *accelerator(self.accel), "-smp", "2", "-m", str(MEMORY_MIB),
             "-display", "none", "-nodefaults", "-no-user-config",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd),
             "-append", "root=/dev/vda rw console=ttyS0 security=selinux net.ifnames=0 quiet systemd.show_status=true",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tests.vm.bench import Context, Scenario, unique
 from tests.vm.errors import Failed
 from tests.vm.machine import Result
+from tests.vm.scenarios.steps import configure
 
 # A domain to learn for: an unconfined service is denied next to nothing. One domain for everything, no rule at all.
 DOMAIN_TE = """policy_module(handhub, 1.0)
@@ -89,6 +90,7 @@ def under_enforcing(context: Context, admin: Administrator) -> tuple[bool, int]:
 
 def play(context: Context) -> None:
     context.mode("Enforcing")
+    configure(context)
     admin = Administrator(context)
     context.machine.put("/root/handhub.te", DOMAIN_TE.encode())
     context.machine.put("/root/handhub.fc", DOMAIN_FC.encode())

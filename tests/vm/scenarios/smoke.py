@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.vm.bench import Context, Scenario, unique
+from tests.vm.scenarios.steps import configure
 
 
 def play(context: Context) -> None:
@@ -12,6 +13,7 @@ def play(context: Context) -> None:
     context.expect(probe.rc != 0, "a root shell could enter user_t by hand on an enforcing kernel")
     refused = context.denied(mark, permissive=False)
     context.expect(("unconfined_t", "user_t", "process", "transition") in refused, "a refused access left no denial in the log")
+    configure(context)
     context.run("setenforce 0")
     context.mode("Permissive")
     context.say(f"the hub answered after {context.start_service():.0f} s")
