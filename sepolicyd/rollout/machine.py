@@ -21,6 +21,7 @@ SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest; a hung one must not out
 ORPHAN_WAIT_S = 300.0
 STATIC_UNITS = ("sepolicyd-boot.service", "sepolicyd-lease.timer")
 ONE_SHOT = "sepolicyd.rollout.endlease"
+SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 
 
 def argv_open(priority: int, cil: Optional[Path], *, hidden: bool) -> list[str]:
@@ -190,7 +191,7 @@ class SystemdTimers:
         self.python_path = str(parent) if (parent / "pyproject.toml").exists() else ""
 
     def problem(self) -> Optional[str]:
-        if not Path("/run/systemd/system").is_dir():
+        if not SYSTEMD.is_dir():
             return "this machine is not run by systemd"
         for unit in STATIC_UNITS:
             state = process.run(["systemctl", "is-enabled", unit], ok=range(256)).stdout.strip()

@@ -358,3 +358,67 @@ def test_main_prints_what_was_ended(
     fake.broken = frozenset({"store.remove", "kernel.close_types"})
     assert endlease.main(["--dir", str(tmp_path)]) == endlease.EXIT_PENDING
     assert capsys.readouterr().out.startswith("<2>hub: deadline; NOT ENFORCING")
+
+
+SYSTEMCTL = """#!/bin/bash
+# units are files: UNIT.enabled, UNIT.active
+dir={directory}
+echo "$(basename "$0") $*" >> $dir/log
+case "$(basename "$0") $1" in
+"systemctl is-enabled") [ -e "$dir/$2.enabled" ] && echo enabled || {{ echo disabled; exit 1; }} ;;
+"systemctl is-active") [ -e "$dir/$2.active" ] && echo active || {{ echo inactive; exit 3; }} ;;
+"systemctl stop") [ -e "$dir/$2.active" ] || exit 5; rm "$dir/$2.active" ;;
+"systemd-run "*) unit=${{1#--unit=}}; touch "$dir/$unit.timer.active" ;;
+esac
+"""
+
+
+@pytest.fixture
+def systemd(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A systemd of files, in which all that ships with us is enabled and active."""
+    for name in ("systemctl", "systemd-run"):
+        (tools / "bin" / name).write_text(SYSTEMCTL.format(directory=tools))
+        (tools / "bin" / name).chmod(0o755)
+    for name in ("sepolicyd-boot.service.enabled", "sepolicyd-lease.timer.enabled", "sepolicyd-lease.timer.active"):
+        (tools / name).touch()
+    monkeypatch.setattr(machine, "SYSTEMD", tools)
+    return tools
+
+
+def test_nothing_is_opened_unless_all_that_ends_it_is_in_place(systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers = machine.SystemdTimers(systemd / "rollout")
+    assert timers.problem() is None
+    for name, said in (
+        ("sepolicyd-lease.timer.active", "not active"),
+        ("sepolicyd-boot.service.enabled", "sepolicyd-boot.service is disabled"),
+    ):
+        (systemd / name).unlink()
+        assert said in str(timers.problem())
+        (systemd / name).touch()
+    book = LeaseBook(systemd / "rollout")
+    book.write(LEASE)
+    book.path_of("hub").write_text("{")
+    assert "one-shot" in str(timers.problem())
+    monkeypatch.setattr(machine, "SYSTEMD", systemd / "nothing")
+    assert "not run by systemd" in str(timers.problem())
+
+
+def test_a_timer_is_armed_seen_and_stopped(systemd: Path) -> None:
+    timers = machine.SystemdTimers(systemd / "rollout")
+    assert not timers.armed(LEASE)
+    timers.arm(LEASE, 600)
+    assert timers.armed(LEASE)
+    timers.disarm(LEASE)
+    timers.disarm(LEASE)
+    assert not timers.armed(LEASE)
+
+
+def test_what_a_person_must_see_goes_to_the_hook_as_its_last_word(tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    hook.write_text(f'#!/bin/bash\nprintf "%s|" "$@" > {tmp_path}/seen\n')
+    hook.chmod(0o755)
+    voice = machine.JournalVoice()
+    voice.shout("the lease of $(id) is open; `x`", (str(hook), "--to", "ops"))
+    assert (tmp_path / "seen").read_text() == "--to|ops|the lease of $(id) is open; `x`|"
+    voice.shout("a hook that fails costs nothing", ("/bin/false",))
+    voice.shout("nor one that is missing", ("/nonexistent/hook",))
