@@ -49,8 +49,8 @@ def run(settings: Settings, profile: Profile, *, since: Optional[float] = None, 
         store = EvidenceStore(settings.evidence_db, profile.name)
         daemon = Daemon(settings, store, Matcher(profile), since=since)
         try:
-            daemon.start(once=once)
             with _signals(daemon):
+                daemon.start(once=once)
                 return daemon.catch_up() if once else daemon.serve()
         finally:
             daemon.close()
@@ -108,13 +108,8 @@ class Daemon:
         self._follower.close()
 
     def stop(self, *_: object) -> None:
-        """Signal handler: the loop ends after the block at hand."""
+        """Signal handler: the loop ends after the block at hand. It takes no lock, which the loop may hold just then."""
         self.stopping = True
-        self.ring()
-
-    def ring(self, *_: object) -> None:
-        if self._bell is not None:
-            self._bell.ring()
 
     def catch_up(self) -> int:
         """Read to the present end of the log, save, and say how much it was."""
@@ -275,7 +270,7 @@ def _alone(database: Path) -> Iterator[None]:
 
 @contextmanager
 def _signals(daemon: Daemon) -> Iterator[None]:
-    handlers = {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: daemon.ring}
+    handlers: dict[int, Any] = {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: signal.SIG_IGN}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

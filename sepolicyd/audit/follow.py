@@ -48,7 +48,7 @@ class Follower:
         self._tail = Tail(place or Place(since=since))
         self._current: Optional[Generation] = None
         self._began = False
-        self._successor_seen = False
+        self._next: Optional[Generation] = None  # seen with a line in it while the current one is read to its end
         self._told: set[str] = set()
         self._since = self._tail.place.since
 
@@ -67,9 +67,8 @@ class Follower:
         return self._tail.patience()
 
     def close(self) -> None:
-        if self._current is not None:
-            self._current.close()
-            self._current = None
+        close_all(file for file in (self._current, self._next) if file is not None)
+        self._current = self._next = None
 
     def check(self) -> None:
         """
@@ -132,7 +131,7 @@ class Follower:
         close_all(file for file in files if file is not chosen)
         if self._current is not None:
             self._current.close()
-        self._current, self._began, self._successor_seen = chosen, True, False
+        self._current, self._began = chosen, True
         self._tail.open(chosen.head, chosen.inode, offset, before)
 
     def _drain(self) -> bool:
@@ -152,13 +151,14 @@ class Follower:
     def _truncated(self) -> bool:
         """copytruncate: what had not been read yet is in the copy, which was whole before the file was cut."""
         current, position = self._reading(), self._tail.position
+        self._forget_next()
         files = self._files()
         place = Place(current.head, position, digest(self._tail.last_bytes))
         copy = _holder([file for file in files if file.key != current.key], place)
         close_all(file for file in files if file is not copy)
         if copy is not None:
             current.close()
-            self._current, self._successor_seen = copy, False
+            self._current = copy
             return True
         if not any(file.head == current.head for file in files):
             self._tell("gap", f"{current.path} was cut off and there is no copy: what was written last may be lost", once=False)
@@ -186,22 +186,27 @@ class Follower:
         the current one is complete. So it is read to its end once more after the next one was seen.
         """
         current = self._reading()
-        if not self._successor_seen and _key(self.log) == current.key:
+        if self._next is not None:
+            chosen, self._next = self._next, None
+            self._tail.end()
+            self._open(chosen, 0, b"", [])
+            return True
+        if _key(self.log) == current.key:
             return False
         files = self._files()
         following = self._unread(files)
-        if not following:
-            close_all(files)
+        self._next = following[0] if following else None
+        close_all(file for file in files if file is not self._next)
+        if self._next is None:
             return False
-        if not self._successor_seen:
-            close_all(files)
-            self._successor_seen = True
-            return self._drain() or (self._current is not None and self._move_on())
-        if not following[0].live and not any(file.head == current.head for file in files):
-            self._note_gap(following[0])
-        self._tail.end()
-        self._open(following[0], 0, b"", files)
-        return True
+        if not self._next.live and not any(file.head == current.head for file in files):
+            self._note_gap(self._next)
+        return self._drain() or (self._current is not None and self._move_on())
+
+    def _forget_next(self) -> None:
+        if self._next is not None:
+            self._next.close()
+            self._next = None
 
     def _files(self) -> list[Generation]:
         files, problems = generations(self.log)

@@ -176,24 +176,24 @@ class _Inflated:
         while not self._ended and self._start + len(self._ready) < offset + limit:
             passed = min(max(0, offset - self._start - TAIL_BYTES), len(self._ready))
             self._ready, self._start = self._ready[passed:], self._start + passed
-            self._more()
+            self._more(min(self.CHUNK, 4 * limit))
         found = self._ready[offset - self._start : offset - self._start + limit]
         if len(self._ready) > 4 * self.CHUNK:
             passed = max(0, offset - self._start - TAIL_BYTES)
             self._ready, self._start = self._ready[passed:], self._start + passed
         return found
 
-    def _more(self) -> None:
+    def _more(self, size: int) -> None:
         try:
             if not self._input:
-                self._input = os.pread(self._fd, self.CHUNK, self._next)
+                self._input = os.pread(self._fd, size, self._next)
                 self._next += len(self._input)
                 if not self._input:
                     self._end("truncated gzip" if not self._decoder.eof else "")
                     return
             if self._decoder.eof:  # another member follows (gzip -c >> file)
                 self._decoder = zlib.decompressobj(31)
-            self._ready += self._decoder.decompress(self._input, self.CHUNK)
+            self._ready += self._decoder.decompress(self._input, size)
             self._input = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
         except zlib.error as error:
             self._end(f"damaged gzip: {error}")

@@ -16,9 +16,10 @@ from sepolicyd.state.evidence import Batch, Remark
 
 MAX_UNPARSED = 200
 
-# A policy load or a switch of enforcing flushes the kernel's access cache, after which each access is logged anew: what
-# lies before and after it must not be folded into one sighting, or an exercise in between would be lost.
-FLUSHES = (b"type=MAC_POLICY_LOAD", b"type=MAC_STATUS")
+# A policy load, a boolean or a switch of enforcing flushes the kernel's access cache, after which each access is logged
+# anew: what lies before and after it must not be folded into one sighting, or an exercise in between would be lost.
+FLUSH = b"type=MAC_"
+FLUSHES = (b"POLICY_LOAD", b"STATUS", b"CONFIG_CHANGE")
 # kernel/audit.c audit_log_lost and audit_log_start ("rate limit exceeded", "backlog limit exceeded"), by printk only
 LOSSES = (b"audit_lost=", b" limit exceeded")
 AUDITD = b"type=DAEMON_"
@@ -87,14 +88,15 @@ def _is_nameable(access: Access, sighting: Sighting, batch: Batch) -> bool:
 
 
 def _between_flushes(text: bytes) -> list[bytes]:
-    starts = {0}
-    for flush in FLUSHES:
-        at = text.find(flush)
-        while at >= 0:
-            starts.add(text.rfind(b"\n", 0, at) + 1)
-            at = text.find(flush, at + 1)
-    ordered = sorted(starts)
-    return [text[start:end] for start, end in zip(ordered, [*ordered[1:], len(text)])]
+    starts = [0]
+    at = text.find(FLUSH)
+    while at >= 0:
+        start = text.rfind(b"\n", 0, at) + 1
+        # at the line's beginning, where no service writes
+        if start > starts[-1] and text.startswith(FLUSHES, at + len(FLUSH)) and b"msg=" not in text[start:at]:
+            starts.append(start)
+        at = text.find(FLUSH, at + 1)
+    return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)])]
 
 
 def _remark(notice: Notice) -> Optional[Remark]:

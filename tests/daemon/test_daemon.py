@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,9 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd.audit.follow import Follower
+from sepolicyd import daemon, profiles
+from sepolicyd.audit.follow import Doorbell, Follower
 from sepolicyd.errors import InputError
-from sepolicyd.state.evidence import read_evidence
+from sepolicyd.rules.match import Matcher
+from sepolicyd.settings import Settings
+from sepolicyd.state.evidence import EvidenceStore, read_evidence
 from tests.daemon.running import Running, denials_in, notify_socket
 from tests.follow.writer import Writer, event
 
@@ -179,27 +183,32 @@ def test_since_limits_the_first_start_only(log: Path, state: Path) -> None:
 
 
 @pytest.fixture
-def nobody(tmp_path: Path) -> str:
+def shared() -> Iterator[Path]:
+    """A directory that other users may enter: pytest closes its own to them whenever another session begins."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root, who becomes another user")
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.is_relative_to(tmp_path.parents[1]):
-            directory.chmod(0o755)
-    return "65534"
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        (Path(directory) / "log").mkdir(mode=0o755)
+        yield Path(directory)
 
 
-def test_it_needs_no_root_and_root_reads_without_a_trace(log: Path, state: Path, nobody: str) -> None:
+NOBODY = "65534"
+
+
+def test_it_needs_no_root_and_root_reads_without_a_trace(shared: Path) -> None:
+    log, state = shared / "log" / "audit.log", shared / "state"
     log.write_bytes(events(1))
     (state / "evidence").mkdir(parents=True)
-    os.chown(state / "evidence", int(nobody), int(nobody))
-    assert once(log, state, user=nobody).returncode == 0
+    os.chown(state / "evidence", int(NOBODY), int(NOBODY))
+    assert once(log, state, user=NOBODY).returncode == 0
     before = sorted(path.name for path in (state / "evidence").iterdir())
     assert denials_in(read_evidence(state / "evidence" / "evidence.db")) == 1
     assert sorted(path.name for path in (state / "evidence").iterdir()) == before
-    assert {path.stat().st_uid for path in (state / "evidence").iterdir()} == {int(nobody)}
+    assert {path.stat().st_uid for path in (state / "evidence").iterdir()} == {int(NOBODY)}
     with log.open("ab") as file:
         file.write(events(2))
-    assert once(log, state, user=nobody).returncode == 0
+    assert once(log, state, user=NOBODY).returncode == 0
     assert denials_in(read_evidence(state / "evidence" / "evidence.db")) == 2
 
 
@@ -211,25 +220,27 @@ def _as_user(user: str, act: Callable[[], None]) -> None:
         os.seteuid(0)
 
 
-def test_an_unreadable_log_is_one_sentence(log: Path, state: Path, nobody: str) -> None:
+def test_an_unreadable_log_is_one_sentence(shared: Path) -> None:
+    log, state = shared / "log" / "audit.log", shared / "state"
     log.write_bytes(events(1))
     log.chmod(0o600)
     (state / "evidence").mkdir(parents=True)
-    os.chown(state / "evidence", int(nobody), int(nobody))
-    done = once(log, state, user=nobody)
+    os.chown(state / "evidence", int(NOBODY), int(NOBODY))
+    done = once(log, state, user=NOBODY)
     assert done.returncode == 2
     assert str(log) in done.stderr
     assert "not readable" in done.stderr or "cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
     with pytest.raises(InputError, match="cannot be read: Permission denied") as caught:
-        _as_user(nobody, Follower(log).check)
+        _as_user(NOBODY, Follower(log).check)
     assert "log_group" in caught.value.hint
 
 
-def test_an_unwritable_state_directory_is_one_sentence(log: Path, state: Path, nobody: str) -> None:
+def test_an_unwritable_state_directory_is_one_sentence(shared: Path) -> None:
+    log, state = shared / "log" / "audit.log", shared / "state"
     log.write_bytes(events(1))
     state.mkdir()
-    done = once(log, state, user=nobody)
+    done = once(log, state, user=NOBODY)
     assert done.returncode == 3
     assert "cannot be opened for writing: Permission denied" in sentences(done.stderr)[0]
     assert "Traceback" not in done.stderr
@@ -305,3 +316,29 @@ def test_memory_stays_small_on_a_long_log(log: Path, state: Path) -> None:
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     assert peak < 80 * 1024
     assert running.stop() == 0
+
+
+def test_a_bell_that_never_rings_is_made_up_for_by_looking(log: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """inotify drops events when its queue is full, and says nothing on network file systems."""
+
+    class Dumb(Doorbell):
+        def __init__(self, directory: Path) -> None:
+            super().__init__(directory / "no such directory")
+
+    monkeypatch.setattr(daemon, "Doorbell", Dumb)
+    log.write_bytes(events(1))
+    store = EvidenceStore(state / "evidence" / "evidence.db", "jupyterhub")
+    profile = profiles.load("jupyterhub", (ROOT / "policies",))
+    loop = daemon.Daemon(Settings(state=state, log=log), store, Matcher(profile))
+    loop.start(once=False)
+    try:
+        for serials in ((), (2,), (3, 4)):
+            with log.open("ab") as file:
+                file.write(events(*serials))
+            expected = store.counts.get("matched", 0) + (len(serials) or 1)
+            for _ in range(4):
+                loop.turn()
+            assert store.counts["matched"] == expected
+    finally:
+        loop.close()
+        store.close()

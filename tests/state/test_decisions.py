@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sepolicyd.access import Access
@@ -183,6 +184,7 @@ ANSWERS = st.lists(
 )
 
 
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(ANSWERS)
 def test_the_standing_answer_is_that_of_a_list_of_answers_with_the_undone_struck_out(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, set[Access]]]
