@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Optional
 
+from sepolicyd import process
 from sepolicyd import settings as configuration
 from sepolicyd.errors import SepolicydError
 from sepolicyd.rollout.rollback import end_trial
+from sepolicyd.settings import Settings
+
+EXIT_DONE, EXIT_PENDING = 0, 3
+CRITICAL, NOTICE = "<2>", "<5>"  # sd-daemon(3): how a line on stderr tells the journal its level
 
 
-def main() -> int:
+def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Exit code 0: done or nothing to do; 3: not possible now, systemd tries again."""
     parser = argparse.ArgumentParser(description="End a trial of sepolicyd that is over.")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--root", type=Path)
-    given = parser.parse_args()
-    config = given.config if given.config is not None and given.config.exists() else None
+    given = parser.parse_args(arguments)
+    # a mistake in the configuration must not keep an unconfirmed module loaded
+    settings = Settings(**{key: value for key, value in (("state", given.state), ("root", given.root)) if value is not None})
+    with suppress(SepolicydError):
+        config = given.config if given.config is not None and given.config.exists() else None
+        settings = configuration.load(config, state=given.state, root=given.root)
     try:
-        settled = end_trial(configuration.load(config, state=given.state, root=given.root))
+        settled = end_trial(settings)
     except SepolicydError as error:
-        sys.stderr.write(f"sepolicyd: {error}\n")
-        return 3
+        _say(settings, CRITICAL, f"a module on trial could not be taken back: {error}")
+        return EXIT_PENDING
     if settled is not None:
-        sys.stderr.write(f"sepolicyd: {settled.text}\n")
-    return 0
+        _say(settings, NOTICE, settled.text)
+    return EXIT_DONE
+
+
+def _say(settings: Settings, level: str, text: str) -> None:
+    prefix = level if "INVOCATION_ID" in os.environ else ""
+    sys.stderr.write(f"{prefix}sepolicyd: {text}\n")
+    if settings.alert_command:
+        with suppress(SepolicydError):
+            process.run([*settings.alert_command, text], timeout=30)
 
 
 if __name__ == "__main__":

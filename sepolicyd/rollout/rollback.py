@@ -125,4 +125,6 @@ def move(settings: Settings, module: str, to: Optional[int], *, kind: str, by: s
             settle(settings, operation)
             raise
         finish(settings, versions, operation)
-        return Settled(operation.id, DONE, f"{module} went from version {held.number} to {target.number or 'none'}")
+        back, gone = len(set(target.rules) - set(held.rules)), len(set(held.rules) - set(target.rules))
+        text = f"{module} went from version {held.number or 'none'} to {target.number or 'none'}"
+        return Settled(operation.id, DONE, f"{text}: {back} rules came back, {gone} went")
