@@ -18,6 +18,7 @@ from tests.vm import image, machine
 from tests.vm.bench import AUDIT_LOG, Context, Figures, Scenario, checkout, install
 from tests.vm.errors import BenchError, CannotRun, Failed, Lost
 from tests.vm.scenarios import ALL
+from tests.vm.scenarios.steps import initialise
 
 COLUMNS = ("scenario", "result", "minutes", "denials seen", "questions", "rounds", "rules loaded", "new denials enforcing")
 
@@ -50,17 +51,22 @@ def keep_logs(context: Context) -> None:
 
 
 def ready_state(scenario: Scenario, accel: str, logs: Path, tree: bytes) -> Path:
-    """The guest as the scenario wants it: booted once, and with this checkout installed once for all scenarios."""
+    """The guest as the scenario wants it: booted, this checkout installed, initialised; each step done once for all."""
     disk = image.ensure(scenario.policy)
-    state = machine.saved(disk, logs / "first-boot", accel, "booted", lambda guest: None, None)
-    if not scenario.installed:
-        return state
+    state = machine.saved(disk, logs / "booting", accel, "booted", lambda guest: None, None)
+    digest = hashlib.sha256(tree).hexdigest()[:12]
 
-    def install_it(guest: machine.Machine) -> None:
+    def installing(guest: machine.Machine) -> None:
         print(f"make install took {install(guest, tree):.0f} s in the guest (once for all scenarios)", flush=True)
 
-    name = f"installed-{hashlib.sha256(tree).hexdigest()[:12]}"
-    return machine.saved(disk, logs / "installation", accel, name, install_it, state)
+    def initialising(guest: machine.Machine) -> None:
+        print(f"sepolicyd init took {initialise(Context(guest, logs)):.0f} s (once for all scenarios)", flush=True)
+
+    if scenario.begins != "booted":
+        state = machine.saved(disk, logs / "installing", accel, f"installed-{digest}", installing, state)
+    if scenario.begins == "initialised":
+        state = machine.saved(disk, logs / "initialising", accel, f"initialised-{digest}", initialising, state)
+    return state
 
 
 def play(scenario: Scenario, accel: str, logs: Path, tree: bytes) -> Outcome:

@@ -179,10 +179,13 @@ def listed(accesses: Iterable[Access], limit: int = 12) -> str:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A name, the policy it runs on ("slim" or "full"), what it shows, the doing of it, and whether it needs the project."""
+    """A name, the policy it runs on ("slim" or "full"), what it shows, the doing of it, and how the guest is at its beginning.
+
+    begins: "booted", "installed" (make install has run) or "initialised" (and sepolicyd init jupyterhub).
+    """
 
     name: str
     policy: str
     shows: str
     play: Callable[[Context], None]
-    installed: bool = True
+    begins: str = "initialised"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.vm.bench import Context, Scenario, listed, unique
-from tests.vm.scenarios.steps import OURS, answer, apply, permissive, prepare, queue
+from tests.vm.scenarios.steps import OURS, answer, apply, configure, permissive, queue
 
 MAX_ROUNDS = 4
 LIMITS = "c.Spawner.mem_limit = '1G'\nc.Spawner.cpu_limit = 1.0\n"
@@ -53,7 +53,8 @@ def enforced_class(context: Context) -> set[tuple[str, str, str, str]]:
 
 
 def play(context: Context) -> None:
-    prepare(context, extra=LIMITS)
+    context.mode("Enforcing")
+    configure(context, extra=LIMITS)
     new: set[tuple[str, str, str, str]] = set()
     for number in range(1, MAX_ROUNDS + 1):
         context.figures.rounds = number

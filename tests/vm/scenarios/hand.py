@@ -120,5 +120,5 @@ def play(context: Context) -> None:
 
 
 SCENARIO = Scenario(
-    "hand", "slim", "the published procedure by hand: grep, audit2allow -M, semodule, setenforce", play, installed=False
+    "hand", "slim", "the published procedure by hand: grep, audit2allow -M, semodule, setenforce", play, "booted"
 )

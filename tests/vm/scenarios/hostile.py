@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.vm.bench import PAYLOAD, Context, Scenario, unique
 from tests.vm.errors import Failed
 from tests.vm.hub import ClassError, User
-from tests.vm.scenarios.steps import answer, apply, prepare, queue
+from tests.vm.scenarios.steps import answer, apply, queue
 
 FLOOD = 1500
 # What a student may hold after the rollout, as nobody would write it down: no access of these kinds, whoever asked for it.
@@ -53,7 +53,7 @@ def attack(context: Context, student: str) -> dict[str, bool]:
 
 
 def play(context: Context) -> None:
-    prepare(context)
+    context.mode("Enforcing")
     context.run(OPEN_BY_MISTAKE)
     context.run("sepolicyd learn start jupyterhub --for 40m --hidden", timeout=180)
     mark = context.mark()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.vm.bench import Context, Scenario, listed, unique
-from tests.vm.scenarios.steps import OURS, answer, apply, configure, queue, wait_closed
+from tests.vm.scenarios.steps import OURS, answer, apply, initialise, queue, wait_closed
 
 PREFIX = "/opt/anaconda3"
 LEASE = "8m"
@@ -36,9 +36,7 @@ def start_hub(context: Context) -> None:
 def play(context: Context) -> None:
     context.mode("Enforcing")
     context.run(AS_PUBLISHED)
-    configure(context, PREFIX)
-    typed = 0.0
-    typed += context.run("sepolicyd init jupyterhub --yes", timeout=420).seconds
+    typed = initialise(context, PREFIX)
     typed += context.run(f"sepolicyd learn start jupyterhub --for {LEASE} --whole-system --hidden --yes", timeout=180).seconds
     opened = time.monotonic()
     context.mode("Permissive")
@@ -66,4 +64,4 @@ def play(context: Context) -> None:
     context.expect(not new, f"the class is denied under enforcing: {listed(new)}")
 
 
-SCENARIO = Scenario("paper", "slim", "the published procedure, every step by sepolicyd", play)
+SCENARIO = Scenario("paper", "slim", "the published procedure, every step by sepolicyd", play, "installed")

@@ -6,7 +6,7 @@ import re
 import time
 
 from tests.vm.bench import AUDIT_LOG, PAYLOAD, Context, Scenario
-from tests.vm.scenarios.steps import document, prepare
+from tests.vm.scenarios.steps import document
 
 EVENTS = 5000
 PACE = 200
@@ -42,7 +42,7 @@ def in_evidence(context: Context) -> int:
 
 
 def play(context: Context) -> None:
-    prepare(context)
+    context.mode("Enforcing")
     context.run(
         f"sed -i 's/^max_log_file .*/max_log_file = 1/; s/^num_logs .*/num_logs = {KEPT}/' /etc/audit/auditd.conf; "
         "pkill -HUP auditd"

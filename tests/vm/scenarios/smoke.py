@@ -26,5 +26,5 @@ def play(context: Context) -> None:
 
 
 SCENARIO = Scenario(
-    "smoke", "full", "the guest enforces, denials are logged, the class works on a permissive machine", play, installed=False
+    "smoke", "full", "the guest enforces, denials are logged, the class works on a permissive machine", play, "booted"
 )

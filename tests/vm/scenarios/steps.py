@@ -40,12 +40,10 @@ def configure(context: Context, prefix: str = "/opt/jupyterhub", extra: str = ""
     context.machine.put("/etc/jupyterhub/extra.py", (PATIENCE + extra).encode())
 
 
-def prepare(context: Context, extra: str = "") -> None:
-    """Enforcing, the project installed, the hub's domains loaded and labelled."""
-    context.mode("Enforcing")
-    configure(context, extra=extra)
-    done = context.run("sepolicyd init jupyterhub --yes", timeout=420)
-    context.say(f"sepolicyd init took {done.seconds:.0f} s")
+def initialise(context: Context, prefix: str = "/opt/jupyterhub") -> float:
+    """The hub's domains loaded and labelled; the seconds that took."""
+    configure(context, prefix)
+    return context.run("sepolicyd init jupyterhub --yes", timeout=600).seconds
 
 
 def apply(context: Context) -> int:
