@@ -26,6 +26,7 @@ from sepolicyd.settings import Settings
 
 HUB_PROFILE = "jupyterhub"
 CONTEXTS = "contexts/files/file_contexts"
+SELINUXFS = Path("/sys/fs/selinux/enforce")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def plan_init(
     before = Oracle.load(store.policy())
     journal = init_journal.read(settings, profile.name)
     changes = _port_changes(profile, found, before, store)
-    findings = [*(found.findings if found else ()), *_conflicts(store, before, profile, name, journal)]
+    findings = [*(found.findings if found else ()), *_conflicts(store, before, profile, name, journal), *_off(settings)]
     if found:
         findings += init_labels.findings_of(found)
     findings += ports.judge(changes, profile.own_types)
@@ -109,6 +110,13 @@ def plan_init(
         again=journal is not None,
     )
     return plan if plan.stopped else _proved(plan, store, profile, headers)
+
+
+def _off(settings: Settings) -> list[Finding]:
+    if not settings.live or SELINUXFS.exists():
+        return []
+    what = "SELinux is off on this machine: the policy is built and the files are labelled when it is switched on"
+    return [Finding(Level.WARN, "I-off", what, "Debian: selinux-activate; Fedora: SELINUX=enforcing in /etc/selinux/config")]
 
 
 def _what(root: Path, profile: Profile, unit: str) -> tuple[Optional[Installation], tuple[Label, ...]]:
