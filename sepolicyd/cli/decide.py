@@ -11,7 +11,7 @@ import click
 
 from sepolicyd.cli import render
 from sepolicyd.cli.options import policy_option, profile_option, reason_option, state_options
-from sepolicyd.cli.session import Session, open_session, queue, who
+from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
 from sepolicyd.errors import Exit, RefusedError, UsageError
 from sepolicyd.rules.assess import Assessed, Fix
 from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore
@@ -94,7 +94,7 @@ def decide(
     """Store one decision for each candidate; those that cannot be approved are named and left pending."""
     session = open_session(profile_name, config, state, root)
     found = queue(session, policy_file, everything=answer == AnswerKind.RESET)
-    items = found.find(ids)
+    items = [with_interfaces(session, item, policy_file) if number else item for item in found.find(ids)]
     refused = 0
     store = session.decisions()
     try:

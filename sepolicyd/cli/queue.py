@@ -11,7 +11,7 @@ from sepolicyd.cli import as_json as keys
 from sepolicyd.cli import render
 from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
 from sepolicyd.cli.screen import one_line, screen
-from sepolicyd.cli.session import Queue, Session, open_session, queue
+from sepolicyd.cli.session import Queue, Session, open_session, queue, with_interfaces
 from sepolicyd.rules.assess import Assessed
 
 
@@ -75,7 +75,7 @@ def show_command(
     """
     session = open_session(profile_name, config, state, root)
     found = queue(session, policy_file, everything=True)
-    items = found.find(ids)
+    items = [with_interfaces(session, item, policy_file) for item in found.find(ids)]
     if as_json:
         render.print_json([described(item, found) for item in items])
         return

@@ -13,7 +13,7 @@ from sepolicyd.cli import render
 from sepolicyd.cli.decide import said, store_decision
 from sepolicyd.cli.options import policy_option, profile_option, state_options
 from sepolicyd.cli.screen import screen
-from sepolicyd.cli.session import Session, open_session, queue, who
+from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
 from sepolicyd.errors import RefusedError, UsageError
 from sepolicyd.rules.assess import Assessed
 from sepolicyd.state.decisions import AnswerKind, DecisionStore
@@ -45,41 +45,67 @@ def review_command(
       sepolicyd review
     """
     session = open_session(profile_name, config, state, root)
-    waiting = queue(session, policy_file)
-    items = [item for item in waiting.items if level is None or item.level == level]
-    if waiting.policy_note:
-        render.talk(f"sepolicyd: {render.escape(waiting.policy_note)}")
-    if not items:
+    sitting = _Sitting(session, policy_file, level)
+    if sitting.note:
+        render.talk(f"sepolicyd: {render.escape(sitting.note)}")
+    if not sitting.items:
         render.talk("nothing is pending")
         return
     store = session.decisions()
     try:
-        answered = _ask_all(session, store, items)
+        _ask_all(sitting, store)
     finally:
         store.close()
-    render.talk(
-        f"{render.plural(answered, 'answer')} stored, {render.plural(len(items) - answered, 'candidate')} still pending"
-    )
+    left = render.plural(len(sitting.items), "candidate")
+    render.talk(f"{render.plural(sitting.answered, 'answer')} stored, {left} still pending")
 
 
-def _ask_all(session: Session, store: DecisionStore, items: list[Assessed]) -> int:
-    """Put each question; the return value is how many are answered when the person stops."""
-    answered: list[int] = []
-    index = 0
-    while index < len(items):
-        item = items[index]
-        render.data(f"\n--- {index + 1} of {len(items)} " + "-" * 60)
+class _Sitting:
+    """The questions of one sitting; judged anew where an answer changes what may be asked of the rest."""
+
+    def __init__(self, session: Session, policy_file: Optional[Path], level: Optional[str]) -> None:
+        self.session, self.policy_file, self.level = session, policy_file, level
+        self.answered = 0
+        self.skipped: set[str] = set()
+        self.note = ""
+        self.items: list[Assessed] = []
+        self.judge()
+
+    def judge(self) -> None:
+        found = queue(self.session, self.policy_file)
+        self.note = found.policy_note
+        self.items = [item for item in found.items if self.level is None or item.level == self.level]
+
+    def next(self) -> Optional[Assessed]:
+        item = next((item for item in self.items if item.candidate.id not in self.skipped), None)
+        return None if item is None else with_interfaces(self.session, item, self.policy_file)
+
+    def settle(self, item: Assessed) -> None:
+        """It is answered. A burst of refused targets stops a role's other questions until it is looked at: now it was."""
+        self.answered += 1
+        self.items = [other for other in self.items if other.candidate.id != item.candidate.id]
+        if item.level == "refuse" and any(other.frozen for other in self.items):
+            self.judge()
+
+
+def _ask_all(sitting: _Sitting, store: DecisionStore) -> None:
+    """Put each question until all are answered or skipped, or the person stops."""
+    while True:
+        item = sitting.next()
+        if item is None:
+            return
+        left = sum(other.candidate.id not in sitting.skipped for other in sitting.items)
+        render.data(f"\n--- {left} to go " + "-" * 60)
         render.data("\n".join(screen(item)))
-        step = _ask(session, store, item)
+        step = _ask(sitting.session, store, item)
         if step == "quit":
-            break
-        if step == "undo":
-            index = _undo(store, answered, index)
-            continue
+            return
         if step == "answered":
-            answered.append(index)
-        index += 1
-    return len(answered)
+            sitting.settle(item)
+        elif step == "undo":
+            _undo(sitting, store)
+        else:
+            sitting.skipped.add(item.candidate.id)
 
 
 def _ask(session: Session, store: DecisionStore, item: Assessed) -> str:
@@ -114,12 +140,13 @@ def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) 
     return True
 
 
-def _undo(store: DecisionStore, answered: list[int], index: int) -> int:
-    if not answered:
+def _undo(sitting: _Sitting, store: DecisionStore) -> None:
+    if not sitting.answered:
         render.talk("nothing to undo in this sitting; `sepolicyd reset ID` takes an older decision back")
-        return index
+        return
     store.undo_last(who(), time.time())
-    return answered.pop()
+    sitting.answered -= 1
+    sitting.judge()
 
 
 def _read(prompt: str) -> Optional[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Optional
 
@@ -16,7 +17,8 @@ from sepolicyd.cli import render
 from sepolicyd.cli.options import settings_from
 from sepolicyd.errors import InputError, SepolicydError, UsageError
 from sepolicyd.policy import labels as policy_labels
-from sepolicyd.policy.locate import find_policy
+from sepolicyd.policy.interfaces import Interfaces
+from sepolicyd.policy.locate import find_policy, identity_of
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import exercises
 from sepolicyd.rules.assess import Assessed, allowed_now, assess, parse_overrides
@@ -145,6 +147,31 @@ def judge(
     return assess(candidates, profile=session.profile, guard=guard, oracle=oracle, labels=labels, overrides=overrides)
 
 
+def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path] = None) -> Assessed:
+    """The same candidate with the reference policy's interfaces among its fixes, where they are installed.
+
+    Asked for one candidate at a time (80 ms each): a list of all would wait for what nobody looks at.
+    """
+    oracle, _ = open_oracle(session.settings, policy_file)
+    interfaces = _interfaces()
+    if oracle is None or interfaces is None or not item.approvable:
+        return item
+    refined = assess(
+        [item.candidate], profile=session.profile, guard=session.guard(), oracle=oracle, interfaces=interfaces,
+        labels=None if policy_file is not None else policy_labels.open_labels(session.settings, oracle),
+    )[0]  # fmt: skip
+    return replace(item, fix=refined.fix, alternatives=refined.alternatives)
+
+
+@lru_cache(maxsize=1)
+def _interfaces() -> Optional[Interfaces]:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepolicyd"
+    try:
+        return Interfaces.load(cache)
+    except SepolicydError:
+        return None  # no headers here: none is offered
+
+
 def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Optional[Oracle], str]:
     """The policy to judge against, or None and why not.
 
@@ -153,11 +180,17 @@ def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Option
     if policy_file is not None:
         if not policy_file.is_file():
             raise InputError(f"policy {policy_file} is not a file", "name a binary kernel policy, such as policy.33")
-        return Oracle.load(policy_file), ""
+        return _loaded(identity_of(policy_file)), ""
     try:
-        return Oracle.load(find_policy(settings)), ""
+        return _loaded(identity_of(find_policy(settings))), ""
     except SepolicydError as error:
         return None, f"not judged against a policy: {error}"
+
+
+@lru_cache(maxsize=2)
+def _loaded(identity: tuple[object, ...]) -> Oracle:
+    """One policy is read once in a command; another identity (a load, a new file) is another policy."""
+    return Oracle.load(Path(str(identity[0])))
 
 
 @dataclass(frozen=True)
