@@ -135,7 +135,8 @@ def _denial(
     scontext, tcontext, tclass, start = found
     tail = _TAIL.search(rest, start)
     values = field.fields_of(rest[:start])
-    after = field.fields_of(rest[start:])
+    behind = rest[start:] if tail is None else rest[start : tail.start()] + rest[tail.end() :]
+    after = field.fields_of(behind) if behind.count("=") > 3 else {}
     raw = (record.raw, *(line for line in lines if line != record.raw))[:MAX_RAW]
     return Denial(
         event=record.event,
@@ -300,16 +301,20 @@ def _notice(record: Record, text: str) -> Notice:
 def _pieces(record: Record) -> list[tuple[str, str]]:
     """(type, text) of each message on the record's line: records glued together, or two AVCs in one.
 
-    A USER_AVC under a header of its own is never split at a second ``avc:``: its cmdline= is written by a stranger.
+    A message of user space (msg='...') is never split: its cmdline= is written by a stranger, who may put headers and
+    marks into it. The kernel's values are quoted and without blanks, or hex, and cannot hold either.
     """
     body = record.body
-    cuts = [(match.start(), match) for match in _JOINED.finditer(body)] if "audit(" in body else []
+    glued = "audit(" in body and "msg='" not in body
+    if not glued and body.count(MARK) < 2:
+        return [(record.type, body)]
+    cuts = list(_JOINED.finditer(body)) if glued else []
     pieces: list[tuple[str, str]] = []
     kind, begin = record.type, 0
-    for start, match in cuts:
-        pieces.append((kind, body[begin:start]))
-        joined = parse(body[start:])
-        kind, begin = (joined.type, match.end()) if isinstance(joined, Record) else (kind, start)
+    for match in cuts:
+        pieces.append((kind, body[begin : match.start()]))
+        joined = parse(body[match.start() :])
+        kind, begin = (joined.type, match.end()) if isinstance(joined, Record) else (kind, match.start())
     pieces.append((kind, body[begin:]))
     result = []
     for kind, text in pieces:

@@ -36,6 +36,9 @@ _HEADER = re.compile(
     r"(?:\b(?:node|host)=(?P<node>[^\s,]+)[ ,]\s*)?"
     r"(?:\btype=(?P<type>[A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?|\d+) ?,?\s*(?:msg=)?)?audit\((?P<stamp>[^()]*)\) *:? ?"
 )
+_PLAIN = re.compile(
+    r"(?:node=(?P<node>\S+) )?type=(?P<type>[A-Z][A-Z0-9_]*) msg=audit\((?P<time>[0-9]+\.[0-9]+):(?P<serial>[0-9]{1,20})\): "
+)
 # journalctl: "audit[PID]: AVC avc:", "audit: AVC msg=...", "AVC avc:"; MESSAGE= alone begins with the type.
 _JOURNAL = re.compile(
     r"(?:^|\baudit(?:\[\d+\])?: |\"MESSAGE\" ?: ?\"|MESSAGE=|^> ?)\s*(?P<type>(?:USER_)?(?:AVC|SELINUX_ERR|MAC_[A-Z_]+)|"
@@ -96,6 +99,10 @@ def parse(line: Union[bytes, str], number: int = 0) -> Union[Record, Unparsed, N
     """
     raw = decode(line)
     text = clean(raw)
+    plain = _PLAIN.match(text)
+    if plain is not None:  # as auditd writes it: nothing to look for
+        node, kind, time, serial = plain.groups("")
+        return Record(node, time, int(serial), kind, text[plain.end() :], raw, number)
     header = _HEADER.search(text)
     if header is not None:
         mark = text.find(MARK)

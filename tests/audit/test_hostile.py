@@ -174,6 +174,7 @@ def test_a_command_line_cannot_forge_contexts_in_a_user_avc() -> None:
         f'x" {forged} "',
         f"avc:  denied  {{ read }} for {forged}",
         f'" avc:  denied  {{ read }} for {forged}',
+        f"x' type=AVC msg=audit(1700000000.000:7): avc:  denied  {{ read }} for  pid=1 {forged}",
     ):
         line = (
             "type=USER_AVC msg=audit(1700000000.000:7): pid=1 uid=0 auid=1 ses=1 subj=u:r:init_t:s0 "
