@@ -20,7 +20,7 @@ from sepolicyd.policy import labels as policy_labels
 from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.policy.locate import find_policy, identity_of
 from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout import exercises
+from sepolicyd.rollout import exercises, silent
 from sepolicyd.rules.assess import Assessed, allowed_now, assess, parse_overrides
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import Evidence, evidence_of
@@ -124,7 +124,11 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
         store.close()
     evidence = dict(snapshot.evidence) if everything else pending(snapshot.evidence, decided)
     oracle, note = open_oracle(session.settings, policy_file)
-    solved = frozenset() if oracle is None or everything else allowed_now(oracle, evidence)
+    solved: frozenset[Access] = frozenset()
+    if oracle is not None and not everything:
+        # what the base module answers in silence is asked only because a lease has made it loud
+        quiet = silent.read(session.settings, session.profile.name).among(evidence, oracle)
+        solved = allowed_now(oracle, evidence) | quiet
     evidence = {access: seen for access, seen in evidence.items() if access not in solved}
     items = judge(session, assign_exercises(evidence, session.marks()), oracle, foreign=policy_file is not None)
     return Queue(tuple(items), snapshot, decided, note, len(solved))

@@ -14,7 +14,7 @@ from sepolicyd.module.store import Installed, Store, policy_is_mls
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout import init_build, init_find, init_journal, init_labels, init_processes, ports
+from sepolicyd.rollout import init_build, init_find, init_journal, init_labels, init_processes, ports, silent
 from sepolicyd.rollout.findings import Finding, Level, stops
 from sepolicyd.rollout.init_find import Installation, inside
 from sepolicyd.rollout.init_journal import Journal
@@ -25,6 +25,7 @@ from sepolicyd.rollout.unitfile import read_unit
 from sepolicyd.settings import Settings
 
 HUB_PROFILE = "jupyterhub"
+NOT_SILENT = silent.Silent()
 CONTEXTS = "contexts/files/file_contexts"
 SELINUXFS = Path("/sys/fs/selinux/enforce")
 
@@ -45,6 +46,7 @@ class InitPlan:
     findings: tuple[Finding, ...] = ()
     installation: Optional[Installation] = None
     package: bytes = b""
+    quiet: silent.Silent = NOT_SILENT
     again: bool = False
 
     @property
@@ -168,6 +170,8 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path) -> In
         contexts = [label.context(subs) for label in plan.labels]
         package = init_build.build_base(profile, contexts, place, headers=headers, mls=mls)
         copy = store.copy(place / "store")
+        # a lease may have switched dontaudit off; what the base denies in silence is read off the copy
+        (copy.active / "disable_dontaudit").unlink(missing_ok=True)
         # the ports' types come with the module: libsemanage takes both in one transaction
         ports.write_local(copy.active, plan.ports, level=":s0" if mls else "")
         copy.install([package], plan.priority)
@@ -175,7 +179,8 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path) -> In
         findings = [*plan.findings, *_unlike(plan, copy, after)]
         types = tuple(sorted(profile.own_types & set(after.types)))
         done = package.read_bytes()
-    return replace(plan, types=types, package=done, findings=tuple(sorted(findings, reverse=True)))
+    quiet = silent.silent_of(after, profile.domains)
+    return replace(plan, types=types, package=done, quiet=quiet, findings=tuple(sorted(findings, reverse=True)))
 
 
 def _unlike(plan: InitPlan, copy: Store, after: Oracle) -> list[Finding]:
@@ -216,6 +221,7 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan) -> InitDone:
     store.wait_for_lock()
     paths = tuple(label.path for label in plan.labels if inside(settings.root, label.path).exists())
     init_journal.write(settings, _journal(settings, plan, paths))
+    silent.write(settings, profile.name, plan.quiet)
     with workdir("init") as place:
         package = place / f"{plan.module}.pp"
         package.write_bytes(plan.package)
@@ -265,6 +271,7 @@ def undo_init(settings: Settings, profile_name: str) -> InitDone:
     relabelled = relabel(settings, store, paths)
     if relabelled:
         init_labels.write_contexts(settings.root, journal.labels)
+    silent.remove(settings, profile_name)
     init_journal.remove(settings, profile_name)
     return InitDone(journal.module, relabelled, journal.ports)
 

@@ -16,6 +16,8 @@ from sepolicyd.access import Access
 from sepolicyd.audit.scan import scan_files
 from sepolicyd.audit.values import Denial
 from sepolicyd.policy.oracle import Oracle
+from sepolicyd.rollout import silent
+from tests.jupyterhub.conftest import Inited
 
 pytestmark = pytest.mark.toolchain
 
@@ -138,3 +140,24 @@ def test_the_procedure_by_hand_needs_no_second_round(policy: Oracle) -> None:
         (USER, "system_dbusd_t", "dbus"),
         (USER, "systemd_logind_t", "dbus"),
     }
+
+
+def test_hidden_denials_made_loud_ask_nothing_more(policy: Oracle, inited: Inited) -> None:
+    """Under `semodule -DB` every access that the base hides is logged; those that it hides by name are answered by it."""
+    quiet = silent.read(inited.settings, "jupyterhub")
+    asked: set[Access] = set()
+    hidden: set[Access] = set()
+    for sighting in scan_files([APART]).sightings:
+        denial = sighting.denial
+        source, target = renamed(denial, policy)
+        for permission in denial.permissions:
+            access = Access.of(source, target, denial.tclass, permission)
+            answer = policy.allowed(access)
+            if source in (HUB, PROXY, USER) and not answer.allowed:
+                (hidden if answer.dontaudited else asked).add(access)
+    assert len(hidden) > 50
+    assert quiet.among(hidden, policy) == hidden
+    assert quiet.among(asked, policy) == frozenset()
+    # a student's terminal must never be among them: that is what hid it in the procedure by hand
+    terminal = Access.of(USER, "jupyterhub_user_devpts_t", "chr_file", "read")
+    assert quiet.among([terminal, Access.of(USER, "jupyterhub_secret_t", "file", "read")], policy) == frozenset()
