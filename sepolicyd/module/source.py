@@ -223,30 +223,46 @@ def _reason(access: Access) -> str:
 
 
 def _te(name: str, version: str, rules: tuple[Rule, ...], moves: tuple[TypeTransition, ...]) -> str:
-    parts = [f"# {name} {version}: made by sepolicyd out of decisions; an edit here is never read back.\n"]
-    parts.append(f"module {name} {version};\n")
-    parts.append(_require([rule.access for rule in rules], moves))
+    """Rules that name a type which is no source stand in an optional block for that type.
+
+    Where a package update takes such a type away, the block goes and the rest of the policy is built; without it our module
+    would stop every transaction of the store, and with it the update (coreos/fedora-coreos-tracker issue 1839).
+    """
+    own = {rule.access.source for rule in rules} | {move.source for move in moves}
+    blocks: dict[tuple[str, ...], list[str]] = {(): []}
     groups: dict[tuple[str, str, str, str], list[Rule]] = {}
     for rule in rules:
         groups.setdefault((*rule.access.group, rule.kind), []).append(rule)
-    parts.extend(_group(key, groups[key]) for key in sorted(groups))
-    parts.extend(f"{move}\n" for move in moves)
+    for key in sorted(groups):
+        foreign = {groups[key][0].access.target_type} - own
+        blocks.setdefault(tuple(foreign), []).extend(_group(key, groups[key]))
+    for move in moves:
+        blocks.setdefault(tuple(sorted({move.target, move.type} - own)), []).append(str(move))
+    parts = [f"# {name} {version}: made by sepolicyd out of decisions; an edit here is never read back.\n"]
+    parts.append(f"module {name} {version};\n")
+    parts.append(_require(own, [rule.access for rule in rules], moves))
+    parts.extend(_block(foreign, blocks[foreign]) for foreign in sorted(blocks) if blocks[foreign])
     return "\n".join(parts)
 
 
-def _require(accesses: Iterable[Access], moves: Iterable[TypeTransition]) -> str:
-    names = {name for access in accesses for name in (access.source, access.target_type)}
-    types = sorted(names | {name for move in moves for name in (move.source, move.target, move.type)})
+def _block(foreign: tuple[str, ...], lines: list[str]) -> str:
+    if not foreign:
+        return "\n".join([*lines, ""])
+    needs = " ".join(f"type {name};" for name in foreign)
+    return "\n".join(["optional {", f"\trequire {{ {needs} }}", *(f"\t{line}" for line in lines), "}", ""])
+
+
+def _require(own: Iterable[str], accesses: Iterable[Access], moves: Iterable[TypeTransition]) -> str:
     classes: dict[str, set[str]] = {move.tclass: set() for move in moves}
     for access in accesses:
         classes.setdefault(access.tclass, set()).add(access.permission)
-    lines = [f"\ttype {name};" for name in types]
+    lines = [f"\ttype {name};" for name in sorted(own)]
     lines += [f"\tclass {tclass} {{ {' '.join(sorted(classes[tclass] or {'create'}))} }};" for tclass in sorted(classes)]
     # checkmodule takes no module without a require block or declaration, and no empty block; this role every base has
     return "\n".join(["require {", *(lines or ["\trole object_r;"]), "}", ""])
 
 
-def _group(key: tuple[str, str, str, str], rules: list[Rule]) -> str:
+def _group(key: tuple[str, str, str, str], rules: list[Rule]) -> list[str]:
     source, target, tclass, kind = key
     by_provenance: dict[str, set[str]] = {}
     for rule in rules:
@@ -259,7 +275,7 @@ def _group(key: tuple[str, str, str, str], rules: list[Rule]) -> str:
     for permission in sorted(numbers):
         ranges = " ".join(f"{low:#x}" if low == high else f"{low:#x}-{high:#x}" for low, high in numbers[permission])
         lines.append(f"{kind}xperm {source} {target}:{tclass} {permission} {{ {ranges} }};")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def _numbers(accesses: Iterable[Access]) -> Mapping[str, list[tuple[int, int]]]:

@@ -283,6 +283,22 @@ def test_port_boolean_and_file_context_are_one_change_and_go_back_together(machi
     assert "/srv/svc" not in contexts.read_text()
 
 
+def test_files_of_an_own_type_by_a_transition(machine: World) -> None:
+    create = Access.of("svc_t", "var_t", "file", "create")
+    move = {"source": "svc_t", "target": "var_t", "class": "file", "type": "svc_data_t"}
+    plan = machine.plan(allow(create, fix="own-type", detail={"paths": [], "contexts": [], "transitions": [move]}))
+    assert not plan.proof.refusals
+    assert not plan.delta.gained
+    apply(plan, machine.settings, by="alice")
+    assert Oracle.load(machine.store.policy()).transition("svc_t", "var_t", "file") == "svc_data_t"
+
+
+def test_a_fix_that_only_a_person_can_do_is_told(machine: World) -> None:
+    plan = machine.plan(allow(READ, fix="application", detail={"file": "config.py", "line": "c.x = False"}))
+    assert plan.wanted.manual == ("cafe: set c.x = False in config.py",)
+    assert plan.empty
+
+
 def test_a_port_that_nobody_wants_any_more_gets_its_label_back(machine: World) -> None:
     detail = {"ports": [{"protocol": "tcp", "number": 8000, "type": "port_t"}]}
     start = machine.policy()

@@ -25,6 +25,7 @@ from sepolicyd.module.source import (
     render_te,
 )
 from sepolicyd.policy.delta import difference
+from sepolicyd.policy.oracle import Oracle
 from tests.apply.world import make_store
 
 A = Access.of
@@ -62,8 +63,8 @@ def test_what_people_wrote_never_leaves_its_comment(rules: list[Rule]) -> None:
     bare = render("m", 1, [Rule(rule.access, rule.kind) for rule in rules]).te
     text = render("m", 1, rules).te
     assert text.isprintable() or set("".join(char for char in text if not char.isprintable())) <= {"\n", "\t"}
-    assert [line for line in text.split("\n") if not line.startswith("# ")] == [
-        line for line in bare.split("\n") if not line.startswith("# ")
+    assert [line for line in text.split("\n") if not line.strip().startswith("# ")] == [
+        line for line in bare.split("\n") if not line.strip().startswith("# ")
     ]
 
 
@@ -108,6 +109,20 @@ def test_the_linked_policy_gains_what_was_decided_and_nothing_else(accesses: fro
         store.install([package], 360)
         gained = difference(before, store.policy()).gained
     assert gained == accesses
+
+
+@pytest.mark.toolchain
+def test_a_type_that_an_update_takes_away_takes_its_rules_with_it_and_no_more(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "root")
+    extra = tmp_path / "extra.cil"
+    extra.write_text("(type extra_t)")
+    store.install([extra], 100)
+    kept = A("svc_t", "etc_t", "file", "write")
+    store.install([build(render_te("m", [kept, A("svc_t", "extra_t", "file", "read")]), tmp_path)], 360)
+    store.install([], 100, remove=["extra"])
+    policy = Oracle.load(store.policy())
+    assert policy.allowed(kept).allowed
+    assert "extra_t" not in policy.types
 
 
 def test_refused_with_reasons() -> None:
@@ -165,22 +180,28 @@ def test_one_module_by_heart() -> None:
 module sepolicyd_svc 2.0;
 
 require {
-	type etc_t;
-	type svc_data_t;
 	type svc_t;
-	type var_t;
 	class file { open read };
 	class process { signal };
 }
 
-# open read: decision 3 by alice at 2001-09-09T01:46:40Z: needed
-allow svc_t etc_t:file { open read };
-
 allow svc_t self:process { signal };
 
-dontaudit svc_t var_t:file { read };
+optional {
+	require { type etc_t; }
+	# open read: decision 3 by alice at 2001-09-09T01:46:40Z: needed
+	allow svc_t etc_t:file { open read };
+}
 
-type_transition svc_t var_t:file svc_data_t;
+optional {
+	require { type svc_data_t; type var_t; }
+	type_transition svc_t var_t:file svc_data_t;
+}
+
+optional {
+	require { type var_t; }
+	dontaudit svc_t var_t:file { read };
+}
 """
     )
     assert source.fc == "/srv/svc(/.*)?\tsystem_u:object_r:svc_data_t:s0\n/srv/svc/run\t-d\tsystem_u:object_r:svc_data_t:s0\n"
