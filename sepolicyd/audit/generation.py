@@ -242,15 +242,21 @@ EVENT_ID = re.compile(rb"audit\((\d{1,12}\.\d{1,9}):(\d{1,18})\)")
 
 def _listing(log: Path) -> dict[str, tuple[int, int]]:
     found = {}
-    with os.scandir(log.parent) as entries:
-        for entry in entries:
-            if entry.name == log.name or (entry.name.startswith(log.name) and ROTATED.match(entry.name[len(log.name) :])):
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:
-                    continue
-                found[entry.name] = (status.st_dev, status.st_ino)
+    for name in _names(log):
+        try:
+            status = (log.parent / name).stat()
+        except FileNotFoundError:
+            continue
+        found[name] = (status.st_dev, status.st_ino)
     return found
+
+
+def _names(log: Path) -> list[str]:
+    try:
+        names = [path.name for path in log.parent.iterdir()]
+    except PermissionError:  # a directory that may be entered but not read (mode 0710)
+        return [log.name, *(f"{log.name}.{number}" for number in range(1, 100))]
+    return [name for name in names if name == log.name or (name.startswith(log.name) and ROTATED.match(name[len(log.name) :]))]
 
 
 def _open_all(log: Path, names: Iterable[str]) -> tuple[list[Generation], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -407,3 +408,37 @@ def test_no_bell_is_no_failure(tmp_path: Path) -> None:
     assert not bell.wait(0.05)
     assert 0.04 < time.monotonic() - start < 2.0
     bell.close()
+
+
+def test_a_directory_that_may_be_entered_but_not_listed() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("root gives up its rights here")
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "audit.log"
+        log.with_name("audit.log.1").write_bytes(b"".join(event(1)))
+        log.write_bytes(b"".join(event(2)))
+        os.chmod(directory, 0o711)  # noqa: S103
+        os.seteuid(65534)
+        try:
+            assert Reader(log).lines() == event(1) + event(2)
+        finally:
+            os.seteuid(0)
+
+
+def test_a_rotated_file_that_may_not_be_read_is_told_and_the_others_are_read() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("root gives up its rights here")
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "audit.log"
+        for number, name in enumerate(("audit.log.2", "audit.log.1", "audit.log")):
+            log.with_name(name).write_bytes(b"".join(event(number)))
+        log.with_name("audit.log.1").chmod(0o400)
+        os.chmod(directory, 0o755)  # noqa: S103
+        os.seteuid(65534)
+        try:
+            reader = Reader(log)
+            assert reader.lines() == event(0) + event(2)
+            (happening,) = reader.follower.happenings
+        finally:
+            os.seteuid(0)
+    assert (happening.kind, happening.text) == ("unreadable", f"{directory}/audit.log.1: Permission denied")

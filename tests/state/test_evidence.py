@@ -77,6 +77,20 @@ def test_what_is_saved_is_what_a_reader_gets(store: EvidenceStore, path: Path) -
     assert (got.profile, got.place, got.bad_rows, got.taints) == ("jupyterhub", {"offset": 30}, (), ())
 
 
+def test_an_older_python_reads_a_copy_on_disk_and_leaves_none(
+    store: EvidenceStore, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sqlite3.Connection.deserialize came with Python 3.11."""
+    store.save(batch(), {"offset": 1})
+    monkeypatch.setattr(sys, "version_info", (3, 9, 0))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert read_evidence(path).evidence[READ].count == 1
+    assert sorted(os.listdir(tmp_path)) == ["evidence"]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(StateError, match="no room for a copy"):
+        read_evidence(path)
+
+
 def test_place_and_memory_come_back_after_a_restart(path: Path) -> None:
     with closing(EvidenceStore(path, "jupyterhub")) as store:
         store.save(batch(), {"offset": 10}, {"pids": [1]})
@@ -169,7 +183,7 @@ from pathlib import Path
 from sepolicyd.state.evidence import EvidenceStore, Batch
 from tests.state.test_evidence import READ, OPEN, seen
 store = EvidenceStore(Path({str(path)!r}), "jupyterhub")
-for number in range(600):
+for number in range(300):
     both = Batch()
     both.add([READ, OPEN], "hub", seen(float(number), paths=(f"/{{number}}" + "x" * 3000,)))
     both.counts["lines"] += 1
@@ -268,7 +282,7 @@ def test_links_pipes_and_other_files_are_refused(store: EvidenceStore, path: Pat
         read_evidence(tmp_path / "huge.db")
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_is_a_sentence_or_fewer_rows_never_a_traceback(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:
