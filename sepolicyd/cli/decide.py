@@ -11,6 +11,7 @@ import click
 
 from sepolicyd.cli import render
 from sepolicyd.cli.options import policy_option, profile_option, reason_option, state_options
+from sepolicyd.cli.screen import asked
 from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
 from sepolicyd.errors import Exit, RefusedError, UsageError
 from sepolicyd.rules.assess import Assessed, Fix
@@ -144,10 +145,8 @@ def store_decision(
 
 def said(decision: Decision, item: Assessed) -> str:
     """A stored answer in one line."""
-    candidate = item.candidate
-    asked = f"{candidate.source} {candidate.target}:{candidate.tclass} {{ {' '.join(candidate.permissions)} }}"
     by = f" by {decision.fix_kind}" if decision.fix_kind else ""
-    return f"{decision.answer.value} {candidate.id}: {asked}{by}"
+    return f"{decision.answer.value} {item.candidate.id}: {asked(item.candidate)}{by}"
 
 
 def chosen(item: Assessed, number: Optional[int]) -> Fix:

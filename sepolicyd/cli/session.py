@@ -21,6 +21,8 @@ from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.policy.locate import find_policy, identity_of
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import exercises, silent
+from sepolicyd.rollout.taint import colour
+from sepolicyd.rollout.tainted import find_taints
 from sepolicyd.rules.assess import Assessed, allowed_now, assess, parse_overrides
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import Evidence, evidence_of
@@ -130,7 +132,9 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
         quiet = silent.read(session.settings, session.profile.name).among(evidence, oracle)
         solved = allowed_now(oracle, evidence) | quiet
     evidence = {access: seen for access, seen in evidence.items() if access not in solved}
-    items = judge(session, assign_exercises(evidence, session.marks()), oracle, foreign=policy_file is not None)
+    found = find_taints(session.settings, session.profile.name, snapshot.remarks)
+    evidence = colour(assign_exercises(evidence, session.marks()), found, session.profile.domains)
+    items = judge(session, evidence, oracle, foreign=policy_file is not None)
     return Queue(tuple(items), snapshot, decided, note, len(solved))
 
 

@@ -24,6 +24,7 @@ from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.plan import module_name
 from sepolicyd.rollout.readiness import Readiness
 from sepolicyd.rollout.state import Facts, Standing, standing
+from sepolicyd.rollout.tainted import find_taints
 from sepolicyd.rollout.trial import read_trial
 from sepolicyd.rollout.undo import LeaseBook
 from sepolicyd.rollout.versions import Versions
@@ -99,14 +100,15 @@ def _facts(
     versions: Versions,
 ) -> Facts:
     profile = session.profile
-    domains = [] if oracle is None else [name for name in profile.domains if oracle.types_of(name)]
+    own = [name for name in profile.domains if name not in profile.unpoliced]
+    domains = [] if oracle is None else [name for name in own if oracle.types_of(name)]
     permissive = oracle.permissive_types if oracle is not None else frozenset()
     trial = read_trial(session.settings)
     return Facts(
         domains_loaded=bool(domains),
         unconfined=oracle is not None and any(oracle.is_unconfined(name) for name in domains),
         lease_open=lease is not None and lease.lease is not None,
-        permissive=bool(permissive & set(profile.domains)) or (lease is not None and not lease.enforcing),
+        permissive=bool(permissive & set(own)) or (lease is not None and not lease.enforcing),
         pending=sum(len(item.candidate.evidence) for item in waiting.items),
         unapplied=_unapplied(waiting.decided, version, versions),
         trial_open=trial is not None and trial.module == versions.name,
@@ -137,11 +139,7 @@ def _lease(session: Session) -> Optional[leases.LeaseStatus]:
 
 
 def _taints(session: Session, waiting: Queue) -> tuple[str, ...]:
-    history = LeaseBook(session.settings.rollout_dir).history()
-    windows = taint.windows(history, session.profile.name, time.time())
-    applies = [entry.at for entry in _entries(session)]
-    ours = taint.own_acts(history, [mark.start for mark in session.marks()], applies)
-    found = taint.taints(waiting.snapshot.remarks, windows, ours)
+    found = find_taints(session.settings, session.profile.name, waiting.snapshot.remarks)
     return (*waiting.snapshot.taints, *taint.summary(found))
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sepolicyd.access import Access
+from sepolicyd.rollout.exercises import Mark, append, path
+from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.state import Facts, Rollout, standing
 from sepolicyd.rollout.taint import Window, colour, is_own_claim, own_acts, summary, taints, windows
+from sepolicyd.rollout.tainted import find_taints
+from sepolicyd.rollout.undo import LeaseBook, Moment
 from sepolicyd.rules.evidence import Evidence
+from sepolicyd.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -106,3 +112,17 @@ def test_states(facts: Facts, state: Rollout) -> None:
     assert found.state is state
     assert found.why
     assert found.next.startswith("sepolicyd")
+
+
+def test_taints_are_found_from_what_lies_in_the_state_directory(tmp_path: Path) -> None:
+    settings = Settings(state=tmp_path)
+    assert find_taints(settings, "hub", [Said(5.0, "setenforce")]) == ()
+    book = LeaseBook(settings.rollout_dir)
+    for entry in HISTORY:
+        book.record(
+            entry["what"], Moment(entry["wall"], 1.0, "boot"), **{k: v for k, v in entry.items() if k not in ("what", "wall")}
+        )
+    append(path(settings.state), Mark("log in", 2000.0, "hub", "x"))
+    History(settings.rollout_dir).add(Entry("apply", "ada", 6000.0))
+    remarks = [Said(at, "policyload") for at in (2001.0, 4000.0, 5990.0)]
+    assert [(found.at, found.code) for found in find_taints(settings, "hub", remarks)] == [(4000.0, "T-POLICY")]

@@ -27,7 +27,11 @@ role unconfined_r types jupyterhub_user_t;
 allow unconfined_t jupyterhub_user_t:process transition;
 allow jupyterhub_user_t bin_t:file { entrypoint execute read open getattr map };
 """
-EVENT = re.compile(r"^type=AVC msg=audit\(([\d.]+:\d+)\): avc:  denied .*?scontext=\S+:jupyterhub_user_t:", re.M)
+EVENT = re.compile(
+    r"^type=AVC msg=audit\(([\d.]+:\d+)\): avc:  denied .*? scontext=\S+:jupyterhub_user_t:\S+ "
+    r"tcontext=\S+:(?:jupyterhub_etc_t:\S+ tclass=dir|\S+ tclass=packet_socket)",
+    re.M,
+)
 
 
 def in_log(context: Context) -> set[str]:
@@ -36,9 +40,11 @@ def in_log(context: Context) -> set[str]:
 
 
 def in_evidence(context: Context) -> int:
-    """Sightings of the student's domain that the daemon has saved."""
-    candidates = document(context, "sepolicyd list")["candidates"]
-    return sum(c["evidence"]["count"] for c in candidates if c["source"] == "jupyterhub_user_t")
+    """Sightings of the flood that the daemon has saved; each of its events is one denied permission."""
+    candidates = document(context, "sepolicyd list --all")["candidates"]
+    flood = {("jupyterhub_etc_t", "dir"), ("self", "packet_socket"), ("jupyterhub_user_t", "packet_socket")}
+    ours = [c for c in candidates if c["source"] == "jupyterhub_user_t" and (c["target"], c["class"]) in flood]
+    return sum(c["evidence"]["count"] for c in ours)
 
 
 def play(context: Context) -> None:
