@@ -17,6 +17,24 @@ rm -f /etc/systemd/system/jupyterhub.service
 mv /opt/jupyterhub /root/not-in-the-paper
 systemctl daemon-reload
 """
+# The paper starts the hub from a root shell, which is unconfined_t, and so would the hub be: nothing is denied to it, nothing
+# can be learned. A service enters its domain from systemd; from a shell it takes this.
+ROOT_SHELL_TE = """module benchshell 1.0;
+require {
+    type unconfined_t, jupyterhub_t, jupyterhub_exec_t, jupyterhub_proxy_t, jupyterhub_user_t;
+    role unconfined_r;
+    class process { transition sigchld };
+    class file { getattr open read execute map };
+    class fd use;
+    class fifo_file { read write getattr append ioctl };
+}
+role unconfined_r types { jupyterhub_t jupyterhub_proxy_t jupyterhub_user_t };
+type_transition unconfined_t jupyterhub_exec_t:process jupyterhub_t;
+allow unconfined_t jupyterhub_exec_t:file { getattr open read execute map };
+allow unconfined_t jupyterhub_t:process transition;
+allow jupyterhub_t unconfined_t:fd use;
+allow jupyterhub_t unconfined_t:process sigchld;
+"""
 HUB = f"{PREFIX}/bin/jupyterhub -f /etc/jupyterhub/jupyterhub_config.py"
 
 
@@ -37,6 +55,11 @@ def play(context: Context) -> None:
     context.mode("Enforcing")
     context.run(AS_PUBLISHED)
     typed = initialise(context, PREFIX)
+    context.machine.put("/root/benchshell.te", ROOT_SHELL_TE.encode())
+    context.run(
+        "cd /root && checkmodule -M -m -o benchshell.mod benchshell.te && semodule_package -o benchshell.pp -m benchshell.mod "
+        "&& semodule -i benchshell.pp"
+    )
     typed += context.run(f"sepolicyd learn start jupyterhub --for {LEASE} --whole-system --hidden --yes", timeout=180).seconds
     opened = time.monotonic()
     context.mode("Permissive")
