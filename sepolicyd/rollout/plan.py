@@ -123,8 +123,10 @@ def plan(
         bench = _Bench(settings, store, versions, kept.version, wanted(decided), directory, on_step or (lambda _: None))
         linked = bench.link(fresh, before)
         delta = difference(linked.start, linked.policy)
-        drift = difference(before.result(), Oracle.load(store.policy())) if settings.live else None
-        proof = prove(delta, linked.policy, linked.source, bench.asked, decided, guard, profile, overrides, drift)
+        proof = prove(delta, linked.policy, linked.source, bench.asked, decided, guard, profile, overrides)
+        if proof.strange and settings.live:
+            drift = difference(before.result(), Oracle.load(store.policy()))
+            proof = prove(delta, linked.policy, linked.source, bench.asked, decided, guard, profile, overrides, drift)
         ours = still_ours(store, kept.version, versions.name, settings.priority, directory / "bases")
         carried = {name: versions.package(kept.version.number, name) for name in ours}
         return Plan(
