@@ -1,0 +1,32 @@
+"""The state directory and the daemon's remarks in, the taints of one profile's leases out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Optional
+
+from sepolicyd.rollout import exercises
+from sepolicyd.rollout.history import History
+from sepolicyd.rollout.taint import Remark, Taint, own_acts, taints, windows
+from sepolicyd.rollout.undo import LeaseBook
+from sepolicyd.settings import Settings
+
+
+def find_taints(
+    settings: Settings, profile: str, remarks: Iterable[Remark], *, now: Optional[float] = None
+) -> tuple[Taint, ...]:
+    """What spoils evidence gathered in the leases of a profile; () where only root may read when they were.
+
+    :param remarks: what the daemon noted beside the evidence
+    :param now: wall time, the present without
+    :raises StateError: a history cannot be read
+    """
+    try:
+        history = LeaseBook(settings.rollout_dir).history()
+    except PermissionError:
+        return ()
+    marks = [mark.epoch for mark in exercises.read(exercises.path(settings.state)) if mark.profile == profile]
+    applies = [entry.at for entry in History(settings.rollout_dir).entries()]
+    leases = windows(history, profile, time.time() if now is None else now)
+    return taints(remarks, leases, own_acts(history, marks, applies))
