@@ -237,13 +237,16 @@ def status(settings: Settings, profile: Profile, *, world: Optional[World] = Non
     problems += [f"{item.path} cannot be understood: {item.reason}" for item in items if isinstance(item, BrokenUndo)]
     now = world.clock.now()
     lease = next((item for item in leases if item.profile == profile.name), None)
-    open_types = _read(world.kernel.permissive_types, frozenset(), problems)
+    enabled = world.kernel.enabled()
+    if not enabled:
+        problems.append("SELinux is disabled on this machine")
+    open_types = _read(world.kernel.permissive_types, frozenset(), problems) if enabled else frozenset()
     foreign = open_types - {name for item in leases for name in item.domains}
     armed = lease is not None and _read(lambda: world.timers.armed(lease), False, problems)
     marks = _read(lambda: exercises.read(exercises.path(settings.state)), [], problems)
     problems += _lease_problems(lease, now, open_types, armed=armed)
-    enforcing = _read(world.kernel.enforcing, False, problems)
-    known_types = _read(world.kernel.known_types, frozenset(), problems)
+    enforcing = enabled and _read(world.kernel.enforcing, False, problems)
+    known_types = _read(world.kernel.known_types, frozenset(), problems) if enabled else frozenset()
     history = _read(world.book.history, [], problems)
     return LeaseStatus(
         lease=lease,

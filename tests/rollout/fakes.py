@@ -27,6 +27,7 @@ class Machine:
     wall: float = 1_800_000_000.0
     boottime: float = 1000.0
     boot: int = 1
+    enabled: bool = True
     enforcing: bool = True
     config_enforcing: bool = True
     known: frozenset[str] = frozenset({"hub_t", "proxy_t", "init_t", "other_t"})
@@ -135,7 +136,7 @@ class Port:
 
 class FakeKernel(Port):
     def enabled(self) -> bool:
-        return True
+        return self.m.enabled
 
     def enforcing(self) -> bool:
         with self.m.call("kernel.enforcing"):

@@ -140,6 +140,12 @@ def test_refusals_that_the_policy_asks_for(settings: Settings) -> None:
     assert "dontaudit" in refused(Machine(dontaudit_off=True), settings, hidden=True)
 
 
+def test_without_selinux_nothing_is_opened_and_status_says_why(settings: Settings) -> None:
+    machine = Machine(enabled=False, broken=frozenset({"kernel.enforcing", "kernel.permissive_types"}))
+    assert "disabled" in refused(machine, settings)
+    assert leases.status(settings, PROFILE, world=machine.world()).problems == ("SELinux is disabled on this machine",)
+
+
 def test_refusals_because_it_could_not_be_ended(settings: Settings) -> None:
     assert "no systemd" in refused(Machine(timer_problem="no systemd"), settings)
     assert "locked" in refused(Machine(store_problem="the store is locked"), settings)
