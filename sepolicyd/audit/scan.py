@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-import sys
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sepolicyd.errors import InputError
 
 BLOCK = 1 << 19
 MAX_LINE = 1 << 20
+PROBE = 4096
 Progress = Callable[[int], None]
 
 
@@ -85,8 +87,8 @@ def _part(path: Path, begin: int, end: Optional[int], on_progress: Optional[Prog
         if end is not None:
             file.seek(end)
             after = file.read(MARGIN)
-        file.seek(begin)
-        _run(sweep, _blocks(b"", file, None if end is None else end - begin), on_progress, before, after)
+        stop = os.fstat(file.fileno()).st_size if end is None else end
+        _run(sweep, _blocks_at(file, begin, stop), on_progress, before, after)
     return sweep
 
 
@@ -166,6 +168,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
     """The blocks of a file, unpacked where it begins with gzip's magic number."""
+    if _is_plain(file):
+        yield from _blocks_at(file, 0, os.fstat(file.fileno()).st_size)
+        return
     start = file.read(BLOCK)
     if not start.startswith(MAGIC):
         yield from _blocks(start, file)
@@ -177,19 +182,39 @@ def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
         sweep.unparsed.append(Unparsed(0, f"{unpacked.trouble}: what comes before was read", name))
 
 
-def _blocks(start: bytes, file: Union[BinaryIO, Gunzip], size: Optional[int] = None) -> Iterator[bytes]:
-    """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory.
+def _is_plain(file: BinaryIO) -> bool:
+    """Whether it is a regular file that is read from its beginning and not packed."""
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+    except OSError:  # not a file of the operating system
+        return False
+    return stat.S_ISREG(mode) and file.tell() == 0 and os.pread(file.fileno(), 2, 0) != MAGIC
 
-    :param size: how much to read at most, to the end of a line
-    """
+
+def _blocks(start: bytes, file: Union[BinaryIO, Gunzip]) -> Iterator[bytes]:
+    """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory."""
     block = start
-    left = sys.maxsize if size is None else size
-    while left > 0:
-        block = block or file.read(min(BLOCK, left))
-        if not block:
-            return
-        if len(block) < left and not block.endswith(b"\n"):
+    while block := block or file.read(BLOCK):
+        if not block.endswith(b"\n"):
             block += file.readline(MAX_LINE)
-        left -= len(block)
         yield block
         block = b""
+
+
+def _blocks_at(file: BinaryIO, offset: int, end: int) -> Iterator[bytes]:
+    """The same of a regular file between two offsets; each block is read once and in place, for copying costs time."""
+    number = file.fileno()
+    while offset < end:
+        size = min(BLOCK, end - offset)
+        reach = 0
+        while offset + size + reach < end and reach < MAX_LINE:
+            beyond = os.pread(number, PROBE, offset + size + reach)
+            newline = beyond.find(b"\n") + 1
+            reach += newline or len(beyond)
+            if newline or not beyond:
+                break
+        block = os.pread(number, min(size + reach, end - offset), offset)
+        if not block:
+            return  # the file was cut while it was read
+        offset += len(block)
+        yield block

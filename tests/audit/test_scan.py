@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd.audit import halves
+from sepolicyd.audit import halves, scan
 from sepolicyd.audit.scan import ScanResult, scan_files, scan_stream
 from sepolicyd.audit.values import Denial
 from sepolicyd.errors import InputError
@@ -237,3 +237,20 @@ def test_last_line_without_newline_counts() -> None:
     text = AVC % (1, 7, 50, 1, 1)
     result = scan_bytes(text[:-1])
     assert (result.lines, result.denials) == (1, 1)
+
+
+@pytest.mark.parametrize("block", [700, 5_000, 60_000])
+def test_borders_of_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    text = text_of(LOGS[2])
+    log = tmp_path / "audit.log"
+    log.write_bytes(text)
+    whole = scan_files([log])
+    monkeypatch.setattr(scan, "BLOCK", block)
+    monkeypatch.setattr(scan, "PROBE", 64)
+    for result in (scan_files([log]), scan_bytes(text)):
+        assert (result.lines, result.denials, result.notices) == (whole.lines, whole.denials, whole.notices)
+        assert counted(result) == counted(whole)
+        assert [one.denial.raw[0] for one in result.sightings] == [one.denial.raw[0] for one in whole.sightings]
+        if block >= 5_000:
+            assert result.events == whole.events
+            assert [one.denial.exe for one in result.sightings] == [one.denial.exe for one in whole.sightings]
