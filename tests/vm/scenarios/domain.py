@@ -11,12 +11,10 @@ ALL_LEVELS = {"none", "note", "review"}
 
 
 def a_class(context: Context) -> None:
-    """Two users at once, an instructor who hands out files, and one of the two again over what is there already."""
-    context.run("sepolicyd learn mark 'first lesson'", check=False, timeout=120)
-    context.lesson("alice", "bob")
+    """An instructor hands out files; two users at once, over them."""
     context.teacher_hands_out()
-    context.run("sepolicyd learn mark 'second lesson'", check=False, timeout=120)
-    context.lesson("alice")
+    context.run("sepolicyd learn mark 'a lesson'", timeout=120)
+    context.lesson("alice", "bob")
 
 
 def one_round(context: Context) -> bool:
