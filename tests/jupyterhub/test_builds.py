@@ -11,7 +11,7 @@ import pytest
 from sepolicyd import process
 from sepolicyd.access import Access
 from sepolicyd.errors import ToolError, ToolMissingError
-from sepolicyd.module.store import create_store
+from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
@@ -60,15 +60,30 @@ def test_the_plain_text_is_up_to_date(profile: Profile, tmp_path: Path) -> None:
     assert made == (profile.directory / "plain/jupyterhub.te").read_text(encoding="utf-8")
 
 
-def test_without_headers_the_same_policy_comes_out(inited: Inited, policy: Oracle, profile: Profile, tmp_path: Path) -> None:
+def checking_store(place: Path) -> Store:
+    """A store in which secilc checks neverallow, which semanage.conf of both families has switched off (expand-check=0)."""
+    store = create_store(place)
+    config = store.etc / "semanage.conf"
+    text = config.read_text(encoding="utf-8")
+    assert "expand-check=0" in text
+    config.write_text(text.replace("expand-check=0", "expand-check=1"), encoding="utf-8")
+    return store
+
+
+def test_without_headers_the_same_policy_comes_out_and_neverallow_passes(
+    inited: Inited, policy: Oracle, profile: Profile, tmp_path: Path
+) -> None:
     contexts = init_build.contexts_of(profile.file(".fc").read_text(encoding="utf-8"))
     assert len(contexts) > 10
     package = init_build.build_base(profile, contexts, tmp_path, headers=tmp_path / "none")
-    store = create_store(tmp_path / "root")
+    store = checking_store(tmp_path / "root")
     store.install([package], inited.plan.priority)
     difference = delta.difference(policy, store.policy())
     assert not difference.gained
     assert not difference.lost
+    bad = put(tmp_path, "bad.cil", "(allow jupyterhub_user_t shadow_t (file (read)))\n")
+    with pytest.raises(ToolError, match="neverallow"):
+        store.install([bad], 360)
 
 
 def test_without_headers_and_without_the_plain_text_it_says_so(profile: Profile, tmp_path: Path) -> None:
@@ -80,21 +95,6 @@ def test_without_headers_and_without_the_plain_text_it_says_so(profile: Profile,
     with pytest.raises(ToolMissingError, match="headers") as error:
         init_build.build_base(bare, (), tmp_path, headers=tmp_path / "none")
     assert "selinux-policy-devel" in error.value.hint
-
-
-def test_neverallow_passes_and_is_really_checked(inited: Inited, tmp_path: Path, profile: Profile) -> None:
-    """secilc's check, which semanage.conf of both families has switched off (expand-check=0)."""
-    store = create_store(tmp_path / "root")
-    config = store.etc / "semanage.conf"
-    text = config.read_text(encoding="utf-8")
-    assert "expand-check=0" in text
-    config.write_text(text.replace("expand-check=0", "expand-check=1"), encoding="utf-8")
-    package = put(tmp_path, "jupyterhub.pp")
-    package.write_bytes(inited.plan.package)
-    store.install([package], 360)
-    bad = put(tmp_path, "bad.cil", "(allow jupyterhub_user_t shadow_t (file (read)))\n")
-    with pytest.raises(ToolError, match="neverallow"):
-        store.install([bad], 360)
 
 
 def test_with_fedoras_names_each_guard_takes_its_other_way(fedora_policy: Oracle) -> None:
