@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Optional
+from weakref import WeakKeyDictionary
 
 from sepolicyd.access import Access
 from sepolicyd.policy.interfaces import Offer
@@ -144,6 +145,13 @@ class Question:
         return all(len(self.holders(permission)) >= share * confined for permission in self.permissions)
 
 
-@lru_cache(maxsize=16384)
+# Kept with the policy and no longer than it: an index is 140 MB, and a cache that names it would keep it alive.
+_HELD: WeakKeyDictionary[Oracle, dict[tuple[str, str, str], tuple[str, ...]]] = WeakKeyDictionary()
+
+
 def _holders(policy: Oracle, tclass: str, permission: str, target: str) -> tuple[str, ...]:
-    return tuple(policy.holders(tclass, permission, target))
+    held = _HELD.setdefault(policy, {})
+    key = (tclass, permission, target)
+    if key not in held:
+        held[key] = tuple(policy.holders(*key))
+    return held[key]
