@@ -31,6 +31,7 @@ SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "env", "sudo", "su", "ru
 POLYGLOT = re.compile(r"""'''exec'\s+"?(/[^\s"]+)""")
 DIST_INFO = re.compile(r"jupyterhub-([0-9][0-9A-Za-z.+]*)\.dist-info\Z")
 VERSION_TIMEOUT_S = 30.0
+UNIT_HINT = "write a unit for it, or after init: setsebool -P jupyterhub_start_from_shell on"
 MAX_LINKS = 40
 
 
@@ -152,7 +153,7 @@ def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Finding]]:
     if unit is None:
         for script in _usual(root):
             what = f"no unit starts {script}: started from a shell, the hub keeps the domain of that shell (unconfined_t)"
-            return script, [Finding(Level.WARN, "I-unit", what, "write a unit such as jupyterhub.service for it")]
+            return script, [Finding(Level.WARN, "I-unit", what, UNIT_HINT)]
         raise RefusedError("JupyterHub is not installed here: no unit and none of the usual places has it", "name --unit")
     argv = unit.argv
     if not argv:

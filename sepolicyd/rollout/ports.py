@@ -19,6 +19,7 @@ from sepolicyd.rollout.findings import Finding, Level
 
 LOCAL = "ports.local"
 RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
+NETBASE = "install netbase (Debian) or setup (Fedora, RHEL)"
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
 # May be taken: whole ranges that nobody owns, and two that both base policies give to services which hardly anybody runs
 TAKEABLE = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "soundd_port_t", "transproxy_port_t"))
@@ -172,7 +173,13 @@ def run_live(active: Path, changes: Iterable[PortChange], *, back: bool = False)
     if not wanted:
         return
     lines = [line_give_back(change) if back else line_take(change) for change in wanted]
-    done = process.run(["semanage", "import"], stdin="\n".join(lines) + "\n")
+    try:
+        done = process.run(["semanage", "import"], stdin="\n".join(lines) + "\n")
+    except ToolError as error:
+        if "protocol not found" not in error.stderr:
+            raise
+        # seobject.py asks getprotobyname, which reads /etc/protocols; a minimal Debian has none
+        raise ToolError("semanage does not know the protocols of ports: there is no /etc/protocols", NETBASE) from error
     local = read_local(active)
     for change in wanted:
         kind = next((item.type for item in local if item.holds(change.protocol, change.number)), "")

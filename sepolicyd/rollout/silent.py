@@ -1,8 +1,8 @@
 """What a base module denies knowingly and in silence: read off the linked policy at init, asked when a lease has made it loud.
 
 While hidden denials are logged (``semodule -DB``) the loaded policy has no dontaudit rule left, so that `ps` in a notebook
-would be thirty questions which the base module has answered. Only rules whose source is a domain of the profile by name
-count: what an attribute of the base policy hides may be a need of this service (JupyterHub's terminal and devpts_t).
+would be thirty questions which the base module has answered. Only rules whose source is a domain of the profile count, as the
+linked policy has them: what it still hides by an attribute of the source may be a need of this service.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Silent:
 
 
 def silent_of(oracle: Oracle, domains: Iterable[str]) -> Silent:
-    """The unconditional dontaudit rules of a policy whose source is one of these domains by its own name."""
+    """The unconditional dontaudit rules of a policy whose source is one of these domains, and no attribute."""
     own = frozenset(domains)
     rules = {key: permissions for key, permissions in oracle.raw.av["dontaudit"].items() if key[0] in own}
     return Silent({key: frozenset(permissions) for key, permissions in rules.items()})
