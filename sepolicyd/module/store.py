@@ -141,6 +141,25 @@ class Store:
         """
         process.run(self.argv(*(["-D"] if self.dontaudit_off else []), "-B"), timeout=SEMODULE_TIMEOUT_S)
 
+    @property
+    def aligned(self) -> bool:
+        """Whether the policy that the next boot loads is the one that the store made."""
+        return self.installed_policy().read_bytes() == self.policy().read_bytes()
+
+    def realign(self) -> None:
+        """Have the next boot load what the store holds. Where the kernel refuses a new policy, libsemanage puts the old store
+        back and leaves the refused policy in /etc (semanage_install_sandbox; seen with a load_policy that fails).
+
+        :raises ToolError: it is another policy still
+        """
+        if self.aligned:
+            return
+        try:
+            self.rebuild()
+        except ToolError:
+            if not self.aligned:  # it fails for the load again, after the files were put in place
+                raise
+
     def mend(self) -> bool:
         """Put the old store back where a killed semodule has left none: it moves active away, then the new one in its place
         (libsemanage, semanage_commit_sandbox), and a kill between the two leaves only "previous". Twice is harmless.

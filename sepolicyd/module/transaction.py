@@ -19,6 +19,7 @@ from sepolicyd.errors import ToolMissingError
 
 TIMEOUT_S = 900.0
 MISSING = 9
+ENFORCE = Path("/sys/fs/selinux/enforce")
 ANSWER = '{"booleans"'
 TREE = Path(__file__).resolve().parents[2]
 PROTOCOLS = {"udp": 0, "tcp": 1, "dccp": 2, "sctp": 3}  # SEMANAGE_PROTO_*, semanage/port_record.h
@@ -99,12 +100,13 @@ class _Handle:
 
         self.lib = semanage
         self.live = request["root"] == "/"
+        self.running = self.live and ENFORCE.exists()  # running values exist only where SELinux runs
         if not self.live:
             semanage.semanage_set_root(request["root"])
         self.handle = semanage.semanage_handle_create()
         if not self.live:
             semanage.semanage_select_store(self.handle, request["kind"], semanage.SEMANAGE_CON_DIRECT)
-        semanage.semanage_set_reload(self.handle, int(self.live))
+            semanage.semanage_set_reload(self.handle, 0)  # the default is to load where SELinux runs
         self.check(semanage.semanage_connect(self.handle), "connect to the store")
         self.check(semanage.semanage_set_default_priority(self.handle, request["priority"]), "set the priority")
 
@@ -151,14 +153,14 @@ class _Handle:
             return before
         if value["on"] is None:
             self.check(lib.semanage_bool_del_local(sh, key) if exists else 0, "take a boolean's value away")
-            if self.live:  # the kernel keeps its running value over a load: give it the policy's own
+            if self.running:  # the kernel keeps its running value over a load: give it the policy's own
                 lib.semanage_bool_set_active(sh, key, self.check(lib.semanage_bool_query(sh, key), "read a boolean"))
             return before
         made = self.check(lib.semanage_bool_create(sh), "make a boolean")
         self.check(lib.semanage_bool_set_name(sh, made, name), "name a boolean")
         lib.semanage_bool_set_value(made, int(value["on"]))
         self.check(lib.semanage_bool_modify_local(sh, key, made), f"set the boolean {name}")
-        if self.live and lib.semanage_is_connected(sh):
+        if self.running:
             lib.semanage_bool_set_active(sh, key, made)  # the running value too, as setsebool -P does
         return before
 

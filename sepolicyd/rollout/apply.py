@@ -268,6 +268,7 @@ class _Work:
             self.store.mend()
             if sha256(self.store.policy().read_bytes()) != self.made.store_policy:
                 to_version(self.settings, self.store, self.versions, self.made.number, self.made.previous.number, place)
+            self.store.realign()
             running = trials.read_trial(self.settings)
             if running is not None and running.operation == self.id:
                 trials.remove_trial(self.settings)

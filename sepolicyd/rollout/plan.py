@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.access import Access
-from sepolicyd.errors import ToolError
+from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import Rule, SourceText, render
 from sepolicyd.module.store import Store, policy_is_mls
@@ -114,6 +114,8 @@ def plan(
     store = Store(settings.root)
     store.check()
     store.wait_for_lock()
+    if not store.aligned:
+        raise RefusedError(f"{store.installed_policy()} is not the policy that the store made", "run: semodule -B")
     versions = Versions(settings.rollout_dir, module_name(profile.name))
     overrides, _ = parse_overrides(settings.overrides)
     with workdir("plan") as directory, ThreadPoolExecutor(max_workers=1) as pool:

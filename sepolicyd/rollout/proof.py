@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Protocol
+from typing import Optional, Protocol
 
 from sepolicyd.access import Access
 from sepolicyd.module.source import ALLOW, SourceText
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
+from sepolicyd.rollout.verify import some
 from sepolicyd.rollout.wanted import Wanted
 from sepolicyd.rules.assess import Override
 from sepolicyd.rules.guard import REFUSE, Finding
 from sepolicyd.state.decisions import Decision
-
-SHOWN = 5
 
 
 class Judge(Protocol):
@@ -83,11 +82,6 @@ def prove(
             refusals.append(f"{worst.code}: {worst.text}")
     without = _without_effect(linked, source)
     return Proof(covered, uncovered, strange, without, findings, excused, tuple(refusals))
-
-
-def some(items: Sequence[Any]) -> str:
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(map(str, items[:SHOWN])) + more
 
 
 def _findings(

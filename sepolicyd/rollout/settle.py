@@ -26,6 +26,7 @@ from sepolicyd.settings import Settings
 
 ORPHAN_WAIT_S = 300.0
 RELABEL_TIMEOUT_S = 600.0
+ENFORCE = Path("/sys/fs/selinux/enforce")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def settle(settings: Settings, operation: Operation) -> Settled:
         held = standing(store, versions, settings.priority, place / "held").version.number
         if held == target and target != origin:
             return _finish_or_undo(settings, store, versions, operation, place)
+    store.realign()
     _tidy(details)
     text = f"{details['kind']} of {versions.name} version {target} was cut short before the store changed"
     if held != origin:
@@ -64,9 +66,8 @@ def _finish_or_undo(settings: Settings, store: Store, versions: Versions, operat
     details = operation.details
     origin, target = int(details["from"]), int(details["to"])
     try:
-        if store.policy().read_bytes() != store.installed_policy().read_bytes():
-            store.rebuild()
-        elif store.live:
+        store.realign()
+        if store.live and ENFORCE.exists():
             process.run(["load_policy"])  # the store may have been swapped and the kernel not yet told
         if details.get("linked_policy"):
             verify_store(store, str(details["linked_policy"]), None)

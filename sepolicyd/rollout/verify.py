@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Optional, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Optional, Protocol
 
 from sepolicyd.errors import ToolError
 from sepolicyd.module.store import Store
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.locate import LIVE_POLICY
 from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout.proof import some
 from sepolicyd.rollout.versions import sha256
 
 LOAD_WAIT_S = 30.0
 PAUSE_S = 0.1
+SHOWN = 5
 
 
 class Kernel(Protocol):
@@ -26,6 +26,12 @@ class Kernel(Protocol):
     def loads(self) -> int:
         """How many policies were loaded since boot."""
         ...
+
+
+def some(items: Sequence[Any]) -> str:
+    """The first few of a list, and how many more."""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(map(str, items[:SHOWN])) + more
 
 
 def verify_store(store: Store, checked: str, linked: Optional[Oracle]) -> str:

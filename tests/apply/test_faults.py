@@ -15,7 +15,7 @@ from typing import Callable, Optional
 
 import pytest
 
-from sepolicyd.errors import SepolicydError
+from sepolicyd.errors import RefusedError, SepolicydError, ToolError
 from sepolicyd.rollout import durable
 from sepolicyd.rollout.apply import recover
 from sepolicyd.rollout.history import History
@@ -223,6 +223,39 @@ def test_killed_at_random_moments(
         running.kill()
         running.wait()
         check(machine, before, after, again=number % 4 == 0)
+
+
+def test_a_policy_that_the_kernel_refused_does_not_stay_for_the_next_boot(
+    before: World, after: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libsemanage puts the old store back then, and leaves the new policy.N in /etc/selinux."""
+    import sepolicyd.rollout.apply as applying
+
+    machine = before.again(tmp_path)
+
+    def refused_by_the_kernel(*_: object, **__: object) -> None:
+        machine.store.installed_policy().write_bytes(after.policy())
+        raise ToolError("semodule failed: load_policy returned error code 2")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(applying, "install", refused_by_the_kernel)
+        with pytest.raises(ToolError, match="load_policy returned"):
+            machine.apply(allow(READ, OPEN))
+    assert machine.store.installed_policy().read_bytes() == before.policy()
+    check(machine, before, after)
+
+
+def test_and_neither_when_we_were_killed_there(before: World, after: World, tmp_path: Path) -> None:
+    machine = before.again(tmp_path)
+    Journal(machine.settings.rollout_dir).plan(
+        "cut", 0.0, {"kind": "apply", "module": MODULE, "from": 1, "to": 2, "workdir": "", "by": "alice"}
+    )
+    machine.store.installed_policy().write_bytes(after.policy())
+    with pytest.raises(RefusedError, match="is not the policy that the store made"):
+        machine.plan(allow(READ, OPEN))
+    [settled] = recover(machine.settings)
+    assert settled.how == "undone"
+    check(machine, before, after)
 
 
 def test_a_store_left_without_an_active_part_is_put_back(before: World, after: World, tmp_path: Path) -> None:
