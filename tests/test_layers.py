@@ -22,7 +22,7 @@ ALLOWED = {
     "__init__": set(),
     "audit": {"errors", "access"},
     "policy": {"errors", "access", "process", "settings", "audit"},
-    "rules": {"errors", "access", "audit", "document", "policy", "profiles", "settings", "document"},
+    "rules": {"errors", "access", "audit", "document", "policy", "profiles", "settings"},
     "profiles": {"errors", "settings", "access", "document"},
     "module": {"errors", "access", "process", "settings", "policy", "profiles", "rules"},
     "state": {"errors", "access", "audit", "rules", "settings"},
@@ -107,7 +107,8 @@ def test_a_module_says_what_it_is_for(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _files(), ids=_relative)
 def test_nothing_but_the_end_of_the_command_line_exits(path: Path) -> None:
-    if _relative(path) in {"__main__.py", "rollout/endlease.py"}:
+    # audit/halves.py: the child of a fork must leave by _exit, for buffers and exit handlers are its parent's
+    if _relative(path) in {"__main__.py", "rollout/endlease.py", "audit/halves.py"}:
         return
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
