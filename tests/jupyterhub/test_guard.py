@@ -1,0 +1,44 @@
+"""Our own policy before our own guard: what it holds that a decision could not give, and how much it holds at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from sepolicyd.access import Access
+from sepolicyd.module.store import Store
+from sepolicyd.policy import delta
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.profiles import Profile
+from sepolicyd.rules.guard import load_guard
+from tests.jupyterhub.conftest import POLICIES
+from tests.jupyterhub.test_replay import HUB, LOGS, PROXY, USER, scan_files
+
+pytestmark = pytest.mark.toolchain
+
+
+def test_nothing_that_the_guard_refuses(policy: Oracle, profile: Profile) -> None:
+    """Every access that the base module brings to its domains, booleans switched on or not."""
+    gained = delta.difference(Store().policy(), policy).gained
+    held = [access for access in gained if access.source in (HUB, PROXY, USER)]
+    by_domain = Counter(access.source for access in held)
+    # a bound, so that an interface that opens a thousand doors is seen; the reference policy's sshd_t holds 13976
+    assert all(500 < by_domain[domain] < 2200 for domain in (HUB, PROXY, USER)), by_domain
+    judged = load_guard([POLICIES]).judge(held, profile, policy)
+    refused = {access for access, findings in judged.items() if findings[0].level == "refuse"}
+    # systemd's notify socket, which init_daemon_domain() gives to every daemon of the reference policy
+    assert refused == {Access.of(domain, "init_runtime_t", "sock_file", "write") for domain in (HUB, PROXY)}
+
+
+def test_the_procedure_by_hand_would_have_loaded_what_the_guard_refuses(profile: Profile, policy: Oracle) -> None:
+    """audit2allow over log 03 gives everything to one domain, students included."""
+    given: set[Access] = set()
+    for sighting in scan_files([LOGS / "03-workflow-5-rounds-permissive-to-enforcing.log.gz"]).sightings:
+        denial = sighting.denial
+        if denial.scontext.type == HUB:
+            given |= {Access.of(HUB, denial.tcontext.type, denial.tclass, each) for each in denial.permissions}
+    judged = load_guard([POLICIES]).judge(given, profile, policy)
+    refused = {str(access) for access, findings in judged.items() if findings[0].level == "refuse"}
+    assert f"{HUB} shadow_t:file read" in refused
+    assert len(given) > 280
