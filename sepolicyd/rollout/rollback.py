@@ -9,12 +9,15 @@ from typing import Optional
 from sepolicyd.errors import RefusedError, SepolicydError
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
+from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import trial as trials
 from sepolicyd.rollout.durable import exclusive
 from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.journal import DONE, Journal, Operation
+from sepolicyd.rollout.selinuxfs import SelinuxFs
 from sepolicyd.rollout.settle import Settled, finish, settle, to_version
 from sepolicyd.rollout.standing import standing
+from sepolicyd.rollout.verify import verify_kernel
 from sepolicyd.rollout.versions import Versions, rules_to
 from sepolicyd.settings import MODULE_PREFIX, Settings
 
@@ -119,8 +122,13 @@ def move(settings: Settings, module: str, to: Optional[int], *, kind: str, by: s
         at, journal = time.time(), Journal(settings.rollout_dir)
         operation = Operation(uuid.uuid4().hex[:12], {**details, "at": at})
         journal.plan(operation.id, at, details)
+        kernel = SelinuxFs()
+        loads = kernel.loads() if store.live and kernel.enabled() else -1
         try:
             to_version(settings, store, versions, held.number, target.number, place)
+            store.realign()
+            if loads >= 0:
+                verify_kernel(kernel, loads, Oracle.load(store.policy()))
         except SepolicydError:
             settle(settings, operation)
             raise
