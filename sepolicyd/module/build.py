@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 
 from sepolicyd import process
 from sepolicyd.errors import ToolError
 from sepolicyd.module.source import SourceText
 
 BUILD_TIMEOUT_S = 120.0
+PREFIX = "sepolicyd-"
+LEFT = re.compile(r"sepolicyd-[a-z]+-([0-9]+)-[a-z0-9_]+\Z")  # purpose, process, mkdtemp's own
+LEFT_S = 3600.0
 SELINUXFS = Path("/sys/fs/selinux")
 
 
@@ -26,7 +32,13 @@ def workdir(purpose: str = "build") -> Iterator[Path]:
     store in none of these. Of semanage_store_t it may do both, and setfiles, which it calls to check file contexts, may read
     the built policy there (of semanage_tmp_t it may not). What is made inside inherits the directory's type.
     """
-    path = Path(mkdtemp(prefix=f"sepolicyd-{purpose}-"))
+    try:
+        path = Path(mkdtemp(prefix=f"{PREFIX}{purpose}-{os.getpid()}-"))
+    except OSError as error:
+        raise ToolError(
+            f"no private directory in {gettempdir()}: {error.strerror}", "free space there, or set TMPDIR"
+        ) from error
+    _sweep(Path(gettempdir()))
     if (SELINUXFS / "enforce").exists():
         with suppress(OSError):  # a file system without labels, or a policy without that type: it stays user_tmp_t
             os.setxattr(path, "security.selinux", b"system_u:object_r:semanage_store_t:s0\0")
@@ -34,6 +46,18 @@ def workdir(purpose: str = "build") -> Iterator[Path]:
         yield path
     finally:
         rmtree(path, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    """What killed processes of ours have left there: copies of the store, 20 MB each. After an hour no orphan uses it."""
+    for path in place.glob(f"{PREFIX}*"):
+        match = LEFT.match(path.name)
+        if match is None or Path(f"/proc/{match.group(1)}").exists():
+            continue
+        with suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and time.time() - found.st_mtime > LEFT_S:
+                rmtree(path, ignore_errors=True)
 
 
 def argv_checkmodule(te: Path, mod: Path, *, mls: bool) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -236,3 +238,26 @@ def test_a_failed_compiler_is_told_with_a_command_to_repeat(tmp_path: Path) -> N
         build(broken, tmp_path)
     assert caught.value.command.startswith("checkmodule -M -m -o ")
     assert "unknown type b" in str(caught.value)
+
+
+def test_what_killed_processes_left_is_swept_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = [
+        "sepolicyd-plan-999999999-abc",
+        "sepolicyd-plan-999999998-new",
+        f"sepolicyd-plan-{os.getpid()}-x",
+        "sepolicyd-notes",
+    ]
+    for name in names:
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / names[1])
+    with workdir():
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_no_room_for_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ToolError, match="no private directory"), workdir():
+        pass
