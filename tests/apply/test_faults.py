@@ -174,7 +174,7 @@ def child() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(directory: Path, *words: str, path: Optional[str] = None) -> subprocess.Popen[bytes]:
-        env = {**os.environ, "PYTHONPATH": str(TREE), **({"SEPOLICYD_PATH": path} if path else {})}
+        env = {**os.environ, "PYTHONPATH": str(TREE), "TMPDIR": str(directory), **({"SEPOLICYD_PATH": path} if path else {})}
         argv = [sys.executable, "-m", "tests.apply.child", str(directory), *words]
         started.append(subprocess.Popen(argv, cwd=TREE, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         return started[-1]
