@@ -18,13 +18,15 @@ FLOOD_TE = """module benchflood 1.0;
 require {
     type unconfined_t, jupyterhub_user_t, bin_t;
     role unconfined_r, system_r;
-    class process transition;
+    class process { transition sigchld };
     class file { entrypoint execute read open getattr map };
     class fd use;
     class fifo_file { read write getattr };
 }
 role unconfined_r types jupyterhub_user_t;
 allow unconfined_t jupyterhub_user_t:process transition;
+allow jupyterhub_user_t unconfined_t:process sigchld;
+allow jupyterhub_user_t unconfined_t:fd use;
 allow jupyterhub_user_t bin_t:file { entrypoint execute read open getattr map };
 """
 EVENT = re.compile(
@@ -64,6 +66,9 @@ def play(context: Context) -> None:
         f"runcon -t jupyterhub_user_t /usr/bin/python3 /usr/local/lib/bench/flood.py {EVENTS} {PACE}"
     )
     kills = 0
+    time.sleep(2)
+    running = context.run("systemctl is-active bench-flood", check=False).out.strip()
+    context.expect(running == "active", "the flood did not start: see its unit bench-flood in journal.log")
     while context.run("systemctl is-active bench-flood", check=False).out.strip() == "active":
         context.run("systemctl kill -s KILL sepolicyd.service", check=False)
         kills += 1
