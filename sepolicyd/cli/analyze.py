@@ -5,18 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
 from sepolicyd.audit.scan import ScanResult, scan_files, scan_stream
 from sepolicyd.cli import as_json as keys
 from sepolicyd.cli import render
-from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
-from sepolicyd.cli.screen import one_line, screen
-from sepolicyd.cli.session import Session, Taken, judge, open_oracle, open_session, take
+from sepolicyd.cli.options import json_option, policy_option, profile_option, settings_from, state_options
 from sepolicyd.errors import UsageError
-from sepolicyd.rules.assess import Assessed
+from sepolicyd.rules.candidate import group
+from sepolicyd.rules.take import Taken, take
+
+# What judges is imported where it is used: --grouped on a large log must not wait for it.
+if TYPE_CHECKING:
+    from sepolicyd.profiles import Profile
+    from sepolicyd.rules.assess import Assessed
+    from sepolicyd.settings import Settings
 
 PROGRESS_BYTES = 32 << 20
 SHOWN_UNPARSED = 5
@@ -28,6 +33,7 @@ SHOWN_UNPARSED = 5
 @click.option("--te", is_flag=True, help="Print a module's source that allows what was found and not refused.")
 @click.option("--name", default="local_candidates", metavar="NAME", help="The module's name for --te.")
 @click.option("--details", is_flag=True, help="Show each candidate in full.")
+@click.option("--grouped", is_flag=True, help="Stop at grouped candidates: nothing is judged, and no policy is read.")
 @click.option("--unparsed", "show_unparsed", is_flag=True, help="List every line that could not be read.")
 @json_option
 @profile_option
@@ -39,6 +45,7 @@ def analyze_command(
     te: bool,
     name: str,
     details: bool,
+    grouped: bool,
     show_unparsed: bool,
     as_json: bool,
     profile_name: Optional[str],
@@ -56,21 +63,48 @@ def analyze_command(
     Example:
       sepolicyd analyze --json /var/log/audit/audit.log.1 /var/log/audit/audit.log
     """
-    session = open_session(profile_name, config, state, root)
-    result = _scan(files or (str(session.settings.log),))
-    taken = take(result.sightings, None if everything else session.profile)
-    oracle, note = open_oracle(session.settings, policy_file)
-    items = judge(session, taken.evidence, oracle, foreign=policy_file is not None)
-    if te:
-        _print_te(name, items)
-    elif as_json:
-        render.print_json(document(result, taken, items, note))
+    settings = settings_from(config, state, root)
+    result = _scan(files or (str(settings.log),))
+    if grouped:
+        _grouped(result, take(result, None if everything else _profile(settings, profile_name)), as_json)
     else:
-        _print(session, result, taken, items, details)
+        from sepolicyd.cli.session import judge, open_oracle, open_session
+
+        session = open_session(profile_name, config, state, root)
+        taken = take(result, None if everything else session.profile)
+        oracle, note = open_oracle(settings, policy_file)
+        items = judge(session, taken.evidence, oracle, foreign=policy_file is not None)
+        if te:
+            _print_te(name, items)
+        elif as_json:
+            render.print_json(
+                {**document(result, taken), "policy_note": note or None, "candidates": [keys.assessed(item) for item in items]}
+            )
+        else:
+            _print(items, details)
+            _talk(result, taken, len(items))
+        if note:
+            render.talk(f"sepolicyd: {render.escape(note)}")
     for line in result.unparsed if show_unparsed else ():
         render.talk(f"line {line.line}: {line.reason}: {render.escape(line.text)}")
-    if note:
-        render.talk(f"sepolicyd: {render.escape(note)}")
+
+
+def _profile(settings: Settings, name: Optional[str]) -> Profile:
+    from sepolicyd import profiles
+
+    return profiles.load(name or settings.profile, settings.policy_dirs)
+
+
+def _grouped(result: ScanResult, taken: Taken, as_json: bool) -> None:
+    """Candidates as they are grouped, before anything is judged."""
+    candidates = group(taken.evidence, {})
+    if as_json:
+        render.print_json({**document(result, taken), "candidates": [keys.candidate(one) for one in candidates]})
+        return
+    rows = [(one.id, render.asked(one), render.escape(",".join(one.merged.roles)) or "-") for one in candidates]
+    if rows:
+        render.data("\n".join(render.table(rows, ("ID", "ACCESS", "ASKED BY"))))
+    _talk(result, taken, len(candidates))
 
 
 def _scan(files: Sequence[str]) -> ScanResult:
@@ -86,8 +120,8 @@ def _scan(files: Sequence[str]) -> ScanResult:
         return scan_files(paths, on_progress=bar.update)
 
 
-def document(result: ScanResult, taken: Taken, items: Sequence[Assessed], note: str) -> dict[str, Any]:
-    """The JSON of analyze; counts are of the whole log, ``foreign`` of denials that are not the profile's."""
+def document(result: ScanResult, taken: Taken) -> dict[str, Any]:
+    """The counts in the JSON of analyze: of the whole log; ``foreign`` of denials that are not the profile's."""
     return {
         "lines": result.lines,
         "events": result.events,
@@ -98,12 +132,11 @@ def document(result: ScanResult, taken: Taken, items: Sequence[Assessed], note: 
         "foreign": taken.foreign,
         "unparsed": [keys.unparsed(line) for line in result.unparsed],
         "unparsed_count": result.unparsed_count,
-        "policy_note": note or None,
-        "candidates": [keys.assessed(item) for item in items],
     }
 
 
 def _print_te(name: str, items: Sequence[Assessed]) -> None:
+    from sepolicyd.cli.screen import one_line
     from sepolicyd.module.source import render_te
 
     kept = [item for item in items if item.level != "refuse"]
@@ -116,19 +149,23 @@ def _print_te(name: str, items: Sequence[Assessed]) -> None:
         render.talk(f"left out: {render.escape(str(reason))}")
 
 
-def _print(session: Session, result: ScanResult, taken: Taken, items: Sequence[Assessed], details: bool) -> None:
+def _print(items: Sequence[Assessed], details: bool) -> None:
+    from sepolicyd.cli.screen import one_line, screen
+
     if details:
         for item in items:
             render.data("\n".join(screen(item)) + "\n")
     elif items:
         header = ("ID", "LEVEL", "FIX", "ACCESS", "ASKED BY", "ON")
         render.data("\n".join(render.table([one_line(item) for item in items], header)))
+
+
+def _talk(result: ScanResult, taken: Taken, count: int) -> None:
     render.talk(
         f"{render.plural(result.lines, 'line')}, {render.plural(result.events, 'event')}: "
         f"{render.plural(result.denials, 'denial')}, {result.granted} granted, "
         f"{render.plural(result.unparsed_count, 'line')} unparsed; "
-        f"{render.plural(len(items), 'candidate')} of profile {session.profile.name}, "
-        f"{render.plural(taken.foreign, 'denial')} of others left out"
+        f"{render.plural(count, 'candidate')}, {render.plural(taken.foreign, 'denial')} of other services left out"
     )
     for line in result.unparsed[:SHOWN_UNPARSED]:
         render.talk(f"  unparsed line {line.line}: {line.reason}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from sepolicyd.audit.values import Unparsed
-from sepolicyd.rules.assess import Assessed, Fix
+from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.state.decisions import Decision
+
+if TYPE_CHECKING:
+    from sepolicyd.rules.assess import Assessed
+    from sepolicyd.rules.fix import Fix
+    from sepolicyd.state.decisions import Decision
 
 
 def evidence(seen: Evidence) -> dict[str, Any]:
@@ -40,16 +44,25 @@ def fix(value: Fix) -> dict[str, Any]:
     return {"kind": value.kind, "text": value.text, "commands": list(value.commands)}
 
 
+def candidate(value: Candidate) -> dict[str, Any]:
+    """What is asked, before it is judged."""
+    return {
+        "id": value.id,
+        "revision": value.revision,
+        "source": value.source,
+        "target": value.target,
+        "class": value.tclass,
+        "permissions": list(value.permissions),
+        "evidence": evidence(value.merged),
+    }
+
+
 def assessed(item: Assessed) -> dict[str, Any]:
     """One candidate with what is known of it."""
-    candidate = item.candidate
+    asked = candidate(item.candidate)
+    seen = asked.pop("evidence")
     return {
-        "id": candidate.id,
-        "revision": candidate.revision,
-        "source": candidate.source,
-        "target": candidate.target,
-        "class": candidate.tclass,
-        "permissions": list(candidate.permissions),
+        **asked,
         "level": item.level,
         "findings": [{"code": found.code, "level": found.level, "text": found.text} for found in item.findings],
         "fix": fix(item.fix),
@@ -58,8 +71,8 @@ def assessed(item: Assessed) -> dict[str, Any]:
         "sentence": item.sentence,
         "approvable": item.approvable,
         "why_not": item.why_not or None,
-        "roles": list(candidate.merged.roles),
-        "evidence": evidence(candidate.merged),
+        "roles": seen["roles"],
+        "evidence": seen,
     }
 
 

@@ -11,7 +11,6 @@ import click
 
 from sepolicyd.cli import render
 from sepolicyd.cli.options import policy_option, profile_option, reason_option, state_options
-from sepolicyd.cli.screen import asked
 from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
 from sepolicyd.errors import Exit, RefusedError, UsageError
 from sepolicyd.rules.assess import Assessed, Fix
@@ -146,7 +145,7 @@ def store_decision(
 def said(decision: Decision, item: Assessed) -> str:
     """A stored answer in one line."""
     by = f" by {decision.fix_kind}" if decision.fix_kind else ""
-    return f"{decision.answer.value} {item.candidate.id}: {asked(item.candidate)}{by}"
+    return f"{decision.answer.value} {item.candidate.id}: {render.asked(item.candidate)}{by}"
 
 
 def chosen(item: Assessed, number: Optional[int]) -> Fix:

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from sepolicyd.rules.candidate import Candidate
+
 # Categories that a terminal may obey or that hide what stands there: controls, formats (bidi overrides), surrogates,
 # private use, unassigned, line and paragraph separators.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -97,6 +99,11 @@ def some(values: Sequence[Any], limit: int = 4) -> str:
     """The first few values, escaped, and how many more there are."""
     shown = ", ".join(escape(str(value)) for value in values[:limit])
     return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
+
+
+def asked(candidate: Candidate) -> str:
+    """The accesses of a candidate on one line; the names are the log's, so they are escaped."""
+    return escape(f"{candidate.source} {candidate.target}:{candidate.tclass} {{ {' '.join(candidate.permissions)} }}")
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> list[str]:

@@ -6,7 +6,6 @@ import textwrap
 
 from sepolicyd.cli import render
 from sepolicyd.rules.assess import Assessed
-from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
 
 WIDTH = 110
@@ -21,15 +20,10 @@ def one_line(item: Assessed) -> tuple[str, ...]:
         candidate.id,
         render.level(item.level),
         item.fix.kind,
-        asked(candidate),
+        render.asked(candidate),
         render.escape(",".join(seen.roles)) or "-",
         render.some(seen.paths or seen.names or [f"{key} {port}" for key, port in seen.ports], 1) or "-",
     )
-
-
-def asked(candidate: Candidate) -> str:
-    """The accesses of a candidate on one line; the names are the log's, so they are escaped."""
-    return render.escape(f"{candidate.source} {candidate.target}:{candidate.tclass} {{ {' '.join(candidate.permissions)} }}")
 
 
 def screen(item: Assessed) -> list[str]:
@@ -39,7 +33,7 @@ def screen(item: Assessed) -> list[str]:
         render.style(f"{candidate.id}@{candidate.revision}", bold=True) + f"  {render.level(item.level)}",
         *_wrap(item.sentence),
         "",
-        f"  asks     {asked(candidate)}",
+        f"  asks     {render.asked(candidate)}",
         *_evidence(candidate.merged),
     ]
     if item.opens:

@@ -12,7 +12,6 @@ from typing import Optional
 
 from sepolicyd import profiles
 from sepolicyd.access import Access
-from sepolicyd.audit.values import Sighting
 from sepolicyd.cli import render
 from sepolicyd.cli.options import settings_from
 from sepolicyd.errors import InputError, SepolicydError, UsageError
@@ -24,10 +23,9 @@ from sepolicyd.rollout import exercises, silent
 from sepolicyd.rollout.taint import colour
 from sepolicyd.rollout.tainted import find_taints
 from sepolicyd.rules.assess import Assessed, allowed_now, assess, parse_overrides
-from sepolicyd.rules.candidate import fold, group
-from sepolicyd.rules.evidence import Evidence, evidence_of
+from sepolicyd.rules.candidate import group
+from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.guard import Guard, load_guard
-from sepolicyd.rules.match import Matcher
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import Decision, DecisionStore, pending
 from sepolicyd.state.evidence import Mark, Snapshot, assign_exercises, read_evidence
@@ -199,31 +197,6 @@ def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Option
 def _loaded(identity: tuple[object, ...]) -> Oracle:
     """One policy is read once in a command; another identity (a load, a new file) is another policy."""
     return Oracle.load(Path(str(identity[0])))
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Denials after the profile: evidence by access, and how many were not the service's."""
-
-    evidence: dict[Access, Evidence]
-    foreign: int
-
-
-def take(sightings: Sequence[Sighting], profile: Optional[profiles.Profile]) -> Taken:
-    """Evidence of the sightings that are the profile's, or of all where there is no profile."""
-    matcher = None if profile is None else Matcher(profile)
-    evidence: dict[Access, Evidence] = {}
-    foreign = 0
-    for sighting in sightings:
-        role = reason = ""
-        if matcher is not None:
-            match = matcher.match(sighting.denial)
-            if match is None:
-                foreign += sighting.count
-                continue
-            role, reason = match.role, match.reason
-        fold(evidence, sighting.denial.accesses(), evidence_of(sighting, role=role, reason=reason))
-    return Taken(evidence, foreign)
 
 
 def who() -> str:
