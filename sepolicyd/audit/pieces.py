@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from sepolicyd.audit.scan import BLOCK, ScanResult, _result
+from sepolicyd.audit.scan import BLOCK, ScanResult, result_of
 from sepolicyd.audit.sweep import Sweep
 
 
@@ -31,7 +31,7 @@ class Pieces:
                 gc.enable()
 
     def result(self) -> ScanResult:
-        return _result(self._sweep)
+        return result_of(self._sweep)
 
 
 def _with_next(text: bytes) -> list[tuple[bytes, bytes]]:

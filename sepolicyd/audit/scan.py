@@ -59,7 +59,7 @@ def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None)
             raise InputError(f"{path} is a directory, not a log", "name the log file in it, such as audit.log")
     half = middle(paths[0]) if len(paths) == 1 else 0
     if not half:
-        return _result(_whole(paths, on_progress))
+        return result_of(_whole(paths, on_progress))
     path = paths[0]
     child = Child(lambda: _part(path, half, None, None))
     sweep = _part(path, 0, half, on_progress)
@@ -67,7 +67,7 @@ def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None)
     if on_progress is not None:
         on_progress(path.stat().st_size - half)
     sweep.append(second)
-    return _result(sweep)
+    return result_of(sweep)
 
 
 def _whole(paths: Sequence[Path], on_progress: Optional[Progress]) -> Sweep:
@@ -102,10 +102,10 @@ def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None) -> Sc
         _run(sweep, _unpacked(sweep, file, "standard input"), on_progress)
     except OSError as error:
         raise InputError(f"cannot read standard input: {error.strerror or error}", "pipe a log into it") from error
-    return _result(sweep)
+    return result_of(sweep)
 
 
-def _result(sweep: Sweep) -> ScanResult:
+def result_of(sweep: Sweep) -> ScanResult:
     denied, granted = sweep.fold.sightings()
     denials, grants = sweep.fold.counts()
     return ScanResult(

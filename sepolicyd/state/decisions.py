@@ -26,7 +26,6 @@ CREATE TABLE decisions (
     id INTEGER PRIMARY KEY, answer TEXT NOT NULL, accesses TEXT NOT NULL, candidate_id TEXT NOT NULL,
     fix_kind TEXT NOT NULL, fix_detail TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, reason TEXT NOT NULL,
     undoes INTEGER REFERENCES decisions(id));
-CREATE TABLE marks (id INTEGER PRIMARY KEY, name TEXT NOT NULL, start REAL NOT NULL);
 CREATE TRIGGER decisions_stay BEFORE UPDATE ON decisions BEGIN SELECT RAISE(ABORT, 'decisions are only ever added') ; END;
 CREATE TRIGGER decisions_last BEFORE DELETE ON decisions BEGIN SELECT RAISE(ABORT, 'decisions are only ever added') ; END
 """
@@ -119,22 +118,6 @@ class DecisionStore:
         last = standing[-1]
         self._insert(Decision(AnswerKind.RESET, last.accesses, by, at, reason, last.candidate_id), last.id)
         return last
-
-    def add_mark(self, name: str, start: float) -> None:
-        """An exercise begins; kept here because the daemon must not be able to invent one."""
-        connection = self._connect()
-        with translated(self.path), transaction(connection):
-            connection.execute("INSERT INTO marks(name, start) VALUES (?,?)", (name, start))
-
-    def marks(self) -> list[tuple[str, float]]:
-        """(name, start in epoch seconds) of every exercise, oldest first."""
-        if self._connection is None:
-            return []
-        with translated(self.path):
-            return [
-                (str(name), float(start))
-                for name, start in self._connection.execute("SELECT name, start FROM marks ORDER BY id")
-            ]
 
     def _insert(self, decision: Decision, undoes: Optional[int]) -> Decision:
         connection = self._connect()

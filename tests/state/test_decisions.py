@@ -42,7 +42,7 @@ def store(path: Path) -> Iterator[DecisionStore]:
 
 
 def test_reading_makes_no_file(store: DecisionStore, path: Path) -> None:
-    assert (store.all(), store.decided(), store.history(), store.marks()) == ([], {}, [], [])
+    assert (store.all(), store.decided(), store.history()) == ([], {}, [])
     assert store.undo_last("root", 1.0) is None
     assert not path.parent.exists()
 
@@ -171,12 +171,6 @@ os.kill(os.getpid(), 9)
     assert done.returncode == -9
     with closing(DecisionStore(path)) as again:
         assert set(again.decided()) == {READ}
-
-
-def test_marks_are_kept_in_order(store: DecisionStore) -> None:
-    store.add_mark("log in", 10.0)
-    store.add_mark("start a server", 20.0)
-    assert store.marks() == [("log in", 10.0), ("start a server", 20.0)]
 
 
 ANSWERS = st.lists(
