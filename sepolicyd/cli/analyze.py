@@ -50,9 +50,7 @@ def analyze_command(
     as_json: bool,
     profile_name: Optional[str],
     policy_file: Optional[Path],
-    config: Optional[Path],
-    state: Optional[Path],
-    root: Optional[Path],
+    **paths: Optional[Path],
 ) -> None:
     """Turn audit logs into candidate rules, once, without any state.
 
@@ -63,14 +61,14 @@ def analyze_command(
     Example:
       sepolicyd analyze --json /var/log/audit/audit.log.1 /var/log/audit/audit.log
     """
-    settings = settings_from(config, state, root)
+    settings = settings_from(**paths)
     result = _scan(files or (str(settings.log),))
     if grouped:
         _grouped(result, take(result, None if everything else _profile(settings, profile_name)), as_json)
     else:
         from sepolicyd.cli.session import judge, open_oracle, open_session
 
-        session = open_session(profile_name, config, state, root)
+        session = open_session(profile_name, **paths)
         taken = take(result, None if everything else session.profile)
         oracle, note = open_oracle(settings, policy_file)
         items = judge(session, taken.evidence, oracle, foreign=policy_file is not None)

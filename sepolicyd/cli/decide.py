@@ -87,12 +87,10 @@ def decide(
     reason: str,
     profile_name: Optional[str],
     policy_file: Optional[Path],
-    config: Optional[Path],
-    state: Optional[Path],
-    root: Optional[Path],
+    **paths: Optional[Path],
 ) -> int:
     """Store one decision for each candidate; those that cannot be approved are named and left pending."""
-    session = open_session(profile_name, config, state, root)
+    session = open_session(profile_name, **paths)
     found = queue(session, policy_file, everything=answer == AnswerKind.RESET)
     items = [with_interfaces(session, item, policy_file) if number else item for item in found.find(ids)]
     refused = 0

@@ -16,7 +16,7 @@ from sepolicyd.rules.guard import explain, load_guard
 @click.command("explain")
 @click.argument("codes", nargs=-1, metavar="[CODE]...")
 @state_options
-def explain_command(codes: tuple[str, ...], config: Optional[Path], state: Optional[Path], root: Optional[Path]) -> None:
+def explain_command(codes: tuple[str, ...], **paths: Optional[Path]) -> None:
     """Tell what a finding's code means and where it comes from.
 
     Without a code: all of them.
@@ -25,7 +25,7 @@ def explain_command(codes: tuple[str, ...], config: Optional[Path], state: Optio
     Example:
       sepolicyd explain R-003
     """
-    guard = load_guard(settings_from(config, state, root).policy_dirs)
+    guard = load_guard(settings_from(**paths).policy_dirs)
     known = guard.codes
     for code in codes or known:
         if code.upper() not in known:

@@ -36,9 +36,7 @@ def init_command(
     out: Optional[Path],
     as_json: bool,
     yes: bool,
-    config: Optional[Path],
-    state: Optional[Path],
-    root: Optional[Path],
+    **paths: Optional[Path],
 ) -> int:
     """Give a service a domain of its own: types, labels and ports.
 
@@ -50,8 +48,8 @@ def init_command(
       sepolicyd init jupyterhub
     """
     if new_name is not None:
-        return _new(new_name, unit, out, config, state, root)
-    session = open_session(profile_name, config, state, root)
+        return _new(new_name, unit, out, **paths)
+    session = open_session(profile_name, **paths)
     if undo:
         _done(rollout_init.undo_init(session.settings, session.profile.name), undone=True)
         return int(Exit.DONE)
@@ -129,13 +127,13 @@ def _done(done: InitDone, *, undone: bool) -> None:
         render.talk(f"next: {done.restart}, then `sepolicyd learn start`")
 
 
-def _new(name: str, unit: str, out: Optional[Path], config: Optional[Path], state: Optional[Path], root: Optional[Path]) -> int:
+def _new(name: str, unit: str, out: Optional[Path], **paths: Optional[Path]) -> int:
     from sepolicyd.rollout import init_new
     from sepolicyd.settings import LOCAL_PROFILES
 
     if not unit:
         raise UsageError("--new needs the service's unit", f"sepolicyd init --new {name} --unit {name}.service")
-    settings = settings_from(config, state, root)
+    settings = settings_from(**paths)
     made = init_new.new_profile(settings, name, unit, out or LOCAL_PROFILES)
     for path in made.files:
         render.data(str(path))

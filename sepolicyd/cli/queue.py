@@ -26,9 +26,7 @@ def list_command(
     as_json: bool,
     profile_name: Optional[str],
     policy_file: Optional[Path],
-    config: Optional[Path],
-    state: Optional[Path],
-    root: Optional[Path],
+    **paths: Optional[Path],
 ) -> None:
     """List the candidates that wait for a decision.
 
@@ -39,7 +37,7 @@ def list_command(
     Example:
       sepolicyd list --json
     """
-    session = open_session(profile_name, config, state, root)
+    session = open_session(profile_name, **paths)
     waiting = queue(session, policy_file, everything=everything)
     if as_json:
         render.print_json(document(session, waiting))
@@ -61,9 +59,7 @@ def show_command(
     as_json: bool,
     profile_name: Optional[str],
     policy_file: Optional[Path],
-    config: Optional[Path],
-    state: Optional[Path],
-    root: Optional[Path],
+    **paths: Optional[Path],
 ) -> None:
     """Show one candidate with its evidence, fixes and findings.
 
@@ -73,7 +69,7 @@ def show_command(
     Example:
       sepolicyd show 3f9a
     """
-    session = open_session(profile_name, config, state, root)
+    session = open_session(profile_name, **paths)
     found = queue(session, policy_file, everything=True)
     items = [with_interfaces(session, item, policy_file) for item in found.find(ids)]
     if as_json:

@@ -31,9 +31,7 @@ def review_command(
     level: Optional[str],
     profile_name: Optional[str],
     policy_file: Optional[Path],
-    config: Optional[Path],
-    state: Optional[Path],
-    root: Optional[Path],
+    **paths: Optional[Path],
 ) -> None:
     """Answer the pending candidates one after another.
 
@@ -44,7 +42,7 @@ def review_command(
     Example:
       sepolicyd review
     """
-    session = open_session(profile_name, config, state, root)
+    session = open_session(profile_name, **paths)
     sitting = _Sitting(session, policy_file, level)
     if sitting.note:
         render.talk(f"sepolicyd: {render.escape(sitting.note)}")

@@ -25,9 +25,7 @@ def run_command(
     since: Optional[str],
     once: bool,
     profile_name: Optional[str],
-    config: Optional[Path],
-    state: Optional[Path],
-    root: Optional[Path],
+    **paths: Optional[Path],
 ) -> int:
     """Follow the audit log and collect evidence (the daemon).
 
@@ -40,7 +38,7 @@ def run_command(
     """
     from sepolicyd import daemon
 
-    settings = settings_from(config, state, root)
+    settings = settings_from(**paths)
     if log is not None:
         settings = replace(settings, log=log.absolute())
     profile = profiles.load(profile_name or settings.profile, settings.policy_dirs)
