@@ -41,7 +41,7 @@ def start_hub(context: Context) -> None:
     context.run("pkill -f '[b]in/jupyterhub -f'; pkill -f '[c]onfigurable-http-proxy'; sleep 3", check=False)
     # Again where the hub gave its proxy up after its fixed 10 s, which an emulated machine may miss.
     context.run(
-        f"cd /var/lib/jupyterhub && PATH={PREFIX}/bin:$PATH setsid bash -c 'for try in 1 2 3 4 5 6; do {HUB}; done' "
+        f"cd /var/lib/jupyterhub; PATH={PREFIX}/bin:$PATH setsid bash -c 'for try in 1 2 3 4 5 6; do {HUB}; done' "
         ">>/var/log/jupyterhub.log 2>&1 </dev/null &"
     )
     context.hub_up()
