@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import pytest
+import structlog
 
 from sepolicyd.cli.main import run_cli
 
@@ -25,7 +26,7 @@ Runner = Callable[..., Ran]
 
 
 @pytest.fixture
-def sepolicyd(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runner:
+def sepolicyd(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runner]:
     """Run one command with a state directory of its own."""
     monkeypatch.setenv("SEPOLICYD_STATE", str(tmp_path / "state"))
 
@@ -35,7 +36,8 @@ def sepolicyd(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 
-    return run
+    yield run
+    structlog.reset_defaults()  # `run` has bound its logger to this test's stderr, which is closed now
 
 
 @pytest.fixture
