@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.vm.bench import Context, Scenario, listed, unique
-from tests.vm.scenarios.steps import OURS, answer, apply, initialise, queue, wait_closed
+from tests.vm.scenarios.steps import OURS, answer, apply, initialise, queue, wait_closed, wait_undone
 
 PREFIX = "/opt/anaconda3"
 LEASE = "40m"
@@ -72,6 +72,7 @@ def play(context: Context) -> None:
     context.figures.rules = apply(context) if approved else 0
     typed += context.run(f"sepolicyd learn renew --for {REST_S}s", timeout=180).seconds
     waited = wait_closed(context, REST_S + 120, "the whole-system lease")
+    wait_undone(context)
     context.say(f"enforcing returned by itself, {waited:.0f} s after the last command was told to leave it {REST_S} s")
     context.mode("Enforcing")
     mark = context.mark()

@@ -112,3 +112,11 @@ def wait_closed(context: Context, seconds: float, what: str) -> float:
             context.expect(False, f"{what}: still open after {waited:.0f} s: {state[-1200:]}")
         time.sleep(3)
     return time.monotonic() - began
+
+
+def wait_undone(context: Context, seconds: float = 120) -> None:
+    """Until the store is back too: the kernel is closed first, the slow store (and its dontaudit rules) after it."""
+    began = time.monotonic()
+    while context.run(f'test ! -e {HIDDEN_OFF} && test -z "$(ls /var/lib/sepolicyd/rollout/leases)"', check=False).rc != 0:
+        context.expect(time.monotonic() - began < seconds, f"{seconds:.0f} s after a lease's end its undo is not finished")
+        time.sleep(2)
