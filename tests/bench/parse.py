@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,21 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.figures import Figure, ratio
 from tests.bench.generate import MEGABYTES, write
 
 POLICY = Path("/etc/selinux/default/policy")
-# parse to grouped candidates, and nothing else
-GROUPED = """
-import sys
-from pathlib import Path
-from sepolicyd.audit.scan import scan_files
-from sepolicyd.rules.candidate import fold, group
-from sepolicyd.rules.evidence import evidence_of
-evidence = {}
-for sighting in scan_files([Path(sys.argv[1])]).sightings:
-    fold(evidence, sighting.denial.accesses(), evidence_of(sighting))
-print(len(group(evidence, {})))
-"""
 # (kind, peer): (how many times as fast, or the share of the peer's time, ours must be or should be)
 MUST = {("dense", "audit2allow"): 60.0, ("mixed", "audit2allow"): 25.0}
 GOAL = {"ausearch": 1.0, "grep": 1 / 3}
@@ -37,11 +27,12 @@ GOAL = {"ausearch": 1.0, "grep": 1 / 3}
 
 def commands(log: Path, audit2allow: bool) -> dict[str, list[str]]:
     """Name of the run and its command line; grouped is parse to grouped candidates, analyze judges them all too."""
-    analyze = shutil.which("sepolicyd", path=str(Path(sys.executable).parent))
+    script = str(Path(sys.executable).parent / "sepolicyd")
     policy = max(POLICY.glob("policy.*"), default=None) if POLICY.is_dir() else None
-    found = {"grouped": [sys.executable, "-c", GROUPED, str(log)]}
-    if analyze is not None:
-        found["analyze"] = [analyze, "analyze", "--all", "--json", str(log)]
+    found = {
+        "grouped": [script, "analyze", "--all", "--grouped", "--json", str(log)],
+        "analyze": [script, "analyze", "--all", "--json", str(log)],
+    }
     if shutil.which("ausearch"):
         found["ausearch"] = ["ausearch", "-if", str(log), "-m", "avc,user_avc,selinux_err", "--raw"]
     found["grep"] = ["grep", "-c", "denied", str(log)]
@@ -88,6 +79,39 @@ def report(kind: str, log: Path, figures: dict[str, tuple[float, float]]) -> Non
                 kept = "kept" if ratio >= wanted else "MISSED"
                 kind_of = "must" if (kind, peer) in MUST else "goal"
                 print(f"  {ours}: {ratio:7.2f} times as fast as {peer} ({kind_of} {wanted:.2f}: {kept})")
+
+
+def figures(work: Path) -> list[Figure]:
+    """Rows of the README's table: each log beside each of the three others, and the peak memory."""
+    rows = []
+    for kind, megabytes in MEGABYTES.items():
+        log = work / f"{kind}.log"
+        write(kind, log, megabytes)
+        seen = measure(log, 3, audit2allow=True)
+        ours, peak = seen["grouped"]
+        for peer, promise in (("audit2allow", f"{MUST[kind, 'audit2allow']:.0f}x"), ("ausearch", "1x"), ("grep", "0.33x")):
+            if peer in seen:
+                line = shlex.join(commands(log, True)[peer]).replace(str(work), ".")
+                theirs = seen[peer][0]
+                shown = f"{theirs:.2f} s", ratio(theirs, ours), promise
+                rows.append(
+                    Figure(
+                        f"{kind} log to grouped candidates",
+                        "sepolicyd analyze --all --grouped --json LOG",
+                        f"{ours:.2f} s",
+                        line,
+                        *shown,
+                    )
+                )
+        rows.append(Figure(f"{kind} log, peak memory", "the same", f"{peak:.0f} MiB", goal="80 MB"))
+        seconds, peak = seen["analyze"]
+        rows.append(
+            Figure(
+                f"{kind} log, every candidate judged", "sepolicyd analyze --all --json LOG", f"{seconds:.2f} s, {peak:.0f} MiB"
+            )
+        )
+        log.unlink()
+    return rows
 
 
 def main() -> None:
