@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,6 +19,7 @@ from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.policy.locate import find_policy, identity_of
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import exercises, silent
+from sepolicyd.rollout.lease import caller
 from sepolicyd.rollout.taint import colour
 from sepolicyd.rollout.tainted import find_taints
 from sepolicyd.rules.assess import Assessed, allowed_now, assess, parse_overrides
@@ -201,10 +201,4 @@ def _loaded(identity: tuple[object, ...]) -> Oracle:
 
 def who() -> str:
     """The person at the keyboard: the login behind sudo where there is one, for the history."""
-    name = os.environ.get("SUDO_USER", "")
-    if name:
-        return f"{name} (sudo)"
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+    return f"{caller()} (sudo)" if os.environ.get("SUDO_USER") else caller()
