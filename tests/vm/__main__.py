@@ -14,7 +14,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import image, machine
+from tests.vm import image, machine, twin
 from tests.vm.bench import AUDIT_LOG, Context, Figures, Scenario, checkout, install
 from tests.vm.errors import BenchError, CannotRun, Failed, Lost
 from tests.vm.scenarios import ALL
@@ -136,6 +136,8 @@ def run(names: list[str]) -> int:
         show(outcome, logs)
         outcomes.append(outcome)
     print("\n" + table(outcomes))
+    if {outcome.scenario.name for outcome in outcomes} & set(twin.NAMES):
+        print("\n" + (twin.comparison(directory) or "paper and its twin hand are compared when both have been run"))
     results = {outcome.result for outcome in outcomes}
     return 1 if "failed" in results else 5 if "lost" in results else 0
 

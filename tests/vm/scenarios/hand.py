@@ -8,13 +8,14 @@ could be carried out.
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
-from dataclasses import dataclass
 
+from tests.vm import twin
 from tests.vm.bench import Context, Scenario, unique
 from tests.vm.errors import Failed
-from tests.vm.machine import Result
 from tests.vm.scenarios.steps import configure
+from tests.vm.twin import Administrator
 
 # A domain to learn for: an unconfined service is denied next to nothing. One domain for everything, no rule at all.
 DOMAIN_TE = """policy_module(handhub, 1.0)
@@ -34,26 +35,6 @@ ALLOW = re.compile(r"^allow (\w+) (\w+):(\w+) (?:\{ ([^}]*)\}|(\w+));", re.M)
 PATIENCE_S = 200.0
 
 
-@dataclass
-class Administrator:
-    """Types commands; how many, how long they are, and how long they run is part of the comparison."""
-
-    context: Context
-    commands: int = 0
-    characters: int = 0
-    seconds: float = 0.0
-
-    def types(self, script: str, *, timeout: float = 300, check: bool = True) -> Result:
-        done = self.context.run(script, timeout=timeout, check=check)
-        self.commands += 1
-        self.characters += len(script)
-        self.seconds += done.seconds
-        return done
-
-    def told(self) -> str:
-        return f"{self.commands} commands, {self.characters} characters typed, {self.seconds:.0f} s until they had run"
-
-
 def opened(te: str) -> tuple[int, int]:
     """Allow rules and permissions in a module's text."""
     rules = [(match[3] or match[4]).split() for match in ALLOW.findall(te)]
@@ -63,6 +44,7 @@ def opened(te: str) -> tuple[int, int]:
 def learn(context: Context, admin: Administrator, name: str, mark: int) -> tuple[int, int]:
     """setenforce 0, a lesson, audit2allow -M, semodule -i, setenforce 1; rules and permissions of the module."""
     admin.types("setenforce 0")
+    open_since = time.monotonic()
     admin.types("systemctl restart jupyterhub")
     context.hub_up()
     context.lesson("alice", "bob")
@@ -71,6 +53,7 @@ def learn(context: Context, admin: Administrator, name: str, mark: int) -> tuple
     admin.types(f"cd /root && {grep} | audit2allow -M {name}", timeout=120)
     admin.types(f"cd /root && semodule -i {name}.pp")
     admin.types("setenforce 1")
+    admin.account.open_seconds += time.monotonic() - open_since
     return opened(context.run(f"cat /root/{name}.te").out)
 
 
@@ -91,6 +74,7 @@ def under_enforcing(context: Context, admin: Administrator) -> tuple[bool, int]:
 def play(context: Context) -> None:
     context.mode("Enforcing")
     configure(context)
+    before = twin.policy(context, "policy.before")
     admin = Administrator(context)
     context.machine.put("/root/handhub.te", DOMAIN_TE.encode())
     context.machine.put("/root/handhub.fc", DOMAIN_FC.encode())
@@ -116,7 +100,11 @@ def play(context: Context) -> None:
     figures = context.figures
     figures.denials = len({access for access in unique(context.denied(mark)) if "handhub_t" in access[:2]})
     figures.rounds, figures.rules, figures.new_denials = rounds, rules, new
-    context.note(f"by hand: {permissions} permissions in {rules} rules, one domain for hub and students; {admin.told()}")
+    account = admin.account
+    account.rounds, account.rules, account.works, account.new_denials = rounds, rules, works, new
+    twin.opens(account, before, twin.policy(context, "policy.after"), ["handhub_t"], "handhub_t")
+    twin.keep(context, account)
+    context.note(f"by hand: {permissions} permissions in {rules} rules, one domain for hub and students")
 
 
 SCENARIO = Scenario(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
+from tests.vm import twin
 from tests.vm.bench import Context, Scenario, listed, unique
-from tests.vm.scenarios.steps import OURS, answer, apply, initialise, queue, wait_closed, wait_undone
+from tests.vm.scenarios.steps import OURS, answer, apply, configure, queue, wait_closed, wait_undone
 
 PREFIX = "/opt/anaconda3"
 LEASE = "40m"
@@ -16,23 +19,8 @@ mv /opt/jupyterhub /root/not-in-the-paper
 systemctl daemon-reload
 """
 # The paper starts the hub from a root shell, which is unconfined_t, and so would the hub be: nothing is denied to it, nothing
-# can be learned. A service enters its domain from systemd; from a shell it takes this.
-ROOT_SHELL_TE = """module benchshell 1.0;
-require {
-    type unconfined_t, jupyterhub_t, jupyterhub_exec_t, jupyterhub_proxy_t, jupyterhub_user_t;
-    role unconfined_r;
-    class process { transition sigchld };
-    class file { getattr open read execute map };
-    class fd use;
-    class fifo_file { read write getattr append ioctl };
-}
-role unconfined_r types { jupyterhub_t jupyterhub_proxy_t jupyterhub_user_t };
-type_transition unconfined_t jupyterhub_exec_t:process jupyterhub_t;
-allow unconfined_t jupyterhub_exec_t:file { getattr open read execute map };
-allow unconfined_t jupyterhub_t:process transition;
-allow jupyterhub_t unconfined_t:fd use;
-allow jupyterhub_t unconfined_t:process sigchld;
-"""
+# can be learned. A service enters its domain from systemd; from a shell it takes this boolean of the base policy.
+FROM_A_SHELL = "setsebool -P jupyterhub_start_from_shell on"
 HUB = f"{PREFIX}/bin/jupyterhub -f /etc/jupyterhub/jupyterhub_config.py"
 
 
@@ -49,16 +37,10 @@ def start_hub(context: Context) -> None:
     context.expect(":jupyterhub_t:" in domain, f"the hub that a root shell started runs as {domain.strip()}")
 
 
-def play(context: Context) -> None:
-    context.mode("Enforcing")
-    context.run(AS_PUBLISHED)
-    typed = initialise(context, PREFIX)
-    context.machine.put("/root/benchshell.te", ROOT_SHELL_TE.encode())
-    context.run(
-        "cd /root && checkmodule -M -m -o benchshell.mod benchshell.te && semodule_package -o benchshell.pp -m benchshell.mod "
-        "&& semodule -i benchshell.pp"
-    )
-    typed += context.run(f"sepolicyd learn start jupyterhub --for {LEASE} --whole-system --hidden --yes", timeout=180).seconds
+def learn(context: Context, admin: twin.Administrator) -> None:
+    """The whole machine permissive under a lease, a class, its denials answered by command, and the module loaded."""
+    admin.types(f"sepolicyd learn start jupyterhub --for {LEASE} --whole-system --hidden --yes")
+    opened = time.monotonic()
     context.mode("Permissive")
     mark = context.mark()
     start_hub(context)
@@ -67,20 +49,36 @@ def play(context: Context) -> None:
     context.figures.denials = len(unique(context.denied(mark)))
     candidates = queue(context)
     context.figures.questions, context.figures.rounds = len(candidates), 1
-    approved, denied = answer(context, candidates, {"none", "note", "review"})
+    approved, denied = answer(context, candidates, {"none", "note", "review"}, admin.types)
     context.say(f"{len(candidates)} questions: {approved} approved, {denied} denied")
-    context.figures.rules = apply(context) if approved else 0
-    typed += context.run(f"sepolicyd learn renew --for {REST_S}s", timeout=180).seconds
+    context.figures.rules = apply(context, admin.types) if approved else 0
+    admin.types(f"sepolicyd learn renew --for {REST_S}s")
     waited = wait_closed(context, REST_S + 120, "the whole-system lease")
+    admin.account.open_seconds = time.monotonic() - opened
     wait_undone(context)
     context.say(f"enforcing returned by itself, {waited:.0f} s after the last command was told to leave it {REST_S} s")
+
+
+def play(context: Context) -> None:
+    context.mode("Enforcing")
+    context.run(AS_PUBLISHED)
+    configure(context, PREFIX)
+    before = twin.policy(context, "policy.before")
+    admin = twin.Administrator(context)
+    admin.types("sepolicyd init jupyterhub --yes", timeout=600)
+    admin.types(FROM_A_SHELL)
+    learn(context, admin)
     context.mode("Enforcing")
     mark = context.mark()
     start_hub(context)
     context.lesson("alice", "bob")
     new = {access for access in unique(context.denied(mark)) if set(access[:2]) & OURS}
-    context.figures.new_denials = len(new)
-    context.note(f"sepolicyd: 3 commands, {typed:.0f} s until they had run, and {len(candidates)} questions")
+    figures, account = context.figures, admin.account
+    figures.new_denials = account.new_denials = len(new)
+    account.answers, account.rounds, account.rules = figures.questions or 0, 1, figures.rules or 0
+    account.works = True  # a lesson that does not work has failed above
+    twin.opens(account, before, twin.policy(context, "policy.after"), sorted(OURS), "jupyterhub_user_t")
+    twin.keep(context, account)
     context.expect(not new, f"the class is denied under enforcing: {listed(new)}")
 
 

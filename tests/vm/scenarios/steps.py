@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Optional
 
 from tests.vm.bench import PAYLOAD, Context
+from tests.vm.machine import Result
 
 # the policy first: --permissive takes a word, and would take the policy for a type of the installed policy
 PERMISSIVE = "seinfo /sys/fs/selinux/policy --permissive | tail -n +2 | tr -d ' ' | grep -v '^$' || true"
@@ -46,9 +48,9 @@ def initialise(context: Context, prefix: str = "/opt/jupyterhub") -> float:
     return context.run("sepolicyd init jupyterhub --yes", timeout=600).seconds
 
 
-def apply(context: Context) -> int:
+def apply(context: Context, typed: Optional[Callable[..., Result]] = None) -> int:
     """Load what is decided; the allow rules of the loaded module, counted in the store."""
-    done = context.run("sepolicyd apply --yes", timeout=420)
+    done = (typed or context.run)("sepolicyd apply --yes", timeout=420)
     context.say(f"sepolicyd apply took {done.seconds:.0f} s")
     # semodule -E would write as semanage_t, which may not in a root shell's directory
     cil = context.run(f"test ! -e {STORED} || python3 -c 'import bz2; print(bz2.open(\"{STORED}\").read().decode())'")
@@ -78,7 +80,9 @@ def told(candidate: dict[str, Any]) -> str:
     )
 
 
-def answer(context: Context, candidates: list[dict[str, Any]], levels: set[str]) -> tuple[int, int]:
+def answer(
+    context: Context, candidates: list[dict[str, Any]], levels: set[str], typed: Optional[Callable[..., Result]] = None
+) -> tuple[int, int]:
     """Approve what is approvable and of these levels, deny the rest; how many of each."""
     yes = [c for c in candidates if c["approvable"] and c["level"] in levels]
     no = [c for c in candidates if c not in yes]
@@ -87,7 +91,7 @@ def answer(context: Context, candidates: list[dict[str, Any]], levels: set[str])
             context.say(f"{verb}: {told(candidate)}")
         if chosen:
             ids = " ".join(f"{c['id']}@{c['revision']}" if verb == "approve" else c["id"] for c in chosen)
-            context.run(f"sepolicyd {verb} {ids} --reason 'the bench: seen in an ordinary lesson'", timeout=300)
+            (typed or context.run)(f"sepolicyd {verb} {ids} --reason 'the bench: seen in an ordinary lesson'", timeout=300)
     return len(yes), len(no)
 
 
