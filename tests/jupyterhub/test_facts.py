@@ -168,6 +168,22 @@ def test_transitions_follow_the_script(policy: Oracle) -> None:
     assert policy.transition(HUB, "jupyterhub_var_lib_t", "file", "jupyterhub_cookie_secret") == "jupyterhub_secret_t"
 
 
+@pytest.mark.parametrize(
+    ("script", "label"),
+    [
+        ("jupyterhub", "jupyterhub_exec_t"),
+        ("configurable-http-proxy", "jupyterhub_proxy_exec_t"),
+        ("jupyterhub-singleuser", "jupyterhub_user_exec_t"),
+        ("jupyter-labhub", "jupyterhub_user_exec_t"),
+        ("jupyter", ""),
+    ],
+)
+def test_an_upgrade_by_pip_or_npm_keeps_the_labels(policy: Oracle, script: str, label: str) -> None:
+    for who in ("unconfined_t", "initrc_t"):
+        for directory in ("bin_t", "lib_t", "usr_t"):
+            assert policy.transition(who, directory, "file", script) == label
+
+
 def test_who_may_enter_the_students_domain(policy: Oracle) -> None:
     entering = {source for source in policy.domains if policy.allowed(Access.of(source, USER, "process", "transition")).allowed}
     assert entering - policy.unconfined == {HUB}
