@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tests.vm.bench import Scenario
-from tests.vm.scenarios import deadline, domain, hand, hostile, paper, rotation, smoke
+from tests.vm.scenarios import deadline, domain, hand, hostile, paper, rotation, smoke, survive
 
-ALL: tuple[Scenario, ...] = tuple(module.SCENARIO for module in (smoke, hand, paper, domain, rotation, deadline, hostile))
+ALL: tuple[Scenario, ...] = tuple(
+    module.SCENARIO for module in (smoke, hand, paper, domain, survive, rotation, deadline, hostile)
+)
