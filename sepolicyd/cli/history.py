@@ -1,4 +1,5 @@
-"""history: the record of decisions, applies and leases, in the order of time; --verify finds a changed or missing line."""
+"""history: the record of decisions, applies and leases, in the order of time; --verify finds a changed or missing line of both
+chains (applies and leases)."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ class Line:
 
 
 @click.command("history")
-@click.option("--verify", is_flag=True, help="Check the hash chain instead; exit code 1 when a line is changed or missing.")
+@click.option("--verify", is_flag=True, help="Check the hash chains instead; exit code 1 when a line is changed or missing.")
 @json_option
 @profile_option
 @state_options
@@ -39,17 +40,19 @@ def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **
       sepolicyd history --verify
     """
     session = open_session(profile_name, **paths)
-    book = History(session.settings.rollout_dir)
+    book, leases = History(session.settings.rollout_dir), LeaseBook(session.settings.rollout_dir)
     if verify:
-        problems = book.verify()
+        problems = [f"{chain.path.name}: {text}" for chain in (book.chain, leases.chain) for text in chain.verify()]
         for problem in problems:
             render.data(render.escape(problem))
         if not problems:
+            applied, leased = len(book.entries()), len(leases.history())
             render.talk(
-                f"{render.plural(len(book.entries()), 'entry', 'entries')}, each holds the hash of the one before: whole"
+                f"{render.plural(applied, 'entry', 'entries')} of applies and {leased} of leases,"
+                " each holds the hash of the one before: whole"
             )
         return int(Exit.FINDINGS if problems else Exit.DONE)
-    lines = sorted(_lines(session, book), key=lambda line: line.at)
+    lines = sorted(_lines(session, book, leases), key=lambda line: line.at)
     if as_json:
         render.print_json([{"at": line.at, "who": line.who, "what": line.what, "text": line.text} for line in lines])
     elif lines:
@@ -60,7 +63,7 @@ def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **
     return int(Exit.DONE)
 
 
-def _lines(session: Session, book: History) -> list[Line]:
+def _lines(session: Session, book: History, leases: LeaseBook) -> list[Line]:
     store = session.decisions()
     try:
         decided = store.history()
@@ -80,7 +83,7 @@ def _lines(session: Session, book: History) -> list[Line]:
     ]
     lines += [
         Line(float(entry.get("wall", 0.0)), str(entry.get("by", "")), f"lease {entry.get('what', '')}", _lease(entry))
-        for entry in LeaseBook(session.settings.rollout_dir).history()
+        for entry in leases.history()
         if entry.get("profile") == session.profile.name
     ]
     return lines
@@ -92,5 +95,16 @@ def _applied(module: str, version: int, details: Any) -> str:
 
 
 def _lease(entry: dict[str, Any]) -> str:
-    what = "the whole system" if entry.get("whole_system") else ", ".join(map(str, entry.get("domains", ())))
-    return f"{what}{', hidden denials logged' if entry.get('hidden') else ''}"
+    """One line of a lease: what was opened until when, which exercise began, how it ended or why it did not."""
+    what = str(entry.get("what", ""))
+    if what == "marked":
+        return str(entry.get("name", ""))
+    if what in {"ended", "end failed"}:
+        errors = [str(error) for error in entry.get("errors", ())]
+        kernel = "the kernel enforces" if entry.get("closed", True) else "NOT ENFORCING"
+        return "; ".join([str(entry.get("why", "")), kernel, *errors[-1:]])
+    if what not in {"planned", "opened", "renewed"}:
+        return ""
+    opened = "the whole system" if entry.get("whole_system") else ", ".join(map(str, entry.get("domains", ())))
+    hidden = ", hidden denials logged" if entry.get("hidden") else ""
+    return f"{opened}{hidden}, until {render.when(float(entry.get('deadline_wall', 0.0)))}"

@@ -161,11 +161,13 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
         new = old.until(world.clock.now(), seconds)
         _arm(world, new)
         try:
+            # the history first: a lease that is longer than its history says would pass the daily cap
+            world.book.record("renewed", world.clock.now(), **_entry(new))
             world.book.write(new)
         except SepolicydError:
-            world.timers.disarm(new)
+            if new.unit != old.unit:
+                world.timers.disarm(new)
             raise
-        world.book.record("renewed", world.clock.now(), **_entry(new))
         if old.unit != new.unit:
             world.timers.disarm(old)
         return new
@@ -225,6 +227,7 @@ def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Wor
         world.store.reload()
         made = exercises.Mark(name=name, epoch=world.clock.now().wall, profile=profile.name, lease=lease.id)
         exercises.append(exercises.path(settings.state), made)
+        world.book.record("marked", world.clock.now(), id=lease.id, profile=profile.name, name=name, by=caller())
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from typing import Optional
@@ -22,10 +23,9 @@ def find_taints(
     :param now: wall time, the present without
     :raises StateError: a history cannot be read
     """
-    try:
-        history = LeaseBook(settings.rollout_dir).history()
-    except PermissionError:
+    if not os.access(settings.rollout_dir, os.X_OK):
         return ()
+    history = LeaseBook(settings.rollout_dir).history()
     marks = [mark.epoch for mark in exercises.read(exercises.path(settings.state)) if mark.profile == profile]
     applies = [entry.at for entry in History(settings.rollout_dir).entries()]
     leases = windows(history, profile, time.time() if now is None else now)

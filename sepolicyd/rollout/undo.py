@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.rollout.durable import append_json
+from sepolicyd.rollout.chain import Chain
 
 SCHEMA = 1
 MODULE_PREFIX = "sepolicyd_lease_"
@@ -127,6 +127,7 @@ class LeaseBook:
         self.directory = directory
         self.undo_dir = directory / "leases"
         self.history_path = directory / "leases.jsonl"
+        self.chain = Chain(self.history_path, directory / "leases.head")
 
     def path_of(self, profile: str) -> Path:
         return self.undo_dir / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', profile)}.json"
@@ -174,25 +175,22 @@ class LeaseBook:
         return next((item for item in self.all() if isinstance(item, Lease) and item.profile == profile), None)
 
     def record(self, what: str, now: Moment, **details: Any) -> None:
-        """Append one line to the history and fsync it.
+        """Append one line to the history, in the chain; the caller holds the lock. What ends a lease comes before this.
 
         :raises StateError: the line could not be written
         """
-        append_json(self.history_path, {"what": what, "wall": round(now.wall, 3), "boot_id": now.boot_id, **details})
+        self.chain.add({"what": what, "wall": round(now.wall, 3), "boot_id": now.boot_id, **details})
 
     def history(self) -> list[dict[str, Any]]:
-        """All lines of the history, oldest first; a line cut short by a crash or a full disk is left out."""
-        try:
-            lines = self.history_path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-        entries = []
-        for line in lines:
-            with suppress(ValueError):
-                entry = json.loads(line)
-                if isinstance(entry, dict) and isinstance(entry.get("wall"), (int, float)):
-                    entries.append(entry)
-        return entries
+        """All lines of the history, oldest first; what cannot be read as one is left out (``verify`` tells of it).
+
+        :raises StateError: the file cannot be read
+        """
+        return [entry for entry in self.chain.values() if isinstance(entry.get("wall"), (int, float))]
+
+    def verify(self) -> list[str]:
+        """What is wrong with the history, one sentence each."""
+        return self.chain.verify()
 
     @contextmanager
     def lock(self, wait: float) -> Iterator[None]:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sepolicyd.errors import StateError
+from sepolicyd.rollout import chain
+from sepolicyd.rollout.chain import digest_of
 from sepolicyd.rollout.history import FILE, HEAD, Entry, History
 from sepolicyd.rollout.journal import Journal
 
@@ -78,8 +81,6 @@ def test_a_line_made_new_with_its_own_hash_is_found(history: History) -> None:
         entry = history.entries()[place]
         del values["hash"]
         values["who"] = "mallory"
-        from sepolicyd.rollout.history import digest_of
-
         assert entry.digest != digest_of(values)
         found[place] = json.dumps({**values, "hash": digest_of(values)})
         put(history, found)
@@ -98,7 +99,7 @@ def test_lines_that_we_did_not_write_are_found(history: History, tmp_path: Path)
     history.add(Entry("apply", "mallory", 9.0, operation="x"))
     history.add(Entry("apply", "mallory", 9.0, operation="y"))
     (tmp_path / HEAD).write_bytes(head)
-    assert any("were not written by sepolicyd" in problem for problem in history.verify())
+    assert any("was not written by sepolicyd" in problem for problem in history.verify())
 
 
 def test_the_head_alone_missing_is_found(history: History, tmp_path: Path) -> None:
@@ -106,25 +107,67 @@ def test_the_head_alone_missing_is_found(history: History, tmp_path: Path) -> No
     assert history.verify()
 
 
-def test_a_crash_between_line_and_head_is_no_problem_and_mends(history: History, tmp_path: Path) -> None:
+def test_one_line_of_another_hand_at_the_end_is_found(history: History, tmp_path: Path) -> None:
     head = (tmp_path / HEAD).read_bytes()
-    entry = Entry("apply", "bob", 9.0, operation="cut")
-    history.add(entry)
+    history.add(Entry("apply", "mallory", 9.0, operation="x"))
     (tmp_path / HEAD).write_bytes(head)
+    assert history.verify() == ["what follows the line with number 5 was not written by sepolicyd"]
+
+
+@pytest.mark.parametrize("kept", [0, 3, 4])
+def test_what_was_cut_off_is_not_forgotten_with_the_next_line(history: History, kept: int) -> None:
+    put(history, lines(history)[:kept])
+    history.add(Entry("apply", "bob", 9.0, operation="next"))
+    assert any("is missing or moved" in problem for problem in history.verify())
+
+
+def test_a_head_that_was_removed_is_not_forgotten_with_the_next_line(history: History) -> None:
+    history.head_path.unlink()
+    history.add(Entry("apply", "bob", 9.0, operation="next"))
+    assert any("is missing or moved" in problem for problem in history.verify())
+
+
+def crash(history: History, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    """One entry is added, and the disk takes this many of its three writes: head, line, head."""
+    left = [writes]
+
+    def full(real):  # type: ignore[no-untyped-def]
+        def write(*arguments):  # type: ignore[no-untyped-def]
+            left[0] -= 1
+            if left[0] < 0:
+                raise StateError("No space left on device")
+            real(*arguments)
+
+        return write
+
+    with monkeypatch.context() as patch, pytest.raises(StateError):
+        patch.setattr(chain, "write_whole", full(chain.write_whole))
+        patch.setattr(chain, "append_json", full(chain.append_json))
+        history.add(Entry("apply", "bob", 9.0, operation="cut"))
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+@pytest.mark.parametrize("then", ["the same", "another"])
+def test_a_crash_at_each_write_is_no_accusation(
+    history: History, monkeypatch: pytest.MonkeyPatch, writes: int, then: str
+) -> None:
+    crash(history, monkeypatch, writes)
     assert history.verify() == []
-    history.add(entry)
-    assert len(history.entries()) == 6
+    crash(history, monkeypatch, 0)
     assert history.verify() == []
+    history.add(Entry("apply", "bob", 9.0, operation="cut" if then == "the same" else "next"))
+    assert history.verify() == []
+    assert len(history.entries()) == (7 if writes == 2 and then == "another" else 6)
+    put(history, lines(history)[:-1])  # whoever was allowed to be ahead or behind for a moment is not so for ever
+    assert history.verify()
 
 
 @pytest.mark.parametrize("cut", [1, 20, -1])
-def test_half_a_line_of_a_crash_is_passed_over(history: History, cut: int) -> None:
+def test_half_a_line_of_a_crash_is_passed_over(history: History, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     whole = history.path.read_bytes()
-    head = history.head_path.read_bytes()
-    history.add(Entry("apply", "bob", 9.0, operation="cut"))
+    crash(history, monkeypatch, 2)
     line = history.path.read_bytes()[len(whole) :]
     history.path.write_bytes(whole + line[:cut])
-    history.head_path.write_bytes(head)
     assert history.verify() == []
     history.add(Entry("apply", "bob", 10.0, operation="next"))
     assert history.verify() == []
