@@ -16,7 +16,7 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError, ToolMissingError
-from sepolicyd.policy.locate import selinux_type
+from sepolicyd.policy.configured import selinux_type, store_directory
 
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest
 SPACE_FACTOR = 3  # libsemanage makes the next store beside the present one and keeps that until the end
@@ -77,13 +77,7 @@ class Store:
     @property
     def directory(self) -> Path:
         """``/var/lib/selinux/TYPE``, or where semanage.conf's store-root puts it; under the root."""
-        place = "/var/lib/selinux"
-        with suppress(OSError):
-            for line in (self.etc / "semanage.conf").read_text(encoding="utf-8", errors="replace").splitlines():
-                key, _, value = line.partition("=")
-                if key.strip() == "store-root" and value.strip():
-                    place = value.strip()
-        return self.root / place.lstrip("/") / self.kind
+        return store_directory(self.root, self.kind)
 
     @property
     def active(self) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import InputError, SepolicydError, ToolMissingError
-from sepolicyd.policy.locate import selinux_type
+from sepolicyd.policy.configured import selinux_type
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.policy.values import PortRange
 from sepolicyd.settings import Settings

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sepolicyd.errors import InputError
+from sepolicyd.policy.configured import selinux_type
 from sepolicyd.settings import Settings
 
 LIVE_POLICY = Path("/sys/fs/selinux/policy")
@@ -41,21 +42,6 @@ def find_policy(settings: Settings, *, live: Path = LIVE_POLICY) -> Path:
     if not found:
         raise InputError(f"no policy in {base / selinux_type(settings.root) / 'policy'}", "name one with --policy FILE")
     return found[-1][1]
-
-
-def selinux_type(root: Path) -> str:
-    """SELINUXTYPE of the root's /etc/selinux/config; without one the only directory that holds a policy, or targeted."""
-    config = root / "etc/selinux/config"
-    try:
-        lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        key, _, value = line.strip().partition("=")
-        if key.strip() == "SELINUXTYPE" and value.strip():
-            return value.strip()
-    present = sorted(path.parent.name for path in (root / "etc/selinux").glob("*/policy"))
-    return present[0] if len(present) == 1 else "targeted"
 
 
 def _versions(folder: Path) -> Iterable[tuple[int, Path]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 from sepolicyd.access import Access
 from sepolicyd.errors import InputError
 from sepolicyd.policy import setools_view
-from sepolicyd.policy.locate import LIVE_POLICY, find_policy, identity_of, selinux_type
+from sepolicyd.policy.locate import LIVE_POLICY, find_policy, identity_of
 from sepolicyd.policy.setools_view import RawPolicy
 from sepolicyd.policy.values import (
     ALL_XPERMS,
@@ -47,7 +47,7 @@ class Pair(NamedTuple):
 
 
 EMPTY = Pair(frozenset(), ())
-__all__ = ["LIVE_POLICY", "Oracle", "Pair", "find_policy", "identity_of", "selinux_type"]
+__all__ = ["LIVE_POLICY", "Oracle", "Pair", "find_policy", "identity_of"]
 
 
 class Oracle:

@@ -16,10 +16,11 @@ from typing import Any, Optional, TypeVar, Union
 from sepolicyd import process
 from sepolicyd.errors import SepolicydError
 from sepolicyd.module.store import Store
+from sepolicyd.policy.configured import setting
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.doctor import Facts, FileAccess
 from sepolicyd.rollout.journal import Journal
-from sepolicyd.rollout.machine import SystemClock, SystemdTimers, setting
+from sepolicyd.rollout.machine import SystemClock, SystemdTimers
 from sepolicyd.rollout.selinuxfs import SelinuxFs
 from sepolicyd.rollout.undo import BrokenUndo, Lease, LeaseBook
 from sepolicyd.settings import DEFAULT_STATE, Settings

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import syslog
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, SepolicydError, ToolError
+from sepolicyd.policy.configured import store_directory
+from sepolicyd.rollout import leftover
 from sepolicyd.rollout.kernelpolicy import PolicyFormatError, parse_head
 from sepolicyd.rollout.selinuxfs import SelinuxFs
 from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, Lease, LeaseBook, Moment
@@ -18,7 +19,6 @@ from sepolicyd.rollout.world import World
 
 SCRATCH_PRIORITY = 100  # in the copy only
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest; a hung one must not outlive the next tries
-ORPHAN_WAIT_S = 300.0
 STATIC_UNITS = ("sepolicyd-boot.service", "sepolicyd-lease.timer")
 ONE_SHOT = "sepolicyd.rollout.endlease"
 SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
@@ -42,23 +42,6 @@ def parse_lease_modules(listing: str) -> dict[str, int]:
     return {row[1]: int(row[0]) for row in rows if len(row) > 1 and row[0].isdigit() and row[1].startswith(MODULE_PREFIX)}
 
 
-def setting(path: Path, key: str, default: str) -> str:
-    """One ``KEY=value`` of /etc/selinux/config or semanage.conf."""
-    with suppress(OSError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, equals, value = line.partition("=")
-            if equals and name.strip() == key:
-                return value.split("#")[0].strip().strip('"')
-    return default
-
-
-def store_path(etc: Path = Path("/etc/selinux")) -> Path:
-    """The directory of the active policy's store, such as /var/lib/selinux/targeted."""
-    return Path(
-        setting(etc / "semanage.conf", "store-root", "/var/lib/selinux"), setting(etc / "config", "SELINUXTYPE", "targeted")
-    )
-
-
 def types_in(text: str) -> list[str]:
     """The types of a lease module's text (``(typepermissive T)``, one a line)."""
     return [line.split()[-1].rstrip(")") for line in text.splitlines() if line]
@@ -73,7 +56,7 @@ class SemoduleStore:
     """The port ``ModuleStore``."""
 
     def __init__(self, path: Optional[Path] = None) -> None:
-        self.path = path or store_path()
+        self.path = path or store_directory(Path("/"))
 
     def check(self, module: str, text: str) -> None:
         """Link a copy with the lease in it: the same work that ending the lease will ask of the store."""
@@ -111,7 +94,7 @@ class SemoduleStore:
 
     def remove(self, module: str, priority: int) -> None:
         """A semodule of ours that outlived its killed parent could install after we removed, so it is waited for."""
-        _wait_for_orphans(module)
+        leftover.wait_for(lambda words: any(word.endswith(f"/{module}.cil".encode()) for word in words), module)
         present = self.lease_modules()
         if module not in present:
             return
@@ -138,26 +121,6 @@ class SemoduleStore:
 
     def reload(self) -> None:
         process.run(["load_policy"], timeout=SEMODULE_TIMEOUT_S)
-
-
-def _wait_for_orphans(module: str) -> None:
-    give_up = time.monotonic() + ORPHAN_WAIT_S
-    while _orphans(module):
-        if time.monotonic() >= give_up:
-            raise ToolError(f"a semodule that installs {module} runs still", "see: pgrep -a semodule")
-        time.sleep(0.5)
-
-
-def _orphans(module: str) -> list[int]:
-    """Processes called semodule whose arguments name the file of this lease."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if words[0].endswith(b"semodule") and any(word.endswith(f"/{module}.cil".encode()) for word in words):
-                    found.append(int(entry.name))
-    return found
 
 
 def one_shot(directory: Path, *arguments: str, isolated: bool = True) -> list[str]:

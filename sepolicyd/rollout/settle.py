@@ -13,10 +13,11 @@ from tempfile import gettempdir
 from typing import Any
 
 from sepolicyd import process
-from sepolicyd.errors import SepolicydError, ToolError
+from sepolicyd.errors import SepolicydError
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
 from sepolicyd.module.transaction import BooleanValue, PortLabel
+from sepolicyd.rollout import leftover
 from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.journal import DONE, UNDONE, Journal, Operation
 from sepolicyd.rollout.standing import install, standing, still_ours, target_booleans, target_ports
@@ -24,7 +25,6 @@ from sepolicyd.rollout.verify import verify_store
 from sepolicyd.rollout.versions import Version, Versions
 from sepolicyd.settings import Settings
 
-ORPHAN_WAIT_S = 300.0
 RELABEL_TIMEOUT_S = 600.0
 ENFORCE = Path("/sys/fs/selinux/enforce")
 
@@ -45,7 +45,7 @@ def settle(settings: Settings, operation: Operation) -> Settled:
     """
     details = operation.details
     store = Store(settings.root)
-    _wait_for_orphans(str(details.get("workdir", "")))
+    _wait_for_leftovers(str(details.get("workdir", "")))
     store.mend()
     store.wait_for_lock()
     versions = Versions(settings.rollout_dir, str(details["module"]))
@@ -143,25 +143,12 @@ def relabel(store: Store, old: Version, new: Version) -> None:
         process.run(["restorecon", "-v", *there], timeout=RELABEL_TIMEOUT_S)
 
 
-def _wait_for_orphans(place: str) -> None:
+def _wait_for_leftovers(place: str) -> None:
     """A semodule whose sepolicyd was killed goes on by itself, and could install after we have looked."""
-    give_up = time.monotonic() + ORPHAN_WAIT_S
-    while place and _is_used(place):
-        if time.monotonic() >= give_up:
-            raise ToolError(f"a semodule of a killed sepolicyd still works on {place}", "see: pgrep -a semodule")
-        time.sleep(0.2)
-
-
-def _is_used(place: str) -> bool:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                words = (entry / "cmdline").read_bytes()
-                if b"semodule" in words.split(b"\0")[0] and place.encode() in words:
-                    return True
-                if b"sepolicyd.module.transaction" in words and b"python" in words.split(b"\0")[0]:
-                    return True
-    return False
+    named = os.fsencode(place)
+    # a transaction has its request on stdin, so that its arguments do not tell on what it works: each is waited for
+    if place:
+        leftover.wait_for(lambda words: leftover.TRANSACTION in words or any(named in word for word in words), place)
 
 
 def _tidy(details: Mapping[str, Any]) -> None:

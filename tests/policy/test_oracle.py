@@ -17,7 +17,8 @@ import pytest
 from sepolicyd.access import SELF, Access
 from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.policy import setools_view
-from sepolicyd.policy.locate import LIVE_POLICY, find_policy, identity_of, selinux_type
+from sepolicyd.policy.configured import selinux_type
+from sepolicyd.policy.locate import LIVE_POLICY, find_policy, identity_of
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.policy.values import AnswerKind, PolicyView, join_ranges, ranges_of, subtract_ranges
 from sepolicyd.settings import Settings

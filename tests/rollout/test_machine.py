@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, StateError, ToolError
-from sepolicyd.rollout import endlease, machine
+from sepolicyd.policy.configured import selinux_type, store_directory
+from sepolicyd.rollout import endlease, leftover, machine
 from sepolicyd.rollout.kernelpolicy import PolicyFormatError, parse_head, render_ebitmap, without_permissive
-from sepolicyd.rollout.machine import SemoduleStore, argv_arm, argv_open, one_shot, parse_lease_modules, store_path
+from sepolicyd.rollout.machine import SemoduleStore, argv_arm, argv_open, one_shot, parse_lease_modules
 from sepolicyd.rollout.selinuxfs import STATUS, SelinuxFs
 from sepolicyd.rollout.undo import BrokenUndo, Lease, LeaseBook, Moment, module_name, module_text, parse_lease, render_lease
 
@@ -157,10 +158,15 @@ def test_names_that_reach_policy_and_files() -> None:
 
 
 def test_the_store_is_where_semanage_conf_says(tmp_path: Path) -> None:
-    (tmp_path / "config").write_text("# x\nSELINUX=enforcing\nSELINUXTYPE=targeted # or mls\n")
-    assert store_path(tmp_path) == Path("/var/lib/selinux/targeted")
-    (tmp_path / "semanage.conf").write_text('store-root = "/srv/store"\n')
-    assert store_path(tmp_path) == Path("/srv/store/targeted")
+    etc = tmp_path / "etc/selinux"
+    etc.mkdir(parents=True)
+    assert store_directory(tmp_path) == tmp_path / "var/lib/selinux/targeted"
+    (etc / "strict/policy").mkdir(parents=True)
+    assert selinux_type(tmp_path) == "strict"
+    (etc / "config").write_text("# x\nSELINUX=enforcing\nSELINUXTYPE=mls # or targeted\n")
+    assert store_directory(tmp_path) == tmp_path / "var/lib/selinux/mls"
+    (etc / "semanage.conf").write_text('store-root = "/srv/store"\n')
+    assert store_directory(tmp_path) == tmp_path / "srv/store/mls"
 
 
 def test_an_undo_file_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -309,36 +315,57 @@ def test_opening_and_removing_by_semodule(tools: Path) -> None:
     store.remove("sepolicyd_lease_hub", 360)
     store.remove("sepolicyd_lease_hub", 360)
     calls = (tools / "log").read_text().splitlines()
-    assert [call for call in calls if "-r" in call] == ["-X 360 -r sepolicyd_lease_hub"]
+    assert [call for call in calls if " -r " in call] == ["-X 360 -r sepolicyd_lease_hub"]
     assert calls[0].startswith("-X 360 -D -i ")
+
+
+def orphan(module: str) -> list[int]:
+    return leftover.running(lambda words: f"/tmp/x/{module}.cil".encode() in words)
 
 
 def test_a_semodule_that_outlives_its_parent_is_waited_for(tools: Path) -> None:
     (tools / "store/sepolicyd_lease_hub.cil").write_text("")
     words = ["-c", "import time; time.sleep(1)", "-i", "/tmp/x/sepolicyd_lease_hub.cil"]
-    with subprocess.Popen(["/usr/sbin/semodule", *words], executable=sys.executable) as orphan:
-        while not machine._orphans("sepolicyd_lease_hub"):
-            assert orphan.poll() is None
-        assert machine._orphans("sepolicyd_lease_other") == []
+    with subprocess.Popen(["/usr/sbin/semodule", *words], executable=sys.executable) as running:
+        while not orphan("sepolicyd_lease_hub"):
+            assert running.poll() is None
+        assert orphan("sepolicyd_lease_other") == []
         SemoduleStore(tools).remove("sepolicyd_lease_hub", 360)
-        assert orphan.poll() is not None
+        assert running.poll() is not None
     with subprocess.Popen(["/usr/bin/vi", *words], executable=sys.executable) as editor:
         time.sleep(0.2)
-        assert machine._orphans("sepolicyd_lease_hub") == []
+        assert orphan("sepolicyd_lease_hub") == []
         editor.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("name", ["/usr/sbin/semodule", "python3"])
+def test_a_stranger_who_calls_his_process_semodule_holds_up_nothing(tools: Path, name: str) -> None:
+    """A user of the hub who knows our file names could else keep a lease or an unconfirmed module in the store."""
+    (tools / "store/sepolicyd_lease_hub.cil").write_text("")
+    code = "import time; print(flush=True); time.sleep(30)"
+    words = [name, "-c", code, "sepolicyd.module.transaction", "/tmp/x/sepolicyd_lease_hub.cil"]
+    with subprocess.Popen(words, executable="/usr/bin/python3", user=65534, stdout=subprocess.PIPE, cwd="/") as stranger:
+        assert stranger.stdout is not None
+        stranger.stdout.readline()
+        began = time.monotonic()
+        SemoduleStore(tools).remove("sepolicyd_lease_hub", 360)
+        assert orphan("sepolicyd_lease_hub") == []
+        assert time.monotonic() - began < 5
+        stranger.kill()
 
 
 @pytest.mark.toolchain
 @pytest.mark.slow
 def test_the_check_links_a_copy_and_changes_nothing(tmp_path: Path) -> None:
-    if not (store_path() / "active/modules").is_dir() or not shutil.which("semodule", path="/usr/sbin"):
+    if not (store_directory(Path("/")) / "active/modules").is_dir() or not shutil.which("semodule", path="/usr/sbin"):
         pytest.skip("no policy store on this machine")
-    before = sorted(path.name for path in (store_path() / "active").rglob("*"))
+    before = sorted(path.name for path in (store_directory(Path("/")) / "active").rglob("*"))
     store = SemoduleStore()
     store.check("sepolicyd_lease_hub", "(typepermissive sshd_t)\n")
     with pytest.raises(RefusedError, match="does not rebuild"):
         store.check("sepolicyd_lease_hub", "(typepermissive no_such_type_at_all_t)\n")
-    assert sorted(path.name for path in (store_path() / "active").rglob("*")) == before
+    assert sorted(path.name for path in (store_directory(Path("/")) / "active").rglob("*")) == before
 
 
 def test_main_prints_what_was_ended(

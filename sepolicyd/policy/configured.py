@@ -1,0 +1,31 @@
+"""/etc/selinux/config and semanage.conf in, the policy's type and its store's place out; standard library only."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+STORE_ROOT = "/var/lib/selinux"
+
+
+def setting(path: Path, key: str, default: str) -> str:
+    """One ``KEY=value`` of /etc/selinux/config or semanage.conf."""
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, equals, value = line.partition("=")
+            if equals and name.strip() == key and value.split("#")[0].strip():
+                return value.split("#")[0].strip().strip('"')
+    return default
+
+
+def selinux_type(root: Path) -> str:
+    """SELINUXTYPE of the root's /etc/selinux/config; without one the only directory that holds a policy, or targeted."""
+    named = setting(root / "etc/selinux/config", "SELINUXTYPE", "")
+    present = sorted(path.parent.name for path in (root / "etc/selinux").glob("*/policy")) if not named else []
+    return named or (present[0] if len(present) == 1 else "targeted")
+
+
+def store_directory(root: Path, kind: str = "") -> Path:
+    """``/var/lib/selinux/TYPE``, or where semanage.conf's store-root puts it; under the root."""
+    place = setting(root / "etc/selinux/semanage.conf", "store-root", STORE_ROOT)
+    return root / place.lstrip("/") / (kind or selinux_type(root))

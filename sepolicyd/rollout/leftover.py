@@ -1,0 +1,49 @@
+"""Names of files in, tools of ours that still work on them out: a tool goes on when the sepolicyd that ran it is killed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from sepolicyd.errors import ToolError
+
+WAIT_S = 300.0
+PAUSE_S = 0.2
+TRANSACTION = b"sepolicyd.module.transaction"
+
+
+def wait_for(works_on: Callable[[list[bytes]], bool], what: str, wait: float = WAIT_S) -> None:
+    """Wait until no semodule and no transaction of ours that ``works_on`` (of its arguments) says yes to is left.
+
+    :raises ToolError: one works still
+    """
+    give_up = time.monotonic() + wait
+    while running(works_on):
+        if time.monotonic() >= give_up:
+            raise ToolError(f"a semodule of a killed sepolicyd still works on {what}", "see: pgrep -a semodule")
+        time.sleep(PAUSE_S)
+
+
+def running(works_on: Callable[[list[bytes]], bool]) -> list[int]:
+    """Process ids. Only processes of our own user count: anybody may call a process semodule, and would hold up a revert."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            ours = words[0].endswith(b"semodule") or (b"python" in words[0] and TRANSACTION in words)
+            if ours and works_on(words) and _started_by_us(entry):
+                found.append(int(entry.name))
+    return found
+
+
+def _started_by_us(process: Path) -> bool:
+    """The real user id (proc(5), Uid:), which a set-user-ID program does not change."""
+    for line in (process / "status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[1]) == os.getuid()
+    return False
