@@ -206,9 +206,12 @@ def lines(plan: Plan) -> list[str]:
     if max(len(gained), len(lost)) > SHOWN:
         shown.append(f"    ... {SHOWN} of each are shown; --json has all")
     shown += [f"  port     {port.protocol} {port.number} -> {port.type or 'as the policy has it'}" for port in plan.ports]
-    shown += [
-        f"  boolean  {one.name} -> {'as before' if one.on is None else 'on' if one.on else 'off'}" for one in plan.booleans
-    ]
+    for one in plan.booleans:
+        opens = sorted(plan.opened.get(one.name, ()))
+        more = f", which opens {render.plural(len(opens), 'access', 'accesses')}" if opens else ""
+        shown.append(f"  boolean  {one.name} -> {VALUES[one.on]}{more}")
+        shown += [f"    + {access}" for access in opens[:SHOWN]]
+        shown += [f"    ... {SHOWN} are shown; --json has all"] if len(opens) > SHOWN else []
     shown += [f"  relabel  {render.escape(path)}" for path in plan.wanted.paths]
     shown += [f"  left out {access}: {render.escape(why)}" for access, why in sorted(plan.left_out.items())]
     shown += [f"  no effect {access}: {render.escape(why)}" for access, why in sorted(plan.proof.without_effect.items())]
@@ -237,7 +240,10 @@ def document(plan: Plan) -> dict[str, Any]:
         "base_gained": None if plan.base_delta is None else len(plan.base_delta.gained),
         "uncovered": [str(access) for access in plan.proof.uncovered],
         "ports": [{"protocol": port.protocol, "number": port.number, "type": port.type} for port in plan.ports],
-        "booleans": [{"name": one.name, "on": one.on} for one in plan.booleans],
+        "booleans": [
+            {"name": one.name, "on": one.on, "opens": [str(access) for access in sorted(plan.opened.get(one.name, ()))]}
+            for one in plan.booleans
+        ],
         "relabel": list(plan.wanted.paths),
         "by_hand": list(plan.wanted.manual),
         "left_out": {str(access): why for access, why in sorted(plan.left_out.items())},

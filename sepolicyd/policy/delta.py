@@ -15,6 +15,7 @@ from typing import Optional, Union
 
 from sepolicyd.access import Access
 from sepolicyd.errors import InputError
+from sepolicyd.policy.exempt import Exemption, exempted
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.policy.setools_view import without_collector
 from sepolicyd.policy.values import ALL_XPERMS, Condition, Key, Ranges, Transition, XpermRule, subtract_ranges
@@ -226,6 +227,11 @@ class Delta:
     def joined(self) -> frozenset[tuple[str, str]]:
         """(type, attribute) of every new membership: an attribute may open more than its rules (neverallow exempts it)."""
         return _memberships(self.after) - _memberships(self.before)
+
+    @cached_property
+    def exempted(self) -> frozenset[Exemption]:
+        """Types that a constraint lets pass now and held back before."""
+        return exempted(self.before, self.after)
 
     @property
     def departed(self) -> frozenset[tuple[str, str]]:

@@ -197,6 +197,7 @@ class _Work:
             "rules": len(made.source.rules),
             "gained": [str(access) for access in sorted(made.delta.gained)],
             "lost": [str(access) for access in sorted(made.delta.lost)],
+            "opened": {name: len(accesses) for name, accesses in sorted(made.opened.items())},
             "added_rules": rules_to(made.new_rules),
             "dropped_rules": rules_to(made.dropped_rules),
             "decisions": sorted({rule.provenance.decision for rule in made.source.rules if rule.provenance}),

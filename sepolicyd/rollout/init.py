@@ -11,10 +11,11 @@ from sepolicyd import process
 from sepolicyd.errors import RefusedError, StateError, UsageError
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Installed, Store, policy_is_mls
+from sepolicyd.policy.delta import difference
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout import init_build, init_find, init_journal, init_labels, init_processes, ports, silent
+from sepolicyd.rollout import init_build, init_find, init_journal, init_labels, init_processes, judged, ports, silent
 from sepolicyd.rollout.findings import Finding, Level, stops
 from sepolicyd.rollout.init_find import Installation, inside
 from sepolicyd.rollout.init_journal import Journal
@@ -22,7 +23,9 @@ from sepolicyd.rollout.init_labels import Label
 from sepolicyd.rollout.init_processes import Running
 from sepolicyd.rollout.ports import PortChange
 from sepolicyd.rollout.unitfile import read_unit
-from sepolicyd.settings import Settings
+from sepolicyd.rules.assess import parse_overrides
+from sepolicyd.rules.guard import load_guard
+from sepolicyd.settings import Settings, policy_dirs
 
 HUB_PROFILE = "jupyterhub"
 NOT_SILENT = silent.Silent()
@@ -111,7 +114,7 @@ def plan_init(
         installation=found,
         again=journal is not None,
     )
-    return plan if plan.stopped else _proved(plan, store, profile, headers)
+    return plan if plan.stopped else _proved(plan, store, profile, headers, before, settings)
 
 
 def _off(settings: Settings) -> list[Finding]:
@@ -162,8 +165,8 @@ def _port_changes(profile: Profile, found: Optional[Installation], before: Oracl
     return tuple(changes)
 
 
-def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path) -> InitPlan:
-    """The plan with its package, linked in a copy: types that it brings, and labels and ports as the result has them."""
+def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, before: Oracle, settings: Settings) -> InitPlan:
+    """The plan with its package, linked in a copy: types that it brings, labels and ports as the result has them, the guard."""
     mls = policy_is_mls(store.policy())
     with workdir("init") as place:
         subs = init_labels.read_subs(store.etc / store.kind / CONTEXTS)
@@ -176,11 +179,22 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path) -> In
         ports.write_local(copy.active, plan.ports, level=":s0" if mls else "")
         copy.install([package], plan.priority)
         after = Oracle.load(copy.policy())
-        findings = [*plan.findings, *_unlike(plan, copy, after)]
+        findings = [*plan.findings, *_unlike(plan, copy, after), *_refused(before, after, profile, settings)]
         types = tuple(sorted(profile.own_types & set(after.types)))
         done = package.read_bytes()
     quiet = silent.silent_of(after, profile.domains)
     return replace(plan, types=types, package=done, quiet=quiet, findings=tuple(sorted(findings, reverse=True)))
+
+
+def _refused(before: Oracle, after: Oracle, profile: Profile, settings: Settings) -> list[Finding]:
+    """What the guard refuses of the base module: a base is written by a person or by --new, and nobody decides its rules."""
+    overrides, _ = parse_overrides(settings.overrides)
+    guard = load_guard(settings.policy_dirs or policy_dirs())
+    hint = f"take it out of {profile.file('.te')}, or write an override for that access into {settings.config}"
+    return [
+        Finding(Level.STOP, found.code, f"the base module {found.text}", hint)
+        for found in judged.base(difference(before, after), guard, profile, overrides)
+    ]
 
 
 def _unlike(plan: InitPlan, copy: Store, after: Oracle) -> list[Finding]:

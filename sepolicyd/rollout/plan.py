@@ -21,8 +21,10 @@ from sepolicyd.module.transaction import Before, BooleanValue, PortLabel, commit
 from sepolicyd.policy.delta import Delta, difference
 from sepolicyd.policy.locate import find_policy
 from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.switch import opened
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.proof import Judge, Proof, prove
+from sepolicyd.rollout.judged import Judge
+from sepolicyd.rollout.proof import Proof, prove
 from sepolicyd.rollout.standing import (
     Standing,
     fresh_bases,
@@ -46,7 +48,8 @@ class Plan:
     """What `apply` would do, and everything known of it. It may be done where ``proof.refusals`` is ().
 
     ``delta`` is the decisions' own difference (base modules left out: theirs is ``base_delta``). ``left_out``: decided
-    accesses that cannot be judged or written, with the reason; everything else goes on.
+    accesses that cannot be judged or written, with the reason; everything else goes on. ``opened``: boolean -> exactly the
+    accesses that setting it switches on, for whatever domain.
     ``packages``: every module of the version by name, ``changed`` those that the store does not hold like this yet;
     ``before``: the local labels and values that the store has now; the two policies are sha256 of policy.kern.
     """
@@ -63,6 +66,7 @@ class Plan:
     base_delta: Optional[Delta]
     proof: Proof
     left_out: Mapping[Access, str]
+    opened: Mapping[str, frozenset[Access]]
     before: Before
     store_policy: str
     linked_policy: str
@@ -125,10 +129,17 @@ def plan(
         bench = _Bench(settings, store, versions, kept.version, wanted(decided), directory, on_step or (lambda _: None))
         linked = bench.link(fresh, before)
         delta = difference(linked.start, linked.policy)
-        proof = prove(delta, linked.policy, linked.source, bench.asked, decided, guard, profile, overrides)
-        if proof.strange and settings.live:
-            drift = difference(before.result(), Oracle.load(store.policy()))
-            proof = prove(delta, linked.policy, linked.source, bench.asked, decided, guard, profile, overrides, drift)
+        base_delta = difference(before.result(), linked.start) if fresh else None
+        switched = _opened(linked, bench.asked)
+
+        def judge(drift: Optional[Delta]) -> Proof:
+            every = frozenset().union(*switched.values())
+            asked = (linked.source, bench.asked, decided, guard, profile, overrides, drift)
+            return prove(delta, linked.policy, *asked, base=base_delta, opened=every)
+
+        proof = judge(None)
+        if proof.refusals and settings.live:
+            proof = judge(difference(before.result(), Oracle.load(store.policy())))
         ours = still_ours(store, kept.version, versions.name, settings.priority, directory / "bases")
         carried = {name: versions.package(kept.version.number, name) for name in ours}
         return Plan(
@@ -141,14 +152,26 @@ def plan(
             packages={**carried, **fresh, versions.name: linked.package},
             changed=tuple(sorted([*fresh, *([] if _same(kept, linked.source) else [versions.name])])),
             delta=delta,
-            base_delta=difference(before.result(), linked.start) if fresh else None,
+            base_delta=base_delta,
             proof=proof,
             left_out=linked.left_out,
+            opened=switched,
             before=bench.local,
             store_policy=bench.store_policy,
             linked_policy=sha256(bench.copy.policy().read_bytes()),
             linked=linked.policy,
         )
+
+
+def _opened(linked: _Linked, asked: Wanted) -> dict[str, frozenset[Access]]:
+    """What each decided boolean opens in the linked policy, one after another from how they stand today."""
+    policy = linked.policy
+    today = {name: linked.start.booleans.get(name, state) for name, state in policy.booleans.items()}
+    found = {}
+    for one in asked.booleans:
+        found[one.name] = opened(policy, {one.name: bool(one.on)}, today)
+        today[one.name] = bool(one.on)
+    return found
 
 
 def _same(kept: Standing, source: SourceText) -> bool:

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional, Protocol
+from typing import Optional
 
 from sepolicyd.access import Access
 from sepolicyd.module.source import ALLOW, SourceText
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
+from sepolicyd.rollout import judged
+from sepolicyd.rollout.judged import Judge
 from sepolicyd.rollout.verify import some
 from sepolicyd.rollout.wanted import Wanted
 from sepolicyd.rules.assess import Override
 from sepolicyd.rules.guard import REFUSE, Finding
 from sepolicyd.state.decisions import Decision
-
-
-class Judge(Protocol):
-    """The guard, as far as it is asked here (rules.guard.Guard is one)."""
-
-    def judge(
-        self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[Oracle] = None
-    ) -> dict[Access, list[Finding]]: ...
-
-    def judge_dontaudit(
-        self, access: Access, profile: Optional[Profile] = None, policy: Optional[Oracle] = None
-    ) -> list[Finding]: ...
 
 
 @dataclass(frozen=True)
@@ -58,11 +48,16 @@ def prove(
     profile: Profile,
     overrides: Sequence[Override],
     drift: Optional[Delta] = None,
+    *,
+    base: Optional[Delta] = None,
+    opened: Iterable[Access] = (),
 ) -> Proof:
     """
     :param linked: the policy that would result; ``delta`` is its difference to the present one
     :param drift: on the machine itself, how the store differs from the running kernel before anything is done; what it holds
         besides accesses is not ours, and partly only how the kernel writes its policy out. Accesses count all the same.
+    :param base: what base modules of the same transaction bring; the guard judges it, decisions do not cover it
+    :param opened: what decided booleans switch on
     """
     rules = _by_key(source, linked)
     cover = {access: _cover(access, rules.get(_key(access, linked), ())) for access in delta.gained}
@@ -70,16 +65,20 @@ def prove(
     uncovered = tuple(sorted(access for access, by in cover.items() if by is None))
     strange = tuple(_strange(delta, source, asked, drift))
     findings = _findings(delta, linked, source, guard, profile)
+    findings.update(_switched(opened, linked, guard, profile))
     excused = {override.access: override for override in overrides if override.access in findings}
     refusals = []
     if uncovered:
-        refusals.append(f"{some(uncovered)} would be gained, and no decision covers it")
+        refusals.append(f"{some([_whence(access, delta) for access in uncovered])} would be gained, and no decision covers it")
     if strange:
         refusals.append(f"the policy would change in other ways: {some(strange)}")
     for access, found in findings.items():
         worst = next((finding for finding in found if finding.level == REFUSE), None)
         if worst is not None and access not in excused:
             refusals.append(f"{worst.code}: {worst.text}")
+    unruly = judged.memberships(delta, guard, profile, drift)
+    unruly += judged.base(base, guard, profile, overrides) if base is not None else []
+    refusals += [f"{finding.code}: {finding.text}" for finding in unruly]
     without = _without_effect(linked, source)
     return Proof(covered, uncovered, strange, without, findings, excused, tuple(refusals))
 
@@ -96,6 +95,21 @@ def _findings(
             if silenced:
                 found[rule.access] = [*found.get(rule.access, []), *silenced]
     return {access: tuple(items) for access, items in sorted(found.items())}
+
+
+def _switched(
+    opened: Iterable[Access], linked: Oracle, guard: Judge, profile: Profile
+) -> dict[Access, tuple[Finding, ...]]:
+    """The guard on what a boolean opens for the service. What it opens for others its author decided; the preview tells it."""
+    mine = sorted(access for access in opened if access.source in profile.domains)
+    found = guard.judge(mine, profile, linked)
+    return {access: tuple(items) for access, items in found.items()}
+
+
+def _whence(access: Access, delta: Delta) -> str:
+    """An access with the rule that brings it, where that is an attribute's."""
+    through = next((origin for origin in delta.origins(access) if not origin.new_rule), None)
+    return f"{access} (by the rule on {through})" if through else str(access)
 
 
 def _key(access: Access, policy: Oracle) -> tuple[str, str, str, str]:

@@ -145,9 +145,25 @@ class Guard:
             return [Finding(rule.code, rule.level, f"{rule.title} ({access}, {', '.join(refused) or '*'}): {rule.reason}")]
         return []
 
-    def judge_membership(self, type_name: str, attribute: str) -> list[Finding]:
-        """A type that joins an attribute, as a policy difference shows it."""
-        return self.judge_statement(f"typeattribute {type_name} {attribute};")
+    def judge_joined(
+        self, joined: Iterable[tuple[str, str]], exempted: Iterable[object] = (), profile: Optional[Profile] = None
+    ) -> list[Finding]:
+        """What a policy difference opens without a rule: types that join an attribute, and those a constraint lets pass.
+
+        :param joined: (type, attribute)
+        :param exempted: policy.exempt.Exemption, as text
+        """
+        found = [
+            finding
+            for type_name, attribute in sorted(joined)
+            for finding in self.judge_statement(f"typeattribute {type_name} {attribute};", profile)
+        ]
+        rule = self._by_code["R-020"]
+        shown = sorted(map(str, exempted))
+        if shown:
+            more = f" and {len(shown) - 2} more" if len(shown) > 2 else ""
+            found.append(Finding(rule.code, rule.level, f"{rule.title} ({'; '.join(shown[:2])}{more}): {rule.reason}"))
+        return found
 
     def judge_statement(
         self, text: str, profile: Optional[Profile] = None, policy: Optional[Attributes] = None

@@ -37,6 +37,15 @@ class ShadowGuard:
     def judge_dontaudit(self, access: Access, profile: Any = None, policy: Any = None) -> list[Finding]:
         return [Finding("R-015", REFUSE, "hides an attack")] if access.target == "shadow_t" else []
 
+    def judge_joined(
+        self, joined: Iterable[tuple[str, str]], exempted: Iterable[object] = (), profile: Any = None
+    ) -> list[Finding]:
+        found = [Finding("R-011", REFUSE, f"{name} joins {attribute}") for name, attribute in joined if "can_read" in attribute]
+        return found + [Finding("R-020", REFUSE, str(item)) for item in exempted]
+
+    def judge_statement(self, text: str, profile: Any = None, policy: Any = None) -> list[Finding]:
+        return [Finding("R-014", REFUSE, text)] if text.startswith("permissive") else []
+
 
 def make_store(root: Path) -> Store:
     """The base policy in a new store."""

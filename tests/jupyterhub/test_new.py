@@ -74,6 +74,19 @@ def test_what_the_unit_tells(machine: Settings) -> None:
     assert service.findings == ()
 
 
+def test_a_first_policy_that_was_edited_to_read_password_hashes_is_stopped(machine: Settings, tmp_path: Path) -> None:
+    """By the interface, which is an attribute and rules, and with its reason: the attribute alone passes every neverallow."""
+    new_profile(machine, "guestbook", "guestbook.service", tmp_path)
+    profile = profiles.load("guestbook", [tmp_path])
+    te = profile.file(".te")
+    te.write_text(te.read_text() + "auth_read_shadow(guestbook_t)\ndomain_obj_id_change_exemption(guestbook_t)\n")
+    plan = plan_init(machine, profile)
+    assert {"R-003", "R-011", "R-020"} == {finding.code for finding in plan.stopped}, plan.stopped
+    assert any("can_read_shadow_passwords" in finding.what for finding in plan.stopped)
+    with pytest.raises(RefusedError, match="base module"):
+        run_init(machine, profile, plan)
+
+
 def test_from_a_unit_to_a_policy(machine: Settings, tmp_path: Path) -> None:
     made = new_profile(machine, "guestbook", "guestbook.service", tmp_path)
     assert [path.name for path in made.files] == ["profile.yaml", "guestbook.te", "guestbook.fc"]

@@ -1,0 +1,66 @@
+"""A policy difference in, what the guard refuses of it out, beyond single decided accesses: attributes, constraints, a base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional, Protocol
+
+from sepolicyd.access import Access
+from sepolicyd.policy.delta import Delta
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.profiles import Profile
+from sepolicyd.rules.assess import Override
+from sepolicyd.rules.guard import REFUSE, Finding
+
+
+class Judge(Protocol):
+    """The guard, as far as it is asked here (rules.guard.Guard is one)."""
+
+    def judge(
+        self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+    ) -> dict[Access, list[Finding]]: ...
+
+    def judge_dontaudit(
+        self, access: Access, profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+    ) -> list[Finding]: ...
+
+    def judge_joined(
+        self, joined: Iterable[tuple[str, str]], exempted: Iterable[object] = (), profile: Optional[Profile] = None
+    ) -> list[Finding]: ...
+
+    def judge_statement(
+        self, text: str, profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+    ) -> list[Finding]: ...
+
+
+def memberships(delta: Delta, guard: Judge, profile: Profile, drift: Optional[Delta] = None) -> list[Finding]:
+    """What is gained without a rule: attributes joined, constraints that let pass, domains made permissive.
+
+    :param drift: on the machine itself, how the store differs from the kernel before anything is done
+    """
+    joined, exempted, permissive = delta.joined, delta.exempted, delta.permissive_gained
+    if drift is not None:
+        joined, exempted = joined - drift.joined, exempted - drift.exempted
+    found = guard.judge_joined(joined, exempted, profile)
+    for name in sorted(permissive):
+        found += guard.judge_statement(f"permissive {name};", profile)
+    return [finding for finding in found if finding.level == REFUSE]
+
+
+def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Override] = ()) -> list[Finding]:
+    """What the guard refuses of a base module, whoever wrote it: nobody decided its rules one by one.
+
+    What other domains gain on the module's own types comes with declaring a type (init_t starts it, an administrator reads
+    it) and is not judged; nor is that a rule's source is another's domain (R-017), which interfaces do on purpose.
+    """
+    ours = {*profile.own_types, *profile.domains, *delta.new_types}
+    excused = {override.access for override in overrides}
+    asked = [
+        one for one in delta.gained if one not in excused and (one.source in profile.domains or one.target_type not in ours)
+    ]
+    kept: dict[str, Finding] = {}
+    for _, findings in sorted(guard.judge(asked, profile, delta.after).items()):
+        for finding in findings:
+            if finding.level == REFUSE and finding.code != "R-017":
+                kept.setdefault(finding.code, finding)
+    return [*memberships(delta, guard, profile), *(kept[code] for code in sorted(kept))]
