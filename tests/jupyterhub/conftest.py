@@ -56,13 +56,38 @@ def policy(inited: Inited) -> Oracle:
 
 
 @pytest.fixture(scope="session")
-def fedora_policy(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Oracle:
-    """The base module built with headers as Fedora's differ, linked where Fedora's types are."""
+def fedora_package(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Path:
+    """The base module built with headers as Fedora's differ."""
     need_toolchain()
     place = tmp_path_factory.mktemp("fedora")
-    headers = fedora.make_headers(place / "devel")
-    package = init_build.build_base(profile, (), place, headers=headers)
-    store = create_store(place / "root")
-    types = put(place, "fedora_types.cil", fedora.TYPES_CIL)
-    store.install([types, package], 360)
+    return init_build.build_base(profile, (), place, headers=fedora.make_headers(place / "devel"))
+
+
+def link(place: Path, package: Path, cil: str) -> Oracle:
+    """Linked where Fedora's types are, neverallow checked, which no policy's own semanage.conf asks for."""
+    store = create_store(place)
+    config = put(place, "etc/selinux/semanage.conf", (store.etc / "semanage.conf").read_text(encoding="utf-8"))
+    text = config.read_text(encoding="utf-8")
+    assert "expand-check=0" in text
+    config.write_text(text.replace("expand-check=0", "expand-check=1"), encoding="utf-8")
+    store.install([put(place, "fedora_base.cil", cil), package], 360)
     return Oracle.load(store.policy())
+
+
+@pytest.fixture(scope="session")
+def fedora_names(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Oracle:
+    """Fedora's names, and only they."""
+    return link(tmp_path_factory.mktemp("fedora_names"), fedora_package, fedora.NAMES_CIL)
+
+
+@pytest.fixture(scope="session")
+def fedora_policy(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Oracle:
+    """Fedora's names, and the rules that it has for every domain, application and daemon."""
+    return link(tmp_path_factory.mktemp("fedora_policy"), fedora_package, fedora.NAMES_CIL + fedora.RULES)
+
+
+@pytest.fixture(scope="session", params=["debian", "fedora"])
+def either(request: pytest.FixtureRequest) -> Oracle:
+    """The kernel policy of both families."""
+    found: Oracle = request.getfixturevalue("policy" if request.param == "debian" else "fedora_policy")
+    return found
