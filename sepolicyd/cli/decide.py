@@ -13,6 +13,7 @@ from sepolicyd.cli import render
 from sepolicyd.cli.options import policy_option, profile_option, reason_option, state_options
 from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
 from sepolicyd.errors import Exit, RefusedError, UsageError
+from sepolicyd.rollout.again import SEEN
 from sepolicyd.rules.assess import Assessed, Fix
 from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore
 
@@ -135,7 +136,7 @@ def store_decision(
             reason=reason,
             candidate_id=candidate.id,
             fix_kind="" if fix is None else fix.kind,
-            fix_detail={} if fix is None else dict(fix.detail),
+            fix_detail={} if fix is None else {**fix.detail, SEEN: candidate.merged.last},
         )
     )
 

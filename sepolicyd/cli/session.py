@@ -19,6 +19,7 @@ from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.policy.locate import find_policy, identity_of
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import exercises, silent
+from sepolicyd.rollout.again import again
 from sepolicyd.rollout.lease import caller
 from sepolicyd.rollout.taint import colour
 from sepolicyd.rollout.tainted import find_taints
@@ -123,6 +124,7 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
     finally:
         store.close()
     evidence = dict(snapshot.evidence) if everything else pending(snapshot.evidence, decided)
+    evidence.update(again(session.settings, session.profile.name, snapshot.evidence, decided))
     oracle, note = open_oracle(session.settings, policy_file)
     solved: frozenset[Access] = frozenset()
     if oracle is not None and not everything:

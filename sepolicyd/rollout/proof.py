@@ -97,9 +97,7 @@ def _findings(
     return {access: tuple(items) for access, items in sorted(found.items())}
 
 
-def _switched(
-    opened: Iterable[Access], linked: Oracle, guard: Judge, profile: Profile
-) -> dict[Access, tuple[Finding, ...]]:
+def _switched(opened: Iterable[Access], linked: Oracle, guard: Judge, profile: Profile) -> dict[Access, tuple[Finding, ...]]:
     """The guard on what a boolean opens for the service. What it opens for others its author decided; the preview tells it."""
     mine = sorted(access for access in opened if access.source in profile.domains)
     found = guard.judge(mine, profile, linked)

@@ -43,6 +43,8 @@ def wanted(decided: Mapping[Access, Decision]) -> Wanted:
             rules.add(Rule(access, kind, origin))
         elif decision.answer == AnswerKind.ALLOW:
             fixes[decision.id] = decision
+            if access.permission in decision.fix_detail.get("allow", ()):
+                rules.add(Rule(access, ALLOW, Provenance(str(decision.id), decision.by, decision.at, decision.reason)))
     details = [(decision, decision.fix_detail) for _, decision in sorted(fixes.items())]
     return Wanted(
         tuple(sorted(rules)),
@@ -74,8 +76,12 @@ def _manual(decision: Decision, detail: Mapping[str, Any]) -> str:
         return f"{decision.candidate_id}: set {detail.get('line', '?')} in {detail.get('file', 'the application')}"
     if decision.fix_kind == fix.TRANSITION:
         return f"{decision.candidate_id}: write the transition to {detail.get('domain', '?')} into the base module"
-    carried = ("paths", "contexts", "transitions", "ports", "boolean")
-    return "" if any(detail.get(key) for key in carried) else f"{decision.candidate_id}: {decision.fix_kind} is done by hand"
+    return "" if carried_out(detail) else f"{decision.candidate_id}: {decision.fix_kind} is done by hand"
+
+
+def carried_out(detail: Mapping[str, Any]) -> bool:
+    """Whether apply does what a fix says, and not a person."""
+    return any(detail.get(key) for key in ("paths", "contexts", "transitions", "ports", "boolean"))
 
 
 def _context(item: Mapping[str, Any]) -> FileContext:

@@ -22,11 +22,12 @@ from sepolicyd.rules.attack import Burst, bursts
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.cascade import cascades, walked
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fix import ALLOW, REFUSE, UNKNOWN, Fix, rules_of
+from sepolicyd.rules.fix import ALLOW, BOOLEAN, REFUSE, UNKNOWN, Fix, rules_of
 from sepolicyd.rules.guard import LEVELS, NOTE, REVIEW, Finding, Guard, worst
 from sepolicyd.rules.guard import REFUSE as REFUSED
 from sepolicyd.rules.question import Question
 from sepolicyd.rules.sentence import sentence
+from sepolicyd.rules.switches import is_small, opens, partly, switch
 
 __all__ = ["Assessed", "Fix", "Override", "assess", "parse_overrides"]
 
@@ -188,7 +189,7 @@ def _one(candidate: Candidate, around: _Around) -> Assessed:
     frozen = tuple(burst for burst in around.bursts if burst in mine or set(burst.roles) & set(question.seen.roles))
     overridden = [around.overrides[access] for access in candidate.accesses if access in around.overrides]
     complete = len(overridden) == len(candidate.accesses)
-    found = cause.fixes(question)
+    found = [fix for fix in cause.fixes(question) if _may_switch(question, around.guard, fix)]
     if complete and not any(fix.kind == ALLOW for fix in found):
         found.append(Fix(ALLOW, f"allow it in spite of the guard, as {overridden[0].by} wrote", rules_of(candidate.accesses)))
     why_not = _why_not(question, level, frozen, found, overridden=complete)
@@ -278,17 +279,32 @@ def _by_policy(question: Question, guard: Guard) -> list[Finding]:
     if question.allowed:
         found.append(guard.finding("U-005", "the policy allows it by now"))
     found.extend(guard.finding("U-003", text) for text in question.obstacles[:1])
-    switches = [effect for _, effect in cause.switch(question)]
-    if switches and not any(cause.is_small(effect) for effect in switches):
+    switches = [effect for _, effect in switch(question)]
+    if switches and not any(is_small(effect) for effect in switches):
         found.append(guard.finding("P-004", f"a boolean allows it, with a wide side effect: {switches[0]}"))
     elif switches:
-        found.append(guard.finding("U-004", f"a boolean allows it: {switches[0]}"))
-    elif any(why.te.kind is AnswerKind.BOOLEAN for why in question.whys.values()):
-        some = sorted({str(why.booleans[0]) for why in question.whys.values() if why.booleans})
-        found.append(guard.finding("U-004", f"a boolean allows part of it: {'; '.join(some) or 'several together'}"))
+        heavy = _heavier(question, guard, switches[0].settings, REFUSED, REVIEW)
+        found.append(guard.finding("U-004", f"a boolean allows it: {switches[0]}{heavy}", REVIEW if heavy else ""))
+    elif partly(question):
+        found.append(guard.finding("U-004", f"a boolean allows part of it: {partly(question)}"))
     if question.policy.is_unconfined(question.source) and question.target not in question.profile.domains:
         found.append(guard.finding("U-006", f"{question.source} is unconfined: its denials teach little of the service"))
     return found
+
+
+def _heavier(question: Question, guard: Guard, settings: tuple[tuple[str, bool], ...], *levels: str) -> str:
+    """What booleans set so open for the service besides, and would need a second look (or be refused) by itself."""
+    for access in sorted(opens(question, settings)):
+        if access.source in question.profile.domains:
+            for finding in guard.judge_access(access, question.profile, question.policy):
+                if finding.level in levels:
+                    return f"; it opens too {access} ({finding.code})"
+    return ""
+
+
+def _may_switch(question: Question, guard: Guard, fix: Fix) -> bool:
+    """Whether a fix is no boolean, or one that opens the service nothing that the guard refuses: apply would not set it."""
+    return fix.kind != BOOLEAN or not _heavier(question, guard, ((fix.detail["boolean"], fix.detail["value"]),), REFUSED)
 
 
 def _by_evidence(question: Question, around: _Around, mine: Sequence[Burst]) -> list[Finding]:

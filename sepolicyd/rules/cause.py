@@ -9,11 +9,10 @@ from dataclasses import replace
 
 from sepolicyd.policy.interfaces import Offer
 from sepolicyd.policy.labels import Ports
-from sepolicyd.policy.values import AnswerKind
-from sepolicyd.policy.why import BooleanFix
 from sepolicyd.rules import fix
 from sepolicyd.rules.fix import Fix
 from sepolicyd.rules.question import Question
+from sepolicyd.rules.switches import is_small, switch
 
 # Without these a type is the mark of a missing label; a rule on it would open whatever else lost its label.
 UNLABELLED = ("unlabeled_t", "default_t", "file_t")
@@ -21,6 +20,7 @@ GENERIC = ("var_t", "var_lib_t", "var_log_t", "var_run_t", "var_spool_t", "var_l
            "home_root_t", "user_home_t", "user_home_dir_t", "srv_t", "mnt_t", "src_t")  # fmt: skip
 GENERIC_PORTS = ("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t", "defined_port_t")
 CHANGES = {"write", "append", "create", "unlink", "link", "rename", "setattr", "add_name", "remove_name", "rmdir", "reparent"}
+ENTRIES = {"search", "getattr", "write", "add_name", "remove_name"}
 PROBES = {"getattr", "search", "getpgid", "getsched", "getsession", "getcap"}
 INHERITED = {"use", "read", "write", "append", "getattr", "ioctl", "lock", "getopt", "getrlimit"}
 # what lies in a descriptor of these classes was opened by somebody; others are opened by name alone
@@ -33,7 +33,6 @@ LOOKS = {"stat", "lstat", "fstat", "newfstatat", "fstatat64", "statx", "access",
 SERVICE_MANAGER = "init_t"
 RANDOM_PORT = 32768  # where Linux takes its ephemeral ports from (ip_local_port_range)
 COMMON = 0.4
-MAX_RULES, MAX_DOMAINS = 50, 10  # of a boolean that may be proposed; more is a side effect that nobody asked for
 OWN_SUFFIX = {"var_lib_t": "var_lib_t", "var_log_t": "log_t", "var_run_t": "runtime_t", "etc_t": "etc_t",
               "usr_t": "var_lib_t", "var_t": "var_lib_t", "srv_t": "var_lib_t", "tmp_t": "tmp_t", "tmpfs_t": "tmpfs_t",
               "var_spool_t": "var_lib_t"}  # fmt: skip
@@ -214,7 +213,11 @@ def _new_type(question: Question) -> Fix:
         made = ("file", "dir") if question.tclass == "dir" and "create" not in question.permissions else (question.tclass,)
         rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in made)
         parts = [{"source": question.source, "target": question.target, "class": one, "type": name} for one in made]
-        return Fix(fix.OWN_TYPE, text, rules, {"paths": [], "contexts": [], "transitions": parts if known else []})
+        # whoever makes a file there writes its name into the shared directory, whatever label the file gets
+        entries = [one for one in question.accesses if question.tclass == "dir" and one.permission in ENTRIES]
+        names = [one.permission for one in entries] if known else []
+        detail = {"paths": [], "contexts": [], "transitions": parts if known else [], "allow": names}
+        return Fix(fix.OWN_TYPE, text, (*rules, *fix.rules_of(entries)), detail)
     contexts = [{"pattern": re.escape(path).replace("\\-", "-"), "type": name, "kind": ""} for path in question.paths[:5]]
     shown = fix.relabel(question.paths[:5], text, contexts, fix.OWN_TYPE)
     return shown if known else replace(shown, detail={"paths": [], "contexts": []})
@@ -235,8 +238,8 @@ def port_label(question: Question) -> Iterator[Fix]:
         return
     for number in question.numbers:
         own = question.own_port(number)
-        if own is not None and own.type != question.target:
-            owner = _port_owner(question, number)
+        owner = _port_owner(question, number) if own is not None else ""
+        if own is not None and own.type not in (question.target, owner):
             taken = f"; it belongs to {owner} today, so this takes it from there" if owner else ""
             yield fix.port(
                 own.protocol, number, own.type, owner, f"port {number} is the service's {own.name}: label it {own.type}{taken}"
@@ -299,22 +302,6 @@ def is_probe(question: Question) -> bool:
         return False  # on its way to open, connect or run something
     wanted = question.target in question.profile.own_types and question.source not in question.profile.user_domains
     return not wanted
-
-
-def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
-    """The booleans of the policy that allow all of it, the least side effect first."""
-    options = [set(why.booleans) for why in question.whys.values() if why.te.kind is AnswerKind.BOOLEAN]
-    if not options:
-        return
-    for one in sorted(set.intersection(*options), key=lambda option: (option.rules, option.domains, option.settings)):
-        if len(one.settings) == 1:
-            name, value = one.settings[0]
-            yield fix.boolean(name, value, f"switch {one}"), one
-
-
-def is_small(effect: BooleanFix) -> bool:
-    """Whether a boolean's side effect is one that may be proposed."""
-    return effect.rules <= MAX_RULES and effect.domains <= MAX_DOMAINS
 
 
 def other_domain(question: Question) -> Iterator[Fix]:

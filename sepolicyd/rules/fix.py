@@ -21,7 +21,8 @@ class Fix:
 
     ``detail`` (JSON) is what ``apply`` carries out:
     relabel {"paths": [absolute], "contexts": [{"pattern", "type", "kind"}]} (contexts may be empty: restorecon alone);
-    own-type the same, and "transitions": [{"source", "target", "class", "type"}];
+    own-type the same, "transitions": [{"source", "target", "class", "type"}], and "allow": permissions of the question that are
+    allowed with it (names in a shared directory);
     port {"ports": [{"protocol", "number", "type", "owner"}]}, owner "" where nobody has it; boolean {"boolean", "value"};
     application {"file", "line"}; transition {"program", "domain"}; interface {"call"}; the others {}.
     Paths, and nothing else in it, come from the log: they are not escaped.

@@ -1,0 +1,62 @@
+"""A denial that comes again after its fix: the question is open again, by the log's clock and not by this machine's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sepolicyd.access import Access
+from sepolicyd.rollout.again import again
+from sepolicyd.rollout.versions import Version, Versions
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.settings import Settings
+from sepolicyd.state.decisions import AnswerKind, Decision
+
+ASKED = Access.of("svc_t", "var_t", "file", "read")
+LABEL = {"paths": ["/srv/x"], "contexts": [], "seen": 1000.0}
+
+
+def seen_at(last: float) -> dict[Access, Evidence]:
+    return {ASKED: Evidence(count=1, first=900.0, last=last)}
+
+
+def decided(kind: str, detail: dict, answer: AnswerKind = AnswerKind.ALLOW, at: float = 2000.0) -> dict[Access, Decision]:
+    return {ASKED: Decision(answer, (ASKED,), "alice", at, fix_kind=kind, fix_detail=detail, id=1)}
+
+
+def applied(settings: Settings, at: float) -> None:
+    versions = Versions(settings.rollout_dir, "sepolicyd_svc")
+    versions.write(Version(number=1, modules={}, rules=(), changes=(), labels="", parent=0, at=at), {})
+    versions.set_current(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "last", "open_again"),
+    [
+        ("application", {"file": "x.py", "line": "c.y = 1", "seen": 1000.0}, 1000.0, False),
+        ("application", {"file": "x.py", "line": "c.y = 1", "seen": 1000.0}, 1001.0, True),
+        ("transition", {"program": "x_exec_t", "domain": "x_t", "seen": 1000.0}, 5000.0, True),
+        ("relabel", LABEL, 2500.0, False),  # decided, and not applied yet
+        ("", {"seen": 1000.0}, 9000.0, False),  # a rule answers it, whenever it was seen
+        ("interface", {"call": "x(svc_t)", "seen": 1000.0}, 9000.0, False),
+        ("own-type", {**LABEL, "allow": ["read"]}, 9000.0, False),  # allowed with it
+    ],
+)
+def test_what_a_person_does_by_hand_stays_open_until_it_is_done(tmp_path: Path, kind, detail, last, open_again) -> None:
+    settings = Settings(state=tmp_path)
+    assert bool(again(settings, "svc", seen_at(last), decided(kind, detail))) is open_again
+
+
+def test_what_apply_carries_out_counts_from_the_version(tmp_path: Path) -> None:
+    settings = Settings(state=tmp_path)
+    applied(settings, at=3000.0)
+    assert not again(settings, "svc", seen_at(2999.0), decided("relabel", LABEL))
+    assert not again(settings, "svc", seen_at(3030.0), decided("relabel", LABEL))  # files were being relabelled
+    assert again(settings, "svc", seen_at(3100.0), decided("relabel", LABEL)) == seen_at(3100.0)
+    assert not again(settings, "svc", seen_at(3100.0), decided("relabel", LABEL, at=3050.0))  # decided after that version
+
+
+def test_denied_is_denied(tmp_path: Path) -> None:
+    for answer in (AnswerKind.DENY, AnswerKind.DONTAUDIT):
+        assert not again(Settings(state=tmp_path), "svc", seen_at(9000.0), decided("", {}, answer))
