@@ -12,6 +12,10 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rules.assess import Override
 from sepolicyd.rules.guard import REFUSE, Finding
 
+# What the base policies call whatever is a process at all, a service, a program of users, one that looks names up
+KINDS = ("domain", "daemon", "application_domain_type", "nsswitch_domain")
+MOST = 0.95  # a rule on an attribute may leave out a few of its members
+
 
 class Judge(Protocol):
     """The guard, as far as it is asked here (rules.guard.Guard is one)."""
@@ -51,7 +55,8 @@ def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Overr
     """What the guard refuses of a base module, whoever wrote it: nobody decided its rules one by one.
 
     What other domains gain on the module's own types comes with declaring a type (init_t starts it, an administrator reads
-    it) and is not judged; nor is that a rule's source is another's domain (R-017), which interfaces do on purpose.
+    it) and is not judged; nor is that a rule's source is another's domain (R-017), which interfaces do on purpose; nor what
+    every domain, daemon or application of the base policy has.
     """
     ours = {*profile.own_types, *profile.domains, *delta.new_types}
     excused = {override.access for override in overrides}
@@ -59,8 +64,22 @@ def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Overr
         one for one in delta.gained if one not in excused and (one.source in profile.domains or one.target_type not in ours)
     ]
     kept: dict[str, Finding] = {}
-    for _, findings in sorted(guard.judge(asked, profile, delta.after).items()):
+    for access, findings in sorted(guard.judge(asked, profile, delta.after).items()):
         for finding in findings:
-            if finding.level == REFUSE and finding.code != "R-017":
+            if finding.level == REFUSE and finding.code != "R-017" and not given_to_all(delta, access):
                 kept.setdefault(finding.code, finding)
     return [*memberships(delta, guard, profile), *(kept[code] for code in sorted(kept))]
+
+
+def given_to_all(delta: Delta, access: Access) -> bool:
+    """Whether the base policy gives an access to every domain of a kind: that comes with being one, whatever the module says.
+
+    Fedora's lets every domain append to temporary files that it is handed, the package manager's among them, and map any
+    file, shadow_t too, where a boolean of its own is switched on.
+    """
+    holding = delta.before.sources_of(access.tclass, access.permission, access.target)
+    for kind in KINDS:
+        members = delta.before.types_of(kind)
+        if access.source in delta.after.types_of(kind) and len(members & holding) >= MOST * max(len(members), 1):
+            return True
+    return False

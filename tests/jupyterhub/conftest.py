@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ import pytest
 
 from sepolicyd import profiles
 from sepolicyd.module.store import Store, create_store
+from sepolicyd.policy import delta
+from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout import init_build
@@ -63,27 +66,35 @@ def fedora_package(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -
     return init_build.build_base(profile, (), place, headers=fedora.make_headers(place / "devel"))
 
 
-def link(place: Path, package: Path, cil: str) -> Oracle:
-    """Linked where Fedora's types are, neverallow checked, which no policy's own semanage.conf asks for."""
+def link(place: Path, package: Path, cil: str) -> tuple[Path, Path]:
+    """The base with Fedora's types, and the module linked to it; neverallow checked, which no semanage.conf asks for."""
     store = create_store(place)
     config = put(place, "etc/selinux/semanage.conf", (store.etc / "semanage.conf").read_text(encoding="utf-8"))
     text = config.read_text(encoding="utf-8")
     assert "expand-check=0" in text
     config.write_text(text.replace("expand-check=0", "expand-check=1"), encoding="utf-8")
-    store.install([put(place, "fedora_base.cil", cil), package], 360)
-    return Oracle.load(store.policy())
+    store.install([put(place, "fedora_base.cil", cil)], 200)
+    shutil.copy(store.policy(), place / "before")
+    store.install([package], 360)
+    return place / "before", store.policy()
 
 
 @pytest.fixture(scope="session")
 def fedora_names(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Oracle:
     """Fedora's names, and only they."""
-    return link(tmp_path_factory.mktemp("fedora_names"), fedora_package, fedora.NAMES_CIL)
+    return Oracle.load(link(tmp_path_factory.mktemp("fedora_names"), fedora_package, fedora.NAMES_CIL)[1])
 
 
 @pytest.fixture(scope="session")
-def fedora_policy(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Oracle:
-    """Fedora's names, and the rules that it has for every domain, application and daemon."""
-    return link(tmp_path_factory.mktemp("fedora_policy"), fedora_package, fedora.NAMES_CIL + fedora.RULES)
+def fedora_delta(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Delta:
+    """What the module brings to Fedora's names and the rules that it has for every domain, application and daemon."""
+    place = tmp_path_factory.mktemp("fedora_policy")
+    return delta.difference(*link(place, fedora_package, fedora.NAMES_CIL + fedora.RULES))
+
+
+@pytest.fixture(scope="session")
+def fedora_policy(fedora_delta: Delta) -> Oracle:
+    return fedora_delta.after
 
 
 @pytest.fixture(scope="session", params=["debian", "fedora"])

@@ -9,6 +9,7 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.module.store import Store
 from sepolicyd.policy import delta
+from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout import judged
@@ -36,6 +37,17 @@ def test_it_joins_nothing_that_exempts_and_no_constraint_lets_it_pass(policy: Or
     difference = delta.difference(Store().policy(), policy)
     assert len(difference.joined) > 50
     assert judged.base(difference, load_guard([POLICIES]), profile) == []
+
+
+def test_what_fedora_gives_to_every_domain_does_not_stop_init(fedora_delta: Delta, profile: Profile) -> None:
+    """Each of these would be refused, had the module given it; of a domain that the module opens, nothing is forgiven."""
+    for target, permission in (("shadow_t", "map"), ("semanage_tmp_t", "append")):
+        access = Access.of(USER, target, "file", permission)
+        assert access in fedora_delta.gained
+        assert judged.given_to_all(fedora_delta, access)
+    assert judged.base(fedora_delta, load_guard([POLICIES]), profile) == []
+    for target, permission in (("shadow_t", "read"), ("user_home_t", "write"), ("jupyterhub_secret_t", "open")):
+        assert not judged.given_to_all(fedora_delta, Access.of(USER, target, "file", permission))
 
 
 def test_the_procedure_by_hand_would_have_loaded_what_the_guard_refuses(profile: Profile, policy: Oracle) -> None:
