@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from sepolicyd.errors import RefusedError, SepolicydError, ToolError
+from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout import exercises, refusals
-from sepolicyd.rollout.endlease import Ended, end_due_locked, end_lease
+from sepolicyd.rollout.closing import Ended, close_in_kernel
+from sepolicyd.rollout.endlease import end_due_locked, end_lease
 from sepolicyd.rollout.machine import machine
 from sepolicyd.rollout.undo import (
     DAY_S,
@@ -179,11 +181,31 @@ def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[
     :raises RefusedError: there is none, or another command is at work for minutes
     """
     world = world or _machine(settings)
-    with world.book.lock(COMMAND_WAIT_S):
+    with _closed_first(world, profile):
         lease = world.book.of(profile.name)
         if lease is None:
             raise RefusedError(f"there is no lease of {profile.name}", "see: sepolicyd learn status")
         return end_lease(world, lease, f"stopped by {by or caller()}")
+
+
+@contextmanager
+def _closed_first(world: World, profile: Profile) -> Iterator[None]:
+    """Hold the lock; but whoever has it now, the kernel closes this lease before we wait.
+
+    :raises RefusedError: the lock is held for minutes; the kernel enforces all the same
+    """
+    lease = world.book.of(profile.name)
+    if lease is not None:
+        close_in_kernel(world, lease, [])
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(world.book.lock(COMMAND_WAIT_S))
+            held = stack.pop_all()
+    except (RefusedError, StateError) as error:
+        state = f"{', '.join(lease.domains) or 'the machine'} is enforcing in the kernel" if lease else "nothing was open"
+        raise type(error)(f"{error.what}; {state}, the rest was not done", error.hint) from error
+    with held:
+        yield
 
 
 def enforce(
@@ -196,18 +218,22 @@ def enforce(
 ) -> Enforced:
     """End the lease if there is one and switch enforcing on. Nothing here ever goes back to permissive.
 
-    :param pending: called first; what it returns (undecided accesses and what they will break) is handed back
+    :param pending: called when the kernel enforces; what it returns (undecided accesses, which break now) is handed back
+    :raises RefusedError: SELinux is disabled, or the lock is held for minutes (the kernel enforces all the same)
     """
     world = world or _machine(settings)
-    waiting = pending() if pending else None
-    with world.book.lock(COMMAND_WAIT_S):
+    if not world.kernel.enabled():
+        raise RefusedError("SELinux is disabled on this machine, nothing can be enforced", "boot with it on; see: sestatus")
+    switched = not world.kernel.enforcing()
+    if switched:
+        world.kernel.set_enforcing(True)
+    with _closed_first(world, profile):
         lease = world.book.of(profile.name)
         ended = end_lease(world, lease, f"enforced by {by or caller()}") if lease else None
         end_due_locked(world)
-        if not world.kernel.enforcing():
-            world.kernel.set_enforcing(True)
+        if switched:
             world.book.record("enforced", world.clock.now(), profile=profile.name, by=by or caller())
-        return Enforced(ended, world.kernel.enforcing(), waiting)
+    return Enforced(ended, world.kernel.enforcing(), pending() if pending else None)
 
 
 def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[World] = None) -> exercises.Mark:
@@ -249,6 +275,8 @@ def status(settings: Settings, profile: Profile, *, world: Optional[World] = Non
     marks = _read(lambda: exercises.read(exercises.path(settings.state)), [], problems)
     problems += _lease_problems(lease, now, open_types, armed=armed)
     enforcing = enabled and _read(world.kernel.enforcing, False, problems)
+    if enabled and _read(world.kernel.refuses_loads, False, problems):
+        problems.append("the boolean secure_mode_policyload is on: until a reboot no lease of a domain can be opened or ended")
     known_types = _read(world.kernel.known_types, frozenset(), problems) if enabled else frozenset()
     history = _read(world.book.history, [], problems)
     return LeaseStatus(

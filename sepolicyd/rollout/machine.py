@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import fcntl
+import re
 import sys
 import syslog
 import time
@@ -14,11 +17,12 @@ from sepolicyd.policy.configured import store_directory
 from sepolicyd.rollout import leftover
 from sepolicyd.rollout.kernelpolicy import PolicyFormatError, parse_head
 from sepolicyd.rollout.selinuxfs import SelinuxFs
-from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, Lease, LeaseBook, Moment
+from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, Lease, LeaseBook, Moment, carry_lease
 from sepolicyd.rollout.world import World
 
 SCRATCH_PRIORITY = 100  # in the copy only
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest; a hung one must not outlive the next tries
+PERMISSIVE = re.compile(r"\(typepermissive ([^\s()]+)\)")
 STATIC_UNITS = ("sepolicyd-boot.service", "sepolicyd-lease.timer")
 ONE_SHOT = "sepolicyd.rollout.endlease"
 SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
@@ -32,8 +36,9 @@ def argv_open(priority: int, cil: Optional[Path], *, hidden: bool) -> list[str]:
     return ["semodule", "-X", str(priority), *(["-D"] if hidden else []), "-i", str(cil)]
 
 
-def argv_remove(module: str, priority: int) -> list[str]:
-    return ["semodule", "-X", str(priority), "-r", module]
+def argv_remove(module: str, priority: int, *more: str) -> list[str]:
+    """:param more: -n leaves the kernel's policy as it is"""
+    return ["semodule", *more, "-X", str(priority), "-r", module]
 
 
 def parse_lease_modules(listing: str) -> dict[str, int]:
@@ -94,11 +99,18 @@ class SemoduleStore:
 
     def remove(self, module: str, priority: int) -> None:
         """A semodule of ours that outlived its killed parent could install after we removed, so it is waited for."""
+        self._remove(module, priority)
+
+    def remove_for_next_boot(self, module: str, priority: int) -> None:
+        self._remove(module, priority, "-n")
+
+    def _remove(self, module: str, priority: int, *more: str) -> None:
         leftover.wait_for(lambda words: any(word.endswith(f"/{module}.cil".encode()) for word in words), module)
+        self._mend()
         present = self.lease_modules()
         if module not in present:
             return
-        process.run(argv_remove(module, present.get(module, priority)), timeout=SEMODULE_TIMEOUT_S)
+        process.run(argv_remove(module, present.get(module, priority), *more), timeout=SEMODULE_TIMEOUT_S)
         if module in self.lease_modules():
             raise ToolError(f"semodule says it removed {module}, but the store has it still", "see: semodule -lfull")
 
@@ -110,6 +122,30 @@ class SemoduleStore:
             return parse_lease_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
         found = sorted(modules.glob(f"*/{MODULE_PREFIX}*"))
         return {path.name: int(path.parent.name) for path in found if path.parent.name.isdigit()}
+
+    def module_types(self, module: str) -> frozenset[str]:
+        """libsemanage keeps a module's text in active/modules/PRIORITY/NAME/cil, compressed unless semanage.conf says else."""
+        found: set[str] = set()
+        for path in (self.path / "active" / "modules").glob(f"*/{module}/cil"):
+            try:
+                data = path.read_bytes()
+                found.update(PERMISSIVE.findall((bz2.decompress(data) if data.startswith(b"BZh") else data).decode()))
+            except (OSError, ValueError) as error:
+                raise ToolError(f"{path} cannot be read: {error}", f"run: semodule -r {module}") from error
+        return frozenset(found)
+
+    def _mend(self) -> None:
+        """A semodule that was killed between its two renames has left no active store, only the previous one (and nothing
+        can be removed from none). Whoever holds the lock is no corpse."""
+        active, previous = self.path / "active", self.path / "previous"
+        if active.exists() or not (previous / "modules").is_dir():
+            return
+        with (self.path / "semanage.trans.LOCK").open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                previous.rename(active)
+            except OSError as error:
+                raise ToolError(f"{previous} cannot be put back as {active}: {error.strerror}", "do that by hand") from error
 
     def dontaudit_off(self) -> bool:
         return (self.path / "active" / "disable_dontaudit").exists()
@@ -141,7 +177,8 @@ def argv_arm(lease: Lease, seconds: float, command: list[str], python_path: str 
     argv += [f"--on-active={max(1, round(seconds))}s", f"--on-calendar=@{int(lease.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
     argv += [f"--setenv=PYTHONPATH={python_path}"] if python_path else []
-    return [*argv, "--", *command]
+    # the undo itself goes along: the timer lives in systemd, and so ends the lease even when our state directory is gone
+    return [*argv, "--", *command, "--undo", carry_lease(lease)]
 
 
 class SystemdTimers:

@@ -73,6 +73,12 @@ def refuse_machine(world: World, *, hidden: bool) -> None:
             "this machine is permissive already, by another's hand, and nothing would end that",
             "run: setenforce 1 (and SELINUX=enforcing in /etc/selinux/config), then ask again",
         )
+    if world.kernel.refuses_loads():
+        raise RefusedError(
+            "the boolean secure_mode_policyload is on or about to be: the kernel takes no policy then, and a lease could not be"
+            " ended",
+            "setsebool -P secure_mode_policyload off, and reboot if it is on already; see: getsebool secure_mode_policyload",
+        )
     broken = [item for item in world.book.all() if isinstance(item, BrokenUndo)]
     if broken:
         raise RefusedError(f"{broken[0].path} cannot be understood: {broken[0].reason}", "run: sepolicyd doctor")

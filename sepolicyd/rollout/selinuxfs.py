@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Optional
 
@@ -17,6 +20,8 @@ STATUS = struct.Struct("=5I")  # struct selinux_kernel_status: version, sequence
 STATUS_TRIES = 1000
 BUSY_TRIES, BUSY_PAUSE_S = 50, 0.1
 LOAD_TRIES = 5
+WATCH_PAUSE_S, WATCH_JOIN_S = 0.5, 10.0
+SECURE_MODE = "booleans/secure_mode_policyload"  # refpolicy, kernel/selinux.te: forbids load_policy, setenforce, setbool
 
 
 class SelinuxFs:
@@ -97,6 +102,31 @@ class SelinuxFs:
         still = self.permissive_types() & frozenset(types)
         if still:
             raise ToolError(f"{', '.join(sorted(still))} is permissive in the kernel still", "run: setenforce 1; semodule -R")
+
+    @contextmanager
+    def keep_closed(self, types: tuple[str, ...]) -> Iterator[None]:
+        stop = threading.Event()
+        # a reader of its own: the cached head is not made for two threads
+        watcher = threading.Thread(target=SelinuxFs(self.mount)._watch, args=(types, stop), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join(WATCH_JOIN_S)
+
+    def _watch(self, types: tuple[str, ...], stop: threading.Event) -> None:
+        seen = -1
+        while types and not stop.wait(WATCH_PAUSE_S):
+            with suppress(ToolError, OSError):
+                loads = self.loads()
+                if loads != seen:
+                    self.close_types(types)
+                    seen = loads
+
+    def refuses_loads(self) -> bool:
+        """The file holds the present value and the pending one."""
+        return b"1" in self._read(SECURE_MODE).split() if (self.mount / SECURE_MODE).exists() else False
 
     def _read(self, name: str) -> bytes:
         path = self.mount / name

@@ -5,10 +5,12 @@ Standard library only: ``python -m sepolicyd.rollout.endlease`` reads this with 
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -120,6 +122,32 @@ def parse_lease(text: str) -> Lease:
     return Lease(**values)
 
 
+def carry_lease(lease: Lease) -> str:
+    """A lease as one word of a command line, in letters that neither systemd nor a shell expands."""
+    return base64.urlsafe_b64encode(json.dumps(asdict(lease)).encode()).decode()
+
+
+def carried_lease(word: str) -> Lease:
+    """The inverse of :func:`carry_lease`.
+
+    :raises ValueError: it is none
+    """
+    return parse_lease(base64.urlsafe_b64decode(word).decode())
+
+
+def _read_own(path: Path) -> str:
+    """A file of our own. What another could write is not obeyed (it names commands and units); a pipe would never end.
+
+    :raises ValueError: it is no plain file, or others may write it
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
+            raise ValueError("not a plain file that root alone can write")
+        return file.read().decode()
+
+
 class LeaseBook:
     """Undo files (``leases/PROFILE.json``) and the history (``leases.jsonl``) in root's rollout directory."""
 
@@ -163,9 +191,15 @@ class LeaseBook:
     def all(self) -> list[Lease | BrokenUndo]:
         """Every undo there is, sorted by file name; what cannot be read is a BrokenUndo, never passed over."""
         found: list[Lease | BrokenUndo] = []
-        for path in sorted(self.undo_dir.glob("*")) if self.undo_dir.is_dir() else []:
+        try:
+            paths = sorted(self.undo_dir.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            return [BrokenUndo(self.undo_dir, str(error))]
+        for path in paths:
             try:
-                found.append(parse_lease(path.read_text(encoding="utf-8")))
+                found.append(parse_lease(_read_own(path)))
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 found.append(BrokenUndo(path, str(error)))
         return found
@@ -200,7 +234,7 @@ class LeaseBook:
         """
         try:
             self._ensure_directories()
-            fd = os.open(self.directory / "lease.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.directory / "lease.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StateError(f"{self.directory} cannot be written: {error.strerror}", "run this as root") from error
         try:

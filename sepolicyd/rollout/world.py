@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
@@ -29,6 +30,14 @@ class Kernel(Protocol):
         """Load the loaded policy once more with these types enforcing; needs no store, no disk, no tool."""
         ...
 
+    def keep_closed(self, types: tuple[str, ...]) -> AbstractContextManager[None]:
+        """While it is held, :meth:`close_types` again whenever another policy has been loaded. Raises nothing."""
+        ...
+
+    def refuses_loads(self) -> bool:
+        """Whether the boolean secure_mode_policyload is on or about to be: no policy can be loaded then until a reboot."""
+        ...
+
 
 class ModuleStore(Protocol):
     """The machine's module store. Every method may raise ToolError."""
@@ -47,6 +56,14 @@ class ModuleStore(Protocol):
 
     def lease_modules(self) -> dict[str, int]:
         """Every module of ours that opens something, with its priority."""
+        ...
+
+    def remove_for_next_boot(self, module: str, priority: int) -> None:
+        """Remove a module from the store alone, where the kernel takes no policy."""
+        ...
+
+    def module_types(self, module: str) -> frozenset[str]:
+        """The types that a module of ours in the store makes permissive, read without any tool."""
         ...
 
     def dontaudit_off(self) -> bool: ...

@@ -37,7 +37,8 @@ class Machine:
     dontaudit_off: bool = False
     loads: int = 1
     # systemd
-    timers: dict[str, tuple[float, float]] = field(default_factory=dict)  # unit -> (boottime, wall) at which it fires
+    timers: dict[str, Lease] = field(default_factory=dict)  # unit -> the lease that its command line carries
+    restarting: list[Lease] = field(default_factory=list)  # ... whose one-shot failed: Restart=on-failure
     stopped: list[str] = field(default_factory=list)
     timer_problem: Optional[str] = None
     store_problem: Optional[str] = None
@@ -45,6 +46,8 @@ class Machine:
     undo: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     shouts: list[str] = field(default_factory=list)
+    secure_mode: bool = False
+    watched: frozenset[str] = frozenset()  # closed again at once, whoever loads
     # a semodule whose parent was killed: it goes on and installs later
     orphan: Optional[tuple[float, Lease, str]] = None
     # faults
@@ -83,7 +86,9 @@ class Machine:
         self.load()
 
     def load(self) -> None:
-        self.loaded_permissive = frozenset(name for types in self.modules.values() for name in types)
+        if self.secure_mode and self.enforcing:  # a permissive kernel lets everything pass, this too
+            raise ToolError("load_policy: Permission denied")
+        self.loaded_permissive = frozenset(name for types in self.modules.values() for name in types) - self.watched
         self.loads += 1
 
     def reboot(self, seconds: float = 30.0) -> None:
@@ -92,7 +97,9 @@ class Machine:
         self.boot += 1
         self.boottime = seconds
         self.timers.clear()
+        self.restarting.clear()
         self.orphan = None
+        self.secure_mode = False
         self.dead = False
         self.enforcing = self.config_enforcing
         self.load()
@@ -158,8 +165,21 @@ class FakeKernel(Port):
 
     def close_types(self, types: tuple[str, ...]) -> None:
         with self.m.call("kernel.close_types"):
+            if self.m.secure_mode and self.m.enforcing and frozenset(types) & self.m.loaded_permissive:
+                raise ToolError("load: Permission denied")
             self.m.loaded_permissive -= frozenset(types)
             self.m.loads += 1
+
+    @contextmanager
+    def keep_closed(self, types: tuple[str, ...]) -> Iterator[None]:
+        self.m.watched = frozenset(types)
+        try:
+            yield
+        finally:
+            self.m.watched = frozenset()
+
+    def refuses_loads(self) -> bool:
+        return self.m.secure_mode
 
 
 class FakeStore(Port):
@@ -180,8 +200,20 @@ class FakeStore(Port):
                 self.m.pass_time(SEMODULE_S)
             if module in self.m.modules:
                 self.m.pass_time(SEMODULE_S)
-                del self.m.modules[module]
-                self.m.load()
+                types = self.m.modules.pop(module)
+                try:
+                    self.m.load()
+                except ToolError:
+                    self.m.modules[module] = types  # libsemanage puts the old store back
+                    raise
+
+    def remove_for_next_boot(self, module: str, priority: int) -> None:
+        with self.m.call("store.remove_for_next_boot"):
+            self.m.modules.pop(module, None)
+
+    def module_types(self, module: str) -> frozenset[str]:
+        with self.m.call("store.module_types"):
+            return frozenset(self.m.modules.get(module, ()))
 
     def lease_modules(self) -> dict[str, int]:
         with self.m.call("store.lease_modules"):
@@ -207,7 +239,7 @@ class FakeTimers(Port):
 
     def arm(self, lease: Lease, seconds: float) -> None:
         with self.m.call("timers.arm"):
-            self.m.timers[lease.unit] = (self.m.boottime + seconds, lease.deadline_wall)
+            self.m.timers[lease.unit] = lease
 
     def armed(self, lease: Lease) -> bool:
         with self.m.call("timers.armed"):
@@ -279,6 +311,8 @@ class FakeBook(LeaseBook):
     def lock(self, wait: float) -> Iterator[None]:
         if self.m.dead:
             raise Killed("lock")
+        if "book.lock" in self.m.broken:
+            raise StateError("/var/lib/sepolicyd/rollout cannot be written: Read-only file system")
         if self.m.lock_held:
             self.m.pass_time(wait)
             raise RefusedError("another sepolicyd command is opening or ending a lease")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd.errors import RefusedError, StateError, ToolError
+from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.policy.configured import selinux_type, store_directory
 from sepolicyd.rollout import endlease, leftover, machine
-from sepolicyd.rollout.kernelpolicy import PolicyFormatError, parse_head, render_ebitmap, without_permissive
 from sepolicyd.rollout.machine import SemoduleStore, argv_arm, argv_open, one_shot, parse_lease_modules
-from sepolicyd.rollout.selinuxfs import STATUS, SelinuxFs
-from sepolicyd.rollout.undo import BrokenUndo, Lease, LeaseBook, Moment, module_name, module_text, parse_lease, render_lease
+from sepolicyd.rollout.undo import (
+    Lease,
+    LeaseBook,
+    Moment,
+    carried_lease,
+    module_name,
+    module_text,
+    render_lease,
+)
+from tests.apply.world import make_store
 
 TREE = Path(__file__).resolve().parents[2]
 NOW = Moment(1000.0, 50.0, "boot")
@@ -28,102 +36,6 @@ LEASE = Lease(
     profile="hub", id="ab12", domains=("hub_t", "proxy_t"), whole_system=False, hidden=True, module="sepolicyd_lease_hub",
     priority=360, opened=NOW, deadline_wall=1600.0, deadline_boottime=650.0, services=("hub.service",), by="ada",
 )  # fmt: skip
-
-
-def policies() -> list[Path]:
-    return sorted(Path("/etc/selinux").glob("*/policy/policy.[0-9]*"))
-
-
-@pytest.fixture
-def policy() -> bytes:
-    if not policies():
-        pytest.skip("no kernel policy on this machine")
-    return policies()[-1].read_bytes()
-
-
-@pytest.mark.toolchain
-def test_the_reader_agrees_with_setools(policy: bytes) -> None:
-    setools = pytest.importorskip("setools")
-    head = parse_head(policy)
-    loaded = setools.SELinuxPolicy(str(policies()[-1]))
-    assert set(head.types) == {str(kind) for kind in loaded.types()}
-    assert head.permissive == {str(kind) for kind in loaded.types() if kind.ispermissive}
-    assert head.version == loaded.version
-
-
-@pytest.mark.toolchain
-def test_setools_reads_what_we_close_as_closed_and_otherwise_the_same(policy: bytes, tmp_path: Path) -> None:
-    setools = pytest.importorskip("setools")
-    head = parse_head(policy)
-    chosen = sorted(head.types)[::700]
-    start, end = head.span
-    opened = policy[:start] + render_ebitmap({head.types[name] for name in chosen}) + policy[end:]
-    assert parse_head(opened).permissive == set(chosen)
-    closed = without_permissive(opened, [*chosen[1:], "no_such_type"])
-    file = tmp_path / "policy.33"
-    file.write_bytes(closed)
-    seen = setools.SELinuxPolicy(str(file))
-    assert {str(kind) for kind in seen.types() if kind.ispermissive} == {chosen[0]}
-    assert seen.allow_count == setools.SELinuxPolicy(str(policies()[-1])).allow_count
-    # closing all that was opened gives back the very bytes of the policy before
-    assert without_permissive(opened, chosen) == without_permissive(policy, head.permissive) if head.permissive else policy
-    assert without_permissive(policy, chosen) is policy
-
-
-@pytest.mark.parametrize("cut", [0, 7, 20, 60, 4000])
-def test_a_cut_policy_is_an_error_of_ours(policy: bytes, cut: int) -> None:
-    with pytest.raises(PolicyFormatError):
-        parse_head(policy[:cut])
-
-
-def test_something_else_is_no_policy() -> None:
-    with pytest.raises(PolicyFormatError):
-        parse_head(b"\x7fELF" + bytes(400))
-
-
-class FakeFs:
-    """A directory in place of selinuxfs: what is written to `load` becomes the policy, as in the kernel."""
-
-    def __init__(self, mount: Path, policy: bytes) -> None:
-        self.mount = mount
-        (mount / "enforce").write_bytes(b"1")
-        (mount / "policy").write_bytes(policy)
-        (mount / "load").write_bytes(b"")
-        (mount / "status").write_bytes(STATUS.pack(1, 4, 1, 7, 0) + bytes(4076))
-
-
-def test_selinuxfs_reads_and_closes(policy: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    head = parse_head(policy)
-    name = sorted(head.types)[5]
-    start, end = head.span
-    FakeFs(tmp_path, policy[:start] + render_ebitmap({head.types[name]}) + policy[end:])
-    kernel = SelinuxFs(tmp_path)
-    assert (kernel.enabled(), kernel.enforcing(), kernel.loads()) == (True, True, 7)
-    assert kernel.permissive_types() == {name}
-    real = kernel._write
-
-    def write(file: str, data: bytes) -> None:
-        real(file, data)
-        if file == "load":
-            (tmp_path / "policy").write_bytes(data)
-            (tmp_path / "status").write_bytes(STATUS.pack(1, 6, 1, 8, 0))
-
-    monkeypatch.setattr(kernel, "_write", write)
-    kernel.close_types((name,))
-    assert kernel.permissive_types() == frozenset()
-    monkeypatch.setattr(kernel, "_write", lambda file, data: None)  # a kernel that takes it and changes nothing
-    (tmp_path / "policy").write_bytes(policy[:start] + render_ebitmap({head.types[name]}) + policy[end:])
-    (tmp_path / "status").write_bytes(STATUS.pack(1, 8, 1, 9, 0))
-    with pytest.raises(ToolError, match="permissive in the kernel still"):
-        kernel.close_types((name,))
-
-
-def test_a_status_page_that_is_being_written_is_not_believed(tmp_path: Path) -> None:
-    (tmp_path / "status").write_bytes(STATUS.pack(1, 5, 1, 7, 0))
-    with pytest.raises(ToolError, match="never came to rest"):
-        SelinuxFs(tmp_path).loads()
-    with pytest.raises(ToolError, match="cannot be read"):
-        SelinuxFs(tmp_path / "nothing").loads()
 
 
 def test_what_semodule_is_told() -> None:
@@ -146,7 +58,9 @@ def test_what_systemd_is_told() -> None:
     assert "--property=Restart=on-failure" in argv
     assert f"--unit={LEASE.unit}" in argv
     command = argv[argv.index("--") + 1 :]
-    assert command == [sys.executable, "-I", "-m", "sepolicyd.rollout.endlease", "--dir", "/state"]
+    assert command[:-1] == [sys.executable, "-I", "-m", "sepolicyd.rollout.endlease", "--dir", "/state", "--undo"]
+    assert carried_lease(command[-1]) == LEASE
+    assert re.fullmatch("[A-Za-z0-9_=-]+", command[-1]), "systemd expands $ and % in a command line"
     assert replace(LEASE, deadline_boottime=651.0).unit != LEASE.unit
 
 
@@ -167,68 +81,6 @@ def test_the_store_is_where_semanage_conf_says(tmp_path: Path) -> None:
     assert store_directory(tmp_path) == tmp_path / "var/lib/selinux/mls"
     (etc / "semanage.conf").write_text('store-root = "/srv/store"\n')
     assert store_directory(tmp_path) == tmp_path / "srv/store/mls"
-
-
-def test_an_undo_file_comes_back_as_it_was(tmp_path: Path) -> None:
-    book = LeaseBook(tmp_path / "rollout")
-    book.write(LEASE)
-    book.write(LEASE)
-    assert book.all() == [LEASE]
-    assert book.of("hub") == LEASE
-    assert parse_lease(render_lease(LEASE)) == LEASE
-    assert (tmp_path / "rollout").stat().st_mode & 0o777 == 0o700
-    assert book.path_of("hub").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in book.undo_dir.iterdir()] == ["hub.json"]
-    book.remove("hub")
-    book.remove("hub")
-    assert book.all() == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"schema": 2}', render_lease(LEASE)[:-40], render_lease(LEASE).replace('"id"', '"di"'), "\x00" * 300],
-)
-def test_a_damaged_undo_file_is_never_passed_over(tmp_path: Path, text: str) -> None:
-    book = LeaseBook(tmp_path)
-    book.write(LEASE)
-    book.path_of("hub").write_text(text)
-    (found,) = book.all()
-    assert isinstance(found, BrokenUndo)
-
-
-def test_a_full_disk_leaves_the_old_undo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    book = LeaseBook(tmp_path)
-    book.write(LEASE)
-    real = os.write
-
-    def full(fd: int, data: bytes) -> int:
-        if len(data) > 100:
-            return real(fd, bytes(data[:100]))  # the rest does not fit
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(StateError, match="cannot be written"):
-        book.write(replace(LEASE, attempts=9, by="x" * 100))
-    monkeypatch.undo()
-    assert book.all() == [LEASE]
-    assert list(book.directory.glob(".*.new")) == []
-
-
-def test_two_commands_at_once(tmp_path: Path) -> None:
-    book = LeaseBook(tmp_path)
-    with book.lock(0), pytest.raises(RefusedError, match="another sepolicyd command"), LeaseBook(tmp_path).lock(0.2):
-        pass
-    with book.lock(0):
-        pass
-
-
-def test_the_history_outlives_a_torn_line(tmp_path: Path) -> None:
-    book = LeaseBook(tmp_path)
-    book.record("opened", NOW, id="x", deadline_wall=1600.0)
-    with book.history_path.open("a") as file:
-        file.write('{"what": "end')
-    book.record("ended", replace(NOW, wall=1100.0), id="x")
-    assert [entry["what"] for entry in book.history()] == ["opened", "ended"]
 
 
 def run_one_shot(*arguments: str, tools: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -356,6 +208,37 @@ def test_a_stranger_who_calls_his_process_semodule_holds_up_nothing(tools: Path,
 
 
 @pytest.mark.toolchain
+def test_what_a_module_of_ours_opens_is_read_without_a_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_store(tmp_path / "root")
+    module = tmp_path / "sepolicyd_lease_hub.cil"
+    module.write_text(module_text(("svc_t", "other_t")))
+    made.install([module], 360)
+    monkeypatch.setenv("SEPOLICYD_PATH", "/nonexistent")
+    store = SemoduleStore(made.directory)
+    assert store.lease_modules() == {"sepolicyd_lease_hub": 360}
+    assert store.module_types("sepolicyd_lease_hub") == {"svc_t", "other_t"}
+    assert store.module_types("sepolicyd_lease_other") == frozenset()
+    (made.active / "modules/360/sepolicyd_lease_hub/cil").write_bytes(b"BZh9 damaged")
+    with pytest.raises(ToolError, match="cannot be read"):
+        store.module_types("sepolicyd_lease_hub")
+
+
+def test_a_store_without_an_active_part_is_put_back_unless_somebody_is_at_work(tools: Path) -> None:
+    """Killed between libsemanage's two renames while the lease was opened: nothing could be removed from that store."""
+    store = tools / "real"
+    (store / "previous/modules/360/sepolicyd_lease_hub").mkdir(parents=True)
+    (store / "semanage.trans.LOCK").touch()
+    (tools / "store/sepolicyd_lease_hub.cil").write_text("")
+    with (store / "semanage.trans.LOCK").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ToolError, match="cannot be put back"):
+            SemoduleStore(store).remove("sepolicyd_lease_hub", 360)
+    with pytest.raises(ToolError, match="the store has it still"):  # this semodule does not know that directory
+        SemoduleStore(store).remove("sepolicyd_lease_hub", 360)
+    assert (store / "active/modules").is_dir()
+
+
+@pytest.mark.toolchain
 @pytest.mark.slow
 def test_the_check_links_a_copy_and_changes_nothing(tmp_path: Path) -> None:
     if not (store_directory(Path("/")) / "active/modules").is_dir() or not shutil.which("semodule", path="/usr/sbin"):
@@ -383,8 +266,27 @@ def test_main_prints_what_was_ended(
     fake.modules["sepolicyd_lease_hub"] = ("hub_t",)
     fake.load()
     fake.broken = frozenset({"store.remove", "kernel.close_types"})
-    assert endlease.main(["--dir", str(tmp_path)]) == endlease.EXIT_PENDING
+    # words of a later version must not keep this one from ending what is due
+    assert endlease.main(["--dir", str(tmp_path), "--undo", "bm8=", "--later"]) == endlease.EXIT_PENDING
     assert capsys.readouterr().out.startswith("<2>hub: deadline; NOT ENFORCING")
+
+
+def test_a_fault_of_our_own_closes_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.rollout.fakes import Machine
+
+    lease = replace(LEASE, opened=replace(NOW, boot_id="boot-1"))
+    fake = Machine(undo={"hub": render_lease(lease)}, enforcing=False, dontaudit_off=True)
+    fake.modules["sepolicyd_lease_other"] = ("other_t",)
+    fake.load()
+    monkeypatch.setattr(machine, "machine", lambda directory: fake.world())
+    monkeypatch.setattr(endlease, "end_due", lambda world, carried: {}["a fault"])
+    assert endlease.main(["--dir", str(tmp_path)]) == endlease.EXIT_PENDING
+    assert fake.enforcing
+    assert not fake.open_types
+    assert not fake.modules
+    assert not fake.dontaudit_off
+    assert fake.undo, "the next run ends the lease in its own way"
+    assert "KeyError: 'a fault'" in fake.shouts[-1]
 
 
 SYSTEMCTL = """#!/bin/bash

@@ -38,12 +38,14 @@ def try_start(machine: Machine, seconds: float = 600, *, whole: bool = False, hi
 
 def tick(machine: Machine) -> None:
     """What systemd does once a minute, and when a transient timer fires: run the one-shot; it may die or fail."""
-    for unit, (boottime, wall) in list(machine.timers.items()):
-        if machine.boottime >= boottime or machine.wall >= wall:
-            del machine.timers[unit]
-    with suppress(SepolicydError, Killed):
-        end_due(machine.world())
-    machine.dead = False
+    for unit, lease in list(machine.timers.items()):
+        if lease.is_due(machine.now):
+            machine.restarting.append(machine.timers.pop(unit))
+    for carried in [*machine.restarting, None]:
+        with suppress(SepolicydError, Killed):
+            if all(ended.done for ended in end_due(machine.world(), carried=carried)) and carried is not None:
+                machine.restarting.remove(carried)
+        machine.dead = False
 
 
 def run_on(machine: Machine, seconds: float) -> None:
@@ -129,12 +131,12 @@ BREAKABLE = [
         "store.remove",
     ),
     *("store.restore_dontaudit", "store.lease_modules", "timers.arm", "timers.armed", "timers.disarm", "timers.stop_services"),
-    *("book.write", "book.record", "book.remove", "store.reload"),
+    *("book.write", "book.record", "book.remove", "book.lock", "store.reload", "store.module_types"),
 ]
 # With one of these broken the kernel can still be closed by another way.
 SURVIVABLE = [
     *("store.remove", "kernel.close_types", "store.restore_dontaudit", "store.lease_modules", "timers.disarm"),
-    *("timers.stop_services", "book.write", "book.record", "book.remove"),
+    *("timers.stop_services", "book.write", "book.record", "book.remove", "book.lock"),
 ]
 
 
@@ -157,6 +159,7 @@ class Promise(RuleBasedStateMachine):
     def boot(self, whole: bool, hidden: bool) -> None:
         self.machine = Machine()
         self.options = {"whole": whole, "hidden": hidden}
+        self.lost = False
         self.deadline: Optional[float] = None  # boottime by which it must be over
 
     @rule(seconds=st.sampled_from([60, 300, 3600]), at=st.integers(0, 40), kill=st.booleans(), after=st.booleans())
@@ -216,6 +219,15 @@ class Promise(RuleBasedStateMachine):
     def mend(self) -> None:
         self.machine.broken = frozenset()
 
+    @precondition(lambda self: self.machine.timers and not self.lost)
+    @rule()
+    def state_directory_removed(self) -> None:
+        """Undo and history are gone: the lease's own timer, which carries the undo, is all that knows of it."""
+        self.machine.undo.clear()
+        self.machine.history.clear()
+        self.lost = True
+
+    @precondition(lambda self: not self.lost)  # with both gone nothing of ours is left
     @rule()
     def timers_stopped_by_hand(self) -> None:
         self.machine.timers.clear()
@@ -243,11 +255,12 @@ class Promise(RuleBasedStateMachine):
         run_on(self.machine, TICK_S)
         assert_closed(self.machine)
         self.deadline = None
+        self.lost = False
 
     @invariant()
     def nothing_is_open_without_an_undo(self) -> None:
         """An opening that no undo file knows is only one that somebody made by removing the file; the next tick ends it."""
-        if not hasattr(self, "machine") or self.deadline is None:
+        if not hasattr(self, "machine") or self.deadline is None or self.lost:
             return
         overdue = self.machine.boottime >= self.deadline
         opened = self.machine.open_types or self.machine.modules or self.machine.orphan
