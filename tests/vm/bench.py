@@ -49,7 +49,7 @@ class Context:
     figures: Figures = field(default_factory=Figures)
 
     def say(self, text: str) -> None:
-        print(f"  {time.strftime('%H:%M:%S')} {text}", flush=True)
+        print(f"  {time.strftime('%H:%M:%S')} {self.logs.name}: {text}", flush=True)
         with (self.logs / "scenario.log").open("a") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 

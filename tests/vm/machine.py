@@ -17,6 +17,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,8 +67,7 @@ class Machine:
         self.logs = logs
         self.accel = accel
         logs.mkdir(parents=True, exist_ok=True)
-        self.run_directory = Path(f"/tmp/sepolicyd-vm-{os.getpid()}")  # socket paths are limited to 107 bytes
-        self.run_directory.mkdir(mode=0o700, exist_ok=True)
+        self.run_directory = Path(tempfile.mkdtemp(prefix="sepolicyd-vm-", dir="/tmp"))  # socket paths: 107 bytes at most
         self.disk = logs / "disk.qcow2"
         self.base = overlay
         self.hub_port = free_port()
