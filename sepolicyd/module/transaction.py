@@ -77,8 +77,9 @@ def commit(
         "booleans": [asdict(boolean) for boolean in booleans],
         "dry": dry,
     }
-    argv = [sys.executable, "-m", "sepolicyd.module.transaction"]
-    env = {"PYTHONPATH": str(TREE)} if (TREE / "pyproject.toml").exists() else {}
+    in_tree = (TREE / "pyproject.toml").exists()
+    argv = [sys.executable, *([] if in_tree else ["-I"]), "-m", "sepolicyd.module.transaction"]
+    env = {"PYTHONPATH": str(TREE)} if in_tree else {}
     done = process.run(argv, stdin=json.dumps(request), env=env, timeout=TIMEOUT_S, ok=(0, MISSING), cwd=Path("/"))
     if done.returncode == MISSING:
         raise ToolMissingError(

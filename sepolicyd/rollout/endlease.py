@@ -178,6 +178,7 @@ def _finish(world: World, lease: Lease, ended: Ended) -> Ended:
     if ended.done:
         # a full disk must not keep an ended lease alive, so the undo goes even when the history could not be written
         gone = attempt(lambda: world.book.remove(lease.profile), problems)
+        ended = replace(ended, done=gone)
         attempt(lambda: world.timers.disarm(lease), problems)
         if gone:
             world.voice.say(

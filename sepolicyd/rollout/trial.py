@@ -93,8 +93,11 @@ def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
     argv = ["systemd-run", f"--unit={unit_of(trial)}", "--description=End of a trial of sepolicyd", "--quiet"]
     argv += [f"--on-active={max(1, round(seconds))}s", f"--on-calendar=@{int(trial.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
-    argv += [f"--setenv=PYTHONPATH={TREE}"] if (TREE / "pyproject.toml").exists() else []
-    return [*argv, "--", sys.executable, "-m", ONE_SHOT, "--state", str(settings.state), "--config", str(settings.config)]
+    # -I: neither the working directory nor the environment adds modules to what root runs; a source tree is found by its place
+    in_tree = (TREE / "pyproject.toml").exists()
+    argv += [f"--setenv=PYTHONPATH={TREE}"] if in_tree else []
+    command = [sys.executable, *([] if in_tree else ["-I"]), "-m", ONE_SHOT]
+    return [*argv, "--", *command, "--state", str(settings.state), "--config", str(settings.config)]
 
 
 def arm(trial: Trial, settings: Settings, seconds: float) -> None:

@@ -226,6 +226,8 @@ class Promise(RuleBasedStateMachine):
         self.machine.undo.clear()
         self.machine.history.clear()
         self.lost = True
+        # hidden denials, which no module in the store tells of, wait for that timer
+        self.deadline = max(lease.deadline_boottime for lease in self.machine.timers.values())
 
     @precondition(lambda self: not self.lost)  # with both gone nothing of ours is left
     @rule()

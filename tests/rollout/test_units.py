@@ -100,7 +100,9 @@ def test_what_ends_leases_looks_where_leases_are(unit: str) -> None:
 
     said = directives(unit)
     assert said["ConditionDirectoryNotEmpty"] == [f"|{LeaseBook(DEFAULT_DIR).undo_dir}"]
-    assert said["ConditionPathExistsGlob"] == [f"|/var/lib/selinux/*/active/modules/*/{MODULE_PREFIX}*"]
+    assert said["ConditionPathExistsGlob"] == [
+        f"|{root}/*/active/modules/*/{MODULE_PREFIX}*" for root in ("/var/lib/selinux", "/etc/selinux")
+    ]
     assert said["ExecStart"][0].endswith("-I -m sepolicyd.rollout.endlease")
     # semodule changes its domain at exec
     assert not {"NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter", "User"} & set(said)
