@@ -16,7 +16,7 @@ from sepolicyd.access import Access
 from sepolicyd.audit.values import Context
 from sepolicyd.policy.constraints import Denied, LevelNames, denying, subject_of
 from sepolicyd.policy.oracle import Oracle
-from sepolicyd.policy.values import Answer, AnswerKind, Condition, Constraint, Key, Ranges, join_ranges, subtract_ranges
+from sepolicyd.policy.values import Answer, AnswerKind, Condition, Constraint, Key, Ranges, subtract_ranges
 
 MAX_FLIPS = 2
 TRANSITIONS = frozenset({"transition", "dyntransition"})
@@ -61,7 +61,12 @@ class Why:
     @property
     def allowed(self) -> bool:
         """Whether the policy, as it stands, lets it through."""
-        return self.te.allowed and not (self.constraints or self.roles or self.bounds)
+        return self.te.allowed and not self.hindered
+
+    @property
+    def hindered(self) -> bool:
+        """Whether it stays denied with a rule there."""
+        return bool(self.constraints or self.roles or self.bounds)
 
     @property
     def xperms(self) -> Optional[Ranges]:
@@ -189,11 +194,6 @@ class Explainer:
                 for name in condition.booleans:
                     found.setdefault(name, []).append((key, condition))
         return found
-
-
-def missing_xperms(whys: tuple[Why, ...]) -> Ranges:
-    """All ioctl numbers that a group of accesses needs in an allowxperm rule."""
-    return join_ranges(*(why.missing_numbers for why in whys))
 
 
 def _sentence(why: Why) -> str:

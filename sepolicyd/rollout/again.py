@@ -31,10 +31,10 @@ def again(
     found = {}
     for access, seen in evidence.items():
         decision = decided.get(access)
-        if decision is None or decision.answer != AnswerKind.ALLOW or rule_kind(decision) is not None:
+        if decision is None or decision.answer != AnswerKind.ALLOW or rule_kind(decision, access) is not None:
             continue
         before = float(decision.fix_detail.get(SEEN, float("inf")))
-        if access.permission in decision.fix_detail.get("allow", ()) or seen.last <= before:
+        if seen.last <= before:
             continue
         if not carried_out(decision.fix_detail) or seen.last > _applied(settings, profile, decision.at) + GRACE_S:
             found[access] = seen

@@ -14,6 +14,7 @@ from sepolicyd.rules import fix
 from sepolicyd.rules.fix import is_plain_path
 from sepolicyd.state.decisions import AnswerKind, Decision
 
+RULES = ("", fix.ALLOW, fix.INTERFACE, fix.DONTAUDIT)
 PROTOCOLS = ("tcp", "udp", "dccp", "sctp")
 
 
@@ -37,14 +38,12 @@ def wanted(decided: Mapping[Access, Decision]) -> Wanted:
     rules: set[Rule] = set()
     fixes: dict[int, Decision] = {}
     for access, decision in decided.items():
-        kind = rule_kind(decision)
+        kind = rule_kind(decision, access)
         if kind:
             origin = Provenance(str(decision.id), decision.by, decision.at, decision.reason)
             rules.add(Rule(access, kind, origin))
-        elif decision.answer == AnswerKind.ALLOW:
+        if decision.answer == AnswerKind.ALLOW and decision.fix_kind not in RULES:
             fixes[decision.id] = decision
-            if access.permission in decision.fix_detail.get("allow", ()):
-                rules.add(Rule(access, ALLOW, Provenance(str(decision.id), decision.by, decision.at, decision.reason)))
     details = [(decision, decision.fix_detail) for _, decision in sorted(fixes.items())]
     return Wanted(
         tuple(sorted(rules)),
@@ -57,10 +56,11 @@ def wanted(decided: Mapping[Access, Decision]) -> Wanted:
     )
 
 
-def rule_kind(decision: Decision) -> Optional[str]:
-    """allow or dontaudit where the decision is a rule for its accesses, None where it is something else.
+def rule_kind(decision: Decision, access: Access) -> Optional[str]:
+    """allow or dontaudit where the decision is a rule for this access of it, None where it is something else.
 
-    An interface is carried out as exactly the accesses that it was offered for, without its surplus.
+    An interface is carried out as exactly the accesses that it was offered for, without its surplus; of an allow that a
+    constraint holds back in part, only what it helps.
     """
     if decision.answer == AnswerKind.DONTAUDIT:
         return DONTAUDIT
@@ -68,7 +68,9 @@ def rule_kind(decision: Decision) -> Optional[str]:
         return None
     if decision.fix_kind == fix.DONTAUDIT:
         return DONTAUDIT
-    return ALLOW if decision.fix_kind in ("", fix.ALLOW, fix.INTERFACE) else None
+    if decision.fix_kind in RULES:
+        return ALLOW if access.permission in decision.fix_detail.get("only", (access.permission,)) else None
+    return ALLOW if access.permission in decision.fix_detail.get("allow", ()) else None
 
 
 def _manual(decision: Decision, detail: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from sepolicyd.access import Access
@@ -22,7 +22,7 @@ from sepolicyd.rules.attack import Burst, bursts
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.cascade import cascades, walked
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fix import ALLOW, BOOLEAN, REFUSE, UNKNOWN, Fix, rules_of
+from sepolicyd.rules.fix import ALLOW, APPLICATION, BOOLEAN, DONTAUDIT, REFUSE, RELABEL, UNKNOWN, Fix, rules_of
 from sepolicyd.rules.guard import LEVELS, NOTE, REVIEW, Finding, Guard, worst
 from sepolicyd.rules.guard import REFUSE as REFUSED
 from sepolicyd.rules.question import Question
@@ -33,6 +33,8 @@ __all__ = ["Assessed", "Fix", "Override", "assess", "parse_overrides"]
 
 
 REMARKS = ("W-004", "W-002", "U-002", "U-005")
+# fixes that give the domain nothing
+CLOSED = (APPLICATION, DONTAUDIT, REFUSE, RELABEL, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,16 @@ def _one(candidate: Candidate, around: _Around) -> Assessed:
     findings = _findings(question, around, mine)
     question = Question(**{**_fields(question), "findings": findings})
     question = Question(**{**_fields(question), "offers": _offers(question, around)})
-    # a consequence or a silent policy makes nothing worse than it is
-    level = worst(finding.level for finding in findings if finding.code not in REMARKS)
     frozen = tuple(burst for burst in around.bursts if burst in mine or set(burst.roles) & set(question.seen.roles))
     overridden = [around.overrides[access] for access in candidate.accesses if access in around.overrides]
     complete = len(overridden) == len(candidate.accesses)
     found = [fix for fix in cause.fixes(question) if _may_switch(question, around.guard, fix)]
     if complete and not any(fix.kind == ALLOW for fix in found):
         found.append(Fix(ALLOW, f"allow it in spite of the guard, as {overridden[0].by} wrote", rules_of(candidate.accesses)))
+    if found[0].kind not in CLOSED:
+        findings = _second_look(findings)
+    # a consequence or a silent policy makes nothing worse than it is
+    level = worst(finding.level for finding in findings if finding.code not in REMARKS or finding.level == REVIEW)
     why_not = _why_not(question, level, frozen, found, overridden=complete)
     return Assessed(
         candidate=candidate,
@@ -210,10 +214,22 @@ def _one(candidate: Candidate, around: _Around) -> Assessed:
     )
 
 
+def _second_look(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """What opens something to students' code is nobody's note: no rule of theirs is approved unread."""
+    return tuple(replace(finding, level=REVIEW) if finding.code == "W-002" else finding for finding in findings)
+
+
 def _offers(question: Question, around: _Around) -> tuple[Offer, ...]:
     """Interfaces that cover it and whose surplus the guard does not refuse."""
     policy, profile, guard = around.oracle, around.profile, around.guard
-    if around.interfaces is None or policy is None or question.refused or question.unknown or question.allowed:
+    if (
+        around.interfaces is None
+        or policy is None
+        or question.refused
+        or question.unknown
+        or question.allowed
+        or question.obstacles
+    ):
         return ()
     if question.source not in profile.domains or question.has("W-001"):
         return ()

@@ -17,7 +17,8 @@ from sepolicyd.rules.switches import is_small, switch
 # Without these a type is the mark of a missing label; a rule on it would open whatever else lost its label.
 UNLABELLED = ("unlabeled_t", "default_t", "file_t")
 GENERIC = ("var_t", "var_lib_t", "var_log_t", "var_run_t", "var_spool_t", "var_lock_t", "usr_t", "etc_t", "tmp_t", "tmpfs_t",
-           "home_root_t", "user_home_t", "user_home_dir_t", "srv_t", "mnt_t", "src_t")  # fmt: skip
+           "home_root_t", "user_home_t", "user_home_dir_t", "srv_t", "mnt_t", "src_t", "admin_home_t", "cache_home_t",
+           "config_home_t", "data_home_t", "gconf_home_t", "home_bin_t")  # fmt: skip
 GENERIC_PORTS = ("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t", "defined_port_t")
 CHANGES = {"write", "append", "create", "unlink", "link", "rename", "setattr", "add_name", "remove_name", "rmdir", "reparent"}
 ENTRIES = {"search", "getattr", "write", "add_name", "remove_name"}
@@ -350,8 +351,12 @@ def narrow(question: Question) -> Iterator[Fix]:
     if question.allowed:
         yield Fix(fix.ALLOW, "nothing to do: the policy allows it by now")
     else:
-        obstacle = f"a rule is not enough: {question.obstacles[0]}" if question.obstacles else ""
-        yield fix.allow(question.accesses, obstacle)
+        helped = [access for access in question.accesses if not question.hindered(access)]
+        if question.obstacles and helped:
+            only = {"only": [access.permission for access in helped]}
+            yield replace(fix.allow(helped, f"a rule is not enough: {question.obstacles[0]}"), detail=only)
+        else:
+            yield fix.allow(question.accesses, f"a rule is not enough: {question.obstacles[0]}" if question.obstacles else "")
 
 
 def _switch_small(question: Question) -> Iterator[Fix]:

@@ -24,7 +24,8 @@ class Fix:
     own-type the same, "transitions": [{"source", "target", "class", "type"}], and "allow": permissions of the question that are
     allowed with it (names in a shared directory);
     port {"ports": [{"protocol", "number", "type", "owner"}]}, owner "" where nobody has it; boolean {"boolean", "value"};
-    application {"file", "line"}; transition {"program", "domain"}; interface {"call"}; the others {}.
+    application {"file", "line"}; transition {"program", "domain"}; interface {"call"}; allow {} or
+    {"only": permissions of the question that a rule helps}; the others {}.
     Paths, and nothing else in it, come from the log: they are not escaped.
     """
 

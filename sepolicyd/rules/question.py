@@ -87,15 +87,29 @@ class Question:
         missing = {name for why in self.whys.values() if why.te.kind is AnswerKind.UNKNOWN for name in why.te.unknown}
         return tuple(sorted(name for name in missing if name.rpartition(" ")[2] not in self.profile.own_types))
 
-    @property
+    @cached_property
     def obstacles(self) -> tuple[str, ...]:
-        """What would still deny with the rule there: constraints, roles, bounds; one sentence each."""
-        return tuple(dict.fromkeys(why.sentence for why in self.whys.values() if why.constraints or why.roles or why.bounds))
+        """What would still deny with the rule there: constraints, roles, bounds; one sentence each, the permissions first."""
+        found: dict[str, list[str]] = {}
+        for access in sorted(self.whys):
+            why = self.whys[access]
+            if why.hindered:
+                found.setdefault(why.sentence, []).append(access.permission)
+        helped = [access.permission for access, why in sorted(self.whys.items()) if not why.hindered]
+        if not helped:
+            return tuple(found)
+        return tuple(f"it helps {' '.join(helped)} and not {' '.join(names)}: {text}" for text, names in found.items())
+
+    def hindered(self, access: Access) -> bool:
+        """Whether an access stays denied with a rule there."""
+        why = self.whys.get(access)
+        return why is not None and why.hindered
 
     @property
     def mendable(self) -> bool:
-        """Whether a rule would help at least one of the accesses."""
-        return not self.whys or any(not (why.constraints or why.roles or why.bounds) for why in self.whys.values())
+        """Whether a rule would help at least one of the accesses that are denied."""
+        missing = [why for why in self.whys.values() if not why.allowed]
+        return not missing or any(not why.hindered for why in missing)
 
     @property
     def allowed(self) -> bool:

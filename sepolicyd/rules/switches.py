@@ -20,8 +20,8 @@ MAX_SHOWN = 4
 
 def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
     """The booleans of the policy that allow all of it that is not allowed yet, the least side effect first."""
-    missing = [why for why in question.whys.values() if not why.te.allowed]
-    if not missing or any(why.te.kind is not AnswerKind.BOOLEAN for why in missing):
+    missing = [why for why in question.whys.values() if not why.allowed]
+    if not missing or any(why.hindered or why.te.kind is not AnswerKind.BOOLEAN for why in missing):
         return
     options = [set(why.booleans) for why in missing]
     for one in sorted(set.intersection(*options), key=lambda option: (option.rules, option.domains, option.settings)):

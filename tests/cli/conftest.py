@@ -53,3 +53,21 @@ def learned(sepolicyd: Runner, log: Path) -> Runner:
     """The same, after the daemon has read that log."""
     assert sepolicyd("run", "--once", "--log", log).code == 0
     return sepolicyd
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the distribution's policy with JupyterHub's domains in it."""
+    from sepolicyd import profiles, settings
+    from sepolicyd.cli.apply import base_package
+    from sepolicyd.cli.session import Session
+    from sepolicyd.module.build import workdir
+    from sepolicyd.module.store import create_store
+
+    root = tmp_path_factory.mktemp("store") / "root"
+    configured = settings.load(root=root)
+    session = Session(configured, profiles.load("jupyterhub", configured.policy_dirs))
+    store = create_store(root)
+    with workdir("test") as place:
+        store.install([base_package(session, place)], configured.priority)
+    return root

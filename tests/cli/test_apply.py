@@ -9,27 +9,9 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.cli.demo import careful
-from sepolicyd.cli.session import Session
-from sepolicyd.module.build import workdir
-from sepolicyd.module.store import create_store
 from tests.cli.conftest import Runner
 
 pytestmark = pytest.mark.toolchain
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of the distribution's policy with JupyterHub's domains in it."""
-    from sepolicyd import profiles, settings
-    from sepolicyd.cli.apply import base_package
-
-    root = tmp_path_factory.mktemp("store") / "root"
-    configured = settings.load(root=root)
-    session = Session(configured, profiles.load("jupyterhub", configured.policy_dirs))
-    store = create_store(root)
-    with workdir("test") as place:
-        store.install([base_package(session, place)], configured.priority)
-    return root
 
 
 def test_apply_rollback_and_history(learned: Runner, prepared: Path, tmp_path: Path) -> None:
