@@ -192,7 +192,7 @@ def _one(candidate: Candidate, around: _Around) -> Assessed:
     found = [fix for fix in cause.fixes(question) if _may_switch(question, around.guard, fix)]
     if complete and not any(fix.kind == ALLOW for fix in found):
         found.append(Fix(ALLOW, f"allow it in spite of the guard, as {overridden[0].by} wrote", rules_of(candidate.accesses)))
-    if found[0].kind not in CLOSED:
+    if found[0].kind not in CLOSED and not question.allowed:
         findings = _second_look(findings)
     # a consequence or a silent policy makes nothing worse than it is
     level = worst(finding.level for finding in findings if finding.code not in REMARKS or finding.level == REVIEW)
@@ -222,16 +222,9 @@ def _second_look(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
 def _offers(question: Question, around: _Around) -> tuple[Offer, ...]:
     """Interfaces that cover it and whose surplus the guard does not refuse."""
     policy, profile, guard = around.oracle, around.profile, around.guard
-    if (
-        around.interfaces is None
-        or policy is None
-        or question.refused
-        or question.unknown
-        or question.allowed
-        or question.obstacles
-    ):
+    if around.interfaces is None or policy is None or question.refused or question.unknown or question.allowed:
         return ()
-    if question.source not in profile.domains or question.has("W-001"):
+    if question.obstacles or question.source not in profile.domains or question.has("W-001"):
         return ()
 
     def refuses(access: Access) -> bool:
