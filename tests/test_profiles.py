@@ -145,3 +145,11 @@ def test_an_unknown_profile_lists_those_that_exist(tmp_path: Path) -> None:
     for name in ("", ".", "..", "../webapp", "/no/such/place"):
         with pytest.raises(UsageError):
             profiles.load(name, [tmp_path])
+
+
+def test_without_a_name_the_directory_names_it(tmp_path: Path) -> None:
+    write(tmp_path, SMALL.replace("name: webapp\n", ""), "guestbook")
+    assert profiles.load("guestbook", [tmp_path]).name == "guestbook"
+    write(tmp_path, SMALL.replace("name: webapp\n", ""), "Not A Name")
+    with pytest.raises(InputError, match="cannot be the name of a module"):
+        profiles.load(str(tmp_path / "Not A Name"), [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,6 +22,9 @@ LABELS_SHOWN = 40
 @click.argument("profile_name", metavar="[PROFILE]", required=False)
 @click.option("--unit", default="", metavar="UNIT", help="The service's systemd unit, where it is not the profile's first.")
 @click.option("--plan", "only_plan", is_flag=True, help="Only show what would be done.")
+@click.option(
+    "--boolean", "switch", multiple=True, metavar="NAME", help="Switch this boolean of the module on as well; repeatable."
+)
 @click.option("--undo", is_flag=True, help="Take it back: module removed, ports given back, labels as they were.")
 @click.option("--new", "new_name", metavar="NAME", help="Write a profile and a base module for another service from its unit.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where --new writes.")
@@ -31,6 +35,7 @@ def init_command(
     profile_name: Optional[str],
     unit: str,
     only_plan: bool,
+    switch: tuple[str, ...],
     undo: bool,
     new_name: Optional[str],
     out: Optional[Path],
@@ -42,6 +47,8 @@ def init_command(
 
     A service without a policy runs unconfined (initrc_t on Debian, unconfined_service_t on Fedora and RHEL): nothing is
     denied to it, so there is nothing to learn. Everything is proved in a copy of the store first; nothing is restarted.
+
+    Booleans that the service's configuration asks for are asked one by one; with --yes only those of --boolean are switched.
 
     \b
     Example:
@@ -62,8 +69,14 @@ def init_command(
         return int(Exit.FINDINGS if plan.stopped else Exit.DONE)
     if not yes:
         click.confirm("Do this?", abort=True, err=True)
-    _done(rollout_init.run_init(session.settings, session.profile, plan), undone=False)
+        switch += tuple(name for name, why in plan.booleans if name not in switch and _wanted(name, why))
+    done = rollout_init.run_init(session.settings, session.profile, plan, switch)
+    _done(done, undone=False, off=[name for name, _ in plan.booleans if name not in done.booleans])
     return int(Exit.DONE)
+
+
+def _wanted(name: str, why: str) -> bool:
+    return click.confirm(f"Switch {name} on ({render.escape(why)})?", default=False, err=True)
 
 
 def lines(plan: InitPlan) -> list[str]:
@@ -82,7 +95,9 @@ def lines(plan: InitPlan) -> list[str]:
         f"  port     {port.protocol} {port.number}: taken from {port.before or 'nobody'} for {port.after}"
         for port in plan.ports
     ]
-    shown += [f"  boolean  {name}: {why}" for name, why in plan.booleans]
+    shown += [
+        f"  boolean  {name}, asked for by: {render.escape(why)}; it stays off unless you say so" for name, why in plan.booleans
+    ]
     shown += [
         f"  process  {process.pid} {render.escape(process.comm)} runs as {process.domain or 'no known domain'} until restarted"
         for process in plan.processes
@@ -116,11 +131,15 @@ def document(plan: InitPlan) -> dict[str, Any]:
     }
 
 
-def _done(done: InitDone, *, undone: bool) -> None:
+def _done(done: InitDone, *, undone: bool, off: Sequence[str] = ()) -> None:
     render.data(
         f"module {done.module} {'removed' if undone else 'loaded'}, {render.plural(len(done.relabelled), 'path')} relabelled, "
         f"{render.plural(len(done.ports), 'port')} {'given back' if undone else 'taken'}"
     )
+    if done.booleans:
+        render.data(f"{'values forgotten' if undone else 'switched on'}: {', '.join(done.booleans)}")
+    for name in off:
+        render.talk(f"off, and the configuration asks for it: setsebool -P {name} on")
     for finding in done.findings:
         render.talk(f"{finding.code} {render.escape(str(finding))}")
     if done.restart:

@@ -9,8 +9,10 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, StateError, UsageError
+from sepolicyd.module import transaction
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Installed, Store, policy_is_mls
+from sepolicyd.module.transaction import BooleanValue
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.policy.oracle import Oracle
@@ -35,7 +37,10 @@ SELINUXFS = Path("/sys/fs/selinux/enforce")
 
 @dataclass(frozen=True)
 class InitPlan:
-    """All that init would do, proved in a copy of the store. ``findings`` that STOP must be gone before it may run."""
+    """All that init would do, proved in a copy of the store. ``findings`` that STOP must be gone before it may run.
+
+    ``booleans`` are those that the configuration asks for, with what says so; all that the module brings are ``tunables``.
+    """
 
     profile: str
     module: str
@@ -46,6 +51,7 @@ class InitPlan:
     ports: tuple[PortChange, ...] = ()
     processes: tuple[Running, ...] = ()
     booleans: tuple[tuple[str, str], ...] = ()
+    tunables: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     installation: Optional[Installation] = None
     package: bytes = b""
@@ -66,6 +72,7 @@ class InitDone:
     ports: tuple[PortChange, ...] = ()
     findings: tuple[Finding, ...] = ()
     restart: str = ""
+    booleans: tuple[str, ...] = ()
 
 
 def plan_init(
@@ -87,7 +94,8 @@ def plan_init(
     store = Store(settings.root)
     store.check()
     found, labels = _what(settings.root, profile, unit)
-    name, _ = init_build.module_of(profile.file(".te").read_text(encoding="utf-8"), profile.file(".te"))
+    source = profile.file(".te").read_text(encoding="utf-8")
+    name, _ = init_build.module_of(source, profile.file(".te"))
     before = Oracle.load(store.policy())
     journal = init_journal.read(settings, profile.name)
     changes = _port_changes(profile, found, before, store)
@@ -101,6 +109,9 @@ def plan_init(
     findings += init_labels.mount_findings(labels, here)
     taken = tuple(change for change in changes if change.before not in ports.WEB)
     service = unit or (found.unit_name if found else next(iter(profile.units), ""))
+    processes = _processes(settings, profile, service, proc)
+    if journal is not None:
+        findings += init_processes.why_unconfined(processes, profile, labels=_programs(settings, labels))
     plan = InitPlan(
         profile=profile.name,
         module=name,
@@ -108,8 +119,9 @@ def plan_init(
         unit=service,
         labels=labels,
         ports=taken,
-        processes=_processes(settings, profile, service, proc),
+        processes=processes,
         booleans=init_labels.booleans_of(found) if found else (),
+        tunables=init_build.booleans_of(source),
         findings=tuple(sorted(findings, reverse=True)),
         installation=found,
         again=journal is not None,
@@ -220,9 +232,19 @@ def _processes(settings: Settings, profile: Profile, unit: str, proc: Optional[P
     return init_processes.running(place, unit, profile) if place and unit else ()
 
 
-def run_init(settings: Settings, profile: Profile, plan: InitPlan) -> InitDone:
+def _programs(settings: Settings, labels: Iterable[Label]) -> list[tuple[str, str, str]]:
+    """Programs by whose label a domain is entered, the type that each should have and has; none below a root without labels."""
+    programs = [label for label in labels if label.type.endswith("_exec_t")]
+    have = init_labels.read_contexts(settings.root, [label.path for label in programs])
+    types = [(label.path, label.type, (have.get(label.path, "").split(":") + [""] * 3)[2]) for label in programs]
+    return types if any(now for _, _, now in types) else []
+
+
+def run_init(settings: Settings, profile: Profile, plan: InitPlan, switch: Sequence[str] = ()) -> InitDone:
     """Load the module, take the ports, relabel exactly the plan's paths. The undo is on disk before the first change.
 
+    :param switch: booleans of the module to switch on with it, in one transaction
+    :raises UsageError: one of these is not the module's; nothing has been changed
     :raises RefusedError: the plan has a finding that stops it, or the store is locked; nothing has been changed
     :raises ToolError: a tool failed; :func:`undo_init` takes back what was done
     """
@@ -230,6 +252,9 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan) -> InitDone:
         raise RefusedError(plan.stopped[0].what, plan.stopped[0].hint)
     if not plan.package:
         raise UsageError("this plan has not been proved", "plan again")
+    foreign = sorted(set(switch) - set(plan.tunables))
+    if foreign:
+        raise UsageError(f"{foreign[0]} is no boolean of the module {plan.module}", f"setsebool -P {foreign[0]} on")
     store = Store(settings.root)
     store.check()
     store.wait_for_lock()
@@ -240,16 +265,25 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan) -> InitDone:
         package = place / f"{plan.module}.pp"
         package.write_bytes(plan.package)
         if settings.live:
-            store.install([package], plan.priority)
+            _install(store, package, plan, switch)
             ports.run_live(store.active, plan.ports)
         else:
             mls = policy_is_mls(store.policy())
             ports.write_local(store.active, plan.ports, level=":s0" if mls else "")
-            store.install([package], plan.priority)
+            _install(store, package, plan, switch)
     relabelled = relabel(settings, store, paths)
-    after = init_processes.still_elsewhere(plan.processes, profile)
+    labels = _programs(settings, plan.labels) if relabelled else []
+    after = init_processes.why_unconfined(plan.processes, profile, labels=labels)
     restart = f"systemctl restart {plan.unit}" if plan.unit else ""
-    return InitDone(plan.module, relabelled, plan.ports, after, restart)
+    return InitDone(plan.module, relabelled, plan.ports, after, restart, tuple(switch))
+
+
+def _install(store: Store, package: Path, plan: InitPlan, switch: Sequence[str]) -> None:
+    if not switch:
+        store.install([package], plan.priority)
+        return
+    values = [BooleanValue(name, True) for name in dict.fromkeys(switch)]
+    transaction.commit(store.root, store.kind, packages=[package], priority=plan.priority, booleans=values)
 
 
 def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> Journal:
@@ -260,11 +294,14 @@ def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> Jour
         ports=tuple(dict.fromkeys((*old.ports, *plan.ports))),
         paths=tuple(dict.fromkeys((*old.paths, *paths))),
         labels={**init_labels.read_contexts(settings.root, paths), **old.labels},
+        booleans=tuple(dict.fromkeys((*old.booleans, *plan.tunables))),
     )
 
 
 def undo_init(settings: Settings, profile_name: str) -> InitDone:
-    """Ports given back, module removed, labels as they were. What is gone already is no failure; nothing is restarted.
+    """Ports given back, module removed with the values of its booleans, labels as they were; nothing is restarted.
+
+    What is gone already is no failure.
 
     :raises RefusedError: there is nothing to undo
     """
@@ -276,6 +313,10 @@ def undo_init(settings: Settings, profile_name: str) -> InitDone:
     store.wait_for_lock()
     here = any(item.name == journal.module and item.priority == journal.priority for item in store.modules())
     _ports_back(settings, store, journal.ports)
+    # while the module is there: a value of a boolean that is not can only be edited away
+    left = [BooleanValue(name, None) for name in sorted(local_booleans(store.active) & set(journal.booleans))]
+    if here and left:
+        transaction.commit(store.root, store.kind, priority=journal.priority, booleans=left)
     if here:
         process.run(store.argv("-X", str(journal.priority), "-r", journal.module), timeout=900)
     elif not settings.live:
@@ -287,7 +328,16 @@ def undo_init(settings: Settings, profile_name: str) -> InitDone:
         init_labels.write_contexts(settings.root, journal.labels)
     silent.remove(settings, profile_name)
     init_journal.remove(settings, profile_name)
-    return InitDone(journal.module, relabelled, journal.ports)
+    return InitDone(journal.module, relabelled, journal.ports, booleans=tuple(value.name for value in left))
+
+
+def local_booleans(active: Path) -> frozenset[str]:
+    """Booleans with a lasting value of the administrator's (setsebool -P): lines ``NAME=1`` of booleans.local."""
+    try:
+        text = (active / "booleans.local").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(line.partition("=")[0].strip() for line in text.splitlines() if "=" in line and not line.startswith("#"))
 
 
 def _ports_back(settings: Settings, store: Store, changes: Sequence[PortChange]) -> None:

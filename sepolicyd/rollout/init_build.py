@@ -19,6 +19,7 @@ MAKE_TIMEOUT_S = 300.0
 GEN_CONTEXT = re.compile(r"^(/\S*)\s+(?:(-[-bcdlps])\s+)?gen_context\(\w+:object_r:(\w+)(?:,\s*\w+)?\)\s*$", re.MULTILINE)
 MODULE = re.compile(r"^policy_module\(\s*(\w+)\s*,\s*([0-9.]+)\s*\)", re.MULTILINE)
 NOISE = re.compile(r"^\s*(#.*)?$")
+TUNABLE = re.compile(r"^gen_tunable\(\s*(\w+)\s*,", re.MULTILINE)
 
 
 def contexts_of(fc: str) -> tuple[FileContext, ...]:
@@ -74,6 +75,11 @@ def module_of(te: str, path: Path) -> tuple[str, str]:
     if match is None:
         raise InputError(f"{path} has no policy_module() line", "write policy_module(NAME, 1.0.0) in its first line")
     return match.group(1), match.group(2)
+
+
+def booleans_of(te: str) -> tuple[str, ...]:
+    """Names of the booleans that a module's source declares."""
+    return tuple(TUNABLE.findall(te))
 
 
 def expand(te: str, name: str, workdir: Path, *, headers: Path = HEADERS) -> str:

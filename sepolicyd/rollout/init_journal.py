@@ -18,7 +18,10 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Journal:
-    """``paths`` are what was relabelled, ``labels`` the context that each of them and all below it had before ("" none)."""
+    """``paths`` are what was relabelled, ``labels`` the context that each of them and all below it had before ("" none).
+
+    ``booleans`` are those that the module brings: a local value of one would outlive it, and count again after the next init.
+    """
 
     profile: str
     module: str
@@ -26,6 +29,7 @@ class Journal:
     ports: tuple[PortChange, ...] = ()
     paths: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    booleans: tuple[str, ...] = ()
 
 
 def path_of(settings: Settings, profile: str) -> Path:
@@ -44,7 +48,13 @@ def read(settings: Settings, profile: str) -> Optional[Journal]:
             raise StateError(f"{path} is of version {data['version']!r}", "use the sepolicyd that wrote it")
         changes = tuple(PortChange(**change) for change in data["ports"])
         return Journal(
-            data["profile"], data["module"], int(data["priority"]), changes, tuple(data["paths"]), dict(data["labels"])
+            data["profile"],
+            data["module"],
+            int(data["priority"]),
+            changes,
+            tuple(data["paths"]),
+            dict(data["labels"]),
+            tuple(data.get("booleans", ())),
         )
     except FileNotFoundError:
         return None

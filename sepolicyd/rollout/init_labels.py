@@ -122,8 +122,10 @@ def _state(found: Installation, prefix: str) -> list[Label]:
 def state_dirs(found: Installation) -> tuple[str, ...]:
     """Directories in which the hub keeps state: its working directory and the one of its sqlite file."""
     url = found.config.text("JupyterHub.db_url") or "sqlite:///jupyterhub.sqlite"
-    # where no unit starts it, nobody knows the working directory; what is configured by full paths does not lie there
-    folders = [] if found.unit is None and url.startswith("sqlite:////") else [found.workdir]
+    # where no unit starts it, nobody knows the working directory; what is configured by a full path, or kept by a database
+    # server, does not lie there
+    elsewhere = url.startswith("sqlite:////") or not url.startswith("sqlite:")
+    folders = [] if found.unit is None and elsewhere else [found.workdir]
     if url.startswith("sqlite:///"):
         folders.append(os.path.dirname(found.path(url[len("sqlite:///") :])))  # noqa: PTH120
     return tuple(dict.fromkeys(os.path.normpath(folder) for folder in folders))

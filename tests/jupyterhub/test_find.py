@@ -161,6 +161,36 @@ def test_another_user_shared_state_home_and_computed_settings_are_told(tmp_path:
     assert "I-key" in codes(tmp_path / "key")
 
 
+@pytest.mark.parametrize(
+    ("config", "unit", "kept"),
+    [
+        ("", "jupyterhub.service", ("/srv/jupyterhub",)),
+        (
+            "c.JupyterHub.db_url = 'sqlite:///state/hub.sqlite'\n",
+            "jupyterhub.service",
+            ("/srv/jupyterhub", "/srv/jupyterhub/state"),
+        ),
+        (
+            "c.JupyterHub.db_url = 'sqlite:////var/lib/hub/x.sqlite'\n",
+            "jupyterhub.service",
+            ("/srv/jupyterhub", "/var/lib/hub"),
+        ),
+        ("c.JupyterHub.db_url = 'sqlite:////var/lib/hub/x.sqlite'\n", "", ("/var/lib/hub",)),
+        ("c.JupyterHub.db_url = 'postgresql://db/hub'\n", "jupyterhub.service", ("/srv/jupyterhub",)),
+        ("c.JupyterHub.db_url = 'postgresql://db/hub'\n", "", ()),
+        # nobody knows where a shell stood that started it: told as I-shared, for a database there could not be labelled
+        ("", "", ("/",)),
+    ],
+)
+def test_where_the_hub_keeps_its_state(tmp_path: Path, config: str, unit: str, kept: tuple[str, ...]) -> None:
+    put_hub(tmp_path, config=config, unit=unit)
+    found = init_find.find(tmp_path)
+    assert init_labels.state_dirs(found) == kept
+    trees = {label.path for label in init_labels.labels_of(found) if label.type == "jupyterhub_var_lib_t"}
+    assert trees == {folder for folder in kept if folder != "/"}
+    assert ("I-shared" in stops(tmp_path)) == ("/" in kept)
+
+
 def test_links_stay_in_the_root(tmp_path: Path) -> None:
     put_hub(tmp_path)
     (tmp_path / "loop").symlink_to("/loop")

@@ -10,14 +10,15 @@ from typing import Optional
 
 import pytest
 
-from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.errors import RefusedError, StateError, UsageError
+from sepolicyd.module import transaction
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout import init_journal, init_labels, init_processes, ports
 from sepolicyd.rollout.findings import Level
-from sepolicyd.rollout.init import plan_init, run_init, undo_init
+from sepolicyd.rollout.init import local_booleans, plan_init, run_init, undo_init
 from sepolicyd.rollout.ports import LocalPort, PortChange
 from sepolicyd.settings import Settings
 from tests.jupyterhub.conftest import Inited, need_toolchain
@@ -104,6 +105,30 @@ def test_undo_after_a_crash_before_anything_was_done(inited: Inited, tmp_path: P
     assert init_journal.read(settings, "jupyterhub") is None
 
 
+def test_booleans_are_switched_with_the_module_and_forgotten_with_it(machine: Settings, profile: Profile) -> None:
+    """A value that outlived the module would count again after the next init."""
+    put(machine.root, "/etc/jupyterhub/jupyterhub_config.py", "c.JupyterHub.db_url = 'postgresql://db/hub'\n")
+    plan = plan_init(machine, profile)
+    assert plan.booleans == (("jupyterhub_connect_db", "db_url is a postgresql server"),)
+    with pytest.raises(UsageError, match="no boolean of the module"):
+        run_init(machine, profile, plan, ["httpd_can_network_connect"])
+    assert not init_journal.path_of(machine, profile.name).exists()
+    done = run_init(machine, profile, plan, ["jupyterhub_connect_db"])
+    assert done.booleans == ("jupyterhub_connect_db",)
+    store = Store(machine.root)
+    booleans = Oracle.load(store.policy()).booleans
+    assert booleans["jupyterhub_connect_db"] is True
+    assert booleans["jupyterhub_user_execmem"] is False
+    # what the administrator switched afterwards goes too
+    transaction.commit(
+        store.root, store.kind, priority=360, booleans=[transaction.BooleanValue("jupyterhub_user_execmem", True)]
+    )
+    assert local_booleans(store.active) == {"jupyterhub_connect_db", "jupyterhub_user_execmem"}
+    assert undo_init(machine, "jupyterhub").booleans == ("jupyterhub_connect_db", "jupyterhub_user_execmem")
+    assert local_booleans(store.active) == frozenset()
+    assert "jupyterhub_connect_db" not in Oracle.load(store.policy()).booleans
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Settings:
     need_toolchain()
@@ -125,6 +150,27 @@ def test_a_policy_that_is_there_already(inited: Inited, tmp_path: Path, profile:
     """The same module, seen by somebody who has no journal of it: another's."""
     settings = Settings(root=inited.settings.root, state=tmp_path / "other")
     assert "module jupyterhub at priority 360" in told(settings, profile, "I-policy")
+
+
+def test_why_it_still_runs_unconfined_is_told(inited: Inited, profile: Profile, tmp_path: Path) -> None:
+    """After init, as long as a process of the unit is elsewhere; with the label that is wrong, where one is."""
+    fake_process(tmp_path, 10, "jupyterhub", "system_u:system_r:unconfined_service_t:s0", "jupyterhub.service")
+    mounts = "/dev/vda1 / ext4 rw,seclabel 0 0\nnas:/srv /srv nfs4 rw 0 0\n"
+    hub = inited.settings.root / "opt/jupyterhub/bin/jupyterhub"
+
+    def told_now() -> dict[str, str]:
+        plan = plan_init(inited.settings, profile, mounts=mounts, proc=tmp_path)
+        return {finding.code: finding.what for finding in plan.findings}
+
+    assert "unconfined_service_t" in told_now()["I-running"]
+    assert "I-unlabelled" not in told_now()
+    if init_labels.can_label(inited.settings.root):
+        right = os.getxattr(hub, init_labels.XATTR)
+        os.setxattr(hub, init_labels.XATTR, b"system_u:object_r:bin_t:s0\0")
+        try:
+            assert "because /opt/jupyterhub/bin/jupyterhub is bin_t and not jupyterhub_exec_t" in told_now()["I-unlabelled"]
+        finally:
+            os.setxattr(hub, init_labels.XATTR, right)
 
 
 def test_init_twice_is_harmless_to_plan(inited: Inited, profile: Profile) -> None:

@@ -1,0 +1,58 @@
+"""init on the command line: what it shows, what it asks, and what it leaves to a person."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sepolicyd.module.store import Store, create_store
+from sepolicyd.policy.oracle import Oracle
+from tests.cli.conftest import Runner
+from tests.jupyterhub.conftest import need_toolchain
+from tests.jupyterhub.machines import put_hub
+
+pytestmark = pytest.mark.toolchain
+CONFIG = "c.JupyterHub.db_url = 'mysql://db/hub'\nc.JupyterHub.authenticator_class = 'oauthenticator.GitHubOAuthenticator'\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    need_toolchain()
+    place = tmp_path / "root"
+    create_store(place)
+    put_hub(place, config=CONFIG)
+    return place
+
+
+def test_a_boolean_that_the_configuration_asks_for_is_switched_only_by_a_person(sepolicyd: Runner, root: Path) -> None:
+    shown = sepolicyd("init", "jupyterhub", "--root", root, "--plan", "--json")
+    assert shown.code == 0, shown.err
+    assert [each["name"] for each in json.loads(shown.out)["booleans"]] == ["jupyterhub_connect_web", "jupyterhub_connect_db"]
+    done = sepolicyd("init", "jupyterhub", "--root", root, "--yes", "--boolean", "jupyterhub_connect_db")
+    assert done.code == 0, done.err
+    assert "switched on: jupyterhub_connect_db" in done.out
+    assert "setsebool -P jupyterhub_connect_web on" in done.err
+    booleans = Oracle.load(Store(root).policy()).booleans
+    assert (booleans["jupyterhub_connect_db"], booleans["jupyterhub_connect_web"]) == (True, False)
+    undone = sepolicyd("init", "jupyterhub", "--root", root, "--undo")
+    assert "values forgotten: jupyterhub_connect_db" in undone.out
+
+
+def test_a_boolean_of_another_module_is_refused_before_anything_is_changed(sepolicyd: Runner, root: Path) -> None:
+    before = Store(root).policy().read_bytes()
+    ran = sepolicyd("init", "jupyterhub", "--root", root, "--yes", "--boolean", "allow_ypbind")
+    assert ran.code == 2
+    assert "no boolean of the module jupyterhub" in ran.err
+    assert Store(root).policy().read_bytes() == before
+
+
+def test_what_stops_it_is_told_and_nothing_is_asked(sepolicyd: Runner, root: Path) -> None:
+    (root / "opt/jupyterhub/bin/jupyterhub-singleuser").unlink()
+    (root / "opt/jupyterhub/bin/jupyter-labhub").unlink()
+    ran = sepolicyd("init", "jupyterhub", "--root", root)
+    assert ran.code == 1
+    assert "STOP" in ran.out
+    assert "I-singleuser" in ran.out
+    assert "Do this?" not in ran.err
