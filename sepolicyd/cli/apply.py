@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
@@ -21,7 +21,8 @@ from sepolicyd.rollout import apply as pipeline
 from sepolicyd.rollout import rollback as back
 from sepolicyd.rollout.init_build import build_base, contexts_of
 from sepolicyd.rollout.plan import Plan
-from sepolicyd.state.decisions import pending
+from sepolicyd.rollout.wanted import wanted
+from sepolicyd.state.decisions import Decision, pending
 
 SHOWN = 30
 VALUES = {None: "as before", True: "on", False: "off"}
@@ -127,31 +128,34 @@ def confirm_command(profile_name: Optional[str], **paths: Optional[Path]) -> Non
 
 @click.command("rollback")
 @click.option("--to", "version", type=click.IntRange(0), metavar="VERSION", help="This version; 0 removes all of ours.")
+@click.option("--as-it-was", is_flag=True, help="Bring back what was denied or taken back since, too.")
 @reason_option
 @profile_option
 @state_options
-def rollback_command(version: Optional[int], reason: str, profile_name: Optional[str], **paths: Optional[Path]) -> None:
+def rollback_command(
+    version: Optional[int], as_it_was: bool, reason: str, profile_name: Optional[str], **paths: Optional[Path]
+) -> None:
     """Return to the module's previous version.
 
-    Takes back modules, ports, booleans and labels of the present version in one transaction.
+    Takes back modules, ports, booleans and labels of the present version in one transaction. What the earlier version
+    held and no standing decision asks for any more is left out and told.
 
     \b
     Example:
       sepolicyd rollback --to 3 --reason "the terminal stopped working"
     """
     session = open_session(profile_name, **paths)
-    settled = back.rollback(session.settings, session.profile.name, by=who(), to=version, reason=reason)
+    still = None if as_it_was else wanted(_decided(session))
+    settled = back.rollback(session.settings, session.profile.name, by=who(), to=version, reason=reason, still=still)
     render.data(render.escape(settled.text))
+    if back.LEFT_OUT in settled.text:
+        render.talk("`sepolicyd rollback --as-it-was --to VERSION` would bring it back too")
 
 
 @contextmanager
 def planned(session: Session) -> Iterator[Plan]:
     """The plan of everything decided; the profile's base module joins it where the store does not know its domains."""
-    store = session.decisions()
-    try:
-        decided = store.decided()
-    finally:
-        store.close()
+    decided = _decided(session)
     with workdir("base") as place:
         base = [base_package(session, place)] if _needs_base(session, decided) else []
         yield pipeline.plan(session.settings, session.profile, decided, session.guard(), base=base, on_step=_step)
@@ -172,6 +176,14 @@ def base_package(session: Session, place: Path) -> Path:
     text = session.profile.file(".fc").read_text(encoding="utf-8") if session.profile.file(".fc").is_file() else ""
     mls = policy_is_mls(Store(session.settings.root).policy())
     return build_base(session.profile, contexts_of(text), place, mls=mls)
+
+
+def _decided(session: Session) -> Mapping[Access, Decision]:
+    store = session.decisions()
+    try:
+        return store.decided()
+    finally:
+        store.close()
 
 
 def _pending(session: Session) -> list[Access]:

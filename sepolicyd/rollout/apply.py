@@ -16,12 +16,12 @@ from typing import Any, Optional
 
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, SepolicydError, ToolError
-from sepolicyd.module.build import build, workdir
-from sepolicyd.module.source import SourceText, render
+from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.rollout import trial as trials
 from sepolicyd.rollout.durable import exclusive
 from sepolicyd.rollout.journal import UNDONE, Journal, Operation
+from sepolicyd.rollout.partial import files_of, keep_part, part_of, wanted_of
 from sepolicyd.rollout.plan import Plan, plan
 from sepolicyd.rollout.rollback import end_trial_locked
 from sepolicyd.rollout.selinuxfs import SelinuxFs
@@ -64,7 +64,7 @@ def recover(settings: Settings) -> list[Settled]:
     if not settings.rollout_dir.is_dir() or not os.access(settings.rollout_dir, os.W_OK):
         return []  # nothing was ever applied, or this is no root: only root can settle
     journal = Journal(settings.rollout_dir)
-    if not journal.open() and trials.read_trial(settings) is None:
+    if not journal.open() and not (settings.rollout_dir / trials.FILE).exists():
         return []
     try:
         with exclusive(settings.rollout_dir / LOCK, BUSY):
@@ -223,12 +223,14 @@ class _Work:
             labels=labels_of(made.source),
             parent=made.previous.number,
             at=time.time(),
+            contexts=made.wanted.contexts,
+            transitions=made.wanted.transitions,
         )
-        self.versions.write(version, _files(made.source, made.packages))
+        self.versions.write(version, files_of(made.source, made.packages))
         self._mark("kept")
         if self.within is None:
             return 0.0
-        return_to = made.previous.number if not made.dropped_rules else self._keep_return(version, place)
+        return_to = self._keep_return(version, place)
         now = trials.now()
         trial = trials.Trial(
             made.profile, made.module, made.number, return_to, self.by,
@@ -240,21 +242,12 @@ class _Work:
         return trial.deadline_wall
 
     def _keep_return(self, version: Version, place: Path) -> int:
-        """The previous version allows what nobody wants any more: what returns is what both allow, never more."""
-        rules = sorted(set(self.made.previous.rules) & set(version.rules))
-        number = version.number + 1
+        """What returns is never more than both allow: of a previous version with what nobody wants any more, the rest."""
+        part = part_of(self.made.previous, wanted_of(version))
+        if not part.left_out:
+            return self.made.previous.number
         mls = policy_is_mls(self.store.policy())
-        source = render(version_module(version, self.made), number, rules, mls=mls)
-        (place / "return").mkdir()
-        package = build(source, place / "return", mls=mls).read_bytes()
-        kept = {name: self.made.packages[name] for name in self.made.previous.modules if name in self.made.packages}
-        packages = {**kept, self.made.module: package}
-        back = Version(
-            number, {name: sha256(data) for name, data in packages.items()}, tuple(rules), self.made.previous.changes,
-            labels_of(source), self.made.previous.number, time.time(),
-        )  # fmt: skip
-        self.versions.write(back, _files(source, packages))
-        return number
+        return keep_part(self.versions, self.made.previous, part, version.number + 1, place / "return", mls=mls).number
 
     def _verify(self, loads: int) -> str:
         verified = verify_store(self.store, self.made.linked_policy, self.made.linked)
@@ -286,15 +279,6 @@ class _Work:
         self.last = now
         if name != "recorded":
             self.journal.step(self.id, time.time(), name)
-
-
-def version_module(version: Version, made: Plan) -> str:
-    return made.module if made.module in version.modules else next(iter(version.modules))
-
-
-def _files(source: SourceText, packages: Mapping[str, bytes]) -> dict[str, bytes]:
-    files = {f"{name}.pp": data for name, data in packages.items()}
-    return {**files, f"{source.name}.te": source.te.encode(), f"{source.name}.fc": source.fc.encode()}
 
 
 def _changes(made: Plan, *, live: bool) -> tuple[Mapping[str, Any], ...]:

@@ -6,29 +6,42 @@ import time
 import uuid
 from typing import Optional
 
-from sepolicyd.errors import RefusedError, SepolicydError
+from sepolicyd.errors import RefusedError, SepolicydError, StateError
 from sepolicyd.module.build import workdir
-from sepolicyd.module.store import Store
+from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import trial as trials
 from sepolicyd.rollout.durable import exclusive
 from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.journal import DONE, Journal, Operation
+from sepolicyd.rollout.partial import keep_part, part_of, wanted_of
 from sepolicyd.rollout.selinuxfs import SelinuxFs
 from sepolicyd.rollout.settle import Settled, finish, settle, to_version
 from sepolicyd.rollout.standing import standing
-from sepolicyd.rollout.verify import verify_kernel
+from sepolicyd.rollout.verify import some, verify_kernel
 from sepolicyd.rollout.versions import Versions, rules_to
+from sepolicyd.rollout.wanted import Wanted
 from sepolicyd.settings import MODULE_PREFIX, Settings
 
 LOCK = "apply.lock"
 BUSY = "is changing the policy"
+LEFT_OUT = "left out, for they were denied or taken back since"
 
 
-def rollback(settings: Settings, profile: str, *, by: str, to: Optional[int] = None, reason: str = "") -> Settled:
+def rollback(
+    settings: Settings,
+    profile: str,
+    *,
+    by: str,
+    to: Optional[int] = None,
+    reason: str = "",
+    still: Optional[Wanted] = None,
+) -> Settled:
     """Put a kept version back: modules, ports and booleans in one transaction, then the labels of the same paths.
 
     :param to: the version, 0 for none of ours; by default the one that stood before the present one
+    :param still: what the standing decisions ask: what else the version holds was denied or taken back since, and is left
+        out, which the text says; None brings the version back as it was
     :raises RefusedError: nothing of ours is in the store, or it is that version already
     :raises StateError: no such version, or its package is damaged
     :raises ToolError: nothing has been changed
@@ -36,8 +49,8 @@ def rollback(settings: Settings, profile: str, *, by: str, to: Optional[int] = N
     with exclusive(settings.rollout_dir / LOCK, BUSY):
         for operation in Journal(settings.rollout_dir).open():
             settle(settings, operation)
-        running = trials.read_trial(settings)
-        done = move(settings, MODULE_PREFIX + profile, to, kind="rollback", by=by, reason=reason)
+        running = _running(settings)
+        done = move(settings, MODULE_PREFIX + profile, to, kind="rollback", by=by, reason=reason, still=still)
         if running is not None and running.module == MODULE_PREFIX + profile:
             trials.remove_trial(settings)
             trials.disarm(running, settings)
@@ -52,7 +65,7 @@ def confirm(settings: Settings, *, by: str) -> trials.Trial:
     with exclusive(settings.rollout_dir / LOCK, BUSY):
         for operation in Journal(settings.rollout_dir).open():
             settle(settings, operation)
-        trial = trials.read_trial(settings)
+        trial = _running(settings)
         if trial is None:
             raise RefusedError("no version is on trial", "`sepolicyd history` shows what became of it")
         ended = end_trial_locked(settings)
@@ -80,12 +93,16 @@ def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[
 
 def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
     """:func:`end_trial` for a caller that holds the lock."""
-    trial = trials.read_trial(settings)
+    trial = _running(settings)
     if trial is None or not (even_if_not_due or trial.is_due(trials.now())):
         return None
     versions = Versions(settings.rollout_dir, trial.module)
     if versions.current() == trial.version:
-        settled = move(settings, trial.module, trial.return_to, kind="return", by="sepolicyd", reason="nobody confirmed it")
+        never_more = wanted_of(versions.load(trial.version))
+        settled = move(
+            settings, trial.module, trial.return_to,
+            kind="return", by="sepolicyd", reason="nobody confirmed it", still=never_more,
+        )  # fmt: skip
     else:
         settled = Settled(trial.operation, DONE, f"version {trial.version} of {trial.module} was not kept anyway")
     trials.remove_trial(settings)
@@ -93,7 +110,25 @@ def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Op
     return settled
 
 
-def move(settings: Settings, module: str, to: Optional[int], *, kind: str, by: str, reason: str) -> Settled:
+def _running(settings: Settings) -> Optional[trials.Trial]:
+    """The trial that runs. One whose file is damaged is over: the journal tells what was on trial, and that goes.
+
+    :raises StateError: the file is damaged, and the journal knows of no trial
+    """
+    try:
+        return trials.read_trial(settings)
+    except StateError:
+        for operation in reversed(Journal(settings.rollout_dir).operations()):
+            given = operation.details
+            if given.get("kind") == "apply" and given.get("history", {}).get("confirm_within"):
+                names = (str(given.get("profile", "")), str(given["module"]))
+                return trials.Trial(*names, int(given["to"]), int(given["from"]), str(given["by"]), 0.0, 0.0, "", operation.id)
+        raise
+
+
+def move(
+    settings: Settings, module: str, to: Optional[int], *, kind: str, by: str, reason: str, still: Optional[Wanted] = None
+) -> Settled:
     """One journalled transaction from the version in the store to another; the caller holds the lock."""
     store, versions = Store(settings.root), Versions(settings.rollout_dir, module)
     store.check()
@@ -104,6 +139,13 @@ def move(settings: Settings, module: str, to: Optional[int], *, kind: str, by: s
         if held.number == target.number:
             raise RefusedError(f"{module} is at version {held.number} already", f"versions kept: {versions.numbers()}")
         versions.packages(target.number)
+        left_out: tuple[str, ...] = ()
+        if still is not None:
+            part = part_of(target, still)
+            left_out = part.left_out
+            if left_out:
+                mls = policy_is_mls(store.policy())
+                target = keep_part(versions, target, part, versions.next(), place / "part", mls=mls)
         details = {
             "kind": kind,
             "module": module,
@@ -115,6 +157,7 @@ def move(settings: Settings, module: str, to: Optional[int], *, kind: str, by: s
             "history": {
                 "previous": held.number,
                 "reason": reason,
+                "left_out": list(left_out),
                 "added_rules": rules_to(set(target.rules) - set(held.rules)),
                 "dropped_rules": rules_to(set(held.rules) - set(target.rules)),
             },
@@ -135,4 +178,7 @@ def move(settings: Settings, module: str, to: Optional[int], *, kind: str, by: s
         finish(settings, versions, operation)
         back, gone = len(set(target.rules) - set(held.rules)), len(set(held.rules) - set(target.rules))
         text = f"{module} went from version {held.number or 'none'} to {target.number or 'none'}"
-        return Settled(operation.id, DONE, f"{text}: {back} rules came back, {gone} went")
+        text += f": {back} rules came back, {gone} went"
+        if left_out:
+            text += f"; {LEFT_OUT}: {some(left_out)}"
+        return Settled(operation.id, DONE, text)

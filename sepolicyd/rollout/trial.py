@@ -62,7 +62,7 @@ def read_trial(settings: Settings) -> Optional[Trial]:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise StateError(f"{path} cannot be read: {error}", "sepolicyd rollback takes the version back by hand") from None
+        raise StateError(f"{path} cannot be read: {error}", "remove it if `sepolicyd history` shows no trial") from None
 
 
 def write_trial(settings: Settings, trial: Trial) -> None:

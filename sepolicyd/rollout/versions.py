@@ -13,7 +13,7 @@ from typing import Any
 
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
-from sepolicyd.module.source import Rule, SourceText
+from sepolicyd.module.source import FileContext, Rule, SourceText, TypeTransition
 from sepolicyd.rollout.durable import cannot_write, ensure_directory, sync_directory, write_whole
 
 META, CURRENT = "version.json", "current"
@@ -28,7 +28,8 @@ class Version:
     ``rules`` as (access, allow or dontaudit). ``changes``: what else was done (booleans, ports, file contexts), as JSON:
     {"kind": "port", "protocol", "number", "type", "before"}, {"kind": "boolean", "name", "on", "before"} with the local
     label or value that stood before ("" or null for none), {"kind": "path", "path", "before"} with the context that it had.
-    ``labels``: hash of file contexts and transitions. ``parent``: the version that stood when this one was made.
+    ``labels``: hash of file contexts and transitions, which ``contexts`` and ``transitions`` are. ``parent``: the version
+    that stood when this one was made.
     """
 
     number: int
@@ -38,6 +39,8 @@ class Version:
     labels: str = ""
     parent: int = NONE
     at: float = 0.0
+    contexts: tuple[FileContext, ...] = ()
+    transitions: tuple[TypeTransition, ...] = ()
 
 
 EMPTY = Version(NONE, {})
@@ -177,6 +180,8 @@ def _to_text(version: Version) -> str:
         "parent": version.parent,
         "rules": rules_to(version.rules),
         "changes": [dict(change) for change in version.changes],
+        "contexts": [[one.pattern, one.type, one.kind] for one in version.contexts],
+        "transitions": [[one.source, one.target, one.tclass, one.type] for one in version.transitions],
     }
     return json.dumps(values, sort_keys=True, indent=1) + "\n"
 
@@ -192,4 +197,6 @@ def _from_json(values: Mapping[str, Any]) -> Version:
         str(values["labels"]),
         int(values["parent"]),
         float(values["at"]),
+        tuple(FileContext(*map(str, item)) for item in values.get("contexts", ())),
+        tuple(TypeTransition(*map(str, item)) for item in values.get("transitions", ())),
     )
