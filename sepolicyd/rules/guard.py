@@ -127,7 +127,7 @@ class Guard:
         """
         found = {}
         for access, seen in evidence.items():
-            level = self.level(access)
+            level = self.level(access, profile)
             facet = level if level in (REFUSE, REVIEW) else ""
             if profile is not None and access.source in profile.service_domains and profile.is_user_code(seen.roles):
                 facet += ":user"

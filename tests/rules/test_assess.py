@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -351,19 +350,6 @@ def test_the_sentence_says_who_what_and_whether_it_was_denied(oracle: Oracle) ->
     text = line("read open", "jupyterhub_t", "var_log_t", "file", pid=3, comm="jupyterhub", path="/var/log/x", permissive=0)
     item = one([text], oracle, role="hub")
     assert item.sentence == "The hub (jupyterhub) asked to open, read /var/log/x, a file labelled var_log_t; it was denied."
-
-
-def test_five_hundred_candidates_in_three_seconds(oracle: Oracle, labels: Labels) -> None:
-    types = sorted(oracle.types)[:500]
-    lines = [
-        line("read", "jupyterhub_t", name, "file", pid=3, comm="x", path=f"/srv/{name}", serial=i)
-        for i, name in enumerate(types)
-    ]
-    candidates = candidates_from(lines)
-    assert len(candidates) == 500
-    start = time.perf_counter()
-    assess(candidates, profile=PROFILE, guard=GUARD, oracle=oracle, labels=labels)
-    assert time.perf_counter() - start < 3
 
 
 def test_nothing_of_the_log_reaches_a_finding(oracle: Oracle) -> None:

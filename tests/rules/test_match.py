@@ -216,15 +216,3 @@ def test_no_text_of_the_log_raises() -> None:
             replace(base, event=EventId(time=text), pid=None, ppid=None, extra=(("spid", text), ("tpid", text))),
         ):
             matcher.match(one)
-
-
-def test_matching_keeps_up_with_a_flood() -> None:
-    import time
-
-    found = [one for one, _ in matched(captured("02"))]
-    matcher = Matcher(PROFILE)
-    start = time.perf_counter()
-    for _ in range(20):
-        for one in found:
-            matcher.match(one)
-    assert (time.perf_counter() - start) / (20 * len(found)) < 0.0005
