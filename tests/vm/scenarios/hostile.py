@@ -68,8 +68,11 @@ def play(context: Context) -> None:
     context.figures.denials = len(unique(context.denied(mark)))
     context.figures.questions = len(candidates)
     context.figures.rounds = 1
-    answer(context, candidates, {"none", "note"})
-    context.figures.rules = apply(context)
+    attacks = [c["id"] for c in candidates if any(finding["code"] == "W-003" for finding in c["findings"])]
+    context.expect(bool(attacks), "nothing in the queue says that it looks like an attack")
+    approved, denied = answer(context, candidates, {"none", "note"})
+    context.note(f"{approved} harmless questions approved, {denied} denied, {len(attacks)} told as an attack")
+    context.figures.rules = apply(context) if approved else 0
     context.run("sepolicyd enforce", check=False, timeout=180)
     context.mode("Enforcing")
     context.machine.put("/root/holds.py", (PAYLOAD / "holds.py").read_bytes())
