@@ -16,7 +16,7 @@ from sepolicyd.cli import render
 from sepolicyd.cli.learn import lease_document, lease_lines
 from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
 from sepolicyd.cli.session import Queue, Session, open_oracle, open_session, queue
-from sepolicyd.errors import RefusedError, SepolicydError
+from sepolicyd.errors import RefusedError, SepolicydError, StateError
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import lease as leases
 from sepolicyd.rollout import readiness, taint
@@ -25,7 +25,7 @@ from sepolicyd.rollout.plan import module_name
 from sepolicyd.rollout.readiness import Readiness
 from sepolicyd.rollout.state import Facts, Standing, standing
 from sepolicyd.rollout.tainted import find_taints
-from sepolicyd.rollout.trial import read_trial
+from sepolicyd.rollout.trial import problem, read_trial
 from sepolicyd.rollout.undo import LeaseBook
 from sepolicyd.rollout.versions import Versions
 from sepolicyd.state.decisions import Decision, allowed
@@ -103,7 +103,11 @@ def _facts(
     own = [name for name in profile.domains if name not in profile.unpoliced]
     domains = [] if oracle is None else [name for name in own if oracle.types_of(name)]
     permissive = oracle.permissive_types if oracle is not None else frozenset()
-    trial = read_trial(session.settings)
+    try:
+        trial = read_trial(session.settings)
+        on_trial = trial is not None and trial.module == versions.name
+    except StateError:
+        on_trial = True  # damaged: the next command that root runs takes the version back
     return Facts(
         domains_loaded=bool(domains),
         unconfined=oracle is not None and any(oracle.is_unconfined(name) for name in domains),
@@ -111,7 +115,7 @@ def _facts(
         permissive=bool(permissive & set(own)) or (lease is not None and not lease.enforcing),
         pending=sum(len(item.candidate.evidence) for item in waiting.items),
         unapplied=_unapplied(waiting.decided, version, versions),
-        trial_open=trial is not None and trial.module == versions.name,
+        trial_open=on_trial,
         version=version,
     )
 
@@ -181,6 +185,7 @@ def lines(session: Session, picture: Picture) -> list[str]:
     last = picture.last
     by = f"{last.what} by {render.escape(last.who)}, {render.when(last.at)}" if last is not None else ""
     shown.append(f"module    {last.module} version {picture.version} ({by})" if last is not None else "module    none of ours")
+    shown += [f"problem   {render.escape(text)}" for text in (problem(session.settings),) if text]
     shown += [f"tainted   {render.escape(text)}" for text in picture.taints]
     return shown + _ready_lines(picture.readiness)
 
@@ -210,6 +215,7 @@ def document(session: Session, picture: Picture) -> dict[str, Any]:
         "updated": picture.queue.snapshot.updated or None,
         "version": picture.version,
         "last": None if picture.last is None else {"what": picture.last.what, "who": picture.last.who, "at": picture.last.at},
+        "trial_problem": problem(session.settings) or None,
         "taints": list(picture.taints),
         "ready": {
             "ready": picture.readiness.ready,

@@ -37,6 +37,10 @@ CODES: dict[str, tuple[str, str]] = {
     "D-PERMISSIVE": ("The whole machine is permissive, without a deadline.", "setenforce(8)"),
     "D-PYTHON": ("Python 3.9 is the oldest that this runs on.", "README"),
     "D-RATE": ("The kernel drops audit events above this rate.", "auditctl(8), -r"),
+    "D-SECUREMODE": (
+        "secure_mode_policyload forbids loading a policy, setenforce and booleans until the next boot, to root too.",
+        "refpolicy, kernel/selinux.te",
+    ),
     "D-SERVICE": (
         "The service's process is not confined: nothing is denied to it.",
         "systemd.exec(5), SELinuxContext=",
@@ -53,6 +57,10 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "D-TIMER": ("What ends a lease without us is not in place, so that none is opened.", "systemd/"),
     "D-TOOL": ("A program that the rollout runs is not installed.", "README"),
+    "D-TRIAL": (
+        "A module that nobody confirmed is loaded still, and something that only a person can mend keeps it there.",
+        "rollout/endtrial.py",
+    ),
     "D-UNASKED": ("Something could not be looked at, so that nothing is said about it.", "rollout/doctor_facts.py"),
     "D-UNCONFINED": (
         "The policy lets this domain do everything: there is nothing to learn.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Optional
@@ -40,9 +41,11 @@ class FileAccess:
 class Facts:
     """What was seen on the machine; None where it could not be asked, which ``unasked`` says in words.
 
-    ``services``: unit -> type of its main process. ``permissive``: types permissive in the loaded policy, ``leased`` those
-    that a lease of ours opened. ``auditctl``: the numbers of ``auditctl -s``. ``no_task_rules``: where a rule says that no
-    process is audited. ``unlabeled``: paths of the system without a label. ``overdue``, ``broken_undo``: of leases.
+    ``services``: unit -> type of its main process, ``programs``: unit -> its program's path. ``permissive``: types permissive
+    in the loaded policy, ``leased`` those that a lease of ours opened. ``auditctl``: the numbers of ``auditctl -s``.
+    ``no_task_rules``: where a rule says that no process is audited. ``unlabeled``: paths of the system without a label.
+    ``overdue``, ``broken_undo``: of leases.
+    ``trial_problem``: why a trial that is over could not be ended. ``loads_refused``: secure_mode_policyload is on.
     """
 
     python: tuple[int, int] = OLDEST_PYTHON
@@ -59,6 +62,7 @@ class Facts:
     dontaudit_off: Optional[bool] = False
     hidden_lease: bool = False
     services: dict[str, str] = field(default_factory=dict)
+    programs: dict[str, str] = field(default_factory=dict)
     auditd_active: Optional[bool] = True
     daemon_active: Optional[bool] = True
     log: str = "/var/log/audit/audit.log"
@@ -76,6 +80,8 @@ class Facts:
     overdue: tuple[str, ...] = ()
     broken_undo: tuple[str, ...] = ()
     timer_problem: Optional[str] = None
+    trial_problem: str = ""
+    loads_refused: Optional[bool] = False
     default_state: bool = True
     unasked: tuple[str, ...] = ()
 
@@ -144,6 +150,13 @@ def _selinux(facts: Facts, _: Profile) -> Iterable[Finding]:
             "the whole machine is permissive: what others are denied is in the log too, and nothing ends it",
             "run: setenforce 1; then: sepolicyd learn start",
         )
+    if facts.loads_refused:
+        yield _stop(
+            "D-SECUREMODE",
+            "the boolean secure_mode_policyload is on or about to be: the kernel takes no policy, so that nothing can be"
+            " applied, and no lease opened or ended",
+            "setsebool -P secure_mode_policyload off; if it is on already, only a reboot switches it off",
+        )
     if facts.configured != "enforcing":
         yield _warn(
             "D-CONFIG",
@@ -166,11 +179,14 @@ def _domains(facts: Facts, profile: Profile) -> Iterable[Finding]:
         yield _stop("D-UNCONFINED", f"{name} is unconfined: nothing is denied to it", f"run: sepolicyd init {profile.name}")
     for unit, kind in sorted(facts.services.items()):
         if kind in profile.unpoliced:
-            yield _stop(
-                "D-SERVICE",
-                f"{unit} runs as {kind}, which is not confined: there is nothing to learn",
-                f"run: sepolicyd init {profile.name}; then: systemctl restart {unit}",
-            )
+            what = f"{unit} runs as {kind}, which is not confined: there is nothing to learn"
+            command = f"run: sepolicyd init {profile.name}; then: systemctl restart {unit}"
+            program = facts.programs.get(unit, "")
+            if program and any(name in (facts.known_domains or ()) for name in own):
+                # its policy is there: an upgrade may have written the program anew, without its label
+                what += f"; its policy is loaded, so {program} may have lost its label, or was started before"
+                command = f"run: restorecon -v {shlex.quote(program)}; then: systemctl restart {unit}"
+            yield _stop("D-SERVICE", what, command)
     foreign = sorted(facts.permissive - facts.leased)
     for name in foreign:
         yield (_stop if name in own else _note)(
@@ -285,6 +301,8 @@ def _ours(facts: Facts, _: Profile) -> Iterable[Finding]:
             f"{facts.open_operations} operations were interrupted",
             "run: sepolicyd apply (it finishes or undoes them first)",
         )
+    if facts.trial_problem:
+        yield _stop("D-TRIAL", facts.trial_problem, "do that, then: systemctl start sepolicyd-trial.service")
     if facts.timer_problem:
         yield _stop(
             "D-TIMER",

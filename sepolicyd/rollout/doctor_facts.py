@@ -18,6 +18,7 @@ from sepolicyd.errors import SepolicydError
 from sepolicyd.module.store import Store
 from sepolicyd.policy.configured import setting
 from sepolicyd.profiles import Profile
+from sepolicyd.rollout import trial as trials
 from sepolicyd.rollout.doctor import Facts, FileAccess
 from sepolicyd.rollout.journal import Journal
 from sepolicyd.rollout.machine import SystemClock, SystemdTimers
@@ -87,7 +88,10 @@ def setools_flavour() -> str:
 
 
 def _policy(kernel: SelinuxFs, settings: Settings, profile: Profile, ask: _Asker) -> dict[str, Any]:
-    given: dict[str, Any] = {"enforcing": ask("enforcing", kernel.enforcing, None)}
+    given: dict[str, Any] = {
+        "enforcing": ask("enforcing", kernel.enforcing, None),
+        "loads_refused": ask("secure_mode_policyload", kernel.refuses_loads, None),
+    }
     head = ask("the loaded policy", kernel.head, None)
     if head is not None:
         given["permissive"] = head.permissive
@@ -177,17 +181,25 @@ def _units(settings: Settings, profile: Profile, ask: _Asker) -> dict[str, Any]:
         return given
     given["auditd_active"] = ask("auditd", lambda: _show("auditd.service", "ActiveState") == "active", None)
     given["daemon_active"] = ask("sepolicyd.service", lambda: _show("sepolicyd.service", "ActiveState") == "active", None)
-    services = {}
+    services: dict[str, str] = {}
+    programs: dict[str, str] = {}
     for unit in profile.units:
         if not set(unit) & set("*?["):
             kind = ask(f"the process of {unit}", lambda unit=unit: _domain_of(unit), "")  # type: ignore[misc]
             if kind:
                 services[unit] = kind
-    return {**given, "services": services}
+                programs[unit] = ask(f"the program of {unit}", lambda unit=unit: _program_of(unit), "")  # type: ignore[misc]
+    return {**given, "services": services, "programs": programs}
 
 
 def _show(unit: str, name: str) -> str:
     return process.run(["systemctl", "show", unit, f"--property={name}", "--value"], timeout=30).stdout.strip()
+
+
+def _program_of(unit: str) -> str:
+    """The path in ``{ path=/usr/bin/x ; argv[]=...``, as systemctl shows ExecStart; "" where there is none."""
+    _, _, rest = _show(unit, "ExecStart").partition("path=")
+    return rest.partition(" ;")[0]
 
 
 def _domain_of(unit: str) -> str:
@@ -231,4 +243,5 @@ def _leases(settings: Settings, ask: _Asker) -> dict[str, Any]:
         "overdue": tuple(lease.profile for lease in leases if lease.is_due(now)),
         "broken_undo": tuple(str(item.path) for item in items if isinstance(item, BrokenUndo)),
         "open_operations": operations,
+        "trial_problem": trials.problem(settings),
     }

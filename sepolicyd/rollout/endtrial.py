@@ -13,15 +13,17 @@ from typing import Optional
 from sepolicyd import process
 from sepolicyd import settings as configuration
 from sepolicyd.errors import SepolicydError
+from sepolicyd.rollout import trial as trials
 from sepolicyd.rollout.rollback import end_trial
+from sepolicyd.rollout.standing import ForeignModuleError
 from sepolicyd.settings import Settings
 
-EXIT_DONE, EXIT_PENDING = 0, 3
-CRITICAL, NOTICE = "<2>", "<5>"  # sd-daemon(3): how a line on stderr tells the journal its level
+EXIT_DONE, EXIT_PENDING, EXIT_PERSON = 0, 3, 4
+CRITICAL, NOTICE, INFO = "<2>", "<5>", "<6>"  # sd-daemon(3): how a line on stderr tells the journal its level
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Exit code 0: done or nothing to do; 3: not possible now, systemd tries again."""
+    """Exit code 0: done or nothing to do; 3: not possible now, systemd tries again; 4: a person must do something first."""
     parser = argparse.ArgumentParser(description="End a trial of sepolicyd that is over.")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--config", type=Path)
@@ -35,16 +37,34 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         settled = end_trial(settings)
     except SepolicydError as error:
-        _say(settings, CRITICAL, f"a module on trial could not be taken back: {error}")
+        _could_not(settings, str(error))
+        return EXIT_PERSON if isinstance(error, ForeignModuleError) else EXIT_PENDING
+    except Exception as error:  # noqa: BLE001 a fault of our own is shouted about like any other, and tried again
+        _could_not(settings, f"{type(error).__name__}: {error}")
         return EXIT_PENDING
+    trials.remove_problem(settings)
     if settled is not None:
         _say(settings, NOTICE, settled.text)
     return EXIT_DONE
 
 
+def _could_not(settings: Settings, reason: str) -> None:
+    """Once: this runs each minute, and who was told need not be told again. `doctor` and `status` show it until it is over."""
+    text = f"a module on trial could not be taken back: {reason}"
+    if trials.problem(settings) == text:
+        sys.stderr.write(f"{_prefix(INFO)}sepolicyd: {text}\n")
+        return
+    _say(settings, CRITICAL, text)
+    with suppress(SepolicydError):
+        trials.write_problem(settings, text)
+
+
+def _prefix(level: str) -> str:
+    return level if "INVOCATION_ID" in os.environ else ""
+
+
 def _say(settings: Settings, level: str, text: str) -> None:
-    prefix = level if "INVOCATION_ID" in os.environ else ""
-    sys.stderr.write(f"{prefix}sepolicyd: {text}\n")
+    sys.stderr.write(f"{_prefix(level)}sepolicyd: {text}\n")
     if settings.alert_command:
         with suppress(SepolicydError):
             process.run([*settings.alert_command, text], timeout=30)

@@ -28,6 +28,10 @@ BUSY = "is changing the policy"
 LEFT_OUT = "left out, for they were denied or taken back since"
 
 
+class AlreadyThereError(RefusedError):
+    """The store holds the version that is asked for."""
+
+
 def rollback(
     settings: Settings,
     profile: str,
@@ -99,10 +103,14 @@ def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Op
     versions = Versions(settings.rollout_dir, trial.module)
     if versions.current() == trial.version:
         never_more = wanted_of(versions.load(trial.version))
-        settled = move(
-            settings, trial.module, trial.return_to,
-            kind="return", by="sepolicyd", reason="nobody confirmed it", still=never_more,
-        )  # fmt: skip
+        try:
+            settled = move(
+                settings, trial.module, trial.return_to,
+                kind="return", by="sepolicyd", reason="nobody confirmed it", still=never_more,
+            )  # fmt: skip
+        except AlreadyThereError as error:  # our module was removed by hand
+            versions.set_current(trial.return_to)
+            settled = Settled(trial.operation, DONE, f"nobody confirmed it, but {error.what}")
     else:
         settled = Settled(trial.operation, DONE, f"version {trial.version} of {trial.module} was not kept anyway")
     trials.remove_trial(settings)
@@ -137,7 +145,7 @@ def move(
         held = standing(store, versions, settings.priority, place / "held").version
         target = versions.load(held.parent if to is None else to)
         if held.number == target.number:
-            raise RefusedError(f"{module} is at version {held.number} already", f"versions kept: {versions.numbers()}")
+            raise AlreadyThereError(f"{module} is at version {held.number} already", f"versions kept: {versions.numbers()}")
         versions.packages(target.number)
         left_out: tuple[str, ...] = ()
         if still is not None:

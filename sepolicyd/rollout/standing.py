@@ -12,6 +12,10 @@ from sepolicyd.module.transaction import BooleanValue, PortLabel, commit
 from sepolicyd.rollout.versions import EMPTY, NONE, Version, Versions, sha256
 
 
+class ForeignModuleError(RefusedError):
+    """A module of our name is not ours: only a person can say what is to become of it."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """The version that the store holds, and all of its modules."""
@@ -35,7 +39,7 @@ def standing(store: Store, versions: Versions, priority: int, directory: Path) -
         return Standing(versions.load(current), everything)
     known = versions.known(versions.name, digest)
     if not known:
-        raise RefusedError(
+        raise ForeignModuleError(
             f"the module {versions.name} at priority {priority} was not made by sepolicyd, or was changed since",
             f"keep a copy (semodule -X {priority} -E {versions.name}), then semodule -X {priority} -r {versions.name}",
         )
@@ -121,7 +125,7 @@ def target_booleans(previous: Version, booleans: Iterable[BooleanValue]) -> tupl
 def _check_priority(modules: Iterable[Installed], name: str, priority: int) -> None:
     for module in modules:
         if module.name == name and module.priority != priority:
-            raise RefusedError(
+            raise ForeignModuleError(
                 f"a module {name} stands at priority {module.priority}, not ours ({priority})",
                 f"see who made it: ours would hide it or be hidden; semodule -X {module.priority} -r {name} removes it",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
@@ -15,7 +16,7 @@ from sepolicyd.rollout.durable import cannot_write, sync_directory, write_whole
 from sepolicyd.rollout.undo import Moment
 from sepolicyd.settings import Settings
 
-FILE = "trial.json"
+FILE, PROBLEM = "trial.json", "trial.problem"
 ONE_SHOT = "sepolicyd.rollout.endtrial"
 TREE = Path(__file__).resolve().parents[2]
 
@@ -83,13 +84,32 @@ def remove_trial(settings: Settings) -> None:
         raise cannot_write(path, error) from error
 
 
+def problem(settings: Settings) -> str:
+    """Why the trial that is over could not be ended, as it was told last; "" where nothing hinders it."""
+    try:
+        return (settings.rollout_dir / PROBLEM).read_text(encoding="utf-8") if (settings.rollout_dir / FILE).exists() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def write_problem(settings: Settings, text: str) -> None:
+    """:raises StateError: not written"""
+    write_whole(settings.rollout_dir / PROBLEM, text.encode())
+
+
+def remove_problem(settings: Settings) -> None:
+    """Twice is harmless."""
+    with suppress(OSError):
+        (settings.rollout_dir / PROBLEM).unlink()
+
+
 def unit_of(trial: Trial) -> str:
     return f"sepolicyd-trial-{trial.operation}"
 
 
 def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
     """Both clocks in one timer; systemd starts the one-shot again while it fails (Restart= on a oneshot: systemd 244)."""
-    properties = ("Type=oneshot", "Restart=on-failure", "RestartSec=20s", "TimeoutStartSec=30min")
+    properties = ("Type=oneshot", "Restart=on-failure", "RestartPreventExitStatus=4", "RestartSec=20s", "TimeoutStartSec=30min")
     argv = ["systemd-run", f"--unit={unit_of(trial)}", "--description=End of a trial of sepolicyd", "--quiet"]
     argv += [f"--on-active={max(1, round(seconds))}s", f"--on-calendar=@{int(trial.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]

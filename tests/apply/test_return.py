@@ -1,4 +1,4 @@
-"""What comes back with an earlier version: the whole change, but nothing that was denied since, and what is left out is told."""
+"""What comes back with an earlier version: the whole change, but nothing that was denied since; what is left out is told."""
 
 from __future__ import annotations
 

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, ToolError
+from sepolicyd.rollout import doctor_facts
 from sepolicyd.rollout import trial as trials
 from sepolicyd.rollout.apply import recover
+from sepolicyd.rollout.doctor import Facts, judge
 from sepolicyd.rollout.endtrial import main as endtrial
+from sepolicyd.rollout.findings import Level
 from sepolicyd.rollout.journal import Journal
 from sepolicyd.rollout.rollback import confirm, rollback
 from sepolicyd.settings import Settings
@@ -108,6 +111,46 @@ def test_what_could_not_be_returned_stays_on_trial(
     monkeypatch.delenv("SEPOLICYD_PATH")
     assert recover(machine.settings)
     assert machine.ours() == []
+
+
+def test_a_foreign_module_in_its_place_is_told_once_and_shown_until_it_is_mended(
+    machine: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.apply(allow(READ), confirm_within=600)
+    trial = trials.read_trial(machine.settings)
+    assert trial is not None
+    trials.write_trial(machine.settings, dataclasses.replace(trial, boot_id="an earlier boot"))
+    foreign = tmp_path / f"{MODULE}.cil"
+    foreign.write_text("(type foreign_t)")
+    machine.store.install([foreign], machine.settings.priority)
+    config, alerts = tmp_path / "config.yaml", tmp_path / "alerts"
+    hook = tmp_path / "hook"
+    hook.write_text(f'#!/bin/sh\necho "$1" >> {alerts}\n')
+    hook.chmod(0o755)
+    config.write_text(f"alert_command: [{hook}]\n")
+    argv = ["--state", str(machine.settings.state), "--root", str(machine.settings.root), "--config", str(config)]
+    assert [endtrial(argv) for _ in range(3)] == [4, 4, 4]
+    assert capsys.readouterr().err.count("was not made by sepolicyd") == 3
+    assert len(alerts.read_text().splitlines()) == 1
+    told = trials.problem(machine.settings)
+    assert "was not made by sepolicyd" in told
+    facts = doctor_facts._leases(machine.settings, doctor_facts._Asker())
+    assert facts["trial_problem"] == told
+    (finding,) = (one for one in judge(Facts(trial_problem=told), machine.profile) if one.code == "D-TRIAL")
+    assert finding.level is Level.STOP
+    machine.store.install([], machine.settings.priority, remove=[MODULE])
+    assert endtrial(argv) == 0
+    assert trials.problem(machine.settings) == ""
+    assert not (machine.settings.rollout_dir / trials.PROBLEM).exists()
+    assert len(alerts.read_text().splitlines()) == 2, "what became of it in the end is told"
+
+
+def test_a_fault_of_our_own_is_told_and_tried_again(
+    machine: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sepolicyd.rollout.endtrial.end_trial", lambda settings: {}["a fault"])
+    assert endtrial(["--state", str(machine.settings.state), "--root", str(machine.settings.root)]) == 3
+    assert "KeyError: 'a fault'" in capsys.readouterr().err
 
 
 def test_a_rollback_by_hand_ends_the_trial(machine: World) -> None:
