@@ -1,11 +1,9 @@
-"""Names and times of exercises in, the exercise of any moment out; written by root, read by the daemon too."""
+"""Names and times of exercises in, all of them by time out; written by root, read by the daemon too."""
 
 from __future__ import annotations
 
-import bisect
 import json
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,9 +55,3 @@ def read(file: Path) -> list[Mark]:
         with suppress(ValueError, TypeError):
             marks.append(Mark(**json.loads(line)))
     return sorted(marks, key=lambda mark: mark.epoch)
-
-
-def exercise_at(marks: Sequence[Mark], epoch: float) -> str:
-    """The exercise that was running at a time, "" before the first; ``marks`` sorted by time."""
-    index = bisect.bisect_right([mark.epoch for mark in marks], epoch)
-    return marks[index - 1].name if index else ""

@@ -1,4 +1,4 @@
-"""Exercises: which one was running when, read back by another user, and names that are safe to show."""
+"""Exercises: kept in order, read back by another user, and names that are safe to show."""
 
 from __future__ import annotations
 
@@ -7,21 +7,9 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError
-from sepolicyd.rollout.exercises import Mark, append, check_name, exercise_at, path, read
+from sepolicyd.rollout.exercises import Mark, append, check_name, path, read
 
 LOG_IN, TERMINAL = Mark("log in", 100.0, "hub", "x"), Mark("terminal", 200.5, "hub", "x")
-
-
-def test_each_moment_belongs_to_the_exercise_begun_last() -> None:
-    marks = [LOG_IN, TERMINAL]
-    assert [exercise_at(marks, epoch) for epoch in (99.9, 100.0, 200.4, 200.5, 9e9)] == [
-        "",
-        "log in",
-        "log in",
-        "terminal",
-        "terminal",
-    ]
-    assert exercise_at([], 5.0) == ""
 
 
 def test_they_are_kept_in_time_order_and_survive_a_torn_line(tmp_path: Path) -> None:
