@@ -65,8 +65,8 @@ class Why:
 
     @property
     def hindered(self) -> bool:
-        """Whether it stays denied with a rule there."""
-        return bool(self.constraints or self.roles or self.bounds)
+        """Whether it stays denied with a rule there, or is denied although one is there, for a reason that cannot be read."""
+        return bool(self.constraints or self.roles or self.bounds or (self.unjudged and self.te.allowed))
 
     @property
     def xperms(self) -> Optional[Ranges]:

@@ -26,6 +26,7 @@ from sepolicyd.rules.fix import ALLOW, APPLICATION, BOOLEAN, DONTAUDIT, REFUSE, 
 from sepolicyd.rules.guard import LEVELS, NOTE, REVIEW, Finding, Guard, worst
 from sepolicyd.rules.guard import REFUSE as REFUSED
 from sepolicyd.rules.question import Question
+from sepolicyd.rules.relabel import is_unlabelled_mount
 from sepolicyd.rules.sentence import sentence
 from sepolicyd.rules.switches import is_small, opens, partly, switch
 
@@ -184,7 +185,7 @@ def _one(candidate: Candidate, around: _Around) -> Assessed:
     )
     mine = tuple(burst for burst in around.bursts if burst.pid in question.seen.pids)
     findings = _findings(question, around, mine)
-    question = Question(**{**_fields(question), "findings": findings})
+    question = Question(**{**_fields(question), "findings": findings, "noise": _is_noise(question, around)})
     question = Question(**{**_fields(question), "offers": _offers(question, around)})
     frozen = tuple(burst for burst in around.bursts if burst in mine or set(burst.roles) & set(question.seen.roles))
     overridden = [around.overrides[access] for access in candidate.accesses if access in around.overrides]
@@ -219,6 +220,15 @@ def _second_look(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(replace(finding, level=REVIEW) if finding.code == "W-002" else finding for finding in findings)
 
 
+def _is_noise(question: Question, around: _Around) -> bool:
+    """Whether the guard prefers a dontaudit for every one of the accesses."""
+    guard, profile = around.guard, around.profile
+    return all(
+        any(guard.rule(finding.code).prefer == DONTAUDIT for finding in guard.judge_access(access, profile, question.policy))
+        for access in question.accesses
+    )
+
+
 def _offers(question: Question, around: _Around) -> tuple[Offer, ...]:
     """Interfaces that cover it and whose surplus the guard does not refuse."""
     policy, profile, guard = around.oracle, around.profile, around.guard
@@ -250,7 +260,9 @@ def _why(policy: Oracle, access: Access, seen: Evidence) -> Why:
 
 def _findings(question: Question, around: _Around, mine: Sequence[Burst]) -> tuple[Finding, ...]:
     """All remarks, the heaviest first, each code once."""
-    found = [*_by_guard(question, around), *_by_policy(question, around.guard), *_by_evidence(question, around, mine)]
+    found = _by_guard(question, around)
+    question = Question(**{**_fields(question), "findings": tuple(found)})
+    found = [*found, *_by_policy(question, around.guard), *_by_evidence(question, around, mine)]
     kept: dict[str, Finding] = {}
     for finding in found:
         kept.setdefault(finding.code, finding)
@@ -289,7 +301,7 @@ def _by_policy(question: Question, guard: Guard) -> list[Finding]:
         found.append(guard.finding("U-005", "the policy allows it by now"))
     found.extend(guard.finding("U-003", text) for text in question.obstacles[:1])
     switches = [effect for _, effect in switch(question)]
-    if switches and not any(is_small(effect) for effect in switches):
+    if switches and not any(is_small(effect) for effect in switches) and not is_unlabelled_mount(question):
         found.append(guard.finding("P-004", f"a boolean allows it, with a wide side effect: {switches[0]}"))
     elif switches:
         heavy = _heavier(question, guard, switches[0].settings, REFUSED, REVIEW)

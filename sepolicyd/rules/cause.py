@@ -12,16 +12,10 @@ from sepolicyd.policy.labels import Ports
 from sepolicyd.rules import fix
 from sepolicyd.rules.fix import Fix
 from sepolicyd.rules.question import Question
-from sepolicyd.rules.switches import is_small, switch
+from sepolicyd.rules.relabel import is_unlabelled_mount, other_mount, own_tree, own_type, wrong_label
+from sepolicyd.rules.switches import into_domain, is_small, switch
 
-# Without these a type is the mark of a missing label; a rule on it would open whatever else lost its label.
-UNLABELLED = ("unlabeled_t", "default_t", "file_t")
-GENERIC = ("var_t", "var_lib_t", "var_log_t", "var_run_t", "var_spool_t", "var_lock_t", "usr_t", "etc_t", "tmp_t", "tmpfs_t",
-           "home_root_t", "user_home_t", "user_home_dir_t", "srv_t", "mnt_t", "src_t", "admin_home_t", "cache_home_t",
-           "config_home_t", "data_home_t", "gconf_home_t", "home_bin_t")  # fmt: skip
 GENERIC_PORTS = ("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t", "defined_port_t")
-CHANGES = {"write", "append", "create", "unlink", "link", "rename", "setattr", "add_name", "remove_name", "rmdir", "reparent"}
-ENTRIES = {"search", "getattr", "write", "add_name", "remove_name"}
 PROBES = {"getattr", "search", "getpgid", "getsched", "getsession", "getcap"}
 INHERITED = {"use", "read", "write", "append", "getattr", "ioctl", "lock", "getopt", "getrlimit"}
 # what lies in a descriptor of these classes was opened by somebody; others are opened by name alone
@@ -34,10 +28,6 @@ LOOKS = {"stat", "lstat", "fstat", "newfstatat", "fstatat64", "statx", "access",
 SERVICE_MANAGER = "init_t"
 RANDOM_PORT = 32768  # where Linux takes its ephemeral ports from (ip_local_port_range)
 COMMON = 0.4
-OWN_SUFFIX = {"var_lib_t": "var_lib_t", "var_log_t": "log_t", "var_run_t": "runtime_t", "etc_t": "etc_t",
-              "usr_t": "var_lib_t", "var_t": "var_lib_t", "srv_t": "var_lib_t", "tmp_t": "tmp_t", "tmpfs_t": "tmpfs_t",
-              "var_spool_t": "var_lib_t"}  # fmt: skip
-SHARED_PLACES = ("tmp_t", "tmpfs_t", "var_run_t", "var_log_t", "var_lib_t")
 OPENING = (fix.ALLOW, fix.BOOLEAN, fix.INTERFACE)
 SHARED_PROGRAMS = ("bin_t", "shell_exec_t", "lib_t", "usr_t")
 
@@ -57,7 +47,7 @@ def fixes(question: Question) -> list[Fix]:
         found.append(fix.refuse("give the service's own domain no rule for what users' code does"))
     elif question.obstacles and not question.mendable:
         found = [*known, *(one for one in found if one.kind not in OPENING)]
-        found.append(fix.refuse(f"a rule would not help: {question.obstacles[0]}"))
+        found.append(fix.refuse(f"give no rule, it would not help. {question.obstacles[0]}"))
     else:
         found = [*known, *found]
     kept: dict[tuple[str, tuple[str, ...]], Fix] = {}
@@ -105,9 +95,24 @@ def _about(known: Fix, paths: Sequence[str]) -> Fix:
     return replace(known, commands=commands, detail={**known.detail, "contexts": contexts, "paths": list(paths)})
 
 
+def noise(question: Question) -> Iterator[Fix]:
+    """What libraries ask of every program, and do without (P-008)."""
+    if question.noise:
+        yield fix.dontaudit(question.accesses, "programs ask this of themselves and go on without: deny it and do not log it")
+
+
+def silence(question: Question) -> Iterator[Fix]:
+    """What the policy denies without a word by a rule for this very domain: somebody has thought of it."""
+    if question.silenced:
+        text = "the policy denies it without a word, by a rule for this domain itself; nothing to do unless something fails"
+        yield fix.dontaudit(question.accesses, text)
+
+
 def own_domain(question: Question) -> Iterator[Fix]:
     """User code that shares the hub's domain: no rule, a domain of its own. The same for the proxy's machine code."""
     domains = sorted(question.profile.user_domains)
+    if question.noise and question.target in question.profile.domains:
+        return  # the change to that domain is what asked
     if question.has("V-001"):
         yield from _own_domain_of_role(question)
     if question.user_only and question.source in question.profile.service_domains and domains:
@@ -136,101 +141,6 @@ def _own_domain_of_role(question: Question) -> Iterator[Fix]:
     if question.source in question.profile.domains and program:
         text = f"only {_roles(question)} asked: run it in its own domain {domain}, and let {question.source} go without"
         yield fix.transition(question.source, program, domain, text)
-
-
-def wrong_label(question: Question) -> Iterator[Fix]:
-    """The path has another label in file_contexts than the file carries."""
-    if not question.is_file:
-        return
-    wrong = _mislabelled(question)
-    if wrong:
-        types = ", ".join(sorted(set(wrong.values())))
-        yield fix.relabel(
-            sorted(wrong),
-            f"the label is wrong: file_contexts gives {_some(sorted(wrong))} the type {types}, not {question.target}",
-        )
-    elif question.target in UNLABELLED:
-        yield fix.relabel(
-            question.paths,
-            f"{question.target} is no label: give the file the one of its place, with an fcontext rule where there is none",
-            _contexts(question),
-        )
-
-
-def _mislabelled(question: Question) -> dict[str, str]:
-    labels, own = question.labels, question.profile.own_types
-    if labels is None or labels.is_customizable(question.target):
-        return {}
-    found: dict[str, str] = {}
-    for path in question.paths:
-        expected = labels.lookup(path, question.tclass)
-        # a label of the service's own is never wrong for a policy that does not have its base module yet
-        if question.target in own and expected not in own:
-            continue
-        if expected and expected != question.target and not _same(question, expected):
-            found[path] = expected
-    # A few among many are files that somebody moved, or names through a link (a PATH record holds the name as it was asked
-    # for: /usr/lib/ssl/openssl.cnf is /etc/ssl/openssl.cnf): the rule would be asked for the others all the same.
-    return found if 4 * len(found) >= 3 * len(question.paths) else {}
-
-
-def _same(question: Question, expected: str) -> bool:
-    return question.policy is not None and question.policy.resolve(expected) == question.policy.resolve(question.target)
-
-
-def own_type(question: Question) -> Iterator[Fix]:
-    """A path that the service owns, or one under a label that covers a whole tree: a type of its own."""
-    if not question.is_file:
-        return
-    if question.owned and question.target not in question.profile.own_types:
-        contexts = _contexts(question)
-        types = ", ".join(sorted({one["type"] for one in contexts}))
-        yield fix.relabel(
-            sorted(question.owned),
-            f"the service owns {_some(sorted(question.owned))}: label it {types}",
-            contexts,
-            fix.OWN_TYPE,
-        )
-    elif question.target in GENERIC and question.permissions & CHANGES and not _mislabelled(question):
-        yield _new_type(question)
-
-
-def _contexts(question: Question) -> list[dict[str, str]]:
-    trees = dict.fromkeys(question.owned.values())
-    return [{"pattern": tree.pattern, "type": tree.type, "kind": ""} for tree in trees]
-
-
-def _new_type(question: Question) -> Fix:
-    """What is made in a shared directory gets its type by a type_transition, other files by their exact paths.
-
-    Never by a tree of the log's choosing: a path like /etc/x would take /etc along. A type that the base module does not
-    have yet is shown, and left to a person.
-    """
-    name = _own_name(question)
-    known = name in question.profile.own_types
-    text = f"{question.target} covers a whole tree: what {question.source} makes there should be {name}"
-    text += "" if known else " (a new type, for the base module)"
-    if question.target in SHARED_PLACES:
-        made = ("file", "dir") if question.tclass == "dir" and "create" not in question.permissions else (question.tclass,)
-        rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in made)
-        parts = [{"source": question.source, "target": question.target, "class": one, "type": name} for one in made]
-        # whoever makes a file there writes its name into the shared directory, whatever label the file gets
-        entries = [one for one in question.accesses if question.tclass == "dir" and one.permission in ENTRIES]
-        names = [one.permission for one in entries] if known else []
-        detail = {"paths": [], "contexts": [], "transitions": parts if known else [], "allow": names}
-        return Fix(fix.OWN_TYPE, text, (*rules, *fix.rules_of(entries)), detail)
-    contexts = [{"pattern": re.escape(path).replace("\\-", "-"), "type": name, "kind": ""} for path in question.paths[:5]]
-    shown = fix.relabel(question.paths[:5], text, contexts, fix.OWN_TYPE)
-    return shown if known else replace(shown, detail={"paths": [], "contexts": []})
-
-
-def _own_name(question: Question) -> str:
-    suffix = OWN_SUFFIX.get(question.target, "var_lib_t")
-    stem = re.sub(r"_t\Z", "", question.source)
-    for name in (f"{stem}_{suffix}", f"{question.profile.name}_{suffix}"):
-        if name in question.profile.own_types:
-            return name
-    return f"{stem}_{suffix}"
 
 
 def port_label(question: Question) -> Iterator[Fix]:
@@ -299,6 +209,8 @@ def probe(question: Question) -> Iterator[Fix]:
 def is_probe(question: Question) -> bool:
     if not question.permissions <= PROBES or question.walked or question.candidate.target == "self":
         return False
+    if is_unlabelled_mount(question):
+        return False  # a home or a data set lies there: who looks wants to go on
     if "search" in question.permissions and not set(question.seen.syscalls) <= LOOKS:
         return False  # on its way to open, connect or run something
     wanted = question.target in question.profile.own_types and question.source not in question.profile.user_domains
@@ -315,6 +227,7 @@ def other_domain(question: Question) -> Iterator[Fix]:
     domain = f"{program[: -len('_exec_t')]}_t"
     known = question.policy is None or domain in question.policy.types or domain in question.profile.own_types
     if known and domain != question.source and "execute_no_trans" in question.permissions:
+        yield from into_domain(question, domain)
         yield fix.transition(
             question.source, program, domain, f"run {program} in its own domain {domain} instead of the service's"
         )
@@ -360,32 +273,34 @@ def narrow(question: Question) -> Iterator[Fix]:
 
 
 def _switch_small(question: Question) -> Iterator[Fix]:
-    return (one for one, effect in switch(question) if is_small(effect))
+    """A switch for a mount without labels is wide by its nature: it is made for homes on such a mount."""
+    mount = is_unlabelled_mount(question)
+    return (one for one, effect in switch(question) if mount or is_small(effect))
 
 
 def _switch_wide(question: Question) -> Iterator[Fix]:
-    return (one for one, effect in switch(question) if not is_small(effect))
+    mount = is_unlabelled_mount(question)
+    return (one for one, effect in switch(question) if not (mount or is_small(effect)))
 
 
 STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
     own_domain,
+    noise,
     wrong_label,
-    own_type,
+    own_tree,
     port_label,
     leak,
     probe,
+    silence,
     _switch_small,
+    other_mount,
+    own_type,
     other_domain,
     _interface_exact,
     narrow,
     _interface_wider,
     _switch_wide,
 )
-
-
-def _some(values: Sequence[str], limit: int = 2) -> str:
-    shown = ", ".join(values[:limit])
-    return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
 
 
 def _roles(question: Question) -> str:

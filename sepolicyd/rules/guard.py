@@ -216,6 +216,7 @@ FIXES = {
     "port": "give the port a type of the service's own",
     "dontaudit": "do not log it, or mend the program that leaks or probes",
     "allow": "a narrow rule instead of the switch",
+    "boolean": "the switch of the policy that is made for it",
 }
 
 

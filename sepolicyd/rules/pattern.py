@@ -24,6 +24,9 @@ WHEN = (
     "source_foreign",
     "source_user",
     "not_answering",
+    "source_client",
+    "target_public",
+    "not_client",
 )
 
 
@@ -58,6 +61,22 @@ def _answering(access: Access, profile: Optional[Profile]) -> bool:
     return any(part.domain == access.source and access.tclass in part.classes for part in known)
 
 
+def _client(access: Access, profile: Optional[Profile]) -> bool:
+    return profile is not None and access.source in profile.clients
+
+
+def _public(access: Access, profile: Optional[Profile]) -> bool:
+    """The first of the profile's ports is the one that its clients are meant to ask."""
+    return profile is not None and bool(profile.ports) and access.target == profile.ports[0].type
+
+
+def _foreign(access: Access, profile: Optional[Profile]) -> bool:
+    if profile is None or access.source in profile.domains:
+        return False
+    # a file's type is the source where it lies on a file system
+    return not (access.permission == "associate" and access.source in profile.own_types)
+
+
 # Without a profile nothing is foreign to a service that is not known, and no type is its own.
 CONDITIONS: dict[str, Callable[[Access, Optional[Profile]], bool]] = {
     "target_own": _own,
@@ -66,9 +85,12 @@ CONDITIONS: dict[str, Callable[[Access, Optional[Profile]], bool]] = {
     "target_service": lambda access, profile: profile is not None and access.target_type in profile.domains,
     "target_not_service": lambda access, profile: profile is None or access.target_type not in profile.domains,
     "target_hub": lambda access, profile: profile is not None and access.target_type in profile.service_domains,
-    "source_foreign": lambda access, profile: profile is not None and access.source not in profile.domains,
+    "source_foreign": _foreign,
     "source_user": lambda access, profile: profile is not None and access.source in profile.user_domains,
     "not_answering": lambda access, profile: not _answering(access, profile),
+    "source_client": _client,
+    "target_public": _public,
+    "not_client": lambda access, profile: not (_client(access, profile) and _public(access, profile)),
 }
 
 

@@ -24,7 +24,10 @@ from sepolicyd.rules.guard import REFUSE, REVIEW, Finding
 
 @dataclass(frozen=True)
 class Question:
-    """``walked``: directories of this candidate under which the same processes were denied more: they were passed through."""
+    """``walked``: directories of this candidate under which the same processes were denied more: they were passed through.
+
+    ``noise``: the guard knows all of it as what libraries ask and do without.
+    """
 
     candidate: Candidate
     profile: Profile
@@ -35,6 +38,7 @@ class Question:
     whys: Mapping[Access, Why] = field(default_factory=dict)
     walked: bool = False
     offers: tuple[Offer, ...] = ()
+    noise: bool = False
 
     @cached_property
     def seen(self) -> Evidence:
@@ -104,6 +108,23 @@ class Question:
         """Whether an access stays denied with a rule there."""
         why = self.whys.get(access)
         return why is not None and why.hindered
+
+    @cached_property
+    def silenced(self) -> bool:
+        """Whether the policy hides all that is missing, by dontaudit rules whose source is this domain and no attribute."""
+        missing = [access for access, why in self.whys.items() if not why.allowed]
+        return bool(missing) and all(self._hidden(access) for access in missing)
+
+    def _hidden(self, access: Access) -> bool:
+        policy = self.policy
+        if policy is None or not self.whys[access].te.dontaudited:
+            return False
+        source, target = policy.resolve(access.source), policy.resolve(access.target_type)
+        rules = policy.raw.av["dontaudit"]
+        return any(
+            access.permission in rules.get((source, name, access.tclass), ())
+            for name in (target, *policy.attributes_of(target))
+        )
 
     @property
     def mendable(self) -> bool:

@@ -30,6 +30,15 @@ def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
             yield fix.boolean(name, value, f"switch {one}{_side_effect(question, one)}"), one
 
 
+def into_domain(question: Question, domain: str) -> Iterator[Fix]:
+    """Booleans that let a program run in its own domain: then it is executed, and never without leaving the domain."""
+    execute = [why for access, why in question.whys.items() if access.permission == "execute" and not why.hindered]
+    for one in (one for why in execute for one in why.booleans if len(one.settings) == 1 and is_small(one)):
+        if any((new.target, new.permission) == (domain, "transition") for new in opens(question, one.settings)):
+            name, value = one.settings[0]
+            yield fix.boolean(name, value, f"switch {one}: it runs in {domain}{_side_effect(question, one)}")
+
+
 def partly(question: Question) -> str:
     """What booleans allow where none allows all of it: "read: X=on (...)", "" where none allows any."""
     said: dict[str, list[str]] = {}
