@@ -1,0 +1,78 @@
+"""Every denial of every log, asked of audit2why and of us: what it calls a boolean or a constraint is no plain allow of ours.
+
+audit2why runs in a process of its own. Ours are judged against the distribution's policy, without the profile's filter.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from sepolicyd import profiles
+from sepolicyd.audit.scan import scan_files
+from sepolicyd.policy.oracle import Oracle
+from sepolicyd.rules.assess import Assessed, assess
+from sepolicyd.rules.candidate import group
+from sepolicyd.rules.guard import load_guard
+from sepolicyd.rules.take import take
+from sepolicyd.settings import SOURCE_TREE
+from tests.cli.asking import audit2why
+from tests.corpus.test_corpus import FLOORS, JUPYTERHUB, ROOT
+from tests.rules.conftest import POLICY
+
+pytestmark = [
+    pytest.mark.toolchain,
+    pytest.mark.skipif(not POLICY.exists(), reason="the distribution's policy is not installed"),
+]
+PUBLIC = [floor.with_suffix("") for floor in FLOORS]
+CAPTURED = [*sorted(JUPYTERHUB.glob("*.log.gz")), *sorted((ROOT / "tests/data/vm").glob("*.log.gz"))]
+HELD_BACK = ("CONSTRAINT", "RBAC", "BOUNDS")
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[Assessed]:
+    """All candidates of all logs."""
+    oracle = Oracle.load(POLICY)
+    profile = profiles.load("jupyterhub", [SOURCE_TREE / "policies"])
+    guard = load_guard([SOURCE_TREE / "policies"])
+    found = [path for path in (*CAPTURED, *PUBLIC) if path.is_file()]
+    evidence = take(scan_files(found), None).evidence
+    candidates = group(evidence, guard.facets(evidence, profile))
+    return assess(candidates, profile=profile, guard=guard, oracle=oracle, labels=None)
+
+
+def asked_of(items: list[Assessed]) -> dict[tuple[str, str, str, str], tuple[Assessed, object]]:
+    return {
+        (scontext, tcontext, access.tclass, access.permission): (item, access)
+        for item in items
+        for access, seen in item.candidate.evidence.items()
+        for scontext, tcontext in seen.contexts
+    }
+
+
+def test_what_audit2why_calls_a_boolean_or_a_constraint_is_no_plain_allow(judged: list[Assessed]) -> None:
+    asked = asked_of(judged)
+    said = audit2why(POLICY, list(asked))
+    counts: dict[str, int] = {}
+    wrong = []
+    for one, answer in said.items():
+        item, access = asked[one]
+        codes = {finding.code for finding in item.findings}
+        counts[answer] = counts.get(answer, 0) + 1
+        plain = item.fix.kind == "allow" and item.approvable and item.fix.text.startswith("allow exactly")
+        if answer == "BOOLEAN" and plain and not codes & {"U-004", "P-004"}:
+            wrong.append((answer, str(access), item.fix, codes))
+        if answer in HELD_BACK and plain and "U-003" not in codes:
+            wrong.append((answer, str(access), item.fix, codes))
+    assert not wrong, wrong[:5]
+    assert counts.get("BOOLEAN", 0) > 5 and counts.get("TERULE", 0) > 500
+    if FLOORS:
+        assert counts.get("CONSTRAINT", 0) > 5, counts
+
+
+def test_what_is_held_back_in_part_says_which_part(judged: list[Assessed]) -> None:
+    for item in judged:
+        for fix in (item.fix, *item.alternatives):
+            if fix.kind == "allow" and "only" in fix.detail:
+                assert 0 < len(fix.detail["only"]) < len(item.candidate.permissions)
+                told = next(finding for finding in item.findings if finding.code == "U-003")
+                assert f"it helps {' '.join(fix.detail['only'])} and not " in told.text
