@@ -75,11 +75,15 @@ def given_to_all(delta: Delta, access: Access) -> bool:
     """Whether the base policy gives an access to every domain of a kind: that comes with being one, whatever the module says.
 
     Fedora's lets every domain append to temporary files that it is handed, the package manager's among them, and map any
-    file, shadow_t too, where a boolean of its own is switched on.
+    file, shadow_t and the service's secrets too, where a boolean of its own is switched on.
     """
-    holding = delta.before.sources_of(access.tclass, access.permission, access.target)
+    before, target = delta.before, access.target
+    # of a new type, what a rule on one of its attributes gave before it was there: a rule on the type is the module's own
+    new = target != "self" and before.resolve(target) not in before.types
+    targets = delta.after.attributes_of(target) & before.raw.attributes.keys() if new else {target}
+    holding = {one for name in targets for one in before.sources_of(access.tclass, access.permission, name)}
     for kind in KINDS:
-        members = delta.before.types_of(kind)
+        members = before.types_of(kind)
         if access.source in delta.after.types_of(kind) and len(members & holding) >= MOST * max(len(members), 1):
             return True
     return False
