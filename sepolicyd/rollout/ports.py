@@ -87,7 +87,9 @@ def judge(changes: Iterable[PortChange], own: frozenset[str]) -> list[Finding]:
             findings.append(Finding(Level.STOP, "I-port", what, hint))
         elif change.before in WEB:
             what = f"{name} stays {change.before}, which web servers share"
-            findings.append(Finding(Level.WARN, "I-web", what, "switch jupyterhub_proxy_bind_http on"))
+            hub = change.after == "jupyterhub_port_t"
+            hint = "switch jupyterhub_proxy_bind_http on" if hub else "a rollout asks for the right to listen there"
+            findings.append(Finding(Level.WARN, "I-web", what, hint))
         elif change.before not in TAKEABLE and change.before not in own:
             what = f"{name} is {change.before}: another module owns it"
             findings.append(Finding(Level.STOP, "I-port", what, "let the hub use another port"))

@@ -210,6 +210,9 @@ def test_web_ports_stay_what_they_are(machine: Settings, profile: Profile) -> No
     changes = [PortChange("tcp", 443, "http_port_t", "jupyterhub_port_t")]
     (finding,) = ports.judge(changes, profile.own_types)
     assert (finding.code, finding.level) == ("I-web", Level.WARN)
+    assert "jupyterhub_proxy_bind_http" in finding.hint
+    (other,) = ports.judge([PortChange("tcp", 8080, "http_cache_port_t", "guestbook_port_t")], frozenset())
+    assert (other.code, "rollout" in other.hint) == ("I-web", True)
 
 
 def test_ports_local_keeps_what_is_not_ours() -> None:
