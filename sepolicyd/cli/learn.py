@@ -221,7 +221,7 @@ def lease_lines(status: leases.LeaseStatus) -> list[str]:
         what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
         hidden = ", hidden denials logged" if lease.hidden else ""
         lines = [f"lease     {what} permissive for {render.duration(status.remaining)} more{hidden}"]
-    lines.append(f"kernel    {'enforcing' if status.enforcing else 'PERMISSIVE'}")
+    lines.append(f"kernel    {'enforcing' if status.enforcing else 'PERMISSIVE' if status.enabled else 'without SELinux'}")
     if status.foreign_types:
         lines.append(f"          permissive by another's hand: {render.some(status.foreign_types)}")
     if status.marks:

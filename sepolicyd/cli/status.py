@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -71,7 +72,13 @@ def status_command(as_json: bool, profile_name: Optional[str], policy_file: Opti
 
 
 def look(session: Session, policy_file: Optional[Path]) -> Picture:
-    """Gather it; what cannot be read as this user is left out, not guessed."""
+    """Gather it.
+
+    :raises RefusedError: what was decided and loaded is root's to read
+    """
+    directory = session.settings.rollout_dir
+    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
+        raise RefusedError(f"only root can read {directory}, where leases and versions are kept", "run this with sudo")
     waiting = queue(session, policy_file)
     lease = _lease(session)
     oracle, _ = open_oracle(session.settings, policy_file)

@@ -214,15 +214,20 @@ def _domain_of(unit: str) -> str:
 def _store(ask: _Asker, settings: Settings) -> dict[str, Any]:
     store = Store(settings.root)
     given: dict[str, Any] = {
-        "store_present": (store.active / "modules").is_dir(),
+        "store_present": ask("the store", (store.active / "modules").is_dir, None),
         "expand_check": setting(store.etc / "semanage.conf", "expand-check", "1"),
         "dontaudit_off": ask("the store", lambda: store.dontaudit_off, None),
     }
     if given["store_present"]:
         given["store_locked_by"] = ask("the store's lock", lambda: _lock_holder(store), None)
-    places = [path for path in (store.directory, settings.state, Path("/tmp")) if path.exists()]  # noqa: S108
-    given["free"] = {str(path): shutil.disk_usage(path).free for path in places}
-    return given
+    free: dict[str, int] = {}
+    for path in (store.directory, settings.state, Path("/tmp")):  # noqa: S108
+        ask(f"the room in {path}", lambda path=path: free.update(_free(path)), None)  # type: ignore[misc]
+    return {**given, "free": free}
+
+
+def _free(path: Path) -> dict[str, int]:
+    return {str(path): shutil.disk_usage(path).free} if path.exists() else {}
 
 
 def _lock_holder(store: Store) -> Optional[str]:
@@ -232,6 +237,9 @@ def _lock_holder(store: Store) -> Optional[str]:
 
 
 def _leases(settings: Settings, ask: _Asker) -> dict[str, Any]:
+    if settings.rollout_dir.exists() and not os.access(settings.rollout_dir, os.R_OK | os.X_OK):
+        ask.problems.append(f"could not look at leases and journals: {settings.rollout_dir} is root's")
+        return {}
     now = SystemClock().now()
     no_items: list[Union[Lease, BrokenUndo]] = []
     items = ask("the undo files", LeaseBook(settings.rollout_dir).all, no_items)

@@ -51,6 +51,7 @@ class LeaseStatus:
     problems: tuple[str, ...]
     marks: tuple[exercises.Mark, ...] = ()
     known_types: frozenset[str] = frozenset()
+    enabled: bool = True
 
 
 @dataclass(frozen=True)
@@ -290,6 +291,7 @@ def status(settings: Settings, profile: Profile, *, world: Optional[World] = Non
         problems=tuple(dict.fromkeys(problems)),
         marks=tuple(item for item in marks if item.profile == profile.name),
         known_types=known_types,
+        enabled=enabled,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import fcntl
+import math
 import re
 import sys
 import syslog
@@ -174,7 +175,8 @@ def argv_arm(lease: Lease, seconds: float, command: list[str], python_path: str 
     """
     properties = ("Type=oneshot", "Restart=on-failure", "RestartSec=20s", "TimeoutStartSec=30min")
     argv = ["systemd-run", f"--unit={lease.unit}", f"--description=End of sepolicyd's lease for {lease.profile}", "--quiet"]
-    argv += [f"--on-active={max(1, round(seconds))}s", f"--on-calendar=@{int(lease.deadline_wall)}"]
+    # not before the deadline: a timer that fires a part of a second early finds nothing due, and does not fire again
+    argv += [f"--on-active={max(1, math.ceil(seconds))}s", f"--on-calendar=@{math.ceil(lease.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
     argv += [f"--setenv=PYTHONPATH={python_path}"] if python_path else []
     # the undo itself goes along: the timer lives in systemd, and so ends the lease even when our state directory is gone

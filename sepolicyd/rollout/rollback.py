@@ -19,7 +19,7 @@ from sepolicyd.rollout.selinuxfs import SelinuxFs
 from sepolicyd.rollout.settle import Settled, finish, settle, to_version
 from sepolicyd.rollout.standing import standing
 from sepolicyd.rollout.verify import some, verify_kernel
-from sepolicyd.rollout.versions import Versions, rules_to
+from sepolicyd.rollout.versions import NONE, Versions, rules_to
 from sepolicyd.rollout.wanted import Wanted
 from sepolicyd.settings import MODULE_PREFIX, Settings
 
@@ -144,8 +144,14 @@ def move(
     with workdir(kind) as place:
         held = standing(store, versions, settings.priority, place / "held").version
         target = versions.load(held.parent if to is None else to)
+        kept = ", ".join(map(str, versions.numbers())) or "none, nothing was ever applied"
+        if to is None and held.number == NONE:
+            raise RefusedError(
+                f"no version of {module} is in the store, so that there is none to go back from",
+                f"sepolicyd rollback --to VERSION brings one of these back: {kept}",
+            )
         if held.number == target.number:
-            raise AlreadyThereError(f"{module} is at version {held.number} already", f"versions kept: {versions.numbers()}")
+            raise AlreadyThereError(f"{module} is at version {held.number} already", f"versions kept: {kept}")
         versions.packages(target.number)
         left_out: tuple[str, ...] = ()
         if still is not None:

@@ -73,6 +73,8 @@ def read(settings: Settings, profile: str) -> Silent:
         return Silent({(source, target, tclass): frozenset(names) for source, target, tclass, names in rows})
     except FileNotFoundError:
         return Silent()
+    except PermissionError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}", "run this as root") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"{path} cannot be read: {error}", "remove it, and run init again") from error
 

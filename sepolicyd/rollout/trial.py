@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from contextlib import suppress
@@ -111,7 +112,8 @@ def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
     """Both clocks in one timer; systemd starts the one-shot again while it fails (Restart= on a oneshot: systemd 244)."""
     properties = ("Type=oneshot", "Restart=on-failure", "RestartPreventExitStatus=4", "RestartSec=20s", "TimeoutStartSec=30min")
     argv = ["systemd-run", f"--unit={unit_of(trial)}", "--description=End of a trial of sepolicyd", "--quiet"]
-    argv += [f"--on-active={max(1, round(seconds))}s", f"--on-calendar=@{int(trial.deadline_wall)}"]
+    # not before the deadline: a timer that fires a part of a second early finds nothing due, and does not fire again
+    argv += [f"--on-active={max(1, math.ceil(seconds))}s", f"--on-calendar=@{math.ceil(trial.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
     # -I: neither the working directory nor the environment adds modules to what root runs; a source tree is found by its place
     in_tree = (TREE / "pyproject.toml").exists()

@@ -228,8 +228,10 @@ def test_rollback_goes_back_one_and_to_none(machine: World) -> None:
     rollback(machine.settings, "svc", by="bob")
     assert machine.policy() == start
     assert machine.ours() == []
-    with pytest.raises(RefusedError, match="at version 0 already"):
+    with pytest.raises(RefusedError, match="no version of sepolicyd_svc is in the store"):
         rollback(machine.settings, "svc", by="bob")
+    with pytest.raises(RefusedError, match="at version 0 already"):
+        rollback(machine.settings, "svc", by="bob", to=0)
     rollback(machine.settings, "svc", by="bob", to=2)
     assert Oracle.load(machine.store.policy()).allowed(OPEN).allowed
     whats = [(entry.what, entry.version) for entry in History(machine.settings.rollout_dir).entries()]

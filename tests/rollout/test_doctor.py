@@ -160,3 +160,19 @@ def test_it_looks_at_this_machine_whatever_it_is(tmp_path: Path) -> None:
     codes = {finding.code for finding in found}
     assert {"D-LOG", "D-STATE"} <= codes
     assert all(finding.hint for finding in found)
+
+
+def test_who_may_not_look_is_told_and_not_thrown_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """doctor is what a person runs first, often without sudo, and the store is root's to look into."""
+
+    real = Path.is_dir
+
+    def is_dir(path: Path, **more: bool) -> bool:
+        if path.name == "modules":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    asker = doctor_facts._Asker()
+    assert doctor_facts._store(asker, Settings(root=tmp_path, state=tmp_path))["store_present"] is None
+    assert any("could not look at the store" in text for text in asker.problems)

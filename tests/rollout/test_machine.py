@@ -64,6 +64,14 @@ def test_what_systemd_is_told() -> None:
     assert replace(LEASE, deadline_boottime=651.0).unit != LEASE.unit
 
 
+@pytest.mark.parametrize("seconds", [599.1, 599.5, 599.9, 600.0])
+def test_no_timer_fires_before_the_deadline(seconds: float) -> None:
+    """It would find nothing due and not fire again, so that the lease ran on until the next minute."""
+    argv = argv_arm(replace(LEASE, deadline_wall=1000 + seconds), seconds, one_shot(Path("/state")))
+    assert "--on-active=600s" in argv
+    assert "--on-calendar=@1600" in argv
+
+
 def test_names_that_reach_policy_and_files() -> None:
     assert module_name("my-hub.2") == "sepolicyd_lease_my_hub_2"
     assert module_text(("b_t", "a_t")) == "(typepermissive a_t)\n(typepermissive b_t)\n"
