@@ -6,29 +6,13 @@ import re
 import time
 
 from tests.vm.bench import AUDIT_LOG, PAYLOAD, Context, Scenario
-from tests.vm.scenarios.steps import document
+from tests.vm.scenarios.steps import document, enter_students_domain
 
 EVENTS = 5000
 PACE = 200
 # As many rotated files as the whole flood needs (1.3 kB an event): auditd deletes older ones, and what nobody could have
 # read is no proof of anything.
 KEPT = 20
-# A way into the student's domain without a hub.
-FLOOD_TE = """module benchflood 1.0;
-require {
-    type unconfined_t, jupyterhub_user_t, bin_t;
-    role unconfined_r, system_r;
-    class process { transition sigchld };
-    class file { entrypoint execute read open getattr map };
-    class fd use;
-    class fifo_file { read write getattr };
-}
-role unconfined_r types jupyterhub_user_t;
-allow unconfined_t jupyterhub_user_t:process transition;
-allow jupyterhub_user_t unconfined_t:process sigchld;
-allow jupyterhub_user_t unconfined_t:fd use;
-allow jupyterhub_user_t bin_t:file { entrypoint execute read open getattr map };
-"""
 EVENT = re.compile(
     r"^type=AVC msg=audit\(([\d.]+:\d+)\): avc:  denied .*? scontext=\S+:jupyterhub_user_t:\S+ "
     r"tcontext=\S+:(?:jupyterhub_etc_t:\S+ tclass=dir|\S+ tclass=packet_socket)",
@@ -56,11 +40,8 @@ def play(context: Context) -> None:
         "pkill -HUP auditd"
     )
     context.machine.put("/root/flood.py", (PAYLOAD / "flood.py").read_bytes())
-    context.machine.put("/root/benchflood.te", FLOOD_TE.encode())
-    context.run(
-        "cd /root && checkmodule -M -m -o benchflood.mod benchflood.te && semodule_package -o benchflood.pp -m benchflood.mod "
-        "&& semodule -i benchflood.pp && cp flood.py /usr/local/lib/bench/flood.py && mkdir -p /etc/jupyterhub/open"
-    )
+    enter_students_domain(context)
+    context.run("cp /root/flood.py /usr/local/lib/bench/flood.py && mkdir -p /etc/jupyterhub/open")
     context.run(
         "systemd-run --collect --unit=bench-flood -p SELinuxContext=unconfined_u:unconfined_r:unconfined_t:s0 "
         f"runcon -t jupyterhub_user_t /usr/bin/python3 /usr/local/lib/bench/flood.py {EVENTS} {PACE}"

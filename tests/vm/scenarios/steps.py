@@ -31,6 +31,22 @@ class Patient:
 
 jupyterhub.proxy.asyncio = Patient()
 """
+# A way into the student's domain without a hub.
+STUDENT_TE = """module benchstudent 1.0;
+require {
+    type unconfined_t, jupyterhub_user_t, bin_t;
+    role unconfined_r, system_r;
+    class process { transition sigchld };
+    class file { entrypoint execute read open getattr map };
+    class fd use;
+    class fifo_file { read write getattr };
+}
+role unconfined_r types jupyterhub_user_t;
+allow unconfined_t jupyterhub_user_t:process transition;
+allow jupyterhub_user_t unconfined_t:process sigchld;
+allow jupyterhub_user_t unconfined_t:fd use;
+allow jupyterhub_user_t bin_t:file { entrypoint execute read open getattr map };
+"""
 OURS = {"jupyterhub_t", "jupyterhub_proxy_t", "jupyterhub_user_t"}
 
 
@@ -46,6 +62,15 @@ def initialise(context: Context, prefix: str = "/opt/jupyterhub") -> float:
     """The hub's domains loaded and labelled; the seconds that took."""
     configure(context, prefix)
     return context.run("sepolicyd init jupyterhub --yes", timeout=600).seconds
+
+
+def enter_students_domain(context: Context) -> None:
+    """Let a root shell run a program in the students' domain with runcon."""
+    context.machine.put("/root/benchstudent.te", STUDENT_TE.encode())
+    context.run(
+        "cd /root && checkmodule -M -m -o benchstudent.mod benchstudent.te && semodule_package -o benchstudent.pp "
+        "-m benchstudent.mod && semodule -i benchstudent.pp"
+    )
 
 
 def apply(context: Context, typed: Optional[Callable[..., Result]] = None) -> int:
