@@ -162,7 +162,10 @@ def enforce_command(profile_name: Optional[str], **paths: Optional[Path]) -> int
         if len(result.pending.items) > MAX_PENDING_SHOWN:
             render.talk(f"  and {len(result.pending.items) - MAX_PENDING_SHOWN} more: sepolicyd list")
     code = _ended(result.ended) if result.ended is not None else int(Exit.DONE)
-    render.data("enforcing" if result.enforcing else "NOT enforcing")
+    if result.ended is not None and not result.ended.closed:
+        render.data("NOT all is enforced: `sepolicyd learn status` shows what is open still")
+    else:
+        render.data("enforcing" if result.enforcing else "NOT enforcing")
     return code if result.enforcing else int(Exit.TOOL_FAILED)
 
 
@@ -182,7 +185,7 @@ def _ended(ended: Ended) -> int:
         render.data(f"lease of {ended.profile} could NOT be ended; the timer tries again every minute")
     if ended.closed and not ended.done:
         render.talk("the kernel enforces; what is left in the store is removed by the timer's next run")
-    for error in ended.errors:
+    for error in dict.fromkeys(ended.errors):
         render.talk(f"  {render.escape(error)}")
     return int(Exit.DONE if ended.closed else Exit.TOOL_FAILED)
 

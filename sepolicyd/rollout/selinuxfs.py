@@ -145,7 +145,9 @@ class SelinuxFs:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise ToolError(f"{path} cannot be written: {error.strerror}", "run this as root") from error
+            # to root the policy itself says no, and this boolean is what makes it
+            hint = "run this as root" if os.geteuid() else "see: getsebool secure_mode_policyload; ausearch -m avc -ts recent"
+            raise ToolError(f"{path} cannot be written: {error.strerror}", hint) from error
         if written != len(data):
             raise ToolError(f"{path} took {written} of {len(data)} bytes", "try again")
 

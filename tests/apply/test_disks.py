@@ -153,3 +153,24 @@ def test_a_real_disk_without_room(second: World, tmp_path: Path, where: str) -> 
         assert History(machine.settings.rollout_dir).verify() == [], room
         world(place).apply(allow(READ, OPEN, WRITE))
     assert outcomes == {0, 7}, "some had room and some had not"
+
+
+def test_two_at_once(second: World, tmp_path: Path) -> None:
+    """Both plan; whoever comes second is told that somebody changes the policy, or that it has changed since."""
+    machine = second.again(tmp_path)
+    confirm(machine.settings, by="bob")
+    argv = [sys.executable, "-m", "tests.apply.child", str(tmp_path), "0", "more"]
+    env = {**os.environ, "PYTHONPATH": str(TREE)}
+    both = [subprocess.Popen(argv, cwd=TREE, env=env, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes[0] == 0
+    assert set(codes) <= {0, 7}, said
+    versions = Versions(machine.settings.rollout_dir, MODULE)
+    assert {rule.access for rule in versions.load(versions.current()).rules} == {READ, OPEN, WRITE}
+    applied = [entry.version for entry in History(machine.settings.rollout_dir).entries() if entry.what == "apply"]
+    assert applied == [1, 2, versions.current()], "one of them alone has changed anything"
+    assert History(machine.settings.rollout_dir).verify() == []
+    assert not Journal(machine.settings.rollout_dir).open()
+    for process, text in zip(both, said):
+        assert process.returncode == 0 or "changing the policy" in text or "has changed since" in text or "locked by" in text

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sepolicyd.errors import RefusedError, ToolError
+from sepolicyd.cli.main import run_cli
+from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.rollout import lease as leases
 from sepolicyd.rollout.endlease import end_due
 from sepolicyd.rollout.undo import LeaseBook
@@ -164,3 +167,62 @@ def test_enforce_does_not_wait_for_the_list_of_what_is_pending(settings: Setting
 def test_without_selinux_enforce_says_so(settings: Settings) -> None:
     with pytest.raises(RefusedError, match="disabled"):
         leases.enforce(settings, PROFILE, world=Machine(enabled=False).world())
+
+
+def test_a_disk_that_is_full_at_each_write_of_an_opening(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was written by then: nothing is open that no undo on the disk knows, and by the deadline nothing is."""
+    real = os.write
+    full_from, writes = 10**6, [0]
+
+    def write(fd: int, data: bytes) -> int:
+        writes[0] += 1
+        if writes[0] >= full_from:
+            if writes[0] == full_from and len(data) > 1:
+                return real(fd, bytes(data[: len(data) // 2]))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data)
+
+    def play(number: int) -> tuple[Machine, LeaseBook, bool]:
+        machine, book = Machine(), LeaseBook(tmp_path / str(number))
+        world = replace(machine.world(), book=book)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            try:
+                leases.start(settings, PROFILE, 600, whole_system=number % 2 == 0, world=world, by="ada", policy=Confined())
+            except StateError:
+                return machine, book, False
+        return machine, book, True
+
+    assert play(0)[2]
+    total = writes[0]
+    assert total >= 8
+    for number in range(1, total + 1):
+        full_from, writes[0] = number, 0
+        machine, book, opened = play(number)
+        assert not opened or number == total  # the last write is the head's second, and the lease stands without it
+        assert opened or not machine.open_types or book.all(), number
+        full_from = 10**6
+        machine.pass_time(600)
+        end_due(replace(machine.world(), book=book))
+        assert left_behind(machine) == [], number
+        assert book.all() == [], number
+        assert book.verify() == [], number
+
+
+def test_enforce_does_not_say_enforcing_where_a_domain_is_open(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine()
+    start(machine, settings)
+    machine.broken = frozenset({"store.remove", "kernel.close_types"})
+    real = leases.enforce
+    monkeypatch.setattr(leases, "enforce", lambda *words, **more: real(settings, PROFILE, by="ada", world=machine.world()))
+    monkeypatch.setenv("SEPOLICYD_STATE", str(settings.state))
+    assert run_cli(["enforce"]) == 3
+    said = capsys.readouterr()
+    assert "could NOT be ended" in said.out
+    assert "NOT all is enforced" in said.out
+    assert "\nenforcing" not in said.out
+    assert said.err.count("kernel.close_types is broken") == 1
