@@ -49,8 +49,8 @@ def parse_lease_modules(listing: str) -> dict[str, int]:
 
 
 def types_in(text: str) -> list[str]:
-    """The types of a lease module's text (``(typepermissive T)``, one a line)."""
-    return [line.split()[-1].rstrip(")") for line in text.splitlines() if line]
+    """The types of a lease module's text."""
+    return [str(name) for name in PERMISSIVE.findall(text)]
 
 
 def _written(path: Path, text: str) -> Path:
@@ -130,7 +130,7 @@ class SemoduleStore:
         for path in (self.path / "active" / "modules").glob(f"*/{module}/cil"):
             try:
                 data = path.read_bytes()
-                found.update(PERMISSIVE.findall((bz2.decompress(data) if data.startswith(b"BZh") else data).decode()))
+                found.update(types_in((bz2.decompress(data) if data.startswith(b"BZh") else data).decode()))
             except (OSError, ValueError) as error:
                 raise ToolError(f"{path} cannot be read: {error}", f"run: semodule -r {module}") from error
         return frozenset(found)

@@ -98,8 +98,13 @@ def module_name(profile: str) -> str:
 
 
 def module_text(domains: tuple[str, ...]) -> str:
-    """CIL that makes these types permissive, one statement a line, sorted."""
-    return "".join(f"(typepermissive {name})\n" for name in sorted(domains))
+    """CIL that makes these types permissive, one statement a line, sorted.
+
+    Each is optional: a package that takes a type away in the middle of a lease would else be refused by semodule for our sake.
+    """
+    return "".join(
+        f"(optional {MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', name)} (typepermissive {name}))\n" for name in sorted(domains)
+    )
 
 
 def render_lease(lease: Lease) -> str:

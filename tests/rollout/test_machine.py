@@ -18,6 +18,7 @@ import pytest
 from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.policy.configured import selinux_type, store_directory
 from sepolicyd.rollout import endlease, leftover, machine
+from sepolicyd.rollout.kernelpolicy import parse_head
 from sepolicyd.rollout.machine import SemoduleStore, argv_arm, argv_open, one_shot, parse_lease_modules
 from sepolicyd.rollout.undo import (
     Lease,
@@ -74,7 +75,8 @@ def test_no_timer_fires_before_the_deadline(seconds: float) -> None:
 
 def test_names_that_reach_policy_and_files() -> None:
     assert module_name("my-hub.2") == "sepolicyd_lease_my_hub_2"
-    assert module_text(("b_t", "a_t")) == "(typepermissive a_t)\n(typepermissive b_t)\n"
+    text = "(optional sepolicyd_lease_a_t (typepermissive a_t))\n(optional sepolicyd_lease_b_t (typepermissive b_t))\n"
+    assert module_text(("b_t", "a_t")) == text
     assert machine.types_in(module_text(("b_t", "a_t"))) == ["a_t", "b_t"]
     assert LeaseBook(Path("/s")).path_of("../../etc/x").parent == Path("/s/leases")
 
@@ -164,7 +166,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_opening_and_removing_by_semodule(tools: Path) -> None:
     store = SemoduleStore(tools)
     store.open(LEASE, module_text(LEASE.domains))
-    assert (tools / "store/sepolicyd_lease_hub.cil").read_text() == "(typepermissive hub_t)\n(typepermissive proxy_t)\n"
+    assert (tools / "store/sepolicyd_lease_hub.cil").read_text() == module_text(("hub_t", "proxy_t"))
     assert store.lease_modules() == {"sepolicyd_lease_hub": 360}
     modules = tools / "active/modules"  # the layout of a real store, asked without semodule
     (modules / "360/sepolicyd_lease_hub").mkdir(parents=True)
@@ -229,6 +231,19 @@ def test_what_a_module_of_ours_opens_is_read_without_a_tool(tmp_path: Path, monk
     (made.active / "modules/360/sepolicyd_lease_hub/cil").write_bytes(b"BZh9 damaged")
     with pytest.raises(ToolError, match="cannot be read"):
         store.module_types("sepolicyd_lease_hub")
+
+
+@pytest.mark.toolchain
+def test_a_package_may_take_away_a_type_in_the_middle_of_its_lease(tmp_path: Path) -> None:
+    made = make_store(tmp_path / "root")
+    base, module = tmp_path / "service.cil", tmp_path / "sepolicyd_lease_hub.cil"
+    base.write_text("(type gone_t)(roletype system_r gone_t)(typeattributeset domain (gone_t))")
+    made.install([base], 100)
+    module.write_text(module_text(("gone_t", "svc_t")))
+    made.install([module], 360)
+    assert parse_head(made.policy().read_bytes()).permissive == {"gone_t", "svc_t"}
+    made.install([], 100, remove=["service"])
+    assert parse_head(made.policy().read_bytes()).permissive == {"svc_t"}
 
 
 def test_a_store_without_an_active_part_is_put_back_unless_somebody_is_at_work(tools: Path) -> None:
