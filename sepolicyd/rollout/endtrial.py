@@ -13,9 +13,13 @@ from typing import Optional
 from sepolicyd import process
 from sepolicyd import settings as configuration
 from sepolicyd.errors import SepolicydError
+from sepolicyd.module.store import Store
 from sepolicyd.rollout import trial as trials
+from sepolicyd.rollout.journal import DONE
 from sepolicyd.rollout.rollback import end_trial
+from sepolicyd.rollout.settle import Settled
 from sepolicyd.rollout.standing import ForeignModuleError
+from sepolicyd.rollout.versions import Versions
 from sepolicyd.settings import Settings
 
 EXIT_DONE, EXIT_PENDING, EXIT_PERSON = 0, 3, 4
@@ -28,14 +32,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--state", type=Path)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--root", type=Path)
-    given = parser.parse_args(arguments)
+    parser.add_argument("--module", default="", help="the module whose timer this is, for when its records are gone")
+    # a timer that an earlier or a later version has armed must end its trial all the same
+    given, _ = parser.parse_known_args(arguments)
     # a mistake in the configuration must not keep an unconfirmed module loaded
     settings = Settings(**{key: value for key, value in (("state", given.state), ("root", given.root)) if value is not None})
     with suppress(SepolicydError):
         config = given.config if given.config is not None and given.config.exists() else None
         settings = configuration.load(config, state=given.state, root=given.root)
     try:
-        settled = end_trial(settings)
+        settled = end_trial(settings) or _end_forgotten(settings, given.module)
     except SepolicydError as error:
         _could_not(settings, str(error))
         return EXIT_PERSON if isinstance(error, ForeignModuleError) else EXIT_PENDING
@@ -46,6 +52,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if settled is not None:
         _say(settings, NOTICE, settled.text)
     return EXIT_DONE
+
+
+def _end_forgotten(settings: Settings, module: str) -> Optional[Settled]:
+    """The records of a module on trial are gone (somebody removed the state directory): unconfirmed as it is, it goes.
+
+    `confirm` stops this timer, and as long as there are records they tell what is to be done.
+    """
+    if not module or Versions(settings.rollout_dir, module).directory.exists():
+        return None
+    store = Store(settings.root)
+    if not any((one.name, one.priority) == (module, settings.priority) for one in store.modules()):
+        return None
+    store.install([], settings.priority, remove=[module])
+    return Settled("", DONE, f"{module} was on trial and its records are gone: it was removed, as nobody had confirmed it")
 
 
 def _could_not(settings: Settings, reason: str) -> None:

@@ -119,7 +119,8 @@ def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
     in_tree = (TREE / "pyproject.toml").exists()
     argv += [f"--setenv=PYTHONPATH={TREE}"] if in_tree else []
     command = [sys.executable, *([] if in_tree else ["-I"]), "-m", ONE_SHOT]
-    return [*argv, "--", *command, "--state", str(settings.state), "--config", str(settings.config)]
+    command += ["--state", str(settings.state), "--config", str(settings.config), "--module", trial.module]
+    return [*argv, "--", *command]
 
 
 def arm(trial: Trial, settings: Settings, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,24 @@ def test_a_foreign_module_in_its_place_is_told_once_and_shown_until_it_is_mended
     assert trials.problem(machine.settings) == ""
     assert not (machine.settings.rollout_dir / trials.PROBLEM).exists()
     assert len(alerts.read_text().splitlines()) == 2, "what became of it in the end is told"
+
+
+def test_a_module_on_trial_whose_records_are_gone_goes(machine: World, capsys: pytest.CaptureFixture[str]) -> None:
+    before = machine.policy()
+    machine.apply(allow(READ), confirm_within=600)
+    trial = trials.read_trial(machine.settings)
+    assert trial is not None
+    argv = trials.argv_arm(trial, machine.settings, 600)
+    words = [*argv[argv.index("--state") :], "--root", str(machine.settings.root), "--later"]
+    assert endtrial(words) == 0
+    assert machine.ours() == [MODULE], "its time is not over"
+    confirm(machine.settings, by="bob")
+    assert endtrial(words) == 0
+    assert machine.ours() == [MODULE], "confirmed, and the timer outlived that by a moment"
+    shutil.rmtree(machine.settings.state)
+    assert endtrial(words) == 0
+    assert machine.policy() == before
+    assert "its records are gone" in capsys.readouterr().err
 
 
 def test_a_fault_of_our_own_is_told_and_tried_again(
