@@ -12,10 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Optional
 
+from sepolicyd import process
 from sepolicyd.errors import ToolError
 from sepolicyd.rollout.kernelpolicy import PolicyFormatError, PolicyHead, parse_head, without_permissive
 
 MOUNT = Path("/sys/fs/selinux")
+FILESYSTEMS = Path("/proc/filesystems")
+MOUNT_TIMEOUT_S = 30.0
 STATUS = struct.Struct("=5I")  # struct selinux_kernel_status: version, sequence, enforcing, policyload, deny_unknown
 STATUS_TRIES = 1000
 BUSY_TRIES, BUSY_PAUSE_S = 50, 0.1
@@ -32,7 +35,18 @@ class SelinuxFs:
         self._head: Optional[tuple[int, PolicyHead]] = None
 
     def enabled(self) -> bool:
+        """Whether the kernel runs SELinux. Where somebody has unmounted selinuxfs it is mounted again: a lease could not be
+        ended without it, and the kernel knows that file system only while it runs SELinux."""
+        if not (self.mount / "enforce").exists() and self._unmounted():
+            with suppress(ToolError):
+                process.run(["mount", "-t", "selinuxfs", "selinuxfs", str(self.mount)], timeout=MOUNT_TIMEOUT_S)
         return (self.mount / "enforce").exists()
+
+    def _unmounted(self) -> bool:
+        try:
+            return os.geteuid() == 0 and "selinuxfs" in FILESYSTEMS.read_text(encoding="ascii").split()
+        except OSError:
+            return False
 
     def enforcing(self) -> bool:
         return self._read("enforce").strip() == b"1"

@@ -22,8 +22,8 @@ def end_broken(world: World, broken: BrokenUndo) -> Ended:
         attempt(
             lambda: world.book.record("ended", world.clock.now(), id="", profile=broken.path.stem, why="broken undo"), errors
         )
-        attempt(lambda: world.book.remove_path(broken.path), errors)
-    else:
+        done = attempt(lambda: world.book.remove_path(broken.path), errors)
+    if not done:
         text += f"; not finished, tried again each minute: {'; '.join(errors)}"
     world.voice.shout(text)
     return Ended(broken.path.stem, "broken undo", closed, done, tuple(errors))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import ToolError
+from sepolicyd.rollout import selinuxfs
 from sepolicyd.rollout.kernelpolicy import PolicyFormatError, parse_head, render_ebitmap, without_permissive
 from sepolicyd.rollout.selinuxfs import STATUS, SelinuxFs
 
@@ -131,6 +132,22 @@ def test_what_another_hand_loads_while_the_store_is_at_work_is_closed_at_once(
         assert time.monotonic() - began < 3
     load(kernel, "load", opened)
     assert kernel.permissive_types() == {name}
+
+
+@pytest.mark.parametrize("filesystems", ["nodev\ttmpfs\nnodev\tselinuxfs\n", "nodev\ttmpfs\n"])
+def test_an_unmounted_selinuxfs_is_no_disabled_selinux(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filesystems: str
+) -> None:
+    """`umount /sys/fs/selinux` in the middle of a lease must not make the one-shot believe that there is nothing to end."""
+    (tmp_path / "filesystems").write_text(filesystems)
+    mount = tmp_path / "mount"
+    mount.write_text('#!/bin/sh\ntest "$1 $2 $3" = "-t selinuxfs selinuxfs" && touch "$4/enforce"\n')
+    mount.chmod(0o755)
+    monkeypatch.setattr(selinuxfs, "FILESYSTEMS", tmp_path / "filesystems")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setenv("SEPOLICYD_PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "fs").mkdir()
+    assert SelinuxFs(tmp_path / "fs").enabled() is ("selinuxfs" in filesystems)
 
 
 @pytest.mark.parametrize(("text", "refused"), [("0 0", False), ("1 1", True), ("0 1", True), (None, False)])

@@ -226,3 +226,17 @@ def test_enforce_does_not_say_enforcing_where_a_domain_is_open(
     assert "NOT all is enforced" in said.out
     assert "\nenforcing" not in said.out
     assert said.err.count("kernel.close_types is broken") == 1
+
+
+def test_a_broken_undo_that_cannot_be_removed_is_not_done(settings: Settings) -> None:
+    machine = Machine()
+    start(machine, settings)
+    machine.undo["hub"] = "{"
+    machine.broken = frozenset({"book.remove"})
+    (ended,) = end_due(machine.world())
+    assert (ended.closed, ended.done) == (True, False)
+    assert "tried again each minute" in machine.shouts[-1]
+    machine.broken = frozenset()
+    assert end_due(machine.world())[0].done
+    machine.timers.clear()  # its own timer fires once more at the deadline, and finds nothing
+    assert left_behind(machine) == []
