@@ -28,7 +28,7 @@ from sepolicyd.rules.guard import REFUSE as REFUSED
 from sepolicyd.rules.question import Question
 from sepolicyd.rules.relabel import is_unlabelled_mount
 from sepolicyd.rules.sentence import sentence
-from sepolicyd.rules.switches import is_small, opens, partly, switch
+from sepolicyd.rules.switches import MAX_OPENED, is_small, opens, partly, switch
 
 __all__ = ["Assessed", "Fix", "Override", "assess", "parse_overrides"]
 
@@ -301,7 +301,7 @@ def _by_policy(question: Question, guard: Guard) -> list[Finding]:
         found.append(guard.finding("U-005", "the policy allows it by now"))
     found.extend(guard.finding("U-003", text) for text in question.obstacles[:1])
     switches = [effect for _, effect in switch(question)]
-    if switches and not any(is_small(effect) for effect in switches) and not is_unlabelled_mount(question):
+    if switches and not any(is_small(question, effect) for effect in switches) and not is_unlabelled_mount(question):
         found.append(guard.finding("P-004", f"a boolean allows it, with a wide side effect: {switches[0]}"))
     elif switches:
         heavy = _heavier(question, guard, switches[0].settings, REFUSED, REVIEW)
@@ -314,8 +314,12 @@ def _by_policy(question: Question, guard: Guard) -> list[Finding]:
 
 
 def _heavier(question: Question, guard: Guard, settings: tuple[tuple[str, bool], ...], *levels: str) -> str:
-    """What booleans set so open for the service besides, and would need a second look (or be refused) by itself."""
-    for access in sorted(opens(question, settings)):
+    """What booleans set so open for the service besides, and would need a second look (or be refused) by itself.
+
+    Of a wide one (P-004) nothing is told here: nobody reads a thousand lines, and apply judges each before it is set.
+    """
+    more = opens(question, settings)
+    for access in sorted(more) if len(more) <= MAX_OPENED else ():
         if access.source in question.profile.domains:
             for finding in guard.judge_access(access, question.profile, question.policy):
                 if finding.level in levels:

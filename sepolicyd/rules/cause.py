@@ -155,7 +155,7 @@ def port_label(question: Question) -> Iterator[Fix]:
             yield fix.port(
                 own.protocol, number, own.type, owner, f"port {number} is the service's {own.name}: label it {own.type}{taken}"
             )
-    if question.target in GENERIC_PORTS and not is_random(question):
+    if question.target in GENERIC_PORTS and question.source in question.profile.domains and not is_random(question):
         for number in question.numbers[:3]:
             if question.own_port(number) is None:
                 # none of the service's port types is meant for it: labelled as one, its friends could reach it too
@@ -275,12 +275,12 @@ def narrow(question: Question) -> Iterator[Fix]:
 def _switch_small(question: Question) -> Iterator[Fix]:
     """A switch for a mount without labels is wide by its nature: it is made for homes on such a mount."""
     mount = is_unlabelled_mount(question)
-    return (one for one, effect in switch(question) if mount or is_small(effect))
+    return (one for one, effect in switch(question) if mount or is_small(question, effect))
 
 
 def _switch_wide(question: Question) -> Iterator[Fix]:
     mount = is_unlabelled_mount(question)
-    return (one for one, effect in switch(question) if not (mount or is_small(effect)))
+    return (one for one, effect in switch(question) if not (mount or is_small(question, effect)))
 
 
 STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (

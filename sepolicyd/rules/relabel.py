@@ -97,7 +97,9 @@ def own_tree(question: Question) -> Iterator[Fix]:
 
 def own_type(question: Question) -> Iterator[Fix]:
     """One under a label that covers a whole tree: a type of its own, where no switch of the policy is made for it."""
-    if not question.is_file or (question.owned and question.target not in question.profile.own_types):
+    if not question.is_file or question.source not in question.profile.domains:
+        return  # a type of ours for what another's domain makes is no answer
+    if question.owned and question.target not in question.profile.own_types:
         return
     if question.target in GENERIC and question.permissions & CHANGES and not _mislabelled(question):
         yield _new_type(question)

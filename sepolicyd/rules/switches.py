@@ -14,7 +14,9 @@ from sepolicyd.rules import fix
 from sepolicyd.rules.fix import Fix
 from sepolicyd.rules.question import Question
 
-MAX_RULES, MAX_DOMAINS = 50, 10  # of a boolean that may be proposed; more is a side effect that nobody asked for
+# Of a boolean that may be proposed; more is a side effect that nobody asked for. One rule on an attribute may be 50,000
+# accesses (samba_export_all_ro), so that these count too.
+MAX_RULES, MAX_DOMAINS, MAX_OPENED = 50, 10, 300
 MAX_SHOWN = 4
 
 
@@ -33,7 +35,7 @@ def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
 def into_domain(question: Question, domain: str) -> Iterator[Fix]:
     """Booleans that let a program run in its own domain: then it is executed, and never without leaving the domain."""
     execute = [why for access, why in question.whys.items() if access.permission == "execute" and not why.hindered]
-    for one in (one for why in execute for one in why.booleans if len(one.settings) == 1 and is_small(one)):
+    for one in (one for why in execute for one in why.booleans if len(one.settings) == 1 and is_small(question, one)):
         if any((new.target, new.permission) == (domain, "transition") for new in opens(question, one.settings)):
             name, value = one.settings[0]
             yield fix.boolean(name, value, f"switch {one}: it runs in {domain}{_side_effect(question, one)}")
@@ -50,9 +52,10 @@ def partly(question: Question) -> str:
     return "; ".join(f"{' '.join(permissions)} by {name}" for name, permissions in said.items())
 
 
-def is_small(effect: BooleanFix) -> bool:
+def is_small(question: Question, effect: BooleanFix) -> bool:
     """Whether a boolean's side effect is one that may be proposed."""
-    return effect.rules <= MAX_RULES and effect.domains <= MAX_DOMAINS
+    few = effect.rules <= MAX_RULES and effect.domains <= MAX_DOMAINS
+    return few and len(opens(question, effect.settings)) <= MAX_OPENED
 
 
 def opens(question: Question, settings: tuple[tuple[str, bool], ...]) -> frozenset[Access]:
