@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from sepolicyd.access import Access
-from sepolicyd.errors import InputError
 from sepolicyd.policy import setools_view
 from sepolicyd.policy.locate import LIVE_POLICY, find_policy, identity_of
 from sepolicyd.policy.setools_view import RawPolicy
@@ -51,11 +50,10 @@ __all__ = ["LIVE_POLICY", "Oracle", "Pair", "find_policy", "identity_of"]
 
 
 class Oracle:
-    """One policy at one time. Load a new one when :meth:`stale` says so; never changes once loaded."""
+    """One policy at one time; never changes once loaded. A command asks for it by :func:`identity_of` its file, each time."""
 
-    def __init__(self, raw: RawPolicy, identity: tuple[object, ...] = ()) -> None:
+    def __init__(self, raw: RawPolicy) -> None:
         self.raw = raw
-        self.identity = identity
         self._pairs: dict[tuple[str, Key], Pair] = {}
 
     @classmethod
@@ -65,19 +63,7 @@ class Oracle:
         :raises ToolMissingError: no setools
         :raises InputError: no such file, not a kernel policy, or too new a version
         """
-        identity = identity_of(path)
-        return cls(setools_view.read_policy(Path(path)), identity)
-
-    def stale(self) -> bool:
-        """Whether the file, or the policy in the kernel, is another by now (or gone)."""
-        try:
-            return identity_of(self.raw.path) != self.identity
-        except InputError:
-            return True
-
-    def refreshed(self) -> Oracle:
-        """This one while it is current, else a newly loaded one."""
-        return Oracle.load(self.raw.path) if self.stale() else self
+        return cls(setools_view.read_policy(Path(path)))
 
     # -- names ---------------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,11 @@
-"""What the policy room answers with: conditions, answers, raw rules; and the view of a policy that rules/ may rely on."""
+"""What the policy room answers with: conditions, answers, raw rules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Optional, Protocol
-
-from sepolicyd.access import Access
+from typing import Optional
 
 Key = tuple[str, str, str]  # source type or attribute, target type or attribute, class: a key of the kernel's avtab
 Ranges = tuple[tuple[int, int], ...]  # inclusive, sorted, disjoint
@@ -148,28 +146,6 @@ class Constraint:
     permissions: frozenset[str]
     expression: tuple[object, ...]
     text: str
-
-
-class PolicyView(Protocol):
-    """What rules/ may ask of a policy; Oracle is one, a test's fake may be another."""
-
-    def allowed(self, access: Access) -> Answer: ...
-
-    def known(self, access: Access) -> list[str]: ...
-
-    def holders(self, tclass: str, permission: str, target_type: str) -> list[str]: ...
-
-    def types_of(self, attribute: str) -> frozenset[str]: ...
-
-    def attributes_of(self, type_name: str) -> frozenset[str]: ...
-
-    def is_unconfined(self, type_name: str) -> bool: ...
-
-    @property
-    def permissive_types(self) -> frozenset[str]: ...
-
-    @property
-    def domains(self) -> frozenset[str]: ...
 
 
 def ranges_of(numbers: frozenset[int]) -> Ranges:

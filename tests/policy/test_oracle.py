@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import SELF, Access
+from sepolicyd.cli.session import open_oracle
 from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.policy import setools_view
 from sepolicyd.policy.configured import selinux_type
 from sepolicyd.policy.locate import LIVE_POLICY, find_policy, identity_of
 from sepolicyd.policy.oracle import Oracle
-from sepolicyd.policy.values import AnswerKind, PolicyView, join_ranges, ranges_of, subtract_ranges
+from sepolicyd.policy.values import AnswerKind, join_ranges, ranges_of, subtract_ranges
 from sepolicyd.settings import Settings
 from tests.policy.toys import compile_cil, needs_checkpolicy, needs_distribution, needs_secilc, types
 
@@ -134,19 +135,18 @@ def test_what_an_answer_carries(toy: Oracle) -> None:
 @pytest.mark.toolchain
 @needs_secilc
 def test_names_and_sets(toy: Oracle) -> None:
-    view: PolicyView = toy
-    assert view.types_of("outer") == {"attr_t", "wide_t"}
-    assert view.types_of("src_alias") == {"src_t"}
-    assert not view.types_of("nosuch")
-    assert view.attributes_of("attr_t") >= {"domain", "outer"}  # secilc dissolves `inner`, which has one member
-    assert "FAIL_t" not in view.types_of("rest")
-    assert view.permissive_types == {"quiet_t"}
-    assert view.is_unconfined("free_t")
-    assert not view.is_unconfined("src_t")
+    assert toy.types_of("outer") == {"attr_t", "wide_t"}
+    assert toy.types_of("src_alias") == {"src_t"}
+    assert not toy.types_of("nosuch")
+    assert toy.attributes_of("attr_t") >= {"domain", "outer"}  # secilc dissolves `inner`, which has one member
+    assert "FAIL_t" not in toy.types_of("rest")
+    assert toy.permissive_types == {"quiet_t"}
+    assert toy.is_unconfined("free_t")
+    assert not toy.is_unconfined("src_t")
     # both branches count, unconfined domains do not
-    assert view.holders("file", "execute", "data_t") == ["bool_t"]
-    assert view.holders("file", "open", "data_t") == ["FAIL_t", "src_t"]
-    assert view.holders("process", "fork", SELF) == ["attr_t"]
+    assert toy.holders("file", "execute", "data_t") == ["bool_t"]
+    assert toy.holders("file", "open", "data_t") == ["FAIL_t", "src_t"]
+    assert toy.holders("process", "fork", SELF) == ["attr_t"]
     assert toy.dontaudit_rules == 3
     assert toy.transition("src_t", "data_t", "file", "hub.pid") == "wide_t"
     assert toy.transition("src_t", "data_t", "file", "else") == "open_t"
@@ -426,14 +426,18 @@ def _some_file(folder: Path) -> Path:
 @needs_secilc
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = compile_cil(TOY, tmp_path / "policy")
-    oracle = Oracle.load(path)
-    assert oracle.refreshed() is oracle
+    oracle, note = open_oracle(Settings(), path)
+    assert oracle is not None and not note
+    assert open_oracle(Settings(), path)[0] is oracle
     compile_cil(TOY + "(allow src_t data_t (file (append)))", path)
     os.utime(path, ns=(1, 1))
-    assert oracle.stale()
-    assert oracle.refreshed().allowed(Access("src_t", *FILE, "append")).allowed
+    fresh, _ = open_oracle(Settings(), path)
+    assert fresh is not None
+    assert fresh.allowed(Access("src_t", *FILE, "append")).allowed
+    assert not oracle.allowed(Access("src_t", *FILE, "append")).allowed
     path.unlink()
-    assert oracle.stale()
+    with pytest.raises(InputError):
+        open_oracle(Settings(), path)
 
 
 def test_policy_of_a_root(tmp_path: Path) -> None:
