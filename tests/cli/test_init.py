@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -27,11 +26,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_boolean_that_the_configuration_asks_for_is_switched_only_by_a_person(sepolicyd: Runner, root: Path) -> None:
-    shown = sepolicyd("init", "jupyterhub", "--root", root, "--plan", "--json")
-    assert shown.code == 0, shown.err
-    assert [each["name"] for each in json.loads(shown.out)["booleans"]] == ["jupyterhub_connect_web", "jupyterhub_connect_db"]
     done = sepolicyd("init", "jupyterhub", "--root", root, "--yes", "--boolean", "jupyterhub_connect_db")
     assert done.code == 0, done.err
+    for name in ("jupyterhub_connect_web", "jupyterhub_connect_db"):
+        assert f"{name}, asked for by: " in done.out
     assert "switched on: jupyterhub_connect_db" in done.out
     assert "setsebool -P jupyterhub_connect_web on" in done.err
     booleans = Oracle.load(Store(root).policy()).booleans
