@@ -19,11 +19,10 @@ from sepolicyd.errors import RefusedError, SepolicydError, ToolError
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.rollout import trial as trials
-from sepolicyd.rollout.durable import exclusive
 from sepolicyd.rollout.journal import UNDONE, Journal, Operation
 from sepolicyd.rollout.partial import files_of, keep_part, part_of, wanted_of
 from sepolicyd.rollout.plan import Plan, plan
-from sepolicyd.rollout.rollback import end_trial_locked
+from sepolicyd.rollout.rollback import BUSY, LOCK, end_trial_locked, locked
 from sepolicyd.rollout.selinuxfs import SelinuxFs
 from sepolicyd.rollout.settle import Settled, finish, settle, to_version
 from sepolicyd.rollout.standing import install
@@ -32,9 +31,6 @@ from sepolicyd.rollout.versions import Version, Versions, labels_of, rules_to, s
 from sepolicyd.settings import Settings
 
 __all__ = ["LOCK", "Applied", "Plan", "apply", "plan", "recover"]
-
-LOCK = "apply.lock"
-BUSY = "is changing the policy"
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def recover(settings: Settings) -> list[Settled]:
     if not journal.open() and not (settings.rollout_dir / trials.FILE).exists():
         return []
     try:
-        with exclusive(settings.rollout_dir / LOCK, BUSY):
+        with locked(settings):
             return _recover_locked(settings)
     except RefusedError as error:
         if BUSY in error.what:
@@ -101,7 +97,7 @@ def apply(
     """
     if made.proof.refusals:
         raise RefusedError(f"version {made.number} of {made.module} may not be loaded: {made.proof.refusals[0]}", _more(made))
-    with exclusive(settings.rollout_dir / LOCK, BUSY):
+    with locked(settings):
         _recover_locked(settings)
         still = tuple(sorted(access for access in pending if made.linked.allowed(access).allowed))
         if made.empty:

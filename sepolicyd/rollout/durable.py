@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -96,6 +97,27 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def refuse_unsafe(directory: Path) -> None:
+    """Everything above what is kept must be root's: who can rename a directory can put another in its place, with versions of
+    a module and commands that root would then believe.
+
+    :raises RefusedError: another user can change one of them
+    """
+    for place in (directory, *directory.absolute().parents):
+        try:
+            found = place.stat()
+        except FileNotFoundError:
+            continue  # it will be made by us
+        except OSError as error:
+            raise StateError(f"{place} cannot be looked at: {error.strerror}", "run this as root") from error
+        shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+        if shared or found.st_uid not in {0, os.geteuid()}:
+            raise RefusedError(
+                f"{place} can be changed by others than root, and what is kept in {directory} would be believed",
+                f"run: chown root {place}; chmod go-w {place}; or name another directory with --state",
+            )
 
 
 def cannot_write(path: Path, error: OSError) -> StateError:

@@ -6,6 +6,7 @@ from typing import Optional, Protocol
 
 from sepolicyd.errors import RefusedError
 from sepolicyd.profiles import Profile
+from sepolicyd.rollout.durable import refuse_unsafe
 from sepolicyd.rollout.undo import DAY_S, BrokenUndo, Lease, leased_seconds
 from sepolicyd.rollout.world import World
 from sepolicyd.settings import Settings
@@ -45,6 +46,7 @@ def refuse_request(settings: Settings, world: World, profile: Profile, seconds: 
     """What can be said without asking the kernel."""
     if not settings.live:
         raise RefusedError(f"{settings.root} is not this machine: a lease is about the running kernel", "leave --root away")
+    refuse_unsafe(settings.rollout_dir)
     if seconds < MIN_SECONDS:
         raise RefusedError(f"a lease of {seconds:.0f} s is too short", f"ask for {MIN_SECONDS} s at least")
     if seconds > settings.max_lease_seconds:

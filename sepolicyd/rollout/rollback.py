@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Optional
 
 from sepolicyd.errors import RefusedError, SepolicydError, StateError
@@ -11,7 +13,7 @@ from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import trial as trials
-from sepolicyd.rollout.durable import exclusive
+from sepolicyd.rollout.durable import exclusive, refuse_unsafe
 from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.journal import DONE, Journal, Operation
 from sepolicyd.rollout.partial import keep_part, part_of, wanted_of
@@ -26,6 +28,18 @@ from sepolicyd.settings import MODULE_PREFIX, Settings
 LOCK = "apply.lock"
 BUSY = "is changing the policy"
 LEFT_OUT = "left out, for they were denied or taken back since"
+
+
+@contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """The one lock of all that changes the policy.
+
+    :raises RefusedError: another command holds it, or on the machine itself: others than root can change what is kept
+    """
+    if settings.live:
+        refuse_unsafe(settings.rollout_dir)
+    with exclusive(settings.rollout_dir / LOCK, BUSY):
+        yield
 
 
 class AlreadyThereError(RefusedError):
@@ -50,7 +64,7 @@ def rollback(
     :raises StateError: no such version, or its package is damaged
     :raises ToolError: nothing has been changed
     """
-    with exclusive(settings.rollout_dir / LOCK, BUSY):
+    with locked(settings):
         for operation in Journal(settings.rollout_dir).open():
             settle(settings, operation)
         running = _running(settings)
@@ -66,7 +80,7 @@ def confirm(settings: Settings, *, by: str) -> trials.Trial:
 
     :raises RefusedError: none is, or its time is over
     """
-    with exclusive(settings.rollout_dir / LOCK, BUSY):
+    with locked(settings):
         for operation in Journal(settings.rollout_dir).open():
             settle(settings, operation)
         trial = _running(settings)
@@ -89,7 +103,7 @@ def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[
 
     :raises SepolicydError: it could not be done; the trial stays, and the next try does it
     """
-    with exclusive(settings.rollout_dir / LOCK, BUSY):
+    with locked(settings):
         for operation in Journal(settings.rollout_dir).open():
             settle(settings, operation)
         return end_trial_locked(settings, even_if_not_due=even_if_not_due)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.profiles import Profile, Role
 from sepolicyd.rollout import lease as leases
 from sepolicyd.rollout.endlease import end_due
+from sepolicyd.rollout.rollback import rollback
 from sepolicyd.settings import Settings
 from tests.rollout.fakes import Killed, Machine
 
@@ -168,6 +170,25 @@ def test_caps(settings: Settings) -> None:
 
 def test_not_on_another_root(settings: Settings, tmp_path: Path) -> None:
     assert "not this machine" in refused(Machine(), Settings(state=tmp_path, root=tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("how", ["another's", "anybody's"])
+def test_what_another_could_put_in_the_place_of_our_records_is_not_believed(tmp_path: Path, how: str) -> None:
+    """Undo files name commands and units, and kept versions are loaded."""
+    place = tmp_path / "place"
+    place.mkdir()
+    settings = Settings(state=place / "state")
+    if how == "another's":
+        os.chown(place, 65534, 65534)
+    else:
+        place.chmod(0o777)
+    assert "can be changed by others than root" in refused(Machine(), settings)
+    with pytest.raises(RefusedError, match="can be changed by others than root"):
+        rollback(settings, "hub", by="ada")
+    os.chown(place, 0, 0)
+    place.chmod(0o1777)
+    start(Machine(), settings)
 
 
 def test_a_second_start_is_refused(settings: Settings) -> None:
