@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd import process
-from sepolicyd.errors import RefusedError, StateError, UsageError
+from sepolicyd.errors import RefusedError, StateError, ToolMissingError, UsageError
 from sepolicyd.module import transaction
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Installed, Store, policy_is_mls
@@ -32,6 +32,7 @@ from sepolicyd.settings import Settings, policy_dirs
 HUB_PROFILE = "jupyterhub"
 NOT_SILENT = silent.Silent()
 CONTEXTS = "contexts/files/file_contexts"
+FEDORAS = frozenset(("unconfined_service_t", "passwd_file_t"))  # what Fedora's base policy has, and the reference policy not
 SELINUXFS = Path("/sys/fs/selinux/enforce")
 
 
@@ -180,6 +181,7 @@ def _port_changes(profile: Profile, found: Optional[Installation], before: Oracl
 def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, before: Oracle, settings: Settings) -> InitPlan:
     """The plan with its package, linked in a copy: types that it brings, labels and ports as the result has them, the guard."""
     mls = policy_is_mls(store.policy())
+    _check_family(before, headers)
     with workdir("init") as place:
         subs = init_labels.read_subs(store.etc / store.kind / CONTEXTS)
         contexts = [label.context(subs) for label in plan.labels]
@@ -196,6 +198,13 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
         done = package.read_bytes()
     quiet = silent.silent_of(after, profile.domains)
     return replace(plan, types=types, package=done, quiet=quiet, findings=tuple(sorted(findings, reverse=True)))
+
+
+def _check_family(before: Oracle, headers: Path) -> None:
+    """:raises ToolMissingError: the text that needs no headers is the reference policy's, and this is Fedora's"""
+    if init_build.headers_here(headers) is None and before.types.keys() >= FEDORAS:
+        what = "the policy headers are not installed, and without them a base module can be built for Debian's policy only"
+        raise ToolMissingError(what, "dnf install selinux-policy-devel")
 
 
 def _refused(before: Oracle, after: Oracle, profile: Profile, settings: Settings) -> list[Finding]:

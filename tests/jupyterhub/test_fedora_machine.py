@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from sepolicyd import profiles
+from sepolicyd.errors import ToolMissingError
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.policy.locate import find_policy
@@ -81,3 +82,10 @@ def test_another_service(machine: Fedora, tmp_path: Path) -> None:
     plan = plan_init(machine.settings, profiles.load("guestbook", [tmp_path]), headers=machine.headers)
     assert plan.stopped == ()
     assert {"guestbook_t", "guestbook_exec_t", "guestbook_port_t"} <= set(plan.types)
+
+
+def test_without_headers_it_says_what_to_install(machine: Fedora, profile: Profile, tmp_path: Path) -> None:
+    """The text that is expanded beforehand has the reference policy's names: linking it would only fail."""
+    with pytest.raises(ToolMissingError, match="headers are not installed") as error:
+        plan_init(machine.settings, profile, headers=tmp_path)
+    assert "selinux-policy-devel" in error.value.hint
