@@ -209,6 +209,8 @@ class Promise(RuleBasedStateMachine):
         self.machine.reboot()
         if self.deadline is not None:
             self.deadline = self.machine.boottime  # a reboot ends it
+        if self.lost:  # the timer that knew of hidden denials is gone too; they are no opening, and doctor tells of them
+            self.machine.dontaudit_off = False
         tick(self.machine)  # sepolicyd-boot.service, before any other service
 
     @rule(what=st.sampled_from(BREAKABLE))
