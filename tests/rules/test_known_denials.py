@@ -194,3 +194,34 @@ def test_what_is_refused_comes_with_what_mends_it(asked, kind, words, oracle: Or
     item = one([line(*asked, pid=3, comm="jupyterhub")], oracle)
     (mend,) = [fix for fix in item.alternatives if fix.kind == kind]
     assert words in " ".join(mend.commands)
+
+
+def test_a_name_in_a_shared_directory_is_allowed_with_the_type_of_what_is_made_there(oracle: Oracle, labels: Labels) -> None:
+    """The transition labels the file; its name is written into /tmp all the same, and that would be denied again."""
+    item = one([line("add_name search write", "jupyterhub_t", "tmp_t", "dir", pid=3, comm="x", path="/tmp/")], oracle, labels)
+    assert item.fix.kind == "own-type"
+    assert item.fix.detail["allow"] == ["add_name", "search", "write"]
+    assert "allow jupyterhub_t tmp_t:dir { add_name search write };" in item.fix.commands
+
+
+def test_a_level_that_the_policy_cannot_read_is_no_answer(oracle: Oracle) -> None:
+    """A translated range (mcstrans): whether a constraint denies cannot be told, so it is not called allowed by now."""
+    text = line(
+        "read", "user_t", "user_home_t", "file", pid=3, comm="cat", path="/home/x/y",
+        scontext="system_u:system_r:user_t:SystemLow", tcontext="system_u:object_r:user_home_t:CompanyConfidential",
+    )  # fmt: skip
+    item = one([text], oracle)
+    codes = {finding.code for finding in item.findings}
+    assert "U-005" not in codes and "U-003" in codes
+    assert not item.approvable
+
+
+def test_a_home_on_nfs_is_not_relabelled(oracle: Oracle, labels: Labels) -> None:
+    item = one([line("read", "user_t", "nfs_t", "file", pid=3, comm="cat", path="/home/alice/x")], oracle, labels)
+    assert "relabel" not in {fix.kind for fix in (item.fix, *item.alternatives)}
+    assert any("mount -o context=" in command for fix in (item.fix, *item.alternatives) for command in fix.commands)
+
+
+def test_another_services_files_get_no_type_of_ours(oracle: Oracle, labels: Labels) -> None:
+    item = one([line("create write", "crond_t", "var_lib_t", "file", pid=3, comm="cron", path="/var/lib/x")], oracle, labels)
+    assert not any("jupyterhub" in " ".join(fix.commands) for fix in (item.fix, *item.alternatives))
