@@ -7,6 +7,7 @@ import re
 import pytest
 
 from sepolicyd.access import Access
+from sepolicyd.policy.labels import Ports
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.settings import SOURCE_TREE
 
@@ -198,6 +199,17 @@ def test_an_upgrade_by_pip_or_npm_keeps_the_labels(policy: Oracle, script: str, 
     for who in ("unconfined_t", "initrc_t"):
         for directory in ("bin_t", "lib_t", "usr_t"):
             assert policy.transition(who, directory, "file", script) == label
+
+
+def test_every_port_that_the_kernel_may_choose_can_be_reached(policy: Oracle) -> None:
+    """net.ipv4.ip_local_port_range's default; the hub asks a server, a server its kernels, at ports that bind(0) gave."""
+    chosen = range(32768, 61000)
+    ranges = [item for item in Ports.from_policy(policy).ranges if item.protocol == "tcp"]
+    types = {item.type for item in ranges if item.low < chosen.stop and item.high >= chosen.start}
+    assert "virt_migration_port_t" in types
+    for domain in (HUB, PROXY, USER):
+        denied = {kind for kind in types if not policy.allowed(Access.of(domain, kind, "tcp_socket", "name_connect")).allowed}
+        assert not denied
 
 
 def test_who_may_enter_the_students_domain(either: Oracle) -> None:
