@@ -29,6 +29,15 @@ def ends(context: Context, since: float, what: str) -> None:
     context.note(f"{what}: closed {time.monotonic() - since:.0f} s after a lease of {LEASE_S} s was open")
 
 
+def whole_system(context: Context) -> None:
+    """The strongest lease; all that is ours is killed, and auditd too."""
+    since = opened(context, f"{LEASE_S}s", "--whole-system", "--hidden", "--yes")
+    context.run(f"{KILL_ALL}; pkill -KILL -x auditd; true", check=False)
+    ends(context, since, "whole system with hidden denials, all killed and auditd too")
+    wait_undone(context)  # the dontaudit rules come back with the store, after the kernel is closed
+    context.run("systemctl start auditd", check=False)
+
+
 def killed_commands(context: Context) -> None:
     """kill -9 of `learn start` at several moments: nothing may stay open past the deadline."""
     for after in (1.5, 4.0, 7.0, 10.0, 14.0):
@@ -76,10 +85,7 @@ def play(context: Context) -> None:
         since = opened(context, f"{LEASE_S}s")
         context.run(f"date -s '{shift}' >/dev/null")
         ends(context, since, f"clock moved by {shift}")
-    since = opened(context, f"{LEASE_S}s", "--whole-system", "--hidden", "--yes")
-    context.run(KILL_ALL, check=False)
-    ends(context, since, "whole system with hidden denials, all killed")
-    wait_undone(context)  # the dontaudit rules come back with the store, after the kernel is closed
+    whole_system(context)
     killed_commands(context)
     power_cut(context)
 
