@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from sepolicyd.errors import RefusedError, StateError
 
+LOCK_TRIES, LOCK_PAUSE_S = 20, 0.05
 TAIL = 1 << 22  # longer than any line of ours
 
 
@@ -129,6 +131,9 @@ def cannot_write(path: Path, error: OSError) -> StateError:
 def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold an flock on a file; the kernel gives it up with the process.
 
+    A process that is killed while it starts a tool leaves a child that holds the lock until its exec closes it (flock(2): a
+    fork shares the lock): for that moment it is waited.
+
     :raises RefusedError: another process holds it
     :raises StateError: the file cannot be made
     """
@@ -138,10 +143,21 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RefusedError(f"another sepolicyd command {what}", "wait for it to end, then try again") from None
+        tries = 0
+        while not _lock(fd):
+            tries += 1
+            if tries < LOCK_TRIES:
+                time.sleep(LOCK_PAUSE_S)
+                continue
+            raise RefusedError(f"another sepolicyd command {what}", "wait for it to end, then try again")
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
