@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
-from sepolicyd.errors import StateError
-from sepolicyd.rollout.durable import append_json, write_whole
+from sepolicyd.rollout.durable import append_json, read_text, write_whole
 
 START = "0" * 64
 WRITING, WRITTEN = "writing", "written"
@@ -70,13 +69,7 @@ class Chain:
 
         :raises StateError: the file cannot be read
         """
-        try:
-            text = self.path.read_bytes().decode("utf-8", "replace")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StateError(f"{self.path} cannot be read: {error.strerror}", "run this as root") from error
-        lines = text.split("\n")
+        lines = read_text(self.path).split("\n")
         if lines[-1] and _parse(lines[-1]) is None:
             lines.pop()  # append_json takes it off before the next
         return [(place, _parse(line)) for place, line in enumerate(lines, 1) if line]

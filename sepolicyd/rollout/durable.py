@@ -18,6 +18,19 @@ LOCK_TRIES, LOCK_PAUSE_S = 20, 0.05
 TAIL = 1 << 22  # longer than any line of ours
 
 
+def read_text(path: Path) -> str:
+    """What a record of ours holds, "" where there is none yet; a byte that is no text is a sign of its own, not an error.
+
+    :raises StateError: the file cannot be read
+    """
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}", "run this as root") from error
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file's content; after a crash it holds the old or the new.
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from sepolicyd.errors import StateError
-from sepolicyd.rollout.durable import append_json
+from sepolicyd.rollout.durable import append_json, read_text
 
 PLANNED, DONE, UNDONE = "planned", "done", "undone"
 FILE = "apply.jsonl"
@@ -54,14 +53,8 @@ class Journal:
 
         :raises StateError: the file cannot be read
         """
-        try:
-            text = self.path.read_bytes().decode("utf-8", "replace")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StateError(f"{self.path} cannot be read: {error.strerror}", "run this as root") from error
         found: dict[str, Operation] = {}
-        for line in text.split("\n"):
+        for line in read_text(self.path).split("\n"):
             entry = _parse(line)
             if entry is not None:
                 found[entry["op"]] = _with(found.get(entry["op"]), entry)
