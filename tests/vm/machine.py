@@ -52,17 +52,32 @@ class Result:
         return (self.out + self.err).strip()
 
 
-def accelerator(choice: str) -> list[str]:
-    """QEMU's accelerator options; `choice` is "kvm" or "tcg"."""
-    if choice == "kvm":
-        return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"]
+@dataclass(frozen=True)
+class Accelerator:
+    """What runs the guest's instructions: "kvm" or "tcg", and how many processors each guest is given."""
+
+    kind: str = "tcg"
+    processors: int = 2
+
+    @property
+    def name(self) -> str:
+        """Part of a saved state's name: it can be resumed on the same machine only."""
+        return f"{self.kind}{self.processors}"
+
+    def argv(self) -> list[str]:
+        """QEMU's options."""
+        processors = ["-smp", str(self.processors)]
+        if self.kind == "kvm":
+            return ["-accel", "kvm", "-cpu", "host", *processors]
+        # with one processor QEMU need not make the guest's atomic instructions atomic
+        thread = "multi" if self.processors > 1 else "single"
+        return ["-accel", f"tcg,thread={thread},tb-size=512", "-cpu", "max", *processors]
 
 
 class Machine:
     """A running guest. Everything it leaves behind is in `logs`."""
 
-    def __init__(self, image: Image, logs: Path, accel: str = "tcg", overlay: Optional[Path] = None) -> None:
+    def __init__(self, image: Image, logs: Path, accel: Accelerator, overlay: Optional[Path] = None) -> None:
         self.image = image
         self.logs = logs
         self.accel = accel
@@ -104,7 +119,7 @@ class Machine:
         run = self.run_directory
         return [
             # JupyterHub gives its proxy 10 s; a guest that shares its cores with compilers misses that
-            "nice", "-n", "-10", "qemu-system-x86_64", *accelerator(self.accel), "-smp", "2", "-m", str(MEMORY_MIB),
+            "nice", "-n", "-10", "qemu-system-x86_64", *self.accel.argv(), "-m", str(MEMORY_MIB),
             "-display", "none", "-nodefaults", "-no-user-config",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd),
             "-append", "root=/dev/vda rw console=ttyS0 security=selinux net.ifnames=0 quiet systemd.show_status=true",
@@ -324,7 +339,7 @@ def kvm_works(image: Image, directory: Path) -> bool:
         return note.read_text().strip() == "kvm"
     works = False
     if os.access("/dev/kvm", os.R_OK | os.W_OK):
-        machine = Machine(image, directory, "kvm")
+        machine = Machine(image, directory, Accelerator("kvm"))
         try:
             machine.start(wait=False)
             works = reaches(machine, re.compile(r"systemd\[1\]|Welcome to|Reached target"), 25)
@@ -348,7 +363,7 @@ def reaches(machine: Machine, pattern: re.Pattern[str], seconds: float) -> bool:
 
 
 @contextmanager
-def running(image: Image, logs: Path, accel: str, state: Optional[Path]) -> Iterator[Machine]:
+def running(image: Image, logs: Path, accel: Accelerator, state: Optional[Path]) -> Iterator[Machine]:
     """A guest resumed from a saved state in seconds, or freshly booted; its clock is right."""
     machine = Machine(image, logs, accel, overlay=state / "disk.qcow2" if state else None)
     try:
@@ -360,9 +375,11 @@ def running(image: Image, logs: Path, accel: str, state: Optional[Path]) -> Iter
         machine.stop()
 
 
-def saved(image: Image, logs: Path, accel: str, name: str, make: Callable[[Machine], None], start: Optional[Path]) -> Path:
+def saved(
+    image: Image, logs: Path, accel: Accelerator, name: str, make: Callable[[Machine], None], start: Optional[Path]
+) -> Path:
     """The saved state of this name: made once, by resuming `start` (or booting) and doing `make`; older ones of the kind go."""
-    kind = f"state-{image.policy}-{accel}"
+    kind = f"state-{image.policy}-{accel.name}"
     state = image.directory / f"{kind}-{name}"
     if state.exists():
         return state

@@ -10,6 +10,7 @@ from tests.vm import __main__ as runner
 from tests.vm import image
 from tests.vm.bench import AVC, Figures, Scenario, listed
 from tests.vm.errors import CannotRun, Failed, Lost
+from tests.vm.machine import Accelerator
 from tests.vm.scenarios import ALL
 from tests.vm.scenarios.hand import opened
 
@@ -106,6 +107,15 @@ def test_the_table_shows_what_was_not_measured_and_a_second_start() -> None:
     figures = Figures(denials=12, new_denials=0)
     text = runner.table([runner.Outcome(scenario, "passed", 3.25, figures, again=True)])
     assert text.splitlines()[1].split() == ["smoke", "passed", "(second", "start)", "3.2", "12", "-", "-", "-", "0"]
+
+
+@pytest.mark.parametrize(("cores", "jobs", "each"), [(2, 1, 2), (2, 2, 1), (1, 2, 1), (8, 2, 2), (8, 8, 1)])
+def test_guests_together_have_no_more_processors_than_the_machine(
+    monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int, each: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert runner.processors(jobs) == each
+    assert Accelerator("tcg", each).argv()[-2:] == ["-smp", str(each)]
 
 
 def test_names_of_scenarios_are_distinct_and_unknown_ones_refused() -> None:
