@@ -13,7 +13,7 @@ from typing import BinaryIO, Optional, Union
 
 from sepolicyd.audit.gunzip import MAGIC, Gunzip
 from sepolicyd.audit.halves import MARGIN, Child, middle
-from sepolicyd.audit.sweep import Process, Sweep
+from sepolicyd.audit.sweep import Sweep
 from sepolicyd.audit.values import Notice, SelinuxError, Sighting, Unparsed
 from sepolicyd.errors import InputError
 
@@ -30,7 +30,7 @@ class ScanResult:
     ``events`` are the distinct (node, time, serial) of all records; ``denials``, ``granted`` and ``notices`` count
     messages, a record that was written twice once; ``other`` counts messages of other security modules and marks that
     are only part of a name. ``unparsed`` lists the first thousand lines, ``unparsed_count`` counts them all.
-    ``sightings`` carry the counts: their sum is ``denials``. ``processes``: who was seen beside the denials.
+    ``sightings`` carry the counts: their sum is ``denials``.
     """
 
     lines: int = 0
@@ -45,7 +45,6 @@ class ScanResult:
     granted_sightings: tuple[Sighting, ...] = ()
     errors: tuple[SelinuxError, ...] = ()
     notice_list: tuple[Notice, ...] = ()
-    processes: tuple[Process, ...] = ()
 
 
 def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None) -> ScanResult:
@@ -121,7 +120,6 @@ def result_of(sweep: Sweep) -> ScanResult:
         granted_sightings=tuple(granted),
         errors=tuple(sweep.errors),
         notice_list=tuple(sorted(sweep.notice_list, key=lambda one: (one.event.seconds, one.event.serial))),
-        processes=tuple(sweep.processes),
     )
 
 
