@@ -2,7 +2,6 @@
 
 Of one access (permissions, source, target, class) the first CAP different sightings are kept; beyond that one more for
 each new comm, port and ioctl number (at most FACETS of them). What is not kept is counted on a sighting of the same comm.
-A person's process is told apart from one of the system: in a domain of both it may bear the service's name.
 Once BUDGET sightings are kept in all, CAP falls to CAP_AFTER and only the first of an access keeps its whole event.
 """
 
@@ -15,7 +14,7 @@ from typing import Any, Optional
 from sepolicyd.audit.denial import Denials, denials_of
 from sepolicyd.audit.event import Event
 from sepolicyd.audit.record import Record, parse
-from sepolicyd.audit.values import Denial, Sighting, Verdict, is_person
+from sepolicyd.audit.values import Denial, Sighting, Verdict
 
 CAP = 24
 CAP_AFTER = 2
@@ -94,14 +93,12 @@ class Fold:
         labels = (denial.srawcon, denial.trawcon)
         types = (denial.scontext.type, denial.tcontext.type, denial.tclass)
         access = (denial.kind, denial.verdict, denial.permissions, denial.permissive, *types)
-        person = is_person(denial.uid)
-        key = (access, denial.comm, details, labels, person)
+        key = (access, denial.comm, details, labels)
         slot = self.seen.get(key)
         window = f"{denial.event.time}:{denial.event.serial}".encode()
         if slot is None:
             facet = repr((denial.ports, denial.ioctlcmd)).encode() if denial.ports or denial.ioctlcmd is not None else b""
-            comm = (b"user " if person else b"") + denial.comm.encode()
-            slot = self.place(key, access, comm, facet, lambda _: Slot(window, denial))
+            slot = self.place(key, access, denial.comm.encode(), facet, lambda _: Slot(window, denial))
         if slot is not None:
             slot.count += 1
             slot.window = window

@@ -14,11 +14,10 @@ from sepolicyd.audit.classes import is_cut
 from sepolicyd.audit.denial import Denials
 from sepolicyd.audit.fold import Fold, Slot, of_lines
 from sepolicyd.audit.record import split_stamp
-from sepolicyd.audit.values import Notice, SelinuxError, Unparsed, is_person
+from sepolicyd.audit.values import Notice, SelinuxError, Unparsed
 from sepolicyd.audit.wrap import unwrap
 
 MAX_LISTED = 1000
-MAX_PROCESSES = 20_000
 LOOK_AHEAD = 8192
 LOOK_BACK = 4096
 LOOK_BESIDE = 3072
@@ -59,12 +58,7 @@ _OTHER_MARKS = re.compile(
     rb"SELINUX_ERR|\b(?:USER_)?MAC_[A-Z]|\btype=140[01345]\b|UNKNOWN\[140[01345]\]|security_(?:compute|validate|bounded|sid_mls)"
     rb"|type=AVC |\bapparmor=|\blsm="
 )
-_USER_ID = re.compile(rb"type=SYSCALL msg=audit\(([0-9.:]+)\): [^\n]*? uid=([0-9]{1,10}) ")
 _PORT = re.compile(rb" (?:dest|src|lport|fport)=([0-9]+)")
-
-
-# What tells sightings apart: decision and permissions, comm and details, the rest, node, and whether a person's process.
-_Key = tuple[bytes, bytes, bytes, bytes, bool]
 
 
 class Sweep:
@@ -79,7 +73,6 @@ class Sweep:
         self._base = self._offset = 0
         self.first_keys: set[Any] = set()
         self._tails: dict[bytes, bytes] = {}
-        self._persons: dict[bytes, bool] = {b"": False}
         self._keys: set[bytes] = set()
         self._slow_lines: dict[bytes, None] = {}
 
@@ -139,7 +132,7 @@ class Sweep:
 
     def _avcs(self, before: bytes, block: bytes, after: bytes) -> None:
         find, avc, user, tail_of, seen = block.find, _AVC.match, _USER.match, self._tails.get, self.fold.seen.get
-        persons, base, node = self._persons.get, self._offset, b""
+        base, node = self._offset, b""
         single = not block.startswith(b"node=") and b"\nnode=" not in block[:LOOK_AHEAD]
         position = find(b"avc:")
         while position >= 0:
@@ -153,11 +146,7 @@ class Sweep:
                 tail = tail_of(match[5])
                 if tail is None:
                     tail = self._tail(match)
-                person = persons(node + pid)
-                if person is None:
-                    person = self._person(block, match, node + pid, window)
-                key = (match[1], match[3], tail, node, person)
-                slot = seen(key) or self._miss(before, block, after, match, key, window)
+                slot = seen((match[1], match[3], tail, node)) or self._miss(before, block, after, match, tail, node, window)
                 if slot is not None:
                     if slot.window != window or not _same(before, block, slot.at - base, match):
                         slot.count += 1
@@ -178,12 +167,12 @@ class Sweep:
         return tail
 
     def _miss(
-        self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes], key: _Key, window: bytes
+        self, before: bytes, block: bytes, after: bytes, match: re.Match[bytes], tail: bytes, node: bytes, window: bytes
     ) -> Optional[Slot]:
         """The slot of a sighting that was not seen before; None where the record is to be doubted."""
-        _, details, tail, _, person = key
         if not tail:
             return None
+        details = match[3]
         ioctl, _, contexts = tail.partition(b" ")
         port = _PORT.search(details)
         facet = ioctl or (port[0] if port else b"")
@@ -193,19 +182,8 @@ class Sweep:
             denial = (found.denials or found.granted or (None,))[0]
             return None if denial is None else Slot(window, denial)
 
-        comm = details.partition(b" ")[0]
-        return self.fold.place(key, (match[1], contexts), b"user " + comm if person else comm, facet, make)
-
-    def _person(self, block: bytes, match: re.Match[bytes], pid: bytes, window: bytes) -> bool:
-        """Whether the process is a person's: told once for each pid, by the first SYSCALL that follows a denial of it."""
-        at = block.find(b"type=SYSCALL msg=audit(", match.end(), match.end() + LOOK_BESIDE) if match[2] else -1
-        found = _USER_ID.match(block, at) if at >= 0 else None
-        if found is None or not window.endswith(found[1] + b"): "):
-            return False  # a later denial may tell
-        if len(self._persons) >= MAX_PROCESSES:
-            self._persons.clear()  # process numbers come round again
-        self._persons[pid] = is_person(found[2].decode())
-        return self._persons[pid]
+        key = (match[1], details, tail, node)
+        return self.fold.place(key, (match[1], contexts), details.partition(b" ")[0], facet, make)
 
     def _event(self, before: bytes, block: bytes, after: bytes, position: int, whole: bool) -> list[bytes]:
         """The line at this place, then the other lines of its event (only those right behind it if not ``whole``)."""

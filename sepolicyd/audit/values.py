@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Optional
 
 from sepolicyd.access import Access
-
-FIRST_PERSON = 1000
-NOBODY = 65534
-UNSET = 2**32 - 1
-_UID = re.compile(r"[0-9]{1,10}")
-
-
-def is_person(uid: str) -> bool:
-    """Whether a record's ``uid`` is of a person and not of the system (login.defs(5), UID_MIN); False where it is no number."""
-    return _UID.fullmatch(uid) is not None and FIRST_PERSON <= int(uid) < UNSET and int(uid) != NOBODY
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Optional
 
-from sepolicyd.audit.values import Denial, Kind, is_person
+from sepolicyd.audit.values import Denial, Kind
 from sepolicyd.profiles import Profile, Role
 
 COMM_BYTES = 15  # TASK_COMM_LEN is 16 with its NUL
@@ -17,6 +17,8 @@ MAX_PROCESSES = 8192
 KEPT_PROCESSES = 512  # written with every save of the evidence
 FORGET_SECONDS = 24 * 3600.0
 REBOOT_SERIALS = 1000  # records of one boot may come out of order by some; serials start again at a boot
+FIRST_USER_ID = 1000
+NOBODY = 65534
 _THREAD = re.compile(r"[\w.-]+/[\w./-]+\Z")  # libzmq's ZMQbg/IO/0 and the like: a thread's name, not the program's
 
 
@@ -175,7 +177,7 @@ class Matcher:
         if known is not None and same and profile.role(known.role) in allowed:
             return profile.role(known.role), _join(f"comm {denial.comm}" if denial.comm else "", f"process {_pid(denial)}")
         hinted, hint = self._hinted(allowed, denial, inherited)
-        if hinted is not None and inherited is None and is_person(denial.uid) and not hinted.user_code:
+        if hinted is not None and inherited is None and self._user_id(denial) and not hinted.user_code:
             hinted = None  # a user's process of unknown descent that calls itself the hub
         if hinted is not None:
             return hinted, _join(hint, line)
@@ -203,7 +205,7 @@ class Matcher:
             chosen = runner if role.user_code and runner is not None else role
             return chosen, _join(comm, line or f"process {_pid(denial)} before its exec was {role.name}")
         for role in allowed:
-            if role.user_ids and is_person(denial.uid):
+            if role.user_ids and self._user_id(denial):
                 return role, _join(comm, f"runs as the user {denial.uid}")
         if unit:
             return profile.role(self._unit_role(unit)), _join(comm, "the unit's role")
@@ -215,11 +217,16 @@ class Matcher:
             hint = _hint(role, denial, claims=False)
             if not hint:
                 continue
-            own = inherited is not None and not self.profile.role(inherited.role).user_code and not is_person(denial.uid)
+            own = inherited is not None and not self.profile.role(inherited.role).user_code and not self._user_id(denial)
             if role.user_code and own and not _hint(role, denial, claims=True):
                 continue  # a shell that the hub itself runs as root is not a student's
             return role, hint
         return None, ""
+
+    @staticmethod
+    def _user_id(denial: Denial) -> bool:
+        uid = _integer(denial.uid)
+        return uid is not None and uid >= FIRST_USER_ID and uid != NOBODY and uid < 2**32 - 1
 
     def _front(self) -> str:
         return next((role.name for role in self.profile.roles if role.name == "proxy"), self.profile.roles[0].name)

@@ -130,25 +130,6 @@ def test_ports_ioctls_and_comms_survive_a_flood() -> None:
     assert len(result.sightings) < 100
 
 
-@pytest.mark.parametrize("order", ["hub first", "student first"])
-def test_a_student_under_the_hub_s_name_is_a_sighting_of_its_own(order: str) -> None:
-    """In one domain for both, the same denial under the same comm: the hub's and the student's stay apart."""
-    lines = (
-        b'type=AVC msg=audit(1700000000.%03d:%d): avc:  denied  { read } for  pid=%d comm="jupyterhub" name="shadow" '
-        b'dev="sda1" ino=7 scontext=system_u:system_r:hub_t:s0 tcontext=system_u:object_r:shadow_t:s0 tclass=file '
-        b"permissive=1\n"
-        b"type=SYSCALL msg=audit(1700000000.%03d:%d): arch=c000003e syscall=257 success=yes exit=3 ppid=1 pid=%d "
-        b'auid=4294967295 uid=%d gid=0 comm="jupyterhub" exe="/usr/bin/python3.11"\n'
-    )
-    processes = [(50, 0), (60, 1001)] if order == "hub first" else [(60, 1001), (50, 0)]
-    text = b"".join(lines % (n, n, pid, n, n, pid, uid) for n in range(1, 40) for pid, uid in processes[n % 2 :])
-    result = scan_bytes(text)
-    assert {one.denial.uid: one.count for one in result.sightings} == {
-        str(processes[0][1]): 19,
-        str(processes[1][1]): 39,
-    }
-
-
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_halves_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "audit.log"
