@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.audit.sweep import Sweep
+from sepolicyd.audit.unpack import LONGEST_MAGIC, kind_of
 
 WORTH_IT = 24 << 20
 MARGIN = 1 << 16
@@ -26,7 +27,7 @@ def middle(path: Path) -> int:
         if threading is not None and threading.active_count() > 1:
             return 0  # a child of a threaded process may inherit a held lock
         with path.open("rb") as file:
-            if file.read(2) == b"\x1f\x8b":
+            if kind_of(file.read(LONGEST_MAGIC)) is not None:
                 return 0
             file.seek(path.stat().st_size // 2)
             previous = file.readline(MARGIN)

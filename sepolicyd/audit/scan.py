@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional, Union
 
-from sepolicyd.audit.gunzip import MAGIC, Gunzip
 from sepolicyd.audit.halves import MARGIN, Child, middle
 from sepolicyd.audit.sweep import Sweep
+from sepolicyd.audit.unpack import LONGEST_MAGIC, Unpacked, kind_of
 from sepolicyd.audit.values import Notice, SelinuxError, Sighting, Unparsed
 from sepolicyd.errors import InputError
 
@@ -48,10 +48,10 @@ class ScanResult:
 
 
 def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None) -> ScanResult:
-    """Scan the files in this order as one log, plain or gzip (told by its magic number, not by its name).
+    """Scan the files in this order as one log, plain or packed by gzip, xz or bzip2 (the magic number tells).
 
     :param on_progress: gets the number of bytes (unpacked) that were read since its last call
-    :raises InputError: a file is missing, unreadable or a directory
+    :raises InputError: a file is missing, unreadable, a directory, or packed in another way
     """
     for path in paths:
         if path.is_dir():
@@ -165,15 +165,18 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
-    """The blocks of a file, unpacked where it begins with gzip's magic number."""
+    """The blocks of a file, unpacked where it begins with a packer's magic number."""
     if _is_plain(file):
         yield from _blocks_at(file, 0, os.fstat(file.fileno()).st_size)
         return
     start = file.read(BLOCK)
-    if not start.startswith(MAGIC):
+    kind = kind_of(start)
+    if kind is None:
         yield from _blocks(start, file)
         return
-    unpacked = Gunzip(start, file)
+    if kind.unpacker is None:
+        raise InputError(f"{name} is packed by {kind.name}", f"unpack it: {kind.program} -dc FILE | sepolicyd analyze -")
+    unpacked = Unpacked(kind, start, file)
     yield from _blocks(b"", unpacked)
     if unpacked.trouble:
         sweep.unparsed_count += 1
@@ -186,10 +189,10 @@ def _is_plain(file: BinaryIO) -> bool:
         mode = os.fstat(file.fileno()).st_mode
     except OSError:  # not a file of the operating system
         return False
-    return stat.S_ISREG(mode) and file.tell() == 0 and os.pread(file.fileno(), 2, 0) != MAGIC
+    return stat.S_ISREG(mode) and file.tell() == 0 and kind_of(os.pread(file.fileno(), LONGEST_MAGIC, 0)) is None
 
 
-def _blocks(start: bytes, file: Union[BinaryIO, Gunzip]) -> Iterator[bytes]:
+def _blocks(start: bytes, file: Union[BinaryIO, Unpacked]) -> Iterator[bytes]:
     """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory."""
     block = start
     while block := block or file.read(BLOCK):

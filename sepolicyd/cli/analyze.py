@@ -54,8 +54,8 @@ def analyze_command(
 ) -> None:
     """Turn audit logs into candidate rules, once, without any state.
 
-    Reads the files in the order given ("-" is standard input; a gzipped file is unpacked), keeps what the profile says is
-    the service's, groups it into candidates, and judges each by the guard and by the policy.
+    Reads the files in the order given ("-" is standard input; gzip, xz and bzip2 are unpacked), keeps what the profile
+    says is the service's, groups it into candidates, and judges each by the guard and by the policy.
 
     \b
     Example:
@@ -165,6 +165,8 @@ def _talk(result: ScanResult, taken: Taken, count: int) -> None:
         f"{render.plural(result.unparsed_count, 'line')} unparsed; "
         f"{render.plural(count, 'candidate')}, {render.plural(taken.foreign, 'denial')} of other services left out"
     )
+    if result.lines and not (result.events or result.denials or result.unparsed_count):
+        render.talk("  not one of these lines is an audit record: is this the audit log?")
     for line in result.unparsed[:SHOWN_UNPARSED]:
         render.talk(f"  unparsed line {line.line}: {line.reason}")
     if result.unparsed_count > SHOWN_UNPARSED:

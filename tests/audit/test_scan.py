@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import random
 import subprocess
@@ -195,20 +197,35 @@ def test_empty_and_binary_files(tmp_path: Path) -> None:
     assert scan_files([log]).denials == 0
 
 
-def test_gzip_whole_truncated_damaged_and_in_members(tmp_path: Path) -> None:
+PACKERS = {"gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress}
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_packed_logs_whole_truncated_damaged_and_in_members(tmp_path: Path, packer: str) -> None:
+    compress = PACKERS[packer]
     text = text_of(LOGS[0])
     lines = text.splitlines(keepends=True)
-    log = tmp_path / "audit.log.2.gz"
-    log.write_bytes(gzip.compress(b"".join(lines[:100])) + gzip.compress(b"".join(lines[100:])))
+    log = tmp_path / "audit.log.2"  # the name tells nothing
+    log.write_bytes(compress(b"".join(lines[:100])) + compress(b"".join(lines[100:])))
     whole = scan_files([log])
     assert (whole.lines, whole.denials, whole.unparsed_count) == (len(lines), scan_bytes(text).denials, 0)
-    packed = gzip.compress(text)
+    assert scan_stream(io.BytesIO(log.read_bytes())) == whole
+    packed = compress(text * 40)
     log.write_bytes(packed[: len(packed) * 2 // 3])
     cut = scan_files([log])
-    assert 0 < cut.denials < whole.denials
-    assert cut.unparsed[-1].reason.startswith("truncated gzip")
+    assert 0 < cut.denials < scan_bytes(text * 40).denials
+    assert cut.unparsed[-1].reason.startswith(f"truncated {packer}")
     log.write_bytes(packed[:2000] + bytes(200) + packed[2200:])
-    assert scan_files([log]).unparsed[-1].reason.startswith("damaged gzip")
+    assert scan_files([log]).unparsed[-1].reason.startswith(f"damaged {packer}")
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_packed_log_that_cannot_be_unpacked_here_is_no_empty_log(tmp_path: Path, big: bool) -> None:
+    log = tmp_path / "audit.log.1.zst"
+    log.write_bytes(b"\x28\xb5\x2f\xfd\x04\x00" + b"audit(1:1): \n" * (2 << 20 if big else 1))
+    with pytest.raises(InputError, match="packed by zstd") as error:
+        scan_files([log])
+    assert "zstd -dc" in error.value.hint
 
 
 def test_a_line_without_end_does_not_fill_the_memory() -> None:

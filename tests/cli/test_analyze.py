@@ -117,6 +117,15 @@ def test_a_truncated_gzip_gives_what_was_in_it_and_says_so(sepolicyd: Runner, lo
     assert any("truncated" in line["reason"] for line in document["unparsed"])
 
 
+@pytest.mark.parametrize(("text", "told"), [(b"nothing of auditd's\n", True), (b"", False)])
+def test_a_file_without_a_single_record_is_asked_about(sepolicyd: Runner, tmp_path: Path, text: bytes, told: bool) -> None:
+    path = tmp_path / "input"
+    path.write_bytes(text)
+    ran = sepolicyd("analyze", "--grouped", path)
+    assert ran.code == 0
+    assert ("is this the audit log?" in ran.err) is told
+
+
 def test_a_directory_is_no_log(sepolicyd: Runner, tmp_path: Path) -> None:
     ran = sepolicyd("analyze", tmp_path)
     assert ran.code == 2

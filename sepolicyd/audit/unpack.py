@@ -1,0 +1,141 @@
+"""A packed file in, its text out: what can be unpacked before a cut or a damage is delivered, then the trouble is told."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Optional
+
+# Small, because a decompressor throws away what it unpacked from the piece in which it meets the damage.
+PIECE = 4096
+MOST = 1 << 20  # at a time, however much a piece would swell to
+MEMORY = 256 << 20  # for xz, whose packer chooses how much its unpacker needs; `xz -9` takes 65 MiB
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way of packing, told by the first bytes of the file (magic(5)) and not by its name."""
+
+    name: str
+    magic: bytes
+    unpacker: Optional[str]  # how it is unpacked here; None: with this program, by hand
+    program: str = ""
+
+
+KINDS = (
+    Kind("gzip", b"\x1f\x8b", "zlib"),
+    Kind("xz", b"\xfd7zXZ\0", "lzma"),
+    Kind("bzip2", b"BZh", "bz2"),
+    Kind("zstd", b"\x28\xb5\x2f\xfd", None, "zstd"),  # in Python's library from 3.14 on
+)
+LONGEST_MAGIC = max(len(kind.magic) for kind in KINDS)
+
+
+def kind_of(start: bytes) -> Optional[Kind]:
+    """How a file that begins so is packed, or None."""
+    return next((kind for kind in KINDS if start.startswith(kind.magic)), None)
+
+
+class Unpacked:
+    """Just enough of a file for reading blocks of lines. ``trouble`` says at the end what was wrong, "" if nothing."""
+
+    def __init__(self, kind: Kind, start: bytes, file: BinaryIO) -> None:
+        self._kind = kind
+        self._file = file
+        self._start = start
+        self._packed = b""
+        self._unpacker, self._damage = _unpacker(kind)
+        self._plain = b""
+        self._ended = False
+        self.trouble = ""
+
+    def read(self, size: int) -> bytes:
+        pieces = [self._plain]
+        length = len(self._plain)
+        while length < size and (more := self._more()):
+            pieces.append(more)
+            length += len(more)
+        whole = b"".join(pieces)
+        self._plain = whole[size:]
+        return whole[:size]
+
+    def readline(self, limit: int) -> bytes:
+        line = self.read(limit)
+        end = line.find(b"\n") + 1
+        if end:
+            self._plain = line[end:] + self._plain
+            line = line[:end]
+        return line
+
+    def _more(self) -> bytes:
+        """The next unpacked text; empty at the end or at the trouble."""
+        while not self._ended:
+            if self._unpacker.eof and not self._next_member():
+                break
+            packed = self._piece() if self._unpacker.needs_input else b""
+            if self._unpacker.needs_input and not packed:
+                self._ended, self.trouble = True, f"truncated {self._kind.name}"
+                break
+            try:
+                text: bytes = self._unpacker.decompress(packed, MOST)
+            except self._damage:
+                self._ended, self.trouble = True, f"damaged {self._kind.name}"
+                break
+            if text:
+                return text
+        return b""
+
+    def _next_member(self) -> bool:
+        """Files of several members are read on; zeros or anything else behind the last one ends the text."""
+        left = self._unpacker.unused_data or self._piece()
+        while left and not left.strip(b"\0"):
+            left = self._piece()
+        left = left.lstrip(b"\0")
+        if not left.startswith(self._kind.magic[:1]):
+            self._ended = True
+            return False
+        self._unpacker, _ = _unpacker(self._kind)
+        self._packed = left + self._packed
+        return True
+
+    def _piece(self) -> bytes:
+        if not self._packed:
+            self._packed, self._start = self._start, b""
+        self._packed = self._packed or self._file.read(1 << 16)
+        piece, self._packed = self._packed[:PIECE], self._packed[PIECE:]
+        return piece
+
+
+class _Zlib:
+    """zlib's decompressor with the ways of bz2's and lzma's: what it has not taken yet it keeps itself."""
+
+    def __init__(self) -> None:
+        self._unpacker = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._unpacker.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._unpacker.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._unpacker.unconsumed_tail
+
+    def decompress(self, packed: bytes, most: int) -> bytes:
+        return self._unpacker.decompress(self._unpacker.unconsumed_tail + packed, most)
+
+
+def _unpacker(kind: Kind) -> tuple[Any, tuple[type[Exception], ...]]:
+    """A decompressor, and what it raises at damage. bz2 and lzma are loaded where they are needed: starting is to be quick."""
+    if kind.unpacker == "lzma":
+        import lzma
+
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY), (lzma.LZMAError, EOFError)
+    if kind.unpacker == "bz2":
+        import bz2
+
+        return bz2.BZ2Decompressor(), (OSError, EOFError)
+    return _Zlib(), (zlib.error,)
