@@ -28,7 +28,7 @@ demo: setup
 	@$(VENV)/bin/sepolicyd demo
 
 test: setup
-	@$(PYTEST)
+	@$(PYTEST) -n auto --dist worksteal
 
 lint: setup
 	@$(PYTEST) tests/test_linters.py tests/test_layers.py

@@ -23,8 +23,8 @@ from tests.vm.errors import BenchError, CannotRun, Failed, Lost
 from tests.vm.scenarios import ALL
 from tests.vm.scenarios.steps import initialise
 
-# Much of a scenario is one busy process, or waiting: two guests of one processor each take about half the time of one after
-# the other with two. Two of two processors on two cores gain nothing: they wait for each other's locks.
+# Much of a scenario is one busy process, or waiting: nine scenarios took 43 minutes on two cores with two guests of one
+# processor each, and about 70 one after the other with two. Two of two processors gain nothing: more wait than there are cores.
 JOBS = 2
 # Ready states are made once for all scenarios of a policy.
 making_states = {policy: threading.Lock() for policy in ("slim", "full")}

@@ -41,13 +41,13 @@ def opened(te: str) -> tuple[int, int]:
     return len(rules), sum(len(permissions) for permissions in rules)
 
 
-def learn(context: Context, admin: Administrator, name: str, mark: int) -> tuple[int, int]:
+def learn(context: Context, admin: Administrator, name: str, mark: int, *students: str) -> tuple[int, int]:
     """setenforce 0, a lesson, audit2allow -M, semodule -i, setenforce 1; rules and permissions of the module."""
     admin.types("setenforce 0")
     open_since = time.monotonic()
     admin.types("systemctl restart jupyterhub")
     context.hub_up()
-    context.lesson("alice", "bob")
+    context.lesson(*students)
     grep = f"{context.log_so_far()} | tail -n +{mark + 1} | grep denied | grep handhub_t"
     admin.types(f"cd /root && {grep} | audit2allow -M {name}", timeout=120)
     admin.types(f"cd /root && semodule -i {name}.pp")
@@ -80,7 +80,7 @@ def play(context: Context) -> None:
     admin.types("cd /root && make -f /usr/share/selinux/devel/Makefile handhub.pp && semodule -i handhub.pp")
     admin.types("restorecon -RF /opt/jupyterhub/bin /etc/jupyterhub /var/lib/jupyterhub")
     mark = context.mark()
-    rules, permissions = learn(context, admin, "jh-module", mark)
+    rules, permissions = learn(context, admin, "jh-module", mark, "alice", "bob")
     works, new = under_enforcing(context, admin)
     context.note(f"by hand, as published: {rules} rules, {permissions} permissions, class works: {works}, new denials: {new}")
     rounds = 1
@@ -88,7 +88,7 @@ def play(context: Context) -> None:
         rounds += 1
         again = context.mark()
         admin.types("semodule -DB")
-        more_rules, more_permissions = learn(context, admin, "jh-module2", again)
+        more_rules, more_permissions = learn(context, admin, "jh-module2", again, "alice")
         admin.types("semodule -B")
         works, new = under_enforcing(context, admin)
         context.note(

@@ -19,7 +19,7 @@ def play(context: Context) -> None:
     context.note(f"sepolicyd init on the whole policy took {seconds:.0f} s")
     mark = context.mark()
     context.note(f"the hub answered after {context.start_service():.0f} s, enforcing, in its own domain, nothing learned")
-    context.lesson("alice", "bob")
+    context.lesson("alice")
     context.teacher_hands_out()
     seen = {access for access in unique(context.denied(mark)) if set(access[:2]) & OURS}
     context.figures.denials = context.figures.new_denials = len(seen)
