@@ -175,7 +175,7 @@ def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
         yield from _blocks(start, file)
         return
     if kind.unpacker is None:
-        raise InputError(f"{name} is packed by {kind.name}", f"unpack it: {kind.program} -dc FILE | sepolicyd analyze -")
+        raise InputError(f"{name} is packed by {kind.name}", f"unpack it: {kind.name} -dc FILE | sepolicyd analyze -")
     unpacked = Unpacked(kind, start, file)
     yield from _blocks(b"", unpacked)
     if unpacked.trouble:

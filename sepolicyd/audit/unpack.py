@@ -18,15 +18,14 @@ class Kind:
 
     name: str
     magic: bytes
-    unpacker: Optional[str]  # how it is unpacked here; None: with this program, by hand
-    program: str = ""
+    unpacker: Optional[str]  # Python's module for it; None: by hand, with the program of its name
 
 
 KINDS = (
     Kind("gzip", b"\x1f\x8b", "zlib"),
     Kind("xz", b"\xfd7zXZ\0", "lzma"),
     Kind("bzip2", b"BZh", "bz2"),
-    Kind("zstd", b"\x28\xb5\x2f\xfd", None, "zstd"),  # in Python's library from 3.14 on
+    Kind("zstd", b"\x28\xb5\x2f\xfd", None),  # in Python's library from 3.14 on
 )
 LONGEST_MAGIC = max(len(kind.magic) for kind in KINDS)
 
@@ -42,8 +41,7 @@ class Unpacked:
     def __init__(self, kind: Kind, start: bytes, file: BinaryIO) -> None:
         self._kind = kind
         self._file = file
-        self._start = start
-        self._packed = b""
+        self._packed = start
         self._unpacker, self._damage = _unpacker(kind)
         self._plain = b""
         self._ended = False
@@ -99,8 +97,6 @@ class Unpacked:
         return True
 
     def _piece(self) -> bytes:
-        if not self._packed:
-            self._packed, self._start = self._start, b""
         self._packed = self._packed or self._file.read(1 << 16)
         piece, self._packed = self._packed[:PIECE], self._packed[PIECE:]
         return piece
