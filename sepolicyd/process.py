@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from sepolicyd.errors import ToolError, ToolMissingError
 # cron and some login shells leave sbin out of PATH; the SELinux tools live there.
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_TIMEOUT_S = 600.0
+_TREE = Path(__file__).resolve().parent.parent
+# the checkout that this package runs from, None where it is installed
+SOURCE_TREE: Optional[Path] = _TREE if (_TREE / "pyproject.toml").exists() else None
 STOP_S = 30.0
 
 PACKAGES = {
@@ -31,6 +35,20 @@ PACKAGES = {
     "auditctl": "auditd (Debian) or audit (Fedora, RHEL)",
     "secilc": "secilc",
 }
+
+
+def module_argv(module: str) -> list[str]:
+    """The argv that runs a module of this package with this interpreter.
+
+    ``-I`` keeps the working directory and the environment from adding modules. A source tree is found by PYTHONPATH instead
+    (see :func:`module_environment`), which ``-I`` would ignore.
+    """
+    return [sys.executable, *(["-I"] if SOURCE_TREE is None else []), "-m", module]
+
+
+def module_environment() -> dict[str, str]:
+    """Environment variables that :func:`module_argv` needs; empty for an installed package."""
+    return {} if SOURCE_TREE is None else {"PYTHONPATH": str(SOURCE_TREE)}
 
 
 @dataclass(frozen=True)

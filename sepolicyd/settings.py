@@ -10,10 +10,10 @@ from typing import Any, Optional
 import yaml
 
 from sepolicyd.errors import UsageError
+from sepolicyd.process import SOURCE_TREE
 
 MODULE_PRIORITY = 360  # between setroubleshoot's 300, selinuxd's 350 and the administrator's 400
 MODULE_PREFIX = "sepolicyd_"
-SOURCE_TREE = Path(__file__).resolve().parent.parent
 INSTALLED_DATA = Path("/usr/share/sepolicyd")
 LOCAL_PROFILES = Path("/etc/sepolicyd/policies")
 DEFAULT_CONFIG = Path("/etc/sepolicyd/config.yaml")
@@ -77,7 +77,7 @@ def policy_dirs() -> tuple[Path, ...]:
     the installed.
     """
     named = tuple(Path(part) for part in os.environ.get("SEPOLICYD_POLICIES", "").split(":") if part)
-    tree = (SOURCE_TREE / "policies",) if (SOURCE_TREE / "pyproject.toml").exists() else ()
+    tree = (SOURCE_TREE / "policies",) if SOURCE_TREE is not None else ()
     return (*named, LOCAL_PROFILES, *tree, INSTALLED_DATA / "policies")
 
 

@@ -13,8 +13,9 @@ import pytest
 from sepolicyd.cli.main import COMMANDS
 from sepolicyd.settings import KEYS
 from tests.manpages import pages, tree
+from tests.paths import ROOT
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TREE = tree()
 LEAVES = [(path, command, ctx) for path, command, ctx in TREE if not isinstance(command, click.Group)]
 

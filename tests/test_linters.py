@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.paths import ROOT
+
 SHELL_SCRIPTS = [
     *sorted((ROOT / ".ci").iterdir()),
     *sorted((ROOT / "tests").rglob("*.sh")),

@@ -8,8 +8,9 @@ import pytest
 
 from sepolicyd import profiles
 from sepolicyd.errors import InputError, UsageError
+from tests.paths import ROOT
 
-POLICIES = Path(__file__).resolve().parent.parent / "policies"
+POLICIES = ROOT / "policies"
 
 SMALL = """
 name: webapp

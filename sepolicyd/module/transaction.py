@@ -21,7 +21,6 @@ TIMEOUT_S = 900.0
 MISSING = 9
 ENFORCE = Path("/sys/fs/selinux/enforce")
 ANSWER = '{"booleans"'
-TREE = Path(__file__).resolve().parents[2]
 PROTOCOLS = {"udp": 0, "tcp": 1, "dccp": 2, "sctp": 3}  # SEMANAGE_PROTO_*, semanage/port_record.h
 
 
@@ -77,9 +76,8 @@ def commit(
         "booleans": [asdict(boolean) for boolean in booleans],
         "dry": dry,
     }
-    in_tree = (TREE / "pyproject.toml").exists()
-    argv = [sys.executable, *([] if in_tree else ["-I"]), "-m", "sepolicyd.module.transaction"]
-    env = {"PYTHONPATH": str(TREE)} if in_tree else {}
+    argv = process.module_argv("sepolicyd.module.transaction")
+    env = process.module_environment()
     done = process.run(argv, stdin=json.dumps(request), env=env, timeout=TIMEOUT_S, ok=(0, MISSING), cwd=Path("/"))
     if done.returncode == MISSING:
         raise ToolMissingError(

@@ -6,7 +6,6 @@ import bz2
 import fcntl
 import math
 import re
-import sys
 import syslog
 import time
 from pathlib import Path
@@ -160,15 +159,12 @@ class SemoduleStore:
         process.run(["load_policy"], timeout=SEMODULE_TIMEOUT_S)
 
 
-def one_shot(directory: Path, *arguments: str, isolated: bool = True) -> list[str]:
-    """The command that ends leases: this interpreter, this package, no configuration.
-
-    :param isolated: -I, so that neither the working directory nor the environment adds modules (not from a source tree)
-    """
-    return [sys.executable, *(["-I"] if isolated else []), "-m", ONE_SHOT, "--dir", str(directory), *arguments]
+def one_shot(directory: Path, *arguments: str) -> list[str]:
+    """The command that ends leases: this interpreter, this package, no configuration."""
+    return [*process.module_argv(ONE_SHOT), "--dir", str(directory), *arguments]
 
 
-def argv_arm(lease: Lease, seconds: float, command: list[str], python_path: str = "") -> list[str]:
+def argv_arm(lease: Lease, seconds: float, command: list[str]) -> list[str]:
     """Both clocks in one timer: OnActiveSec= counts CLOCK_MONOTONIC, OnCalendar= follows the wall clock when it is set.
 
     The service is started again by systemd if it fails or is killed (Restart= on a oneshot: systemd 244 and later).
@@ -178,7 +174,7 @@ def argv_arm(lease: Lease, seconds: float, command: list[str], python_path: str 
     # not before the deadline: a timer that fires a part of a second early finds nothing due, and does not fire again
     argv += [f"--on-active={max(1, math.ceil(seconds))}s", f"--on-calendar=@{math.ceil(lease.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
-    argv += [f"--setenv=PYTHONPATH={python_path}"] if python_path else []
+    argv += [f"--setenv={key}={value}" for key, value in process.module_environment().items()]
     # the undo itself goes along: the timer lives in systemd, and so ends the lease even when our state directory is gone
     return [*argv, "--", *command, "--undo", carry_lease(lease)]
 
@@ -188,9 +184,6 @@ class SystemdTimers:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        parent = Path(__file__).resolve().parents[2]
-        # from a source tree the package is found only by its place; an installed one needs (and gets) nothing
-        self.python_path = str(parent) if (parent / "pyproject.toml").exists() else ""
 
     def problem(self) -> Optional[str]:
         if not SYSTEMD.is_dir():
@@ -204,15 +197,15 @@ class SystemdTimers:
         return self._one_shot_problem()
 
     def _one_shot_problem(self) -> Optional[str]:
-        env = {"PYTHONPATH": self.python_path} if self.python_path else {}
         try:
-            process.run(self._one_shot("--check"), cwd=Path("/"), env=env, timeout=120)
+            argv = one_shot(self.directory, "--check")
+            process.run(argv, cwd=Path("/"), env=process.module_environment(), timeout=120)
         except ToolError as error:
             return f"the one-shot that ends leases does not start: {error.what}"
         return None
 
     def arm(self, lease: Lease, seconds: float) -> None:
-        process.run(argv_arm(lease, seconds, self._one_shot(), self.python_path), timeout=60)
+        process.run(argv_arm(lease, seconds, one_shot(self.directory)), timeout=60)
 
     def armed(self, lease: Lease) -> bool:
         return self._is_active(f"{lease.unit}.timer")
@@ -222,9 +215,6 @@ class SystemdTimers:
 
     def stop_services(self, units: tuple[str, ...]) -> None:
         process.run(["systemctl", "stop", *units], ok=(0, 5), timeout=300)
-
-    def _one_shot(self, *arguments: str) -> list[str]:
-        return one_shot(self.directory, *arguments, isolated=not self.python_path)
 
     def _is_active(self, unit: str) -> bool:
         return process.run(["systemctl", "is-active", unit], ok=range(256), timeout=60).stdout.strip() == "active"

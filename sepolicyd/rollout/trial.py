@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,7 +18,6 @@ from sepolicyd.settings import Settings
 
 FILE, PROBLEM = "trial.json", "trial.problem"
 ONE_SHOT = "sepolicyd.rollout.endtrial"
-TREE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,9 @@ def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
     # not before the deadline: a timer that fires a part of a second early finds nothing due, and does not fire again
     argv += [f"--on-active={max(1, math.ceil(seconds))}s", f"--on-calendar=@{math.ceil(trial.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
-    # -I: neither the working directory nor the environment adds modules to what root runs; a source tree is found by its place
-    in_tree = (TREE / "pyproject.toml").exists()
-    argv += [f"--setenv=PYTHONPATH={TREE}"] if in_tree else []
-    command = [sys.executable, *([] if in_tree else ["-I"]), "-m", ONE_SHOT]
-    command += ["--state", str(settings.state), "--config", str(settings.config), "--module", trial.module]
-    return [*argv, "--", *command]
+    argv += [f"--setenv={key}={value}" for key, value in process.module_environment().items()]
+    command = [*process.module_argv(ONE_SHOT), "--state", str(settings.state), "--config", str(settings.config)]
+    return [*argv, "--", *command, "--module", trial.module]
 
 
 def arm(trial: Trial, settings: Settings, seconds: float) -> None:

@@ -24,9 +24,9 @@ from sepolicyd.rollout.versions import Versions
 from sepolicyd.rollout.wanted import wanted
 from tests.apply.test_faults import _full
 from tests.apply.world import MODULE, OPEN, READ, WRITE, World, allow, world
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.toolchain
-TREE = Path(__file__).resolve().parents[2]
 NEVER = 10**6
 
 
@@ -108,9 +108,9 @@ def test_killed_at_each_write(second: World, tmp_path: Path, act: Callable[[Worl
     ended = []
     for at in range(1, writes + 1):
         machine = second.again(tmp_path / str(at))
-        env = {**os.environ, "PYTHONPATH": str(TREE)}
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
         argv = [sys.executable, "-m", "tests.apply.child", str(tmp_path / str(at)), str(at), act.__name__]
-        ended.append(subprocess.run(argv, cwd=TREE, env=env, check=False, stdout=subprocess.DEVNULL).returncode)
+        ended.append(subprocess.run(argv, cwd=ROOT, env=env, check=False, stdout=subprocess.DEVNULL).returncode)
         whole(machine, second.policy(), at)
     assert ended == [-signal.SIGKILL] * writes
 
@@ -135,9 +135,9 @@ def test_a_real_disk_without_room(second: World, tmp_path: Path, where: str) -> 
             f" TMPDIR={shlex.quote(str(place / 'tmp'))} {argv}; code=$?; rm {disk}/fill; rm -rf {beside};"
             f" cp -a {disk} {beside}; exit $code; }}"
         )
-        env = {**os.environ, "PYTHONPATH": str(TREE)}
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", script], cwd=TREE, env=env, check=False, capture_output=True, text=True
+            ["unshare", "-m", "sh", "-c", script], cwd=ROOT, env=env, check=False, capture_output=True, text=True
         )
         outcomes.add(done.returncode)
         assert done.returncode in {0, 7}, done.stderr
@@ -160,8 +160,8 @@ def test_two_at_once(second: World, tmp_path: Path) -> None:
     machine = second.again(tmp_path)
     confirm(machine.settings, by="bob")
     argv = [sys.executable, "-m", "tests.apply.child", str(tmp_path), "0", "more"]
-    env = {**os.environ, "PYTHONPATH": str(TREE)}
-    both = [subprocess.Popen(argv, cwd=TREE, env=env, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen(argv, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     said = [process.communicate(timeout=120)[1] for process in both]
     codes = sorted(process.returncode for process in both)
     assert codes[0] == 0

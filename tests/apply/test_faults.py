@@ -24,10 +24,10 @@ from sepolicyd.rollout.rollback import rollback
 from sepolicyd.rollout.trial import read_trial, remove_trial
 from sepolicyd.rollout.versions import Versions
 from tests.apply.world import MODULE, OPEN, READ, World, allow, world
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.toolchain
 
-TREE = Path(__file__).resolve().parents[2]
 TOOLS = ("semodule", "checkmodule", "semodule_package")
 # each call of a tool counts; at the chosen one: "before" fails undone, "after" fails although done, "kill" kills sepolicyd
 WRAPPER = """#!/bin/sh
@@ -174,9 +174,9 @@ def child() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(directory: Path, *words: str, path: Optional[str] = None) -> subprocess.Popen[bytes]:
-        env = {**os.environ, "PYTHONPATH": str(TREE), "TMPDIR": str(directory), **({"SEPOLICYD_PATH": path} if path else {})}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(directory), **({"SEPOLICYD_PATH": path} if path else {})}
         argv = [sys.executable, "-m", "tests.apply.child", str(directory), *words]
-        started.append(subprocess.Popen(argv, cwd=TREE, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        started.append(subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         return started[-1]
 
     yield start

@@ -22,9 +22,9 @@ from sepolicyd.rollout.journal import Journal
 from sepolicyd.rollout.rollback import confirm, rollback
 from sepolicyd.settings import Settings
 from tests.apply.world import MODULE, OPEN, READ, World, allow
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.toolchain
-TREE = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_one_shot_alone_does_the_return(machine: World, tmp_path: Path) -> N
     machine.apply(allow(READ, OPEN), confirm_within=600)
     argv = [sys.executable, "-m", "sepolicyd.rollout.endtrial", "--state", str(machine.settings.state)]
     argv += ["--root", str(machine.settings.root), "--config", str(tmp_path / "none")]
-    env = {**os.environ, "PYTHONPATH": str(TREE), "INVOCATION_ID": "x"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "INVOCATION_ID": "x"}
     early = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
     assert early.stderr == ""
     trial = trials.read_trial(machine.settings)

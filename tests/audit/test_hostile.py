@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import random
-from pathlib import Path
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,8 +15,9 @@ from sepolicyd.audit.event import MAX_RECORDS, Assembler
 from sepolicyd.audit.record import Record, parse
 from sepolicyd.audit.scan import scan_stream
 from tests.audit.reference import by_records
+from tests.paths import DATA as DATA_ROOT
 
-DATA = Path(__file__).parents[1] / "data" / "jupyterhub"
+DATA = DATA_ROOT / "jupyterhub"
 MUTATED_BYTES = 10_000_000
 MARKS = (
     *(

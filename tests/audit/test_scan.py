@@ -21,8 +21,9 @@ from sepolicyd.audit.values import Denial
 from sepolicyd.errors import InputError
 from tests.audit.reference import accesses, by_records, counted
 from tests.bench.generate import generate
+from tests.paths import DATA as DATA_ROOT
 
-DATA = Path(__file__).parents[1] / "data" / "jupyterhub"
+DATA = DATA_ROOT / "jupyterhub"
 LOGS = sorted(DATA.glob("0*.log.gz"))
 AVC = (
     b'type=AVC msg=audit(1700000000.%03d:%d): avc:  denied  { read } for  pid=%d comm="python3" name="notes" dev="vda" ino=%d '

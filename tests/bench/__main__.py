@@ -12,9 +12,10 @@ from datetime import date
 from pathlib import Path
 
 from tests.bench.figures import HEADER, Figure
+from tests.paths import ROOT
 
 PARTS = ("start", "parse", "policy", "follower", "apply")
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = ROOT / "README.md"
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 
 

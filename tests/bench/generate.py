@@ -15,7 +15,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-DATA = Path(__file__).parents[1] / "data" / "jupyterhub"
+from tests.paths import DATA as DATA_ROOT
+
+DATA = DATA_ROOT / "jupyterhub"
 MEGABYTES = {"mixed": 160, "dense": 100}
 DENIAL_SHARE = 0.05
 RECORDS = 6

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Figure, best, ratio, timed
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 POLICY = Path("/etc/selinux/default/policy/policy.33")
 QUESTIONS = 500
 # Two types, one of them a domain and a daemon: by attributes alone some 44,000 accesses.

@@ -11,8 +11,9 @@ import pytest
 import structlog
 
 from sepolicyd.cli.main import run_cli
+from tests.paths import DATA as DATA_ROOT
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "jupyterhub"
+DATA = DATA_ROOT / "jupyterhub"
 
 
 @dataclass(frozen=True)

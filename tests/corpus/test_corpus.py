@@ -15,8 +15,8 @@ import pytest
 from sepolicyd.access import SELF
 from sepolicyd.audit.denial import denials_of_line
 from sepolicyd.audit.scan import ScanResult, scan_files
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 CORPUS = Path(os.environ.get("SEPOLICYD_CORPUS", ROOT.parent / "shared" / "corpus"))
 FLOORS = sorted(CORPUS.rglob("*.audit2allow")) if CORPUS.is_dir() else []
 JUPYTERHUB = ROOT / "tests" / "data" / "jupyterhub"

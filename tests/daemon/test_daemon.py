@@ -26,8 +26,7 @@ from sepolicyd.settings import Settings
 from sepolicyd.state.evidence import EvidenceStore, read_evidence
 from tests.daemon.running import Running, denials_in, notify_socket
 from tests.follow.writer import Writer, event
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 @pytest.fixture

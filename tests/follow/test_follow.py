@@ -16,8 +16,9 @@ from sepolicyd.audit.follow import Doorbell, Follower
 from sepolicyd.audit.generation import HEAD_BYTES, Generation, Place
 from sepolicyd.errors import InputError
 from tests.follow.writer import Writer, event
+from tests.paths import DATA
 
-ROTATION = Path(__file__).parents[1] / "data" / "jupyterhub" / "rotation"
+ROTATION = DATA / "jupyterhub" / "rotation"
 
 
 class Reader:

@@ -5,8 +5,6 @@ sudo, su, mount, dmesg, raw sockets, a port scan, the hub's ports, secrets and c
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from sepolicyd.audit.scan import scan_files
@@ -17,10 +15,11 @@ from sepolicyd.rules.assess import CLOSED, Assessed, assess
 from sepolicyd.rules.guard import load_guard
 from sepolicyd.rules.take import take
 from tests.jupyterhub.conftest import POLICIES
+from tests.paths import DATA
 
 pytestmark = pytest.mark.toolchain
 
-LOG = Path(__file__).parent.parent / "data/vm/hostile-lease.log.gz"
+LOG = DATA / "vm/hostile-lease.log.gz"
 USER = "jupyterhub_user_t"
 
 

@@ -14,10 +14,11 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.audit.scan import scan_files
 from sepolicyd.policy.oracle import Oracle
+from tests.paths import DATA
 
 pytestmark = pytest.mark.toolchain
 
-LOGS = Path(__file__).parent.parent / "data/vm"
+LOGS = DATA / "vm"
 HUB, PROXY, USER = "jupyterhub_t", "jupyterhub_proxy_t", "jupyterhub_user_t"
 EXECMEM = {(USER, "self", "process"): {"execmem"}}
 # A root shell starts the hub there, with its output in a file of /var/log and its own descriptors left open.

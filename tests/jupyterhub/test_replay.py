@@ -18,10 +18,11 @@ from sepolicyd.audit.values import Denial
 from sepolicyd.policy.oracle import Oracle
 from sepolicyd.rollout import silent
 from tests.jupyterhub.conftest import Inited
+from tests.paths import DATA
 
 pytestmark = pytest.mark.toolchain
 
-LOGS = Path(__file__).parent.parent / "data/jupyterhub"
+LOGS = DATA / "jupyterhub"
 APART = LOGS / "04-hub-and-user-domains-apart-permissive-domains-enforcing-system.log.gz"
 RICH = LOGS / "02-jupyterhub_t-permissive-domain-enforcing-system.log.gz"
 PORTS = {8000: "jupyterhub_port_t", 8001: "jupyterhub_proxy_port_t", 8081: "jupyterhub_hub_port_t"}

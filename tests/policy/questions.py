@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import re
-from pathlib import Path
 
-LOGS = sorted((Path(__file__).resolve().parents[1] / "data/jupyterhub").glob("*.log.gz"))
+from tests.paths import DATA
+
+LOGS = sorted((DATA / "jupyterhub").glob("*.log.gz"))
 
 WORKER = """
 import json, sys

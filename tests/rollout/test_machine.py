@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.policy.configured import selinux_type, store_directory
 from sepolicyd.rollout import endlease, leftover, machine
@@ -30,8 +31,8 @@ from sepolicyd.rollout.undo import (
     render_lease,
 )
 from tests.apply.world import make_store
+from tests.paths import ROOT
 
-TREE = Path(__file__).resolve().parents[2]
 NOW = Moment(1000.0, 50.0, "boot")
 LEASE = Lease(
     profile="hub", id="ab12", domains=("hub_t", "proxy_t"), whole_system=False, hidden=True, module="sepolicyd_lease_hub",
@@ -50,7 +51,8 @@ def test_what_semodule_is_told() -> None:
     }
 
 
-def test_what_systemd_is_told() -> None:
+def test_what_systemd_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SOURCE_TREE", None)  # as installed
     argv = argv_arm(LEASE, 599.7, one_shot(Path("/state")))
     assert argv[0] == "systemd-run"
     assert "--on-active=600s" in argv
@@ -94,7 +96,7 @@ def test_the_store_is_where_semanage_conf_says(tmp_path: Path) -> None:
 
 
 def run_one_shot(*arguments: str, tools: Path | None = None) -> subprocess.CompletedProcess[str]:
-    env = {"PYTHONPATH": str(TREE), "PATH": "/usr/bin:/bin"}
+    env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     if tools:
         env["SEPOLICYD_PATH"] = str(tools)
     return subprocess.run(
@@ -115,7 +117,7 @@ def test_the_one_shot_needs_nothing_but_the_standard_library() -> None:
         "sepolicyd.rollout.machine.SystemClock().now()\n"
         "print(sorted(name for name in sys.modules if name.startswith('sepolicyd.')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=TREE, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "sepolicyd.state" not in done.stdout
     assert "sepolicyd.settings" not in done.stdout

@@ -22,9 +22,9 @@ from sepolicyd.rollout.machine import SystemClock
 from sepolicyd.rollout.selinuxfs import STATUS
 from sepolicyd.rollout.undo import Lease, LeaseBook, carry_lease, module_text
 from tests.apply.world import World, world
+from tests.paths import ROOT
 from tests.rollout.test_units import directives
 
-TREE = Path(__file__).resolve().parents[2]
 STATE, FS = Path("/var/lib/sepolicyd"), Path("/sys/fs/selinux")
 MODULE = "sepolicyd_lease_hub"
 DONE, PENDING = 0, 3
@@ -71,7 +71,7 @@ class Case:
             f" && mkdir -p {STATE} && mount --bind {state} {STATE} && {setup or 'true'}"
             f" && exec {shlex.join([sys.executable, '-m', 'tests.rollout.without_kernel', *words])}"
         )
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(TREE), **({"SEPOLICYD_PATH": path} if path else {})}
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(ROOT), **({"SEPOLICYD_PATH": path} if path else {})}
         return subprocess.Popen(
             ["unshare", "-m", "sh", "-c", script], env=env, cwd="/", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -225,7 +225,7 @@ def test_killed_at_random_moments(case: Case) -> None:
 @pytest.mark.parametrize("how", ["exit-code 203", "exit-code 1", "timeout ", "signal KILL", "exit-code 3", "success 0"])
 def test_the_shell_ends_what_a_broken_interpreter_cannot(case: Case, unit: str, how: str, tmp_path: Path) -> None:
     """A distribution's upgrade takes the interpreter away (203: systemd could not execute it), or the import fails (1)."""
-    text = (TREE / "systemd" / unit).read_text().replace("\\\n", "")
+    text = (ROOT / "systemd" / unit).read_text().replace("\\\n", "")
     (line,) = (line for line in text.splitlines() if line.startswith("ExecStopPost="))
     command = line.partition("=")[2].lstrip("-").replace("$$", "$").replace("%%", "%")
     result, _, status = how.partition(" ")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).resolve().parents[2]
-UNITS = [*sorted(path.name for path in (TREE / "systemd").glob("*.service")), "sepolicyd-lease.timer"]
+from tests.paths import ROOT
+
+UNITS = [*sorted(path.name for path in (ROOT / "systemd").glob("*.service")), "sepolicyd-lease.timer"]
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 
@@ -18,7 +19,7 @@ needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is n
 def directives(unit: str) -> dict[str, list[str]]:
     """Every Key=value of a unit."""
     found: dict[str, list[str]] = {}
-    for line in (TREE / "systemd" / unit).read_text().splitlines():
+    for line in (ROOT / "systemd" / unit).read_text().splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
             found.setdefault(key, []).append(value)
@@ -29,7 +30,7 @@ def directives(unit: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_accepts_it(unit: str, tmp_path: Path) -> None:
     for name in UNITS:  # the interpreter that `make install` makes is not here
-        text = (TREE / "systemd" / name).read_text().replace("/usr/lib/sepolicyd/bin/python3", "/usr/bin/python3")
+        text = (ROOT / "systemd" / name).read_text().replace("/usr/lib/sepolicyd/bin/python3", "/usr/bin/python3")
         (tmp_path / name).write_text(text)
     done = subprocess.run(
         [str(ANALYZE), "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, check=False
@@ -62,7 +63,7 @@ def cycles(units: Path) -> str:
 @needs_systemd
 def test_a_boot_with_them_has_no_ordering_cycle(tmp_path: Path) -> None:
     for name in UNITS:
-        text = (TREE / "systemd" / name).read_text().replace("/usr/lib/sepolicyd/bin/python3", "/usr/bin/python3")
+        text = (ROOT / "systemd" / name).read_text().replace("/usr/lib/sepolicyd/bin/python3", "/usr/bin/python3")
         (tmp_path / name).write_text(text)
     assert cycles(tmp_path) == ""
     boot = tmp_path / "sepolicyd-boot.service"
@@ -74,7 +75,7 @@ def test_a_boot_with_them_has_no_ordering_cycle(tmp_path: Path) -> None:
 @needs_systemd
 def test_the_daemon_is_confined() -> None:
     done = subprocess.run(
-        [str(ANALYZE), "security", "--offline=true", str(TREE / "systemd/sepolicyd.service")],
+        [str(ANALYZE), "security", "--offline=true", str(ROOT / "systemd/sepolicyd.service")],
         capture_output=True,
         text=True,
         check=False,
@@ -125,7 +126,7 @@ def test_a_trial_is_looked_at_when_leases_are() -> None:
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", "--no-print-directory", *words], cwd=TREE, capture_output=True, text=True, check=False)
+    return subprocess.run(["make", "--no-print-directory", *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def can_install() -> bool:

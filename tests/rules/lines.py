@@ -21,9 +21,10 @@ from sepolicyd.rules.candidate import Candidate, fold, group
 from sepolicyd.rules.evidence import Evidence, evidence_of
 from sepolicyd.rules.guard import Guard, load_guard
 from sepolicyd.rules.match import Matcher
+from tests.paths import DATA, ROOT
 
-POLICIES = Path(__file__).resolve().parents[2] / "policies"
-CAPTURED = Path(__file__).resolve().parents[1] / "data" / "jupyterhub"
+POLICIES = ROOT / "policies"
+CAPTURED = DATA / "jupyterhub"
 PROFILE = profiles.load("jupyterhub", [POLICIES])
 GUARD: Guard = load_guard([POLICIES])
 

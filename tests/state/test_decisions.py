@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, StateError
 from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore, allowed, pending
+from tests.paths import ROOT
 
 READ = Access("jupyterhub_t", "etc_t", "file", "read")
 OPEN = Access("jupyterhub_t", "etc_t", "file", "open")
@@ -167,7 +168,7 @@ store.add(decision())
 assert store._connection.execute("PRAGMA synchronous").fetchone() == (3,)
 os.kill(os.getpid(), 9)
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
     assert done.returncode == -9
     with closing(DecisionStore(path)) as again:
         assert set(again.decided()) == {READ}

@@ -23,6 +23,7 @@ from sepolicyd.errors import StateError, UsageError
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import codec, evidence, stranger
 from sepolicyd.state.evidence import Batch, EvidenceStore, Mark, Remark, assign_exercises, read_evidence
+from tests.paths import ROOT
 
 READ = Access("jupyterhub_t", "etc_t", "file", "read")
 OPEN = Access("jupyterhub_t", "etc_t", "file", "open")
@@ -161,7 +162,7 @@ for number in range(400):
         ("a_t", f"b{{number}}_t", "file", "read", "", "x" * 4000))
 os.kill(os.getpid(), 9)
 """  # noqa: S608
-    done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
     assert done.returncode == -9
     journal = path.with_name("evidence.db-journal")
     assert journal.stat().st_size > 0
@@ -194,7 +195,7 @@ for number in count():
     store.save(both, {{"offset": number}})
 """
     looks = set()
-    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as writer:
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as writer:
         try:
             while len(looks) < 30 and writer.poll() is None:
                 got = read_evidence(path)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from tests.paths import ROOT
 from tests.vm.errors import Failed
 from tests.vm.hub import WAIT_S, ClassError, Report, wait_for_hub, whole_class
 from tests.vm.machine import Machine, Result
 
-ROOT = Path(__file__).resolve().parents[2]
 PAYLOAD = Path(__file__).resolve().parent / "payload"
 AUDIT_LOG = "/var/log/audit/audit.log"
 HUB_S = 300.0

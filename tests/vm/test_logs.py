@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.audit.scan import scan_files
+from tests.paths import DATA as DATA_ROOT
 from tests.vm.bench import AVC
 
-DATA = Path(__file__).parent.parent / "data/vm"
+DATA = DATA_ROOT / "vm"
 LOGS = sorted(DATA.glob("*.log.gz"))
 
 
