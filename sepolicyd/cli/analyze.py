@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from sepolicyd.audit.scan import ScanResult, scan_files, scan_stream
-from sepolicyd.cli import as_json as keys
-from sepolicyd.cli import render
+from sepolicyd.audit.scan.files import ScanResult, scan_files, scan_stream
+from sepolicyd.cli import json_output as keys
+from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, policy_option, profile_option, settings_from, state_options
 from sepolicyd.errors import UsageError
+from sepolicyd.rules.attribution.attribute import Taken, take
 from sepolicyd.rules.candidate import group
-from sepolicyd.rules.take import Taken, take
 
 # What judges is imported where it is used: --grouped on a large log must not wait for it.
 if TYPE_CHECKING:
     from sepolicyd.profiles import Profile
-    from sepolicyd.rules.assess import Assessed
+    from sepolicyd.rules.assess.assess import Assessed
     from sepolicyd.settings import Settings
 
 PROGRESS_BYTES = 32 << 20
@@ -75,16 +75,16 @@ def analyze_command(
         if te:
             _print_te(name, items)
         elif as_json:
-            render.print_json(
+            terminal.print_json(
                 {**document(result, taken), "policy_note": note or None, "candidates": [keys.assessed(item) for item in items]}
             )
         else:
             _print(items, details)
             _talk(result, taken, len(items))
         if note:
-            render.talk(f"sepolicyd: {render.escape(note)}")
+            terminal.talk(f"sepolicyd: {terminal.escape(note)}")
     for line in result.unparsed if show_unparsed else ():
-        render.talk(f"line {line.line}: {line.reason}: {render.escape(line.text)}")
+        terminal.talk(f"line {line.line}: {line.reason}: {terminal.escape(line.text)}")
 
 
 def _profile(settings: Settings, name: Optional[str]) -> Profile:
@@ -97,11 +97,11 @@ def _grouped(result: ScanResult, taken: Taken, as_json: bool) -> None:
     """Candidates as they are grouped, before anything is judged."""
     candidates = group(taken.evidence, {})
     if as_json:
-        render.print_json({**document(result, taken), "candidates": [keys.candidate(one) for one in candidates]})
+        terminal.print_json({**document(result, taken), "candidates": [keys.candidate(one) for one in candidates]})
         return
-    rows = [(one.id, render.asked(one), render.escape(",".join(one.merged.roles)) or "-") for one in candidates]
+    rows = [(one.id, terminal.asked(one), terminal.escape(",".join(one.merged.roles)) or "-") for one in candidates]
     if rows:
-        render.data("\n".join(render.table(rows, ("ID", "ACCESS", "ASKED BY"))))
+        terminal.data("\n".join(terminal.table(rows, ("ID", "ACCESS", "ASKED BY"))))
     _talk(result, taken, len(candidates))
 
 
@@ -134,40 +134,40 @@ def document(result: ScanResult, taken: Taken) -> dict[str, Any]:
 
 
 def _print_te(name: str, items: Sequence[Assessed]) -> None:
-    from sepolicyd.cli.screen import one_line
+    from sepolicyd.cli.candidate_view import one_line
     from sepolicyd.module.source import render_te
 
     kept = [item for item in items if item.level != "refuse"]
     source = render_te(name, [access for item in kept for access in item.candidate.accesses])
-    render.data(source.te.rstrip("\n"))
+    terminal.data(source.te.rstrip("\n"))
     for item in items:
         if item.level == "refuse":
-            render.talk(f"left out, refused: {' '.join(one_line(item)[3:4])} ({', '.join(f.code for f in item.findings)})")
+            terminal.talk(f"left out, refused: {' '.join(one_line(item)[3:4])} ({', '.join(f.code for f in item.findings)})")
     for reason in source.refused:
-        render.talk(f"left out: {render.escape(str(reason))}")
+        terminal.talk(f"left out: {terminal.escape(str(reason))}")
 
 
 def _print(items: Sequence[Assessed], details: bool) -> None:
-    from sepolicyd.cli.screen import one_line, screen
+    from sepolicyd.cli.candidate_view import one_line, screen
 
     if details:
         for item in items:
-            render.data("\n".join(screen(item)) + "\n")
+            terminal.data("\n".join(screen(item)) + "\n")
     elif items:
         header = ("ID", "LEVEL", "FIX", "ACCESS", "ASKED BY", "ON")
-        render.data("\n".join(render.table([one_line(item) for item in items], header)))
+        terminal.data("\n".join(terminal.table([one_line(item) for item in items], header)))
 
 
 def _talk(result: ScanResult, taken: Taken, count: int) -> None:
-    render.talk(
-        f"{render.plural(result.lines, 'line')}, {render.plural(result.events, 'event')}: "
-        f"{render.plural(result.denials, 'denial')}, {result.granted} granted, "
-        f"{render.plural(result.unparsed_count, 'line')} unparsed; "
-        f"{render.plural(count, 'candidate')}, {render.plural(taken.foreign, 'denial')} of other services left out"
+    terminal.talk(
+        f"{terminal.plural(result.lines, 'line')}, {terminal.plural(result.events, 'event')}: "
+        f"{terminal.plural(result.denials, 'denial')}, {result.granted} granted, "
+        f"{terminal.plural(result.unparsed_count, 'line')} unparsed; "
+        f"{terminal.plural(count, 'candidate')}, {terminal.plural(taken.foreign, 'denial')} of other services left out"
     )
     if result.lines and not (result.events or result.denials or result.unparsed_count):
-        render.talk("  not one of these lines is an audit record: is this the audit log?")
+        terminal.talk("  not one of these lines is an audit record: is this the audit log?")
     for line in result.unparsed[:SHOWN_UNPARSED]:
-        render.talk(f"  unparsed line {line.line}: {line.reason}")
+        terminal.talk(f"  unparsed line {line.line}: {line.reason}")
     if result.unparsed_count > SHOWN_UNPARSED:
-        render.talk("  ... all of them with --unparsed")
+        terminal.talk("  ... all of them with --unparsed")

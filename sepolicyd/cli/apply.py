@@ -10,18 +10,18 @@ from typing import Any, Optional
 import click
 
 from sepolicyd.access import Access
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.learn import seconds_of
 from sepolicyd.cli.options import json_option, profile_option, reason_option, state_options, yes_option
 from sepolicyd.cli.session import Session, open_oracle, open_session, who
 from sepolicyd.errors import Exit, RefusedError
+from sepolicyd.module.base_module import build_base, contexts_of
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
-from sepolicyd.rollout import apply as pipeline
-from sepolicyd.rollout import rollback as back
-from sepolicyd.rollout.init_build import build_base, contexts_of
-from sepolicyd.rollout.plan import Plan
-from sepolicyd.rollout.wanted import wanted
+from sepolicyd.rollout.apply import pipeline
+from sepolicyd.rollout.apply import rollback as back
+from sepolicyd.rollout.apply.desired import wanted
+from sepolicyd.rollout.apply.plan import Plan
 from sepolicyd.state.decisions import Decision, pending
 
 SHOWN = 30
@@ -46,11 +46,11 @@ def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **path
     session = open_session(profile_name, **paths)
     with planned(session) as plan:
         if te:
-            render.data(plan.source.te.rstrip("\n"))
+            terminal.data(plan.source.te.rstrip("\n"))
         elif as_json:
-            render.print_json(document(plan))
+            terminal.print_json(document(plan))
         else:
-            render.data("\n".join(lines(plan)))
+            terminal.data("\n".join(lines(plan)))
         return int(Exit.FINDINGS if plan.proof.refusals else Exit.DONE)
 
 
@@ -76,7 +76,7 @@ def apply_command(
     within = None if confirm_within is None else seconds_of(confirm_within)
     with planned(session) as plan:
         if not as_json:
-            render.talk("\n".join(lines(plan)))
+            terminal.talk("\n".join(lines(plan)))
         if plan.proof.refusals:
             raise RefusedError(
                 f"version {plan.number} of {plan.module} may not be loaded: {plan.proof.refusals[0]}",
@@ -86,7 +86,7 @@ def apply_command(
             click.confirm("Load this?", abort=True, err=True)
         done = pipeline.apply(plan, session.settings, by=who(), pending=_pending(session), confirm_within=within, on_step=_step)
     if as_json:
-        render.print_json(
+        terminal.print_json(
             {
                 "module": plan.module,
                 "version": done.version,
@@ -99,15 +99,15 @@ def apply_command(
             }
         )
     elif not done.changed:
-        render.data(f"nothing to do: version {done.version} of {plan.module} holds all of it")
+        terminal.data(f"nothing to do: version {done.version} of {plan.module} holds all of it")
     else:
-        render.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
+        terminal.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
         if done.now_allowed:
-            render.data(f"{render.plural(len(done.now_allowed), 'pending access', 'pending accesses')} allowed by it too")
+            terminal.data(f"{terminal.plural(len(done.now_allowed), 'pending access', 'pending accesses')} allowed by it too")
     for text in plan.wanted.manual:
-        render.talk(f"still to be done by hand: {render.escape(text)}")
+        terminal.talk(f"still to be done by hand: {terminal.escape(text)}")
     if done.deadline:
-        render.talk(f"the previous version returns at {render.when(done.deadline)} unless you run: sepolicyd confirm")
+        terminal.talk(f"the previous version returns at {terminal.when(done.deadline)} unless you run: sepolicyd confirm")
     return int(Exit.DONE)
 
 
@@ -123,7 +123,7 @@ def confirm_command(profile_name: Optional[str], **paths: Optional[Path]) -> Non
     """
     session = open_session(profile_name, **paths)
     trial = back.confirm(session.settings, by=who())
-    render.data(f"version {trial.version} of {trial.module} is kept")
+    terminal.data(f"version {trial.version} of {trial.module} is kept")
 
 
 @click.command("rollback")
@@ -147,9 +147,9 @@ def rollback_command(
     session = open_session(profile_name, **paths)
     still = None if as_it_was else wanted(_decided(session))
     settled = back.rollback(session.settings, session.profile.name, by=who(), to=version, reason=reason, still=still)
-    render.data(render.escape(settled.text))
+    terminal.data(terminal.escape(settled.text))
     if back.LEFT_OUT in settled.text:
-        render.talk("`sepolicyd rollback --as-it-was --to VERSION` would bring it back too")
+        terminal.talk("`sepolicyd rollback --as-it-was --to VERSION` would bring it back too")
 
 
 @contextmanager
@@ -195,7 +195,7 @@ def _pending(session: Session) -> list[Access]:
 
 
 def _step(word: str) -> None:
-    render.talk(f"... {word}")
+    terminal.talk(f"... {word}")
 
 
 def lines(plan: Plan) -> list[str]:
@@ -206,32 +206,32 @@ def lines(plan: Plan) -> list[str]:
         shown = [f"{plan.module} version {plan.number} (now: {plan.previous.number or 'none'})"]
     if plan.base_delta is not None:
         shown.append(
-            f"  base module: {render.plural(len(plan.base_delta.gained), 'access', 'accesses')} for the service's own domains"
+            f"  base module: {terminal.plural(len(plan.base_delta.gained), 'access', 'accesses')} for the service's own domains"
         )
     gained = sorted(plan.delta.gained)
-    shown.append(f"  gained   {render.plural(len(gained), 'access', 'accesses')}, each covered by a decision")
+    shown.append(f"  gained   {terminal.plural(len(gained), 'access', 'accesses')}, each covered by a decision")
     shown += [f"    + {access}" for access in gained[:SHOWN]]
     lost = sorted(plan.delta.lost)
     if lost:
-        shown.append(f"  lost     {render.plural(len(lost), 'access', 'accesses')}")
+        shown.append(f"  lost     {terminal.plural(len(lost), 'access', 'accesses')}")
         shown += [f"    - {access}" for access in lost[:SHOWN]]
     if max(len(gained), len(lost)) > SHOWN:
         shown.append(f"    ... {SHOWN} of each are shown; --json has all")
     shown += [f"  port     {port.protocol} {port.number} -> {port.type or 'as the policy has it'}" for port in plan.ports]
     for one in plan.booleans:
         opens = sorted(plan.opened.get(one.name, ()))
-        more = f", which opens {render.plural(len(opens), 'access', 'accesses')}" if opens else ""
+        more = f", which opens {terminal.plural(len(opens), 'access', 'accesses')}" if opens else ""
         shown.append(f"  boolean  {one.name} -> {VALUES[one.on]}{more}")
         shown += [f"    + {access}" for access in opens[:SHOWN]]
         shown += [f"    ... {SHOWN} are shown; --json has all"] if len(opens) > SHOWN else []
-    shown += [f"  relabel  {render.escape(path)}" for path in plan.wanted.paths]
-    shown += [f"  left out {access}: {render.escape(why)}" for access, why in sorted(plan.left_out.items())]
-    shown += [f"  no effect {access}: {render.escape(why)}" for access, why in sorted(plan.proof.without_effect.items())]
+    shown += [f"  relabel  {terminal.escape(path)}" for path in plan.wanted.paths]
+    shown += [f"  left out {access}: {terminal.escape(why)}" for access, why in sorted(plan.left_out.items())]
+    shown += [f"  no effect {access}: {terminal.escape(why)}" for access, why in sorted(plan.proof.without_effect.items())]
     shown += [
-        f"  override {access}: {render.escape(one.reason)} ({render.escape(one.by)})"
+        f"  override {access}: {terminal.escape(one.reason)} ({terminal.escape(one.by)})"
         for access, one in plan.proof.overrides.items()
     ]
-    shown += [f"  REFUSED  {render.escape(text)}" for text in plan.proof.refusals]
+    shown += [f"  REFUSED  {terminal.escape(text)}" for text in plan.proof.refusals]
     return shown
 
 

@@ -9,12 +9,12 @@ from typing import Any, Optional, TypeVar
 
 import click
 
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.options import policy_option, profile_option, reason_option, state_options
 from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
 from sepolicyd.errors import Exit, RefusedError, UsageError
-from sepolicyd.rollout.again import SEEN
-from sepolicyd.rules.assess import Assessed, Fix
+from sepolicyd.rollout.review.reopened import SEEN
+from sepolicyd.rules.assess.assess import Assessed, Fix
 from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -99,10 +99,10 @@ def decide(
     try:
         for item in items:
             try:
-                render.data(said(store_decision(session, store, answer, item, number, reason), item))
+                terminal.data(said(store_decision(session, store, answer, item, number, reason), item))
             except RefusedError as failure:
                 refused += 1
-                render.talk(f"sepolicyd: {render.escape(str(failure))}")
+                terminal.talk(f"sepolicyd: {terminal.escape(str(failure))}")
     finally:
         store.close()
     return int(Exit.FINDINGS if refused else Exit.DONE)
@@ -144,7 +144,7 @@ def store_decision(
 def said(decision: Decision, item: Assessed) -> str:
     """A stored answer in one line."""
     by = f" by {decision.fix_kind}" if decision.fix_kind else ""
-    return f"{decision.answer.value} {item.candidate.id}: {render.asked(item.candidate)}{by}"
+    return f"{decision.answer.value} {item.candidate.id}: {terminal.asked(item.candidate)}{by}"
 
 
 def chosen(item: Assessed, number: Optional[int]) -> Fix:
@@ -156,5 +156,5 @@ def chosen(item: Assessed, number: Optional[int]) -> Fix:
     if number is None:
         return fixes[0]
     if number > len(fixes):
-        raise UsageError(f"{item.candidate.id} has {render.plural(len(fixes), 'fix', 'fixes')}, not {number}")
+        raise UsageError(f"{item.candidate.id} has {terminal.plural(len(fixes), 'fix', 'fixes')}, not {number}")
     return fixes[number - 1]

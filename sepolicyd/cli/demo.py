@@ -18,20 +18,20 @@ from typing import Optional
 import click
 
 from sepolicyd import process, profiles
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.apply import base_package, lines, planned
+from sepolicyd.cli.candidate_view import screen
 from sepolicyd.cli.decide import store_decision
 from sepolicyd.cli.options import settings_from
-from sepolicyd.cli.screen import screen
 from sepolicyd.cli.session import Session, queue, who
 from sepolicyd.errors import InputError, ToolError
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import create_store
-from sepolicyd.rollout import apply as pipeline
-from sepolicyd.rules.assess import Assessed
+from sepolicyd.rollout.apply import pipeline
+from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind
-from sepolicyd.state.evidence import read_evidence
+from sepolicyd.state.evidence_store import read_evidence
 
 LOG = "demo/rollout.log.gz"
 CHUNKS = 8
@@ -66,13 +66,13 @@ def demo_command(keep: Optional[Path]) -> None:
         _answer(session)
         _say("4. What would change: built, linked in a copy of the store, compared access by access")
         with planned(session) as plan:
-            render.data("\n".join(lines(plan)))
+            terminal.data("\n".join(lines(plan)))
             _say("5. Applied in one transaction, verified in the resulting policy")
-            done = pipeline.apply(plan, settings, by=who(), on_step=lambda word: render.talk(f"   ... {word}"))
-        render.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
+            done = pipeline.apply(plan, settings, by=who(), on_step=lambda word: terminal.talk(f"   ... {word}"))
+        terminal.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
         _say("6. The same log once more, with what the policy says now")
         _replay(session)
-    render.data(f"\nThe whole took {time.monotonic() - began:.0f} s.")
+    terminal.data(f"\nThe whole took {time.monotonic() - began:.0f} s.")
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _follow(session: Session) -> None:
                     f"the daemon ended with exit code {ended()}", f"see {output}, or run: {' '.join(_argv(settings))}"
                 )
             seen = read_evidence(settings.evidence_db)
-            render.talk(
+            terminal.talk(
                 f"   {seen.counts.get('lines', 0):5} lines read, {len(seen.evidence):4} distinct accesses of the service"
             )
         _wait(settings, text.count(b"\n"))
@@ -139,7 +139,7 @@ def _answer(session: Session) -> None:
         if not waiting.items:
             return
         levels = Counter(item.level for item in waiting.items)
-        render.data(
+        terminal.data(
             f"{len(waiting.items)} candidates: {', '.join(f'{count} {level}' for level, count in levels.items())}"
             + (f"; {waiting.solved} accesses are allowed already" if waiting.solved else "")
         )
@@ -149,7 +149,7 @@ def _answer(session: Session) -> None:
 
 
 def _show_some(items: Sequence[Assessed]) -> None:
-    render.data("\n" + "\n".join(f"  {line}" for line in screen(items[0])) + "\n")
+    terminal.data("\n" + "\n".join(f"  {line}" for line in screen(items[0])) + "\n")
 
 
 def _store(session: Session, items: Sequence[Assessed]) -> None:
@@ -167,7 +167,7 @@ def _store(session: Session, items: Sequence[Assessed]) -> None:
     finally:
         store.close()
     for text, count in sorted(given.items()):
-        render.data(f"  {count:4} {text}")
+        terminal.data(f"  {count:4} {text}")
 
 
 def careful(item: Assessed) -> tuple[AnswerKind, str]:
@@ -190,13 +190,13 @@ def _replay(session: Session) -> None:
     shutil.copytree(session.settings.decisions_db.parent, again.decisions_db.parent)
     left = queue(Session(again, session.profile))
     seen = len(left.snapshot.evidence)
-    render.data(
+    terminal.data(
         f"{seen} distinct accesses were denied in that log; {left.solved} of them are allowed by now, the rest is decided."
     )
-    render.data(f"{len(left.items)} pending.")
+    terminal.data(f"{len(left.items)} pending.")
     if left.items:
         raise ToolError(f"{len(left.items)} candidates are pending after the replay", "this is a bug: please report it")
 
 
 def _say(text: str) -> None:
-    render.data("\n" + render.style(text, bold=True))
+    terminal.data("\n" + terminal.style(text, bold=True))

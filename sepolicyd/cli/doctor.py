@@ -7,12 +7,12 @@ from typing import Optional
 
 import click
 
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
-from sepolicyd.rollout import doctor
-from sepolicyd.rollout.findings import Level
+from sepolicyd.rollout.doctor import checks
+from sepolicyd.rollout.problems import Level
 
 WORDS = {Level.STOP: ("must mend", "red"), Level.WARN: ("warning", "yellow"), Level.NOTE: ("note", "cyan")}
 
@@ -31,16 +31,16 @@ def doctor_command(as_json: bool, profile_name: Optional[str], **paths: Optional
       sepolicyd doctor
     """
     session = open_session(profile_name, **paths)
-    findings = doctor.examine(session.settings, session.profile)
+    findings = checks.examine(session.settings, session.profile)
     if as_json:
-        render.print_json(
+        terminal.print_json(
             [{"code": one.code, "level": one.level.name.lower(), "what": one.what, "mend": one.hint} for one in findings]
         )
     for finding in () if as_json else findings:
         word, colour = WORDS[finding.level]
-        render.data(f"{render.style(word.ljust(9), fg=colour)} {finding.code} {render.escape(finding.what)}")
+        terminal.data(f"{terminal.style(word.ljust(9), fg=colour)} {finding.code} {terminal.escape(finding.what)}")
         if finding.hint:
-            render.data(f"          {render.escape(finding.hint)}")
+            terminal.data(f"          {terminal.escape(finding.hint)}")
     if not findings:
-        render.talk("nothing found")
+        terminal.talk("nothing found")
     return int(Exit.FINDINGS if any(one.level is Level.STOP for one in findings) else Exit.DONE)

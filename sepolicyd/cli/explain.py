@@ -7,10 +7,10 @@ from typing import Optional
 
 import click
 
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.options import settings_from, state_options
 from sepolicyd.errors import UsageError
-from sepolicyd.rules.guard import explain, load_guard
+from sepolicyd.rules.guard.guard import explain, load_guard
 
 
 @click.command("explain")
@@ -30,4 +30,4 @@ def explain_command(codes: tuple[str, ...], **paths: Optional[Path]) -> None:
     for code in codes or known:
         if code.upper() not in known:
             raise UsageError(f"no finding has the code {code}", "`sepolicyd explain` lists them all")
-        render.data(render.escape_lines(explain(guard, code.upper())) + "\n")
+        terminal.data(terminal.escape_lines(explain(guard, code.upper())) + "\n")

@@ -9,12 +9,12 @@ from typing import Any, Optional
 
 import click
 
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, profile_option, state_options
 from sepolicyd.cli.session import Session, open_session
 from sepolicyd.errors import Exit
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.undo import LeaseBook
+from sepolicyd.rollout.lease.lease import LeaseBook
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **
     if verify:
         problems = [f"{chain.path.name}: {text}" for chain in (book.chain, leases.chain) for text in chain.verify()]
         for problem in problems:
-            render.data(render.escape(problem))
+            terminal.data(terminal.escape(problem))
         if not problems:
             applied, leased = len(book.entries()), len(leases.history())
-            render.talk(
-                f"{render.plural(applied, 'entry', 'entries')} of applies and {leased} of leases,"
+            terminal.talk(
+                f"{terminal.plural(applied, 'entry', 'entries')} of applies and {leased} of leases,"
                 " each holds the hash of the one before: whole"
             )
         return int(Exit.FINDINGS if problems else Exit.DONE)
     lines = sorted(_lines(session, book, leases), key=lambda line: line.at)
     if as_json:
-        render.print_json([{"at": line.at, "who": line.who, "what": line.what, "text": line.text} for line in lines])
+        terminal.print_json([{"at": line.at, "who": line.who, "what": line.what, "text": line.text} for line in lines])
     elif lines:
-        rows = [(render.when(line.at), render.escape(line.who), line.what, render.escape(line.text)) for line in lines]
-        render.data("\n".join(render.table(rows, ("WHEN", "WHO", "WHAT", ""))))
+        rows = [(terminal.when(line.at), terminal.escape(line.who), line.what, terminal.escape(line.text)) for line in lines]
+        terminal.data("\n".join(terminal.table(rows, ("WHEN", "WHO", "WHAT", ""))))
     else:
-        render.talk("nothing has been decided or applied yet")
+        terminal.talk("nothing has been decided or applied yet")
     return int(Exit.DONE)
 
 
@@ -107,4 +107,4 @@ def _lease(entry: dict[str, Any]) -> str:
         return ""
     opened = "the whole system" if entry.get("whole_system") else ", ".join(map(str, entry.get("domains", ())))
     hidden = ", hidden denials logged" if entry.get("hidden") else ""
-    return f"{opened}{hidden}, until {render.when(float(entry.get('deadline_wall', 0.0)))}"
+    return f"{opened}{hidden}, until {terminal.when(float(entry.get('deadline_wall', 0.0)))}"

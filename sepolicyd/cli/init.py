@@ -8,12 +8,12 @@ from typing import Any, Optional
 
 import click
 
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, settings_from, state_options, yes_option
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit, UsageError
-from sepolicyd.rollout import init as rollout_init
-from sepolicyd.rollout.init import InitDone, InitPlan
+from sepolicyd.rollout.setup import plan as rollout_init
+from sepolicyd.rollout.setup.plan import InitDone, InitPlan
 
 LABELS_SHOWN = 40
 
@@ -62,9 +62,9 @@ def init_command(
         return int(Exit.DONE)
     plan = rollout_init.plan_init(session.settings, session.profile, unit=unit)
     if as_json:
-        render.print_json(document(plan))
+        terminal.print_json(document(plan))
     else:
-        render.data("\n".join(lines(plan)))
+        terminal.data("\n".join(lines(plan)))
     if plan.stopped or only_plan:
         return int(Exit.FINDINGS if plan.stopped else Exit.DONE)
     if not yes:
@@ -76,7 +76,7 @@ def init_command(
 
 
 def _wanted(name: str, why: str) -> bool:
-    return click.confirm(f"Switch {name} on ({render.escape(why)})?", default=False, err=True)
+    return click.confirm(f"Switch {name} on ({terminal.escape(why)})?", default=False, err=True)
 
 
 def lines(plan: InitPlan) -> list[str]:
@@ -87,7 +87,7 @@ def lines(plan: InitPlan) -> list[str]:
     for label in plan.labels[:LABELS_SHOWN]:
         tree = " and all in it" if label.tree else ""
         shown.append(
-            f"  label    {render.escape(label.path)}{tree} -> {label.type}" + (f"  ({label.what})" if label.what else "")
+            f"  label    {terminal.escape(label.path)}{tree} -> {label.type}" + (f"  ({label.what})" if label.what else "")
         )
     if len(plan.labels) > LABELS_SHOWN:
         shown.append(f"           and {len(plan.labels) - LABELS_SHOWN} more (--json lists all)")
@@ -96,17 +96,18 @@ def lines(plan: InitPlan) -> list[str]:
         for port in plan.ports
     ]
     shown += [
-        f"  boolean  {name}, asked for by: {render.escape(why)}; it stays off unless you say so" for name, why in plan.booleans
+        f"  boolean  {name}, asked for by: {terminal.escape(why)}; it stays off unless you say so"
+        for name, why in plan.booleans
     ]
     shown += [
-        f"  process  {process.pid} {render.escape(process.comm)} runs as {process.domain or 'no known domain'} until restarted"
+        f"  process  {process.pid} {terminal.escape(process.comm)} runs as {process.domain or 'no known domain'} until restarted"
         for process in plan.processes
     ]
     for finding in plan.findings:
         word = {"STOP": "STOP     ", "WARN": "warning  "}.get(finding.level.name, "note     ")
-        shown.append(f"  {word}{finding.code} {render.escape(finding.what)}")
+        shown.append(f"  {word}{finding.code} {terminal.escape(finding.what)}")
         if finding.hint:
-            shown.append(f"           {render.escape(finding.hint)}")
+            shown.append(f"           {terminal.escape(finding.hint)}")
     return shown
 
 
@@ -132,31 +133,31 @@ def document(plan: InitPlan) -> dict[str, Any]:
 
 
 def _done(done: InitDone, *, undone: bool, off: Sequence[str] = ()) -> None:
-    render.data(
-        f"module {done.module} {'removed' if undone else 'loaded'}, {render.plural(len(done.relabelled), 'path')} relabelled, "
-        f"{render.plural(len(done.ports), 'port')} {'given back' if undone else 'taken'}"
+    terminal.data(
+        f"module {done.module} {'removed' if undone else 'loaded'}, {terminal.plural(len(done.relabelled), 'path')} relabelled, "
+        f"{terminal.plural(len(done.ports), 'port')} {'given back' if undone else 'taken'}"
     )
     if done.booleans:
-        render.data(f"{'values forgotten' if undone else 'switched on'}: {', '.join(done.booleans)}")
+        terminal.data(f"{'values forgotten' if undone else 'switched on'}: {', '.join(done.booleans)}")
     for name in off:
-        render.talk(f"off, and the configuration asks for it: setsebool -P {name} on")
+        terminal.talk(f"off, and the configuration asks for it: setsebool -P {name} on")
     for finding in done.findings:
-        render.talk(f"{finding.code} {render.escape(str(finding))}")
+        terminal.talk(f"{finding.code} {terminal.escape(str(finding))}")
     if done.restart:
-        render.talk(f"next: {done.restart}, then `sepolicyd learn start`")
+        terminal.talk(f"next: {done.restart}, then `sepolicyd learn start`")
 
 
 def _new(name: str, unit: str, out: Optional[Path], **paths: Optional[Path]) -> int:
-    from sepolicyd.rollout import init_new
+    from sepolicyd.rollout.setup import new_profile
     from sepolicyd.settings import LOCAL_PROFILES
 
     if not unit:
         raise UsageError("--new needs the service's unit", f"sepolicyd init --new {name} --unit {name}.service")
     settings = settings_from(**paths)
-    made = init_new.new_profile(settings, name, unit, out or LOCAL_PROFILES)
+    made = new_profile.new_profile(settings, name, unit, out or LOCAL_PROFILES)
     for path in made.files:
-        render.data(str(path))
+        terminal.data(str(path))
     for finding in made.findings:
-        render.talk(f"{finding.code} {render.escape(str(finding))}")
-    render.talk(f"look at these files, then: sepolicyd init {name}")
+        terminal.talk(f"{finding.code} {terminal.escape(str(finding))}")
+    terminal.talk(f"look at these files, then: sepolicyd init {name}")
     return int(Exit.DONE)

@@ -8,12 +8,12 @@ from typing import Any, Optional
 
 import click
 
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, profile_option, state_options, yes_option
 from sepolicyd.cli.session import Queue, Session, open_session, queue
 from sepolicyd.errors import Exit, SepolicydError, UsageError
-from sepolicyd.rollout import lease as leases
-from sepolicyd.rollout.endlease import Ended
+from sepolicyd.rollout.lease import lifecycle as leases
+from sepolicyd.rollout.lease.end import Ended
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 DURATION = re.compile(r"(\d+)\s*([smh]?)\Z")
@@ -61,14 +61,14 @@ def start_command(
     """
     session = open_session(profile_name, **paths)
     if whole_system and not yes:
-        render.talk("--whole-system lets every process on this machine do what the policy forbids, until the deadline.")
+        terminal.talk("--whole-system lets every process on this machine do what the policy forbids, until the deadline.")
         click.confirm("Do that?", abort=True, err=True)
     lease = leases.start(session.settings, session.profile, seconds_of(length), whole_system=whole_system, hidden=bool(hidden))
     what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
-    render.data(f"permissive until {render.when(lease.deadline_wall)}: {what}")
+    terminal.data(f"permissive until {terminal.when(lease.deadline_wall)}: {what}")
     if hidden is None:
-        render.talk("dontaudit rules still hide some needs; --hidden shows them too and makes one round enough")
-    render.talk('next: use the service, one `sepolicyd learn mark "NAME"` before each exercise, then `sepolicyd review`')
+        terminal.talk("dontaudit rules still hide some needs; --hidden shows them too and makes one round enough")
+    terminal.talk('next: use the service, one `sepolicyd learn mark "NAME"` before each exercise, then `sepolicyd review`')
 
 
 @learn_command.command("renew")
@@ -84,7 +84,7 @@ def renew_command(length: str, profile_name: Optional[str], **paths: Optional[Pa
     """
     session = open_session(profile_name, **paths)
     lease = leases.renew(session.settings, session.profile, seconds_of(length))
-    render.data(f"permissive until {render.when(lease.deadline_wall)}")
+    terminal.data(f"permissive until {terminal.when(lease.deadline_wall)}")
 
 
 @learn_command.command("stop")
@@ -117,7 +117,7 @@ def mark_command(name: str, profile_name: Optional[str], **paths: Optional[Path]
     """
     session = open_session(profile_name, **paths)
     mark = leases.mark(session.settings, session.profile, name)
-    render.data(f"exercise {render.escape(mark.name)} since {render.when(mark.epoch)}")
+    terminal.data(f"exercise {terminal.escape(mark.name)} since {terminal.when(mark.epoch)}")
 
 
 @learn_command.command("status")
@@ -134,9 +134,9 @@ def lease_status_command(as_json: bool, profile_name: Optional[str], **paths: Op
     session = open_session(profile_name, **paths)
     status = leases.status(session.settings, session.profile)
     if as_json:
-        render.print_json(lease_document(status))
+        terminal.print_json(lease_document(status))
     else:
-        render.data("\n".join(lease_lines(status)))
+        terminal.data("\n".join(lease_lines(status)))
     return int(Exit.FINDINGS if status.problems else Exit.DONE)
 
 
@@ -156,16 +156,16 @@ def enforce_command(profile_name: Optional[str], **paths: Optional[Path]) -> int
     session = open_session(profile_name, **paths)
     result = leases.enforce(session.settings, session.profile, pending=lambda: _pending(session))
     if isinstance(result.pending, Queue) and result.pending.items:
-        render.talk(f"{render.plural(len(result.pending.items), 'candidate')} undecided: these will be denied")
+        terminal.talk(f"{terminal.plural(len(result.pending.items), 'candidate')} undecided: these will be denied")
         for item in result.pending.items[:MAX_PENDING_SHOWN]:
-            render.talk(f"  {item.candidate.id} {render.escape(item.sentence)}")
+            terminal.talk(f"  {item.candidate.id} {terminal.escape(item.sentence)}")
         if len(result.pending.items) > MAX_PENDING_SHOWN:
-            render.talk(f"  and {len(result.pending.items) - MAX_PENDING_SHOWN} more: sepolicyd list")
+            terminal.talk(f"  and {len(result.pending.items) - MAX_PENDING_SHOWN} more: sepolicyd list")
     code = _ended(result.ended) if result.ended is not None else int(Exit.DONE)
     if result.ended is not None and not result.ended.closed:
-        render.data("NOT all is enforced: `sepolicyd learn status` shows what is open still")
+        terminal.data("NOT all is enforced: `sepolicyd learn status` shows what is open still")
     else:
-        render.data("enforcing" if result.enforcing else "NOT enforcing")
+        terminal.data("enforcing" if result.enforcing else "NOT enforcing")
     return code if result.enforcing else int(Exit.TOOL_FAILED)
 
 
@@ -174,19 +174,19 @@ def _pending(session: Session) -> Optional[Queue]:
     try:
         return queue(session)
     except SepolicydError as failure:
-        render.talk(f"sepolicyd: what is pending cannot be told: {render.escape(str(failure))}")
+        terminal.talk(f"sepolicyd: what is pending cannot be told: {terminal.escape(str(failure))}")
         return None
 
 
 def _ended(ended: Ended) -> int:
     if ended.closed:
-        render.data(f"lease of {ended.profile} ended, enforcing again after {ended.seconds_to_closed:.1f} s")
+        terminal.data(f"lease of {ended.profile} ended, enforcing again after {ended.seconds_to_closed:.1f} s")
     else:
-        render.data(f"lease of {ended.profile} could NOT be ended; the timer tries again every minute")
+        terminal.data(f"lease of {ended.profile} could NOT be ended; the timer tries again every minute")
     if ended.closed and not ended.done:
-        render.talk("the kernel enforces; what is left in the store is removed by the timer's next run")
+        terminal.talk("the kernel enforces; what is left in the store is removed by the timer's next run")
     for error in dict.fromkeys(ended.errors):
-        render.talk(f"  {render.escape(error)}")
+        terminal.talk(f"  {terminal.escape(error)}")
     return int(Exit.DONE if ended.closed else Exit.TOOL_FAILED)
 
 
@@ -223,11 +223,11 @@ def lease_lines(status: leases.LeaseStatus) -> list[str]:
     else:
         what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
         hidden = ", hidden denials logged" if lease.hidden else ""
-        lines = [f"lease     {what} permissive for {render.duration(status.remaining)} more{hidden}"]
+        lines = [f"lease     {what} permissive for {terminal.duration(status.remaining)} more{hidden}"]
     lines.append(f"kernel    {'enforcing' if status.enforcing else 'PERMISSIVE' if status.enabled else 'without SELinux'}")
     if status.foreign_types:
-        lines.append(f"          permissive by another's hand: {render.some(status.foreign_types)}")
+        lines.append(f"          permissive by another's hand: {terminal.some(status.foreign_types)}")
     if status.marks:
-        lines.append(f"exercises {render.some([mark.name for mark in status.marks], 8)}")
-    lines += [f"problem   {render.escape(problem)}" for problem in status.problems]
+        lines.append(f"exercises {terminal.some([mark.name for mark in status.marks], 8)}")
+    lines += [f"problem   {terminal.escape(problem)}" for problem in status.problems]
     return lines

@@ -29,13 +29,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history": ("history", "Show what was decided, loaded and rolled back, and verify that record."),
     "init": ("init", "Give a service a domain of its own: types, labels and ports."),
     "learn": ("learn", "Let a domain be permissive until a deadline, and watch what it needs."),
-    "list": ("queue", "List the candidates that wait for a decision."),
+    "list": ("candidates", "List the candidates that wait for a decision."),
     "preview": ("apply", "Show what apply would change, and change nothing."),
     "reset": ("decide", "Take a decision back: the candidate is a question again."),
     "review": ("review", "Answer the pending candidates one after another."),
     "rollback": ("apply", "Return to the module's previous version."),
     "run": ("run", "Follow the audit log and collect evidence (the daemon)."),
-    "show": ("queue", "Show one candidate with its evidence, fixes and findings."),
+    "show": ("candidates", "Show one candidate with its evidence, fixes and findings."),
     "status": ("status", "Show the rollout on one screen."),
 }
 
@@ -105,7 +105,7 @@ def talk(text: str) -> None:
 
 def report(failure: SepolicydError) -> int:
     """Print an expected failure as sentence and hint, and give its exit code."""
-    from sepolicyd.cli.render import escape_lines
+    from sepolicyd.cli.terminal import escape_lines
 
     talk(escape_lines(failure.what))
     command = getattr(failure, "command", "") if isinstance(failure, ToolError) else ""

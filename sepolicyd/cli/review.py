@@ -9,13 +9,13 @@ from typing import Optional
 
 import click
 
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
+from sepolicyd.cli.candidate_view import screen
 from sepolicyd.cli.decide import said, store_decision
 from sepolicyd.cli.options import policy_option, profile_option, state_options
-from sepolicyd.cli.screen import screen
 from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
 from sepolicyd.errors import RefusedError, UsageError
-from sepolicyd.rules.assess import Assessed
+from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.state.decisions import AnswerKind, DecisionStore
 
 KEYS = "a allow (fix 1), 2..9 allow by that fix, d deny, n deny and do not log, s skip, u undo, q quit, ? this"
@@ -45,17 +45,17 @@ def review_command(
     session = open_session(profile_name, **paths)
     sitting = _Sitting(session, policy_file, level)
     if sitting.note:
-        render.talk(f"sepolicyd: {render.escape(sitting.note)}")
+        terminal.talk(f"sepolicyd: {terminal.escape(sitting.note)}")
     if not sitting.items:
-        render.talk("nothing is pending")
+        terminal.talk("nothing is pending")
         return
     store = session.decisions()
     try:
         _ask_all(sitting, store)
     finally:
         store.close()
-    left = render.plural(len(sitting.items), "candidate")
-    render.talk(f"{render.plural(sitting.answered, 'answer')} stored, {left} still pending")
+    left = terminal.plural(len(sitting.items), "candidate")
+    terminal.talk(f"{terminal.plural(sitting.answered, 'answer')} stored, {left} still pending")
 
 
 class _Sitting:
@@ -93,8 +93,8 @@ def _ask_all(sitting: _Sitting, store: DecisionStore) -> None:
         if item is None:
             return
         left = sum(other.candidate.id not in sitting.skipped for other in sitting.items)
-        render.data(f"\n--- {left} to go " + "-" * 60)
-        render.data("\n".join(screen(item)))
+        terminal.data(f"\n--- {left} to go " + "-" * 60)
+        terminal.data("\n".join(screen(item)))
         step = _ask(sitting.session, store, item)
         if step == "quit":
             return
@@ -120,10 +120,10 @@ def _ask(session: Session, store: DecisionStore, item: Assessed) -> str:
                 return "answered"
         elif answer in ANSWERS:
             why = _read("why (may be empty): ") or ""
-            render.data(said(store_decision(session, store, ANSWERS[answer], item, reason=why), item))
+            terminal.data(said(store_decision(session, store, ANSWERS[answer], item, reason=why), item))
             return "answered"
         else:
-            render.talk(KEYS)
+            terminal.talk(KEYS)
 
 
 def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) -> bool:
@@ -131,16 +131,16 @@ def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) 
     if item.level == "review" and item.approvable:
         reason = _read("this wants a written reason: ") or ""
     try:
-        render.data(said(store_decision(session, store, AnswerKind.ALLOW, item, number or 1, reason), item))
+        terminal.data(said(store_decision(session, store, AnswerKind.ALLOW, item, number or 1, reason), item))
     except (RefusedError, UsageError) as failure:
-        render.talk(render.escape(str(failure)))
+        terminal.talk(terminal.escape(str(failure)))
         return False
     return True
 
 
 def _undo(sitting: _Sitting, store: DecisionStore) -> None:
     if not sitting.answered:
-        render.talk("nothing to undo in this sitting; `sepolicyd reset ID` takes an older decision back")
+        terminal.talk("nothing to undo in this sitting; `sepolicyd reset ID` takes an older decision back")
         return
     store.undo_last(who(), time.time())
     sitting.answered -= 1

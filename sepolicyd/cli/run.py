@@ -36,13 +36,13 @@ def run_command(
     Example:
       sepolicyd run --log /var/log/audit/audit.log
     """
-    from sepolicyd import daemon
+    from sepolicyd.daemon import service
 
     settings = settings_from(**paths)
     if log is not None:
         settings = replace(settings, log=log.absolute())
     profile = profiles.load(profile_name or settings.profile, settings.policy_dirs)
-    return daemon.run(settings, profile, since=None if since is None else moment(since), once=once)
+    return service.run(settings, profile, since=None if since is None else moment(since), once=once)
 
 
 def moment(text: str) -> float:

@@ -11,25 +11,26 @@ from typing import Optional
 
 from sepolicyd import profiles
 from sepolicyd.access import Access
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.options import settings_from
 from sepolicyd.errors import InputError, SepolicydError, UsageError
 from sepolicyd.policy import labels as policy_labels
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.interfaces import Interfaces
-from sepolicyd.policy.locate import find_policy, identity_of
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout import exercises, silent
-from sepolicyd.rollout.again import again
-from sepolicyd.rollout.lease import caller
-from sepolicyd.rollout.taint import colour
-from sepolicyd.rollout.tainted import find_taints
-from sepolicyd.rules.assess import Assessed, allowed_now, assess, parse_overrides
+from sepolicyd.policy.policy_files import find_policy, identity_of
+from sepolicyd.rollout.learning.taint import colour
+from sepolicyd.rollout.learning.tainted import find_taints
+from sepolicyd.rollout.lease import exercises
+from sepolicyd.rollout.lease.lifecycle import caller
+from sepolicyd.rollout.review.reopened import again
+from sepolicyd.rollout.setup import base_dontaudit
+from sepolicyd.rules.assess.assess import Assessed, allowed_now, assess, parse_overrides
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.guard import Guard, load_guard
+from sepolicyd.rules.guard.guard import Guard, load_guard
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import Decision, DecisionStore, pending
-from sepolicyd.state.evidence import Mark, Snapshot, assign_exercises, read_evidence
+from sepolicyd.state.evidence_store import Mark, Snapshot, assign_exercises, read_evidence
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,13 @@ def _settle(settings: Settings) -> None:
     """Finish or undo what a crash has left open: the first act of any command. What cannot be settled now stays open."""
     if not settings.rollout_dir.is_dir():
         return
-    from sepolicyd.rollout.apply import recover
+    from sepolicyd.rollout.apply.pipeline import recover
 
     try:
         for settled in recover(settings):
-            render.talk(f"sepolicyd: {render.escape(settled.text)}")
+            terminal.talk(f"sepolicyd: {terminal.escape(settled.text)}")
     except SepolicydError as failure:
-        render.talk(f"sepolicyd: an interrupted change is still open: {render.escape(str(failure))}")
+        terminal.talk(f"sepolicyd: an interrupted change is still open: {terminal.escape(str(failure))}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
     solved: frozenset[Access] = frozenset()
     if oracle is not None and not everything:
         # what the base module answers in silence is asked only because a lease has made it loud
-        quiet = silent.read(session.settings, session.profile.name).among(evidence, oracle)
+        quiet = base_dontaudit.read(session.settings, session.profile.name).among(evidence, oracle)
         solved = allowed_now(oracle, evidence) | quiet
     evidence = {access: seen for access, seen in evidence.items() if access not in solved}
     found = find_taints(session.settings, session.profile.name, snapshot.remarks)

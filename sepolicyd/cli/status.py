@@ -13,24 +13,24 @@ from typing import Any, Optional
 import click
 
 from sepolicyd.access import Access
-from sepolicyd.cli import render
+from sepolicyd.cli import terminal
 from sepolicyd.cli.learn import lease_document, lease_lines
 from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
 from sepolicyd.cli.session import Queue, Session, open_oracle, open_session, queue
 from sepolicyd.errors import RefusedError, SepolicydError, StateError
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout import lease as leases
-from sepolicyd.rollout import readiness, taint
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rollout.apply.plan import module_name
+from sepolicyd.rollout.apply.trial import problem, read_trial
+from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import Entry, History
-from sepolicyd.rollout.plan import module_name
-from sepolicyd.rollout.readiness import Readiness
-from sepolicyd.rollout.state import Facts, Standing, standing
-from sepolicyd.rollout.tainted import find_taints
-from sepolicyd.rollout.trial import problem, read_trial
-from sepolicyd.rollout.undo import LeaseBook
-from sepolicyd.rollout.versions import Versions
+from sepolicyd.rollout.learning import readiness, taint
+from sepolicyd.rollout.learning.readiness import Readiness
+from sepolicyd.rollout.learning.tainted import find_taints
+from sepolicyd.rollout.lease import lifecycle as leases
+from sepolicyd.rollout.lease.lease import LeaseBook
+from sepolicyd.rollout.stage import Facts, Standing, standing
 from sepolicyd.state.decisions import Decision, allowed
-from sepolicyd.state.evidence import assign_exercises
+from sepolicyd.state.evidence_store import assign_exercises
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ def status_command(as_json: bool, profile_name: Optional[str], policy_file: Opti
     session = open_session(profile_name, **paths)
     picture = look(session, policy_file)
     if as_json:
-        render.print_json(document(session, picture))
+        terminal.print_json(document(session, picture))
     else:
-        render.data("\n".join(lines(session, picture)))
+        terminal.data("\n".join(lines(session, picture)))
         if picture.queue.policy_note:
-            render.talk(f"sepolicyd: {render.escape(picture.queue.policy_note)}")
+            terminal.talk(f"sepolicyd: {terminal.escape(picture.queue.policy_note)}")
 
 
 def look(session: Session, policy_file: Optional[Path]) -> Picture:
@@ -145,7 +145,7 @@ def _lease(session: Session) -> Optional[leases.LeaseStatus]:
     except RefusedError:
         return None  # only root may look
     except SepolicydError as failure:
-        render.talk(f"sepolicyd: the lease cannot be told: {render.escape(str(failure))}")
+        terminal.talk(f"sepolicyd: the lease cannot be told: {terminal.escape(str(failure))}")
         return None
 
 
@@ -171,7 +171,7 @@ def lines(session: Session, picture: Picture) -> list[str]:
     """The screen."""
     snapshot = picture.queue.snapshot
     shown = [
-        f"profile   {session.profile.name}: {render.style(picture.standing.state.value, bold=True)}, {picture.standing.why}",
+        f"profile   {session.profile.name}: {terminal.style(picture.standing.state.value, bold=True)}, {picture.standing.why}",
         f"next      {picture.standing.next}",
     ]
     if picture.lease is not None:
@@ -180,27 +180,27 @@ def lines(session: Session, picture: Picture) -> list[str]:
         shown.append("lease     (root can tell)")
     levels = Counter(item.level for item in picture.queue.items)
     by_level = ", ".join(f"{levels[name]} {name}" for name in ("refuse", "review", "note", "none") if levels[name])
-    shown.append(f"pending   {render.plural(len(picture.queue.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))
+    shown.append(f"pending   {terminal.plural(len(picture.queue.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))
     if snapshot.present:
         shown.append(
-            f"evidence  {render.plural(len(snapshot.evidence), 'access', 'accesses')} from "
-            f"{render.plural(snapshot.counts.get('denials', 0), 'denial')}, last saved {render.when(snapshot.updated)}; "
+            f"evidence  {terminal.plural(len(snapshot.evidence), 'access', 'accesses')} from "
+            f"{terminal.plural(snapshot.counts.get('denials', 0), 'denial')}, last saved {terminal.when(snapshot.updated)}; "
             f"{snapshot.counts.get('ignored', 0)} denials of others, {snapshot.counts.get('unparsed', 0)} lines unparsed"
         )
     else:
         shown.append("evidence  none yet: is the daemon running?")
     last = picture.last
-    by = f"{last.what} by {render.escape(last.who)}, {render.when(last.at)}" if last is not None else ""
+    by = f"{last.what} by {terminal.escape(last.who)}, {terminal.when(last.at)}" if last is not None else ""
     shown.append(f"module    {last.module} version {picture.version} ({by})" if last is not None else "module    none of ours")
-    shown += [f"problem   {render.escape(text)}" for text in (problem(session.settings),) if text]
-    shown += [f"tainted   {render.escape(text)}" for text in picture.taints]
+    shown += [f"problem   {terminal.escape(text)}" for text in (problem(session.settings),) if text]
+    shown += [f"tainted   {terminal.escape(text)}" for text in picture.taints]
     return shown + _ready_lines(picture.readiness)
 
 
 def _ready_lines(ready: Readiness) -> list[str]:
     shown = [f"ready     {'yes' if ready.ready else 'no'}"]
-    shown += [f"          + {render.escape(text)}" for text in ready.because]
-    shown += [f"          - {render.escape(text)}" for text in ready.but]
+    shown += [f"          + {terminal.escape(text)}" for text in ready.because]
+    shown += [f"          - {terminal.escape(text)}" for text in ready.but]
     if ready.curve:
         shown.append("          new accesses: " + ", ".join(f"{step.name} {step.new}" for step in ready.curve))
     return shown

@@ -16,7 +16,7 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError, ToolMissingError
-from sepolicyd.policy.configured import selinux_type, store_directory
+from sepolicyd.policy.selinux_config import selinux_type, store_directory
 
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest
 SPACE_FACTOR = 3  # libsemanage makes the next store beside the present one and keeps that until the end

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
-from sepolicyd.audit.values import Context
-from sepolicyd.policy.values import Constraint
+from sepolicyd.audit.model import Context
+from sepolicyd.policy.model import Constraint
 
 MAX_REASONS = 3
 

@@ -15,10 +15,10 @@ from typing import Optional, Union
 
 from sepolicyd.access import Access
 from sepolicyd.errors import InputError
-from sepolicyd.policy.exempt import Exemption, exempted
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.policy.setools_view import without_collector
-from sepolicyd.policy.values import ALL_XPERMS, Condition, Key, Ranges, Transition, XpermRule, subtract_ranges
+from sepolicyd.policy.constraint_exemptions import Exemption, exempted
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.model import ALL_XPERMS, Condition, Key, Ranges, Transition, XpermRule, subtract_ranges
+from sepolicyd.policy.setools_adapter import without_collector
 
 MAX_PAIRS = 2_000_000  # of two builds of one policy some ten thousand differ; two distributions' differ in many millions
 MAX_CONDITION_BOOLEANS = 12  # 4,096 rows of a truth table; conditionals of the known policies have up to 5

@@ -19,8 +19,8 @@ from typing import Any, Optional
 
 from sepolicyd.access import SELF, Access
 from sepolicyd.errors import InputError
-from sepolicyd.policy.interface_text import EVERY, InterfaceRule, InterfaceText, Names, UnusableError, parse_interface
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.interface_parser import EVERY, InterfaceRule, InterfaceText, Names, UnusableError, parse_interface
 from sepolicyd.process import run
 
 INCLUDE = Path("/usr/share/selinux/devel/include")

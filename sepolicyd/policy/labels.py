@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import InputError, SepolicydError, ToolMissingError
-from sepolicyd.policy.configured import selinux_type
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.policy.values import PortRange
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.model import PortRange
+from sepolicyd.policy.selinux_config import selinux_type
 from sepolicyd.settings import Settings
 
 MODES = {

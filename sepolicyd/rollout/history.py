@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from sepolicyd.rollout.chain import Chain
+from sepolicyd.storage.hashchain import Chain
 
 FILE, HEAD = "history.jsonl", "history.head"
 

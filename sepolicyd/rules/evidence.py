@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sepolicyd.audit.values import Denial, Sighting
+from sepolicyd.audit.model import Denial, Sighting
 
 MAX_KEPT = 24
 MAX_SAMPLES = 3

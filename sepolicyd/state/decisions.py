@@ -17,7 +17,7 @@ from typing import Any, Optional, TypeVar
 
 from sepolicyd.access import Access, is_identifier
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.state.database import open_database, transaction, translated
+from sepolicyd.storage.sqlite import open_database, transaction, translated
 
 VERSION = 1
 UNDO = "undo"

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from sepolicyd.errors import SepolicydError
-from sepolicyd.rollout import durable
+from sepolicyd.storage import files
 from tests.apply.world import OPEN, READ, WRITE, World, allow, world
 
-real = durable.write_all
+real = files.write_all
 FAILED = 7
 
 
@@ -29,7 +29,7 @@ def kill_at(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         real(fd, data)
 
-    durable.write_all = dying
+    files.write_all = dying
 
 
 def act(machine: World, name: str) -> None:

@@ -14,15 +14,15 @@ from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import render_te
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout import trial as trials
-from sepolicyd.rollout.apply import apply, recover
-from sepolicyd.rollout.durable import exclusive
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.pipeline import apply, recover
+from sepolicyd.rollout.apply.proof import prove
+from sepolicyd.rollout.apply.rollback import confirm, end_trial, rollback
+from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.journal import Journal
-from sepolicyd.rollout.proof import prove
-from sepolicyd.rollout.rollback import confirm, end_trial, rollback
-from sepolicyd.rollout.versions import Versions
+from sepolicyd.storage.files import exclusive
 from tests.apply.world import EXECMEM, MODULE, OPEN, PORT, READ, WRITE, ShadowGuard, World, allow, dontaudit
 
 pytestmark = pytest.mark.toolchain
@@ -107,7 +107,7 @@ def test_a_written_override_allows_it_and_stands_in_the_history(machine: World) 
 
 def test_an_access_that_no_decision_covers_is_refused(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler that slips in one rule more than the source has is caught by the difference."""
-    import sepolicyd.rollout.plan as planning
+    import sepolicyd.rollout.apply.plan as planning
 
     real = planning.build
 
@@ -386,7 +386,7 @@ def test_the_journal_holds_each_step(machine: World) -> None:
 
 def test_a_policy_that_is_not_the_checked_one_is_taken_back(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another hand adds a rule between linking and installing, past the check at the start."""
-    import sepolicyd.rollout.apply as applying
+    import sepolicyd.rollout.apply.pipeline as applying
 
     real = applying.install
     before = machine.policy()

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, SepolicydError
-from sepolicyd.rollout import durable
-from sepolicyd.rollout.apply import recover
+from sepolicyd.rollout.apply.desired import wanted
+from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.pipeline import recover
+from sepolicyd.rollout.apply.rollback import confirm, end_trial, rollback
+from sepolicyd.rollout.apply.trial import read_trial
+from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.journal import Journal
-from sepolicyd.rollout.rollback import confirm, end_trial, rollback
-from sepolicyd.rollout.trial import read_trial
-from sepolicyd.rollout.versions import Versions
-from sepolicyd.rollout.wanted import wanted
+from sepolicyd.storage import files
 from tests.apply.test_faults import _full
 from tests.apply.world import MODULE, OPEN, READ, WRITE, World, allow, world
 from tests.paths import ROOT
@@ -62,7 +62,7 @@ ACTS = [back, kept, returned]
 def writes_of(second: World, act: Callable[[World], None], directory: Path) -> int:
     counts = [0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durable, "write_all", _full(NEVER, durable.write_all, counts))
+        patch.setattr(files, "write_all", _full(NEVER, files.write_all, counts))
         act(second.again(directory))
     return counts[0]
 
@@ -91,7 +91,7 @@ def test_the_disk_is_full_at_each_write(second: World, tmp_path: Path, act: Call
     for at in range(1, writes + 1):
         machine = second.again(tmp_path / str(at))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(durable, "write_all", _full(at, durable.write_all, [0]))
+            patch.setattr(files, "write_all", _full(at, files.write_all, [0]))
             with pytest.raises(SepolicydError, match="No space left"):
                 act(machine)
         whole(machine, second.policy(), at)

@@ -16,13 +16,13 @@ from typing import Callable, Optional
 import pytest
 
 from sepolicyd.errors import RefusedError, SepolicydError, ToolError
-from sepolicyd.rollout import durable
-from sepolicyd.rollout.apply import recover
+from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.pipeline import recover
+from sepolicyd.rollout.apply.rollback import rollback
+from sepolicyd.rollout.apply.trial import read_trial, remove_trial
+from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.journal import Journal
-from sepolicyd.rollout.rollback import rollback
-from sepolicyd.rollout.trial import read_trial, remove_trial
-from sepolicyd.rollout.versions import Versions
+from sepolicyd.storage import files
 from tests.apply.world import MODULE, OPEN, READ, World, allow, world
 from tests.paths import ROOT
 
@@ -151,7 +151,7 @@ def _full(at: int, real: Callable[[int, bytes], None], counts: list[int]) -> Cal
 def _writes(before: World, directory: Path) -> int:
     counts = [0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durable, "write_all", _full(10**6, durable.write_all, counts))
+        patch.setattr(files, "write_all", _full(10**6, files.write_all, counts))
         before.again(directory).apply(allow(READ, OPEN), confirm_within=3600)
     return counts[0]
 
@@ -162,7 +162,7 @@ def test_the_disk_is_full_at_each_write(before: World, after: World, tmp_path: P
     for at in range(1, writes + 1):
         machine = before.again(tmp_path / str(at))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(durable, "write_all", _full(at, durable.write_all, [0]))
+            patch.setattr(files, "write_all", _full(at, files.write_all, [0]))
             with pytest.raises(SepolicydError, match="No space left"):
                 machine.apply(allow(READ, OPEN), confirm_within=3600)
             assert machine.policy() in (before.policy(), after.policy()), at
@@ -229,7 +229,7 @@ def test_a_policy_that_the_kernel_refused_does_not_stay_for_the_next_boot(
     before: World, after: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """libsemanage puts the old store back then, and leaves the new policy.N in /etc/selinux."""
-    import sepolicyd.rollout.apply as applying
+    import sepolicyd.rollout.apply.pipeline as applying
 
     machine = before.again(tmp_path)
 

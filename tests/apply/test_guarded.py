@@ -13,11 +13,11 @@ from sepolicyd.errors import RefusedError
 from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import SourceText, render_te
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout import judged
-from sepolicyd.rollout.apply import apply
-from sepolicyd.rollout.plan import Plan, plan
-from sepolicyd.rules.guard import load_guard
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rollout.apply.pipeline import apply
+from sepolicyd.rollout.apply.plan import Plan, plan
+from sepolicyd.rules.guard import delta as judged
+from sepolicyd.rules.guard.guard import load_guard
 from sepolicyd.settings import SOURCE_TREE
 from tests.apply.world import READ, World, allow
 
@@ -116,7 +116,7 @@ def test_a_compiler_that_slips_an_attribute_in_is_told_with_the_rule_that_opens(
     store: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The decisions' own module: the statement is no rule of the text, and it is refused by name, not only as strange."""
-    import sepolicyd.rollout.plan as planning
+    import sepolicyd.rollout.apply.plan as planning
 
     real = planning.build
 

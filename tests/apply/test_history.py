@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import StateError
-from sepolicyd.rollout import chain
-from sepolicyd.rollout.chain import digest_of
+from sepolicyd.rollout.apply.journal import Journal
 from sepolicyd.rollout.history import FILE, HEAD, Entry, History
-from sepolicyd.rollout.journal import Journal
+from sepolicyd.storage import hashchain
+from sepolicyd.storage.hashchain import digest_of
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ def crash(history: History, monkeypatch: pytest.MonkeyPatch, writes: int) -> Non
         return write
 
     with monkeypatch.context() as patch, pytest.raises(StateError):
-        patch.setattr(chain, "write_whole", full(chain.write_whole))
-        patch.setattr(chain, "append_json", full(chain.append_json))
+        patch.setattr(hashchain, "write_whole", full(hashchain.write_whole))
+        patch.setattr(hashchain, "append_json", full(hashchain.append_json))
         history.add(Entry("apply", "bob", 9.0, operation="cut"))
 
 

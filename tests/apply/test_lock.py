@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError
-from sepolicyd.rollout.durable import exclusive
+from sepolicyd.storage.files import exclusive
 
 
 def held(path: Path) -> int:

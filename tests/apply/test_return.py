@@ -10,13 +10,13 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout import trial as trials
-from sepolicyd.rollout.apply import recover
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.desired import wanted
+from sepolicyd.rollout.apply.pipeline import recover
+from sepolicyd.rollout.apply.rollback import confirm, end_trial, rollback
+from sepolicyd.rollout.apply.versions import META, Versions
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.rollback import confirm, end_trial, rollback
-from sepolicyd.rollout.versions import META, Versions
-from sepolicyd.rollout.wanted import wanted
 from tests.apply.world import MODULE, OPEN, PORT, READ, WRITE, World, allow, dontaudit
 
 pytestmark = pytest.mark.toolchain

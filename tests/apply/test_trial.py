@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, ToolError
-from sepolicyd.rollout import doctor_facts
-from sepolicyd.rollout import trial as trials
-from sepolicyd.rollout.apply import recover
-from sepolicyd.rollout.doctor import Facts, judge
-from sepolicyd.rollout.endtrial import main as endtrial
-from sepolicyd.rollout.findings import Level
-from sepolicyd.rollout.journal import Journal
-from sepolicyd.rollout.rollback import confirm, rollback
+from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.end_trial import main as endtrial
+from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.pipeline import recover
+from sepolicyd.rollout.apply.rollback import confirm, rollback
+from sepolicyd.rollout.doctor import gather
+from sepolicyd.rollout.doctor.checks import Facts, judge
+from sepolicyd.rollout.problems import Level
 from sepolicyd.settings import Settings
 from tests.apply.world import MODULE, OPEN, READ, World, allow
 from tests.paths import ROOT
@@ -48,7 +48,7 @@ def test_it_is_armed_before_the_module_is_loaded(machine: World, systemd: Path) 
     [loading] = [number for number, call in enumerate(calls) if f"-p {machine.settings.root} " in call and " -i " in call]
     assert arming < loading
     assert "--on-active=600s" in calls[arming]
-    assert "-m sepolicyd.rollout.endtrial" in calls[arming]
+    assert "-m sepolicyd.rollout.apply.end_trial" in calls[arming]
     confirm(machine.settings, by="bob")
     assert systemd.read_text().splitlines()[-1].startswith("systemctl stop sepolicyd-trial-")
 
@@ -71,7 +71,7 @@ def test_the_one_shot_alone_does_the_return(machine: World, tmp_path: Path) -> N
     machine.apply(allow(READ))
     first = machine.policy()
     machine.apply(allow(READ, OPEN), confirm_within=600)
-    argv = [sys.executable, "-m", "sepolicyd.rollout.endtrial", "--state", str(machine.settings.state)]
+    argv = [sys.executable, "-m", "sepolicyd.rollout.apply.end_trial", "--state", str(machine.settings.state)]
     argv += ["--root", str(machine.settings.root), "--config", str(tmp_path / "none")]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "INVOCATION_ID": "x"}
     early = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
@@ -135,7 +135,7 @@ def test_a_foreign_module_in_its_place_is_told_once_and_shown_until_it_is_mended
     assert len(alerts.read_text().splitlines()) == 1
     told = trials.problem(machine.settings)
     assert "was not made by sepolicyd" in told
-    facts = doctor_facts._leases(machine.settings, doctor_facts._Asker())
+    facts = gather._leases(machine.settings, gather._Asker())
     assert facts["trial_problem"] == told
     (finding,) = (one for one in judge(Facts(trial_problem=told), machine.profile) if one.code == "D-TRIAL")
     assert finding.level is Level.STOP
@@ -167,7 +167,7 @@ def test_a_module_on_trial_whose_records_are_gone_goes(machine: World, capsys: p
 def test_a_fault_of_our_own_is_told_and_tried_again(
     machine: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sepolicyd.rollout.endtrial.end_trial", lambda settings: {}["a fault"])
+    monkeypatch.setattr("sepolicyd.rollout.apply.end_trial.end_trial", lambda settings: {}["a fault"])
     assert endtrial(["--state", str(machine.settings.state), "--root", str(machine.settings.root)]) == 3
     assert "KeyError: 'a fault'" in capsys.readouterr().err
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sepolicyd.audit.denial import denials_of
-from sepolicyd.audit.event import Assembler, Event
-from sepolicyd.audit.record import Record, parse
-from sepolicyd.audit.scan import ScanResult
-from sepolicyd.audit.values import Denial
+from sepolicyd.audit.model import Denial
+from sepolicyd.audit.parse.denial import denials_of
+from sepolicyd.audit.parse.event import Assembler, Event
+from sepolicyd.audit.parse.record import Record, parse
+from sepolicyd.audit.scan.files import ScanResult
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sepolicyd.audit.scan import scan_stream
+from sepolicyd.audit.scan.files import scan_stream
 from sepolicyd.audit.values import Context, EventId
 
 CASES = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())

@@ -9,11 +9,11 @@ import random
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sepolicyd.audit import fields
-from sepolicyd.audit.denial import Denials, denials_of, denials_of_line
-from sepolicyd.audit.event import MAX_RECORDS, Assembler
-from sepolicyd.audit.record import Record, parse
-from sepolicyd.audit.scan import scan_stream
+from sepolicyd.audit.parse import fields
+from sepolicyd.audit.parse.denial import Denials, denials_of, denials_of_line
+from sepolicyd.audit.parse.event import MAX_RECORDS, Assembler
+from sepolicyd.audit.parse.record import Record, parse
+from sepolicyd.audit.scan.files import scan_stream
 from tests.audit.reference import by_records
 from tests.paths import DATA as DATA_ROOT
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd.audit import halves, scan
-from sepolicyd.audit.scan import ScanResult, scan_files, scan_stream
-from sepolicyd.audit.values import Denial
+from sepolicyd.audit.model import Denial
+from sepolicyd.audit.scan import files, parallel
+from sepolicyd.audit.scan.files import ScanResult, scan_files, scan_stream
 from sepolicyd.errors import InputError
 from tests.audit.reference import accesses, by_records, counted
 from tests.bench.generate import generate
@@ -138,11 +138,11 @@ def test_halves_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mo
     log = tmp_path / "audit.log"
     log.write_bytes(b"".join(generate("dense", 3_000_000, seed=9)) + b"avc: nonsense\n")
     whole = scan_files([log])
-    monkeypatch.setattr(halves, "WORTH_IT", 1000)
+    monkeypatch.setattr(parallel, "WORTH_IT", 1000)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
     monkeypatch.setattr(threading, "active_count", lambda: 1)  # other tests may have left threads
-    assert halves.middle(log) > 1_000_000
+    assert parallel.middle(log) > 1_000_000
     seen: list[int] = []
     both = scan_files([log], on_progress=seen.append)
     assert sum(seen) == log.stat().st_size
@@ -163,7 +163,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
             file.writelines(generate("dense", megabytes * 1_000_000))
         # VmHWM and not ru_maxrss, which a program takes over from the process that started it
         code = (
-            "import sys; from pathlib import Path; from sepolicyd.audit.scan import scan_files;"
+            "import sys; from pathlib import Path; from sepolicyd.audit.scan.files import scan_files;"
             "scan_files([Path(sys.argv[1])]);"
             "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
         )
@@ -256,8 +256,8 @@ def test_borders_of_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     log = tmp_path / "audit.log"
     log.write_bytes(text)
     whole = scan_files([log])
-    monkeypatch.setattr(scan, "BLOCK", block)
-    monkeypatch.setattr(scan, "PROBE", 64)
+    monkeypatch.setattr(files, "BLOCK", block)
+    monkeypatch.setattr(files, "PROBE", 64)
     for result in (scan_files([log]), scan_bytes(text)):
         assert (result.lines, result.denials, result.notices) == (whole.lines, whole.denials, whole.notices)
         assert counted(result) == counted(whole)

@@ -11,10 +11,10 @@ from typing import Any
 
 from sepolicyd.access import Access
 from sepolicyd.module.store import Store, create_store
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
 from sepolicyd.profiles import Profile, Role
-from sepolicyd.rollout.apply import apply, plan
-from sepolicyd.rules.guard import Guard
+from sepolicyd.rollout.apply.pipeline import apply, plan
+from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.settings import Settings, policy_dirs
 from sepolicyd.state.decisions import AnswerKind, Decision
 from tests.bench.figures import Figure

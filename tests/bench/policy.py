@@ -42,7 +42,7 @@ def questions() -> list[tuple[str, str, str, str]]:
 
 def load() -> dict[str, Any]:
     """Load and index, as one process does it."""
-    from sepolicyd.policy.oracle import Oracle
+    from sepolicyd.policy.index import Oracle
 
     start = time.perf_counter()
     oracle = Oracle.load(POLICY)
@@ -53,9 +53,9 @@ def load() -> dict[str, Any]:
 def judge() -> dict[str, Any]:
     """500 accesses: type enforcement, booleans, constraints, roles, bounds, and who else holds each."""
     from sepolicyd.access import Access
-    from sepolicyd.audit.values import Context
-    from sepolicyd.policy.oracle import Oracle
-    from sepolicyd.policy.why import explain
+    from sepolicyd.audit.model import Context
+    from sepolicyd.policy.explain import explain
+    from sepolicyd.policy.index import Oracle
 
     oracle = Oracle.load(POLICY)
     asked = questions()

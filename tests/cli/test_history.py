@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.rollout.history import Entry, History
-from sepolicyd.rollout.undo import LeaseBook, Moment
+from sepolicyd.rollout.lease.lease import LeaseBook, Moment
 from tests.cli.conftest import Runner
 
 OPENED = {"id": "ab", "profile": "jupyterhub", "domains": ["jupyterhub_t"], "hidden": True, "deadline_wall": 8.2e3, "by": "me"}

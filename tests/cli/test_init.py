@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.module.store import Store, create_store
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
 from tests.cli.conftest import Runner
 from tests.jupyterhub.conftest import need_toolchain
 from tests.jupyterhub.machines import put_hub

@@ -20,16 +20,16 @@ from sepolicyd.cli.decide import store_decision
 from sepolicyd.cli.session import Session, judge, with_interfaces
 from sepolicyd.errors import RefusedError
 from sepolicyd.policy.delta import difference
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import open_labels
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout.apply import Applied, apply
-from sepolicyd.rollout.plan import Plan
-from sepolicyd.rollout.rollback import rollback
-from sepolicyd.rollout.wanted import rule_kind
-from sepolicyd.rules.assess import Assessed
+from sepolicyd.rollout.apply.desired import rule_kind
+from sepolicyd.rollout.apply.pipeline import Applied, apply
+from sepolicyd.rollout.apply.plan import Plan
+from sepolicyd.rollout.apply.rollback import rollback
+from sepolicyd.rules.assess.assess import Assessed
+from sepolicyd.rules.attribution.attribute import take
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fix import Fix
-from sepolicyd.rules.take import take
+from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.state.decisions import AnswerKind, Decision
 from tests.cli.asking import audit2why, under_boolean
 from tests.cli.conftest import DATA

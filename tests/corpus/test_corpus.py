@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import SELF
-from sepolicyd.audit.denial import denials_of_line
-from sepolicyd.audit.scan import ScanResult, scan_files
+from sepolicyd.audit.parse.denial import denials_of_line
+from sepolicyd.audit.scan.files import ScanResult, scan_files
 from tests.paths import ROOT
 
 CORPUS = Path(os.environ.get("SEPOLICYD_CORPUS", ROOT.parent / "shared" / "corpus"))

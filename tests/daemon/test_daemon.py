@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd import daemon, profiles
-from sepolicyd.audit.follow import Doorbell, Follower
+from sepolicyd import profiles
+from sepolicyd.audit.follow.follower import Doorbell, Follower
+from sepolicyd.daemon import service
 from sepolicyd.errors import InputError
-from sepolicyd.rules.match import Matcher
+from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.settings import Settings
-from sepolicyd.state.evidence import EvidenceStore, read_evidence
+from sepolicyd.state.evidence_store import EvidenceStore, read_evidence
 from tests.daemon.running import Running, denials_in, notify_socket
 from tests.follow.writer import Writer, event
 from tests.paths import ROOT
@@ -324,11 +325,11 @@ def test_a_bell_that_never_rings_is_made_up_for_by_looking(log: Path, state: Pat
         def __init__(self, directory: Path) -> None:
             super().__init__(directory / "no such directory")
 
-    monkeypatch.setattr(daemon, "Doorbell", Dumb)
+    monkeypatch.setattr(service, "Doorbell", Dumb)
     log.write_bytes(events(1))
     store = EvidenceStore(state / "evidence" / "evidence.db", "jupyterhub")
     profile = profiles.load("jupyterhub", (ROOT / "policies",))
-    loop = daemon.Daemon(Settings(state=state, log=log), store, Matcher(profile))
+    loop = service.Daemon(Settings(state=state, log=log), store, Matcher(profile))
     loop.start(once=False)
     try:
         for serials in ((), (2,), (3, 4)):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sepolicyd import profiles
-from sepolicyd.audit.values import Context, Denial, EventId, Kind, Verdict
-from sepolicyd.rules.match import Matcher
-from sepolicyd.state.evidence import Batch, EvidenceStore
+from sepolicyd.audit.model import Context, Denial, EventId, Kind, Verdict
+from sepolicyd.rules.attribution.matcher import Matcher
+from sepolicyd.state.evidence_store import Batch, EvidenceStore
 from tests.test_layers import PACKAGE
 
 PROFILE = profiles.load("jupyterhub", (PACKAGE.parent / "policies",))

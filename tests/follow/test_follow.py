@@ -12,8 +12,8 @@ from typing import Optional
 
 import pytest
 
-from sepolicyd.audit.follow import Doorbell, Follower
-from sepolicyd.audit.generation import HEAD_BYTES, Generation, Place
+from sepolicyd.audit.follow.follower import Doorbell, Follower
+from sepolicyd.audit.follow.logfile import HEAD_BYTES, Generation, Place
 from sepolicyd.errors import InputError
 from tests.follow.writer import Writer, event
 from tests.paths import DATA

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sepolicyd.audit.follow import Follower
-from sepolicyd.audit.generation import Place
+from sepolicyd.audit.follow.follower import Follower
+from sepolicyd.audit.follow.logfile import Place
 from tests.follow.writer import Writer, event
 
 

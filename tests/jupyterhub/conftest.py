@@ -9,13 +9,13 @@ from typing import NamedTuple
 import pytest
 
 from sepolicyd import profiles
+from sepolicyd.module import base_module
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
 from sepolicyd.policy.delta import Delta
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout import init_build
-from sepolicyd.rollout.init import InitDone, InitPlan, plan_init, run_init
+from sepolicyd.rollout.setup.plan import InitDone, InitPlan, plan_init, run_init
 from sepolicyd.settings import SOURCE_TREE, Settings
 from tests.jupyterhub import fedora
 from tests.jupyterhub.machines import put, put_hub
@@ -35,7 +35,7 @@ def profile() -> Profile:
 
 
 def need_toolchain() -> None:
-    if not Path("/var/lib/selinux/default/active/modules").is_dir() or init_build.headers_here() is None:
+    if not Path("/var/lib/selinux/default/active/modules").is_dir() or base_module.headers_here() is None:
         pytest.skip("needs the distribution's policy and its headers")
 
 
@@ -63,7 +63,7 @@ def fedora_package(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -
     """The base module built with headers as Fedora's differ."""
     need_toolchain()
     place = tmp_path_factory.mktemp("fedora")
-    return init_build.build_base(profile, (), place, headers=fedora.make_headers(place / "devel"))
+    return base_module.build_base(profile, (), place, headers=fedora.make_headers(place / "devel"))
 
 
 @pytest.fixture(scope="session")

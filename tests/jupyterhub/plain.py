@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sepolicyd.rollout.init_build import expand
+from sepolicyd.module.base_module import expand
 from sepolicyd.settings import SOURCE_TREE
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import pytest
 from sepolicyd import process
 from sepolicyd.access import Access
 from sepolicyd.errors import ToolError, ToolMissingError
+from sepolicyd.module import base_module
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout import init_build
 from tests.jupyterhub import fedora
 from tests.jupyterhub.conftest import Inited, need_toolchain
 from tests.jupyterhub.machines import put
@@ -58,7 +58,7 @@ def test_selint_sees_mistakes(profile: Profile, tmp_path: Path) -> None:
 def test_the_plain_text_is_up_to_date(profile: Profile, tmp_path: Path) -> None:
     """Mend with: python -m tests.jupyterhub.plain"""
     need_toolchain()
-    made = init_build.expand(profile.file(".te").read_text(encoding="utf-8"), "jupyterhub", tmp_path)
+    made = base_module.expand(profile.file(".te").read_text(encoding="utf-8"), "jupyterhub", tmp_path)
     assert made == (profile.directory / "plain/jupyterhub.te").read_text(encoding="utf-8")
 
 
@@ -75,9 +75,9 @@ def checking_store(place: Path) -> Store:
 def test_without_headers_the_same_policy_comes_out_and_neverallow_passes(
     inited: Inited, policy: Oracle, profile: Profile, tmp_path: Path
 ) -> None:
-    contexts = init_build.contexts_of(profile.file(".fc").read_text(encoding="utf-8"))
+    contexts = base_module.contexts_of(profile.file(".fc").read_text(encoding="utf-8"))
     assert len(contexts) > 10
-    package = init_build.build_base(profile, contexts, tmp_path, headers=tmp_path / "none")
+    package = base_module.build_base(profile, contexts, tmp_path, headers=tmp_path / "none")
     store = checking_store(tmp_path / "root")
     store.install([package], inited.plan.priority)
     difference = delta.difference(policy, store.policy())
@@ -95,7 +95,7 @@ def test_without_headers_and_without_the_plain_text_it_says_so(profile: Profile,
 
     bare = profiles.load(str(tmp_path), [])
     with pytest.raises(ToolMissingError, match="headers") as error:
-        init_build.build_base(bare, (), tmp_path, headers=tmp_path / "none")
+        base_module.build_base(bare, (), tmp_path, headers=tmp_path / "none")
     assert "selinux-policy-devel" in error.value.hint
 
 
@@ -160,7 +160,7 @@ def test_the_table_of_interfaces_is_complete_and_right_about_debian(profile: Pro
     text = profile.file(".te").read_text(encoding="utf-8")
     table = (profile.directory / "README.md").read_text(encoding="utf-8").partition("| interface |")[2]
     rows = {name: (debian, guard) for name, debian, _, guard in ROW.findall(table)}
-    include = init_build.HEADERS / "include"
+    include = base_module.HEADERS / "include"
     macros = "".join(path.read_text(encoding="utf-8") for path in sorted((include / "support").glob("*.spt")))
     called = {name for name in CALL.findall(text) if name not in LANGUAGE and f"define(`{name}'" not in macros}
     assert called == set(rows)

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from sepolicyd.access import Access
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import Ports
-from sepolicyd.policy.oracle import Oracle
 from sepolicyd.settings import SOURCE_TREE
 
 pytestmark = pytest.mark.toolchain

@@ -12,12 +12,12 @@ import pytest
 from sepolicyd import profiles
 from sepolicyd.errors import ToolMissingError
 from sepolicyd.module.store import Store, create_store
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Ports
-from sepolicyd.policy.locate import find_policy
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.policy_files import find_policy
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.init import plan_init, run_init
-from sepolicyd.rollout.init_new import new_profile
+from sepolicyd.rollout.setup.new_profile import new_profile
+from sepolicyd.rollout.setup.plan import plan_init, run_init
 from sepolicyd.settings import Settings
 from tests.jupyterhub import fedora
 from tests.jupyterhub.conftest import need_toolchain

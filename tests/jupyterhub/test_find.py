@@ -7,30 +7,33 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import InputError, RefusedError, UsageError
-from sepolicyd.rollout import init_config, init_find, init_labels, unitfile
-from sepolicyd.rollout.findings import Level
-from sepolicyd.rollout.init_build import contexts_of, render_gen_fc
+from sepolicyd.module.base_module import contexts_of, render_gen_fc
+from sepolicyd.rollout.problems import Level
+from sepolicyd.rollout.setup import labels as init_labels
+from sepolicyd.rollout.setup import unit_file
+from sepolicyd.services.jupyterhub import config as init_config
+from sepolicyd.services.jupyterhub import discover
 from tests.jupyterhub.machines import put, put_hub
 
 
 def labels(root: Path) -> dict[str, str]:
-    found = init_find.find(root)
+    found = discover.find(root)
     return {label.path: label.type for label in (*init_labels.labels_of(found), *init_labels.code_labels(found))}
 
 
 def codes(root: Path) -> set[str]:
-    found = init_find.find(root)
+    found = discover.find(root)
     return {finding.code for finding in (*found.findings, *init_labels.findings_of(found))}
 
 
 def stops(root: Path) -> set[str]:
-    found = init_find.find(root)
+    found = discover.find(root)
     return {each.code for each in (*found.findings, *init_labels.findings_of(found)) if each.level is Level.STOP}
 
 
 def test_a_virtual_environment(tmp_path: Path) -> None:
     put_hub(tmp_path)
-    found = init_find.find(tmp_path)
+    found = discover.find(tmp_path)
     assert (found.prefix, found.version, found.unit_name) == ("/opt/jupyterhub", "5.2.1", "jupyterhub.service")
     assert labels(tmp_path) == {
         "/opt/jupyterhub/bin/jupyterhub": "jupyterhub_exec_t",
@@ -70,12 +73,12 @@ def test_anaconda_as_in_the_paper(tmp_path: Path) -> None:
     assert found["/etc/jupyterhub/keys/hub.crt"] == "jupyterhub_tls_t"
     assert found["/srv/secret/cookie"] == "jupyterhub_secret_t"
     assert "/var/lib/jupyterhub/jupyterhub_cookie_secret" not in found
-    assert init_find.find(tmp_path).ports["public"] == 8443
+    assert discover.find(tmp_path).ports["public"] == 8443
 
 
 def test_from_a_root_shell_there_is_no_unit_and_it_says_so(tmp_path: Path) -> None:
     put_hub(tmp_path, "/opt/anaconda3", unit="")
-    found = init_find.find(tmp_path)
+    found = discover.find(tmp_path)
     assert found.hub == "/opt/anaconda3/bin/jupyterhub"
     (finding,) = [each for each in found.findings if each.code == "I-unit"]
     assert "unconfined_t" in finding.what
@@ -86,7 +89,7 @@ def test_pip_as_root_and_a_distribution_package(tmp_path: Path) -> None:
     put_hub(tmp_path / "package", "/usr", python="/usr/bin/python3", state="/var/lib/jupyterhub")
     assert labels(tmp_path / "pip")["/usr/local/bin/jupyterhub"] == "jupyterhub_exec_t"
     assert labels(tmp_path / "package")["/usr/bin/jupyterhub-singleuser"] == "jupyterhub_user_exec_t"
-    assert init_find.find(tmp_path / "pip").prefix == "/usr"
+    assert discover.find(tmp_path / "pip").prefix == "/usr"
 
 
 def test_an_unusual_prefix_gets_labels_for_its_code(tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ def test_a_long_shebang_is_a_shells(tmp_path: Path) -> None:
     put_hub(tmp_path)
     head = "#!/bin/sh\n'''exec' /opt/very/long/bin/python3.11 \"$0\" \"$@\"\n' '''\n"
     put(tmp_path, "/opt/jupyterhub/bin/jupyterhub", head, mode=0o755)
-    assert init_find.find(tmp_path).prefix == "/opt/very/long"
+    assert discover.find(tmp_path).prefix == "/opt/very/long"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_a_long_shebang_is_a_shells(tmp_path: Path) -> None:
 )
 def test_what_may_never_come_into_the_domain(tmp_path: Path, start: str, code: str) -> None:
     put_hub(tmp_path, exec_start=start)
-    assert init_find.find(tmp_path).hub == "/opt/jupyterhub/bin/jupyterhub"
+    assert discover.find(tmp_path).hub == "/opt/jupyterhub/bin/jupyterhub"
     assert code in codes(tmp_path)
     assert (code in stops(tmp_path)) == (code == "I-python")
 
@@ -125,27 +128,27 @@ def test_what_may_never_come_into_the_domain(tmp_path: Path, start: str, code: s
 def test_a_container_is_refused(tmp_path: Path, runtime: str) -> None:
     put_hub(tmp_path, exec_start=f"/usr/bin/{runtime} run quay.io/jupyterhub/jupyterhub")
     with pytest.raises(RefusedError, match="container"):
-        init_find.find(tmp_path)
+        discover.find(tmp_path)
 
 
 def test_inside_a_container_is_refused(tmp_path: Path) -> None:
     put_hub(tmp_path)
     put(tmp_path, "/run/.containerenv")
     with pytest.raises(RefusedError, match="inside of a container"):
-        init_find.find(tmp_path)
+        discover.find(tmp_path)
 
 
 def test_not_installed(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="not installed"):
-        init_find.find(tmp_path)
+        discover.find(tmp_path)
     put_hub(tmp_path)
     (tmp_path / "opt/jupyterhub/bin/jupyterhub").unlink()
     with pytest.raises(RefusedError, match="no JupyterHub is there"):
-        init_find.find(tmp_path)
+        discover.find(tmp_path)
     with pytest.raises(UsageError, match=r"no unit other\.service"):
-        init_find.find(tmp_path, unit="other.service")
+        discover.find(tmp_path, unit="other.service")
     with pytest.raises(UsageError, match="not the name"):
-        init_find.find(tmp_path, unit="../../etc/shadow")
+        discover.find(tmp_path, unit="../../etc/shadow")
 
 
 def test_another_user_shared_state_home_and_computed_settings_are_told(tmp_path: Path) -> None:
@@ -184,7 +187,7 @@ def test_another_user_shared_state_home_and_computed_settings_are_told(tmp_path:
 )
 def test_where_the_hub_keeps_its_state(tmp_path: Path, config: str, unit: str, kept: tuple[str, ...]) -> None:
     put_hub(tmp_path, config=config, unit=unit)
-    found = init_find.find(tmp_path)
+    found = discover.find(tmp_path)
     assert init_labels.state_dirs(found) == kept
     trees = {label.path for label in init_labels.labels_of(found) if label.type == "jupyterhub_var_lib_t"}
     assert trees == {folder for folder in kept if folder != "/"}
@@ -195,9 +198,9 @@ def test_links_stay_in_the_root(tmp_path: Path) -> None:
     put_hub(tmp_path)
     (tmp_path / "loop").symlink_to("/loop")
     with pytest.raises(RefusedError, match="never ends"):
-        init_find.resolve(tmp_path, "/loop")
+        discover.resolve(tmp_path, "/loop")
     (tmp_path / "out").symlink_to("../../../../etc/passwd")
-    assert init_find.resolve(tmp_path, "/out") == "/etc/passwd"
+    assert discover.resolve(tmp_path, "/out") == "/etc/passwd"
 
 
 def test_the_configuration_is_read_and_never_run(tmp_path: Path) -> None:
@@ -234,7 +237,7 @@ def test_a_unit_with_drop_ins(tmp_path: Path) -> None:
     put(tmp_path, "/usr/lib/systemd/system/a.service", UNIT)
     put(tmp_path, "/etc/systemd/system/a.service.d/10-user.conf", "[Service]\nUser=two\n")
     put(tmp_path, "/run/systemd/system/a.service.d/10-user.conf", "[Service]\nUser=three\n")
-    unit = unitfile.read_unit("a.service", tmp_path)
+    unit = unit_file.read_unit("a.service", tmp_path)
     assert unit.argv == ("/opt/my hub/bin/jupyterhub", "--port=9000", "a b", 'c"d')
     assert unit.environment == {"A": "1", "B": "2 3"}
     assert unit.user == "two"
@@ -291,4 +294,4 @@ def test_a_path_of_another_module_is_told() -> None:
 )
 def test_the_configuration_names_its_booleans(tmp_path: Path, config: str, boolean: str) -> None:
     put_hub(tmp_path, config=config + "\n")
-    assert [name for name, _ in init_labels.booleans_of(init_find.find(tmp_path))] == [boolean]
+    assert [name for name, _ in init_labels.booleans_of(discover.find(tmp_path))] == [boolean]

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import Labels, open_labels
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rules.assess import Assessed
+from sepolicyd.rules.assess.assess import Assessed
 from tests.jupyterhub.conftest import Inited
 from tests.jupyterhub.test_replay import HUB, PROXY, USER
 from tests.rules.lines import line, one

@@ -10,10 +10,10 @@ from sepolicyd.access import Access
 from sepolicyd.module.store import Store
 from sepolicyd.policy import delta
 from sepolicyd.policy.delta import Delta
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout import judged
-from sepolicyd.rules.guard import load_guard
+from sepolicyd.rules.guard import delta as judged
+from sepolicyd.rules.guard.guard import load_guard
 from tests.jupyterhub.conftest import POLICIES
 from tests.jupyterhub.test_replay import HUB, LOGS, PROXY, USER, scan_files
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-from sepolicyd.audit.scan import scan_files
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.policy.index import Oracle
 from sepolicyd.profiles import Profile
 from sepolicyd.rules import candidate
-from sepolicyd.rules.assess import CLOSED, Assessed, assess
-from sepolicyd.rules.guard import load_guard
-from sepolicyd.rules.take import take
+from sepolicyd.rules.assess.assess import CLOSED, Assessed, assess
+from sepolicyd.rules.attribution.attribute import take
+from sepolicyd.rules.guard.guard import load_guard
 from tests.jupyterhub.conftest import POLICIES
 from tests.paths import DATA
 

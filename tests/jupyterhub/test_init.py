@@ -13,13 +13,14 @@ import pytest
 from sepolicyd.errors import RefusedError, StateError, UsageError
 from sepolicyd.module import transaction
 from sepolicyd.module.store import Store, create_store
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Ports
-from sepolicyd.policy.oracle import Oracle
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout import init_journal, init_labels, init_processes, ports
-from sepolicyd.rollout.findings import Level
-from sepolicyd.rollout.init import local_booleans, plan_init, run_init, undo_init
-from sepolicyd.rollout.ports import LocalPort, PortChange
+from sepolicyd.rollout.problems import Level
+from sepolicyd.rollout.setup import journal, port_labels, processes
+from sepolicyd.rollout.setup import labels as init_labels
+from sepolicyd.rollout.setup.plan import local_booleans, plan_init, run_init, undo_init
+from sepolicyd.rollout.setup.port_labels import LocalPort, PortChange
 from sepolicyd.settings import Settings
 from tests.jupyterhub.conftest import Inited, need_toolchain
 from tests.jupyterhub.machines import put, put_hub
@@ -84,7 +85,7 @@ def test_undo_leaves_the_machine_as_it_was(inited: Inited, tmp_path: Path) -> No
     store = Store(root)
     assert [module for module in store.modules() if module.name == "jupyterhub"] == []
     assert [owner(root, number) for number in (8000, 8001, 8081)] == ["soundd_port_t", "unreserved_port_t", "transproxy_port_t"]
-    assert not (store.active / ports.LOCAL).exists()
+    assert not (store.active / port_labels.LOCAL).exists()
     before, after = Oracle.load(Store(Path("/")).policy()), Oracle.load(store.policy())
     assert set(before.types) == set(after.types)
     if init_labels.can_label(root):
@@ -99,10 +100,10 @@ def test_undo_after_a_crash_before_anything_was_done(inited: Inited, tmp_path: P
     root = tmp_path / "root"
     create_store(root)
     settings = Settings(root=root, state=root / "state")
-    init_journal.write(settings, init_journal.Journal("jupyterhub", "jupyterhub", 360, inited.plan.ports, ("/srv/x",)))
+    journal.write(settings, journal.Journal("jupyterhub", "jupyterhub", 360, inited.plan.ports, ("/srv/x",)))
     undo_init(settings, "jupyterhub")
     assert owner(root, 8000) == "soundd_port_t"
-    assert init_journal.read(settings, "jupyterhub") is None
+    assert journal.read(settings, "jupyterhub") is None
 
 
 def test_booleans_are_switched_with_the_module_and_forgotten_with_it(machine: Settings, profile: Profile) -> None:
@@ -112,7 +113,7 @@ def test_booleans_are_switched_with_the_module_and_forgotten_with_it(machine: Se
     assert plan.booleans == (("jupyterhub_connect_db", "db_url is a postgresql server"),)
     with pytest.raises(UsageError, match="no boolean of the module"):
         run_init(machine, profile, plan, ["httpd_can_network_connect"])
-    assert not init_journal.path_of(machine, profile.name).exists()
+    assert not journal.path_of(machine, profile.name).exists()
     done = run_init(machine, profile, plan, ["jupyterhub_connect_db"])
     assert done.booleans == ("jupyterhub_connect_db",)
     store = Store(machine.root)
@@ -142,7 +143,7 @@ def told(settings: Settings, profile: Profile, code: str) -> str:
     assert not plan.package
     with pytest.raises(RefusedError):
         run_init(settings, profile, plan)
-    assert not init_journal.path_of(settings, profile.name).exists()
+    assert not journal.path_of(settings, profile.name).exists()
     return next(finding.what for finding in plan.stopped if finding.code == code)
 
 
@@ -208,22 +209,22 @@ def test_web_ports_stay_what_they_are(machine: Settings, profile: Profile) -> No
     with pytest.raises(Exception, match="not Python"):
         plan_init(machine, profile)
     changes = [PortChange("tcp", 443, "http_port_t", "jupyterhub_port_t")]
-    (finding,) = ports.judge(changes, profile.own_types)
+    (finding,) = port_labels.judge(changes, profile.own_types)
     assert (finding.code, finding.level) == ("I-web", Level.WARN)
     assert "jupyterhub_proxy_bind_http" in finding.hint
-    (other,) = ports.judge([PortChange("tcp", 8080, "http_cache_port_t", "guestbook_port_t")], frozenset())
+    (other,) = port_labels.judge([PortChange("tcp", 8080, "http_cache_port_t", "guestbook_port_t")], frozenset())
     assert (other.code, "rollout" in other.hint) == ("I-web", True)
 
 
 def test_ports_local_keeps_what_is_not_ours() -> None:
     present = "# kept\nportcon tcp 9000-9100 system_u:object_r:http_port_t:s0\nportcon tcp 8000 system_u:object_r:a_t:s0\n"
     change = PortChange("tcp", 8000, "a_t", "b_t", "a_t")
-    taken = ports.render_local(present, [change])
-    assert ports.parse_local(taken) == (LocalPort("tcp", 9000, 9100, "http_port_t"), LocalPort("tcp", 8000, 8000, "b_t"))
+    taken = port_labels.render_local(present, [change])
+    assert port_labels.parse_local(taken) == (LocalPort("tcp", 9000, 9100, "http_port_t"), LocalPort("tcp", 8000, 8000, "b_t"))
     assert taken.startswith("# kept\n")
-    assert ports.parse_local(ports.render_local(taken, [change], back=True)) == ports.parse_local(present)
+    assert port_labels.parse_local(port_labels.render_local(taken, [change], back=True)) == port_labels.parse_local(present)
     with pytest.raises(RefusedError):
-        ports.render_local("", [PortChange("tcp", 1, "", "x_t\nportcon tcp 22 y")])
+        port_labels.render_local("", [PortChange("tcp", 1, "", "x_t\nportcon tcp 22 y")])
 
 
 def test_a_damaged_journal_is_told(machine: Settings) -> None:
@@ -243,14 +244,14 @@ def test_a_service_that_runs_unconfined_is_told_with_the_reason(tmp_path: Path, 
     fake_process(tmp_path, 11, "node", "system_u:system_r:jupyterhub_proxy_t:s0", "jupyterhub.service")
     fake_process(tmp_path, 12, "python3", "system_u:system_r:jupyterhub_user_t:s0", "session-1.scope")
     fake_process(tmp_path, 13, "sshd", "system_u:system_r:sshd_t:s0", "jupyterhub.service.d")
-    found = init_processes.running(tmp_path, "jupyterhub.service", profile)
+    found = processes.running(tmp_path, "jupyterhub.service", profile)
     assert [process.pid for process in found] == [10, 11, 12]
-    (finding,) = init_processes.still_elsewhere(found, profile)
+    (finding,) = processes.still_elsewhere(found, profile)
     assert "initrc_t" in finding.what
     assert "10 (jupyterhub)" in finding.what
     labels = [("/opt/x/jupyterhub", "jupyterhub_exec_t", "bin_t")]
-    first, _ = init_processes.why_unconfined(found, profile, labels=labels)
+    first, _ = processes.why_unconfined(found, profile, labels=labels)
     assert "because /opt/x/jupyterhub is bin_t" in first.what
-    assert init_processes.still_elsewhere(found[1:], profile) == ()
-    off = [init_processes.Running(1, "jupyterhub", "")]
-    assert init_processes.still_elsewhere(off, profile)[0].code == "I-off"
+    assert processes.still_elsewhere(found[1:], profile) == ()
+    off = [processes.Running(1, "jupyterhub", "")]
+    assert processes.still_elsewhere(off, profile)[0].code == "I-off"

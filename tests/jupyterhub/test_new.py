@@ -17,10 +17,10 @@ from sepolicyd import process, profiles
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, UsageError
 from sepolicyd.module.store import Store, create_store
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Ports
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout.init import plan_init, run_init
-from sepolicyd.rollout.init_new import new_profile, read_service
+from sepolicyd.rollout.setup.new_profile import new_profile, read_service
+from sepolicyd.rollout.setup.plan import plan_init, run_init
 from sepolicyd.settings import Settings
 from tests.jupyterhub import traced
 from tests.jupyterhub.conftest import need_toolchain

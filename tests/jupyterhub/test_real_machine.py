@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.audit.scan import scan_files
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.policy.index import Oracle
 from tests.paths import DATA
 
 pytestmark = pytest.mark.toolchain

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.audit.scan import scan_files
-from sepolicyd.audit.values import Denial
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rollout import silent
+from sepolicyd.audit.model import Denial
+from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rollout.setup import base_dontaudit as silent
 from tests.jupyterhub.conftest import Inited
 from tests.paths import DATA
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sepolicyd.access import Access
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Ports
-from sepolicyd.policy.oracle import Oracle
 
 CALLS = "execve,openat,open,creat,mkdir,mkdirat,unlink,unlinkat,bind,connect"
 CALL = re.compile(r"^\d+\s+(\w+)\((.*)\)\s+= (\d+)")

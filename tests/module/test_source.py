@@ -27,7 +27,7 @@ from sepolicyd.module.source import (
     render_te,
 )
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
 from tests.apply.world import make_store
 
 A = Access.of

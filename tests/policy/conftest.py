@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
 from tests.policy.toys import DISTRIBUTION
 
 

@@ -19,7 +19,7 @@ from sepolicyd.access import Access
 from sepolicyd.errors import InputError
 from sepolicyd.policy import delta as delta_module
 from sepolicyd.policy.delta import Origin, difference
-from sepolicyd.policy.oracle import Oracle
+from sepolicyd.policy.index import Oracle
 from tests.policy.stores import link, package
 from tests.policy.toys import DISTRIBUTION, compile_cil, needs_distribution, needs_secilc, types
 

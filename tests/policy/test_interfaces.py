@@ -11,9 +11,9 @@ from sepolicyd.access import Access
 from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.policy import interfaces
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.interface_text import Names, UnusableError, parse_interface
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.interface_parser import Names, UnusableError, parse_interface
 from sepolicyd.policy.interfaces import Interfaces, one_argument_interfaces
-from sepolicyd.policy.oracle import Oracle
 from tests.policy.stores import link, package_with_interfaces
 from tests.policy.toys import DEVEL, compile_cil, needs_distribution, needs_secilc, types
 

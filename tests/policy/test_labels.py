@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import InputError, ToolMissingError
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Labels, Ports, Spec, open_labels
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.policy.values import PortRange
+from sepolicyd.policy.model import PortRange
 from sepolicyd.settings import Settings
 from tests.policy.toys import compile_cil, needs_distribution, needs_secilc, types
 

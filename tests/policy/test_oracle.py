@@ -17,11 +17,11 @@ import pytest
 from sepolicyd.access import SELF, Access
 from sepolicyd.cli.session import open_oracle
 from sepolicyd.errors import InputError, ToolMissingError
-from sepolicyd.policy import setools_view
-from sepolicyd.policy.configured import selinux_type
-from sepolicyd.policy.locate import LIVE_POLICY, find_policy, identity_of
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.policy.values import AnswerKind, join_ranges, ranges_of, subtract_ranges
+from sepolicyd.policy import setools_adapter
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.model import AnswerKind, join_ranges, ranges_of, subtract_ranges
+from sepolicyd.policy.policy_files import LIVE_POLICY, find_policy, identity_of
+from sepolicyd.policy.selinux_config import selinux_type
 from sepolicyd.settings import Settings
 from tests.policy.toys import compile_cil, needs_checkpolicy, needs_distribution, needs_secilc, types
 
@@ -356,8 +356,8 @@ def test_no_such_policy(tmp_path: Path) -> None:
     [
         (b"", "no kernel policy"),
         (b"module x 1.0;", "no kernel policy"),
-        (struct.pack("<I", setools_view.MODULE_MAGIC) + bytes(60), "a policy module"),
-        (struct.pack("<I", setools_view.PACKAGE_MAGIC), "a policy module"),
+        (struct.pack("<I", setools_adapter.MODULE_MAGIC) + bytes(60), "a policy module"),
+        (struct.pack("<I", setools_adapter.PACKAGE_MAGIC), "a policy module"),
     ],
 )
 def test_not_a_kernel_policy(tmp_path: Path, content: bytes, says: str) -> None:
@@ -415,7 +415,7 @@ def test_the_speech_toolkit_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def _some_file(folder: Path) -> Path:
     path = folder / "policy.33"
-    path.write_bytes(struct.pack("<I", setools_view.KERNEL_MAGIC))
+    path.write_bytes(struct.pack("<I", setools_adapter.KERNEL_MAGIC))
     return path
 
 
@@ -486,7 +486,7 @@ def test_the_kernels_policy_is_waited_for_while_another_reads_it(tmp_path: Path,
         return opened(self, *arguments, **how)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", busy)
-    monkeypatch.setattr(setools_view, "BUSY_PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(setools_adapter, "BUSY_PAUSES_S", (0.0, 0.0, 0.0))
     assert Oracle.load(path).permissive_types == {"quiet_t"}
     assert not refusals
 

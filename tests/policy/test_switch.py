@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sepolicyd.access import Access
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.policy.switch import opened
+from sepolicyd.policy.boolean_effects import opened
+from sepolicyd.policy.index import Oracle
 from tests.cli.asking import under_boolean
 from tests.policy.toys import DISTRIBUTION, needs_distribution
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.audit.values import Context
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.policy.values import AnswerKind
-from sepolicyd.policy.why import Why, explain, explainer
+from sepolicyd.audit.model import Context
+from sepolicyd.policy.explain import Why, explain, explainer
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.model import AnswerKind
 from tests.policy.questions import LOGS, WORKER, denials
 from tests.policy.stores import link, package
 from tests.policy.toys import DISTRIBUTION, compile_cil, needs_distribution, needs_secilc, types

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, StateError, ToolError
-from sepolicyd.rollout.undo import BrokenUndo, Lease, LeaseBook, Moment, parse_lease, render_lease
-from sepolicyd.rollout.world import Clock, Kernel, ModuleStore, Timers, Voice, World
+from sepolicyd.rollout.lease.environment import Clock, Kernel, ModuleStore, Timers, Voice, World
+from sepolicyd.rollout.lease.lease import BrokenUndo, Lease, LeaseBook, Moment, parse_lease, render_lease
 
 SEMODULE_S = 5.0
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.rollout.again import again
-from sepolicyd.rollout.versions import Version, Versions
+from sepolicyd.rollout.apply.versions import Version, Versions
+from sepolicyd.rollout.review.reopened import again
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind, Decision

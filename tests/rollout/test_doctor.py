@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from sepolicyd.rollout import doctor_facts, taint
-from sepolicyd.rollout.codes import CODES
-from sepolicyd.rollout.doctor import Facts, FileAccess, examine, judge
-from sepolicyd.rollout.doctor_facts import file_access, no_task_lines, parse_audit_status
-from sepolicyd.rollout.findings import Level
+from sepolicyd.rollout.doctor import gather
+from sepolicyd.rollout.doctor.checks import Facts, FileAccess, examine, judge
+from sepolicyd.rollout.doctor.codes import CODES
+from sepolicyd.rollout.doctor.gather import file_access, no_task_lines, parse_audit_status
+from sepolicyd.rollout.learning import taint
+from sepolicyd.rollout.problems import Level
 from sepolicyd.settings import Settings
 from tests.rollout.test_lease import PROFILE
 
@@ -152,7 +153,7 @@ def test_the_two_packages_called_setools(
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     monkeypatch.delitem(__import__("sys").modules, "setools", raising=False)
-    assert doctor_facts.setools_flavour() == flavour
+    assert gather.setools_flavour() == flavour
 
 
 def test_it_looks_at_this_machine_whatever_it_is(tmp_path: Path) -> None:
@@ -173,6 +174,6 @@ def test_who_may_not_look_is_told_and_not_thrown_out(tmp_path: Path, monkeypatch
         return real(path, **more)
 
     monkeypatch.setattr(Path, "is_dir", is_dir)
-    asker = doctor_facts._Asker()
-    assert doctor_facts._store(asker, Settings(root=tmp_path, state=tmp_path))["store_present"] is None
+    asker = gather._Asker()
+    assert gather._store(asker, Settings(root=tmp_path, state=tmp_path))["store_present"] is None
     assert any("could not look at the store" in text for text in asker.problems)

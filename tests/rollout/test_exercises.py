@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError
-from sepolicyd.rollout.exercises import Mark, append, check_name, path, read
+from sepolicyd.rollout.lease.exercises import Mark, append, check_name, path, read
 
 LOG_IN, TERMINAL = Mark("log in", 100.0, "hub", "x"), Mark("terminal", 200.5, "hub", "x")
 

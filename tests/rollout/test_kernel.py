@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import ToolError
-from sepolicyd.rollout import selinuxfs
-from sepolicyd.rollout.kernelpolicy import PolicyFormatError, parse_head, render_ebitmap, without_permissive
-from sepolicyd.rollout.selinuxfs import STATUS, SelinuxFs
+from sepolicyd.kernel import selinuxfs
+from sepolicyd.kernel.policy_image import PolicyFormatError, parse_head, render_ebitmap, without_permissive
+from sepolicyd.kernel.selinuxfs import STATUS, SelinuxFs
 
 
 def policies() -> list[Path]:

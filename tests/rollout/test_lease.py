@@ -11,9 +11,9 @@ import pytest
 
 from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.profiles import Profile, Role
-from sepolicyd.rollout import lease as leases
-from sepolicyd.rollout.endlease import end_due
-from sepolicyd.rollout.rollback import rollback
+from sepolicyd.rollout.apply.rollback import rollback
+from sepolicyd.rollout.lease import lifecycle as leases
+from sepolicyd.rollout.lease.end import end_due
 from sepolicyd.settings import Settings
 from tests.rollout.fakes import Killed, Machine
 

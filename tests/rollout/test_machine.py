@@ -17,11 +17,12 @@ import pytest
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError
-from sepolicyd.policy.configured import selinux_type, store_directory
-from sepolicyd.rollout import endlease, leftover, machine
-from sepolicyd.rollout.kernelpolicy import parse_head
-from sepolicyd.rollout.machine import SemoduleStore, argv_arm, argv_open, one_shot, parse_lease_modules
-from sepolicyd.rollout.undo import (
+from sepolicyd.kernel.policy_image import parse_head
+from sepolicyd.module import inflight
+from sepolicyd.policy.selinux_config import selinux_type, store_directory
+from sepolicyd.rollout.lease import end, host
+from sepolicyd.rollout.lease.host import SemoduleStore, argv_arm, argv_open, one_shot, parse_lease_modules
+from sepolicyd.rollout.lease.lease import (
     Lease,
     LeaseBook,
     Moment,
@@ -61,7 +62,7 @@ def test_what_systemd_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--property=Restart=on-failure" in argv
     assert f"--unit={LEASE.unit}" in argv
     command = argv[argv.index("--") + 1 :]
-    assert command[:-1] == [sys.executable, "-I", "-m", "sepolicyd.rollout.endlease", "--dir", "/state", "--undo"]
+    assert command[:-1] == [sys.executable, "-I", "-m", "sepolicyd.rollout.lease.end", "--dir", "/state", "--undo"]
     assert carried_lease(command[-1]) == LEASE
     assert re.fullmatch("[A-Za-z0-9_=-]+", command[-1]), "systemd expands $ and % in a command line"
     assert replace(LEASE, deadline_boottime=651.0).unit != LEASE.unit
@@ -79,7 +80,7 @@ def test_names_that_reach_policy_and_files() -> None:
     assert module_name("my-hub.2") == "sepolicyd_lease_my_hub_2"
     text = "(optional sepolicyd_lease_a_t (typepermissive a_t))\n(optional sepolicyd_lease_b_t (typepermissive b_t))\n"
     assert module_text(("b_t", "a_t")) == text
-    assert machine.types_in(module_text(("b_t", "a_t"))) == ["a_t", "b_t"]
+    assert host.types_in(module_text(("b_t", "a_t"))) == ["a_t", "b_t"]
     assert LeaseBook(Path("/s")).path_of("../../etc/x").parent == Path("/s/leases")
 
 
@@ -100,7 +101,7 @@ def run_one_shot(*arguments: str, tools: Path | None = None) -> subprocess.Compl
     if tools:
         env["SEPOLICYD_PATH"] = str(tools)
     return subprocess.run(
-        [sys.executable, "-m", "sepolicyd.rollout.endlease", *arguments],
+        [sys.executable, "-m", "sepolicyd.rollout.lease.end", *arguments],
         env=env,
         cwd="/",
         capture_output=True,
@@ -113,8 +114,8 @@ def test_the_one_shot_needs_nothing_but_the_standard_library() -> None:
     code = (
         "import sys; absent = ('yaml', 'click', 'structlog', 'watchdog', 'setools', 'sqlite3')\n"
         "sys.modules.update({name: None for name in absent})\n"
-        "import sepolicyd.rollout.endlease, sepolicyd.rollout.machine\n"
-        "sepolicyd.rollout.machine.SystemClock().now()\n"
+        "import sepolicyd.rollout.lease.end, sepolicyd.rollout.lease.host\n"
+        "sepolicyd.rollout.lease.host.SystemClock().now()\n"
         "print(sorted(name for name in sys.modules if name.startswith('sepolicyd.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -129,7 +130,7 @@ def test_the_one_shot_starts_from_anywhere(tmp_path: Path) -> None:
     book.write(LEASE)
     assert run_one_shot("--dir", str(tmp_path), "--check").returncode == 0
     book.path_of("hub").write_text("{")
-    assert run_one_shot("--dir", str(tmp_path), "--check").returncode == endlease.EXIT_PENDING
+    assert run_one_shot("--dir", str(tmp_path), "--check").returncode == end.EXIT_PENDING
 
 
 @pytest.mark.skipif(Path("/sys/fs/selinux/enforce").exists(), reason="here it would really end leases")
@@ -184,7 +185,7 @@ def test_opening_and_removing_by_semodule(tools: Path) -> None:
 
 
 def orphan(module: str) -> list[int]:
-    return leftover.running(lambda words: f"/tmp/x/{module}.cil".encode() in words)
+    return inflight.running(lambda words: f"/tmp/x/{module}.cil".encode() in words)
 
 
 def test_a_semodule_that_outlives_its_parent_is_waited_for(tools: Path) -> None:
@@ -282,8 +283,8 @@ def test_main_prints_what_was_ended(
     from tests.rollout.fakes import Machine
 
     fake = Machine(undo={"hub": render_lease(LEASE)}, boottime=651.0, wall=1700.0)
-    monkeypatch.setattr(machine, "machine", lambda directory: fake.world())
-    assert endlease.main(["--dir", str(tmp_path)]) == endlease.EXIT_DONE
+    monkeypatch.setattr(host, "machine", lambda directory: fake.world())
+    assert end.main(["--dir", str(tmp_path)]) == end.EXIT_DONE
     assert capsys.readouterr().out.startswith("<5>hub: reboot; enforcing after")
     fake.undo["hub"] = json.dumps(
         {**json.loads(render_lease(LEASE)), "opened": {"wall": 1.0, "boottime": 1.0, "boot_id": "boot-1"}}
@@ -292,7 +293,7 @@ def test_main_prints_what_was_ended(
     fake.load()
     fake.broken = frozenset({"store.remove", "kernel.close_types"})
     # words of a later version must not keep this one from ending what is due
-    assert endlease.main(["--dir", str(tmp_path), "--undo", "bm8=", "--later"]) == endlease.EXIT_PENDING
+    assert end.main(["--dir", str(tmp_path), "--undo", "bm8=", "--later"]) == end.EXIT_PENDING
     assert capsys.readouterr().out.startswith("<2>hub: deadline; NOT ENFORCING")
 
 
@@ -303,9 +304,9 @@ def test_a_fault_of_our_own_closes_everything(tmp_path: Path, monkeypatch: pytes
     fake = Machine(undo={"hub": render_lease(lease)}, enforcing=False, dontaudit_off=True)
     fake.modules["sepolicyd_lease_other"] = ("other_t",)
     fake.load()
-    monkeypatch.setattr(machine, "machine", lambda directory: fake.world())
-    monkeypatch.setattr(endlease, "end_due", lambda world, carried: {}["a fault"])
-    assert endlease.main(["--dir", str(tmp_path)]) == endlease.EXIT_PENDING
+    monkeypatch.setattr(host, "machine", lambda directory: fake.world())
+    monkeypatch.setattr(end, "end_due", lambda world, carried: {}["a fault"])
+    assert end.main(["--dir", str(tmp_path)]) == end.EXIT_PENDING
     assert fake.enforcing
     assert not fake.open_types
     assert not fake.modules
@@ -335,12 +336,12 @@ def systemd(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tools / "bin" / name).chmod(0o755)
     for name in ("sepolicyd-boot.service.enabled", "sepolicyd-lease.timer.enabled", "sepolicyd-lease.timer.active"):
         (tools / name).touch()
-    monkeypatch.setattr(machine, "SYSTEMD", tools)
+    monkeypatch.setattr(host, "SYSTEMD", tools)
     return tools
 
 
 def test_nothing_is_opened_unless_all_that_ends_it_is_in_place(systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timers = machine.SystemdTimers(systemd / "rollout")
+    timers = host.SystemdTimers(systemd / "rollout")
     assert timers.problem() is None
     for name, said in (
         ("sepolicyd-lease.timer.active", "not active"),
@@ -353,12 +354,12 @@ def test_nothing_is_opened_unless_all_that_ends_it_is_in_place(systemd: Path, mo
     book.write(LEASE)
     book.path_of("hub").write_text("{")
     assert "one-shot" in str(timers.problem())
-    monkeypatch.setattr(machine, "SYSTEMD", systemd / "nothing")
+    monkeypatch.setattr(host, "SYSTEMD", systemd / "nothing")
     assert "not run by systemd" in str(timers.problem())
 
 
 def test_a_timer_is_armed_seen_and_stopped(systemd: Path) -> None:
-    timers = machine.SystemdTimers(systemd / "rollout")
+    timers = host.SystemdTimers(systemd / "rollout")
     assert not timers.armed(LEASE)
     timers.arm(LEASE, 600)
     assert timers.armed(LEASE)
@@ -371,7 +372,7 @@ def test_what_a_person_must_see_goes_to_the_hook_as_its_last_word(tmp_path: Path
     hook = tmp_path / "hook"
     hook.write_text(f'#!/bin/bash\nprintf "%s|" "$@" > {tmp_path}/seen\n')
     hook.chmod(0o755)
-    voice = machine.JournalVoice()
+    voice = host.JournalVoice()
     voice.shout("the lease of $(id) is open; `x`", (str(hook), "--to", "ops"))
     assert (tmp_path / "seen").read_text() == "--to|ops|the lease of $(id) is open; `x`|"
     voice.shout("a hook that fails costs nothing", ("/bin/false",))

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from sepolicyd.kernel.policy_image import parse_head
+from sepolicyd.kernel.selinuxfs import STATUS
 from sepolicyd.module.store import Store
-from sepolicyd.rollout.kernelpolicy import parse_head
-from sepolicyd.rollout.machine import SystemClock
-from sepolicyd.rollout.selinuxfs import STATUS
-from sepolicyd.rollout.undo import Lease, LeaseBook, carry_lease, module_text
+from sepolicyd.rollout.lease.host import SystemClock
+from sepolicyd.rollout.lease.lease import Lease, LeaseBook, carry_lease, module_text
 from tests.apply.world import World, world
 from tests.paths import ROOT
 from tests.rollout.test_units import directives

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sepolicyd.errors import SepolicydError
-from sepolicyd.rollout import lease as leases
-from sepolicyd.rollout.endlease import end_due
+from sepolicyd.rollout.lease import lifecycle as leases
+from sepolicyd.rollout.lease.end import end_due
 from sepolicyd.settings import Settings
 from tests.rollout.fakes import Killed, Machine
 from tests.rollout.test_lease import PROFILE, Confined

@@ -11,9 +11,9 @@ import pytest
 
 from sepolicyd.cli.main import run_cli
 from sepolicyd.errors import RefusedError, StateError, ToolError
-from sepolicyd.rollout import lease as leases
-from sepolicyd.rollout.endlease import end_due
-from sepolicyd.rollout.undo import LeaseBook
+from sepolicyd.rollout.lease import lifecycle as leases
+from sepolicyd.rollout.lease.end import end_due
+from sepolicyd.rollout.lease.lease import LeaseBook
 from sepolicyd.settings import Settings
 from tests.rollout.fakes import Machine
 from tests.rollout.test_lease import PROFILE, Confined, left_behind, refused, settings, start

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.rollout.undo import BrokenUndo, LeaseBook, parse_lease, render_lease
+from sepolicyd.rollout.lease.lease import BrokenUndo, LeaseBook, parse_lease, render_lease
 from tests.rollout.test_machine import LEASE, NOW
 
 

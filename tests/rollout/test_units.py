@@ -97,14 +97,14 @@ def test_the_daemon_is_not_root_and_writes_evidence_only() -> None:
 
 @pytest.mark.parametrize("unit", ["sepolicyd-boot.service", "sepolicyd-lease.service"])
 def test_what_ends_leases_looks_where_leases_are(unit: str) -> None:
-    from sepolicyd.rollout.undo import DEFAULT_DIR, MODULE_PREFIX, LeaseBook
+    from sepolicyd.rollout.lease.lease import DEFAULT_DIR, MODULE_PREFIX, LeaseBook
 
     said = directives(unit)
     assert said["ConditionDirectoryNotEmpty"] == [f"|{LeaseBook(DEFAULT_DIR).undo_dir}"]
     assert said["ConditionPathExistsGlob"] == [
         f"|{root}/*/active/modules/*/{MODULE_PREFIX}*" for root in ("/var/lib/selinux", "/etc/selinux")
     ]
-    assert said["ExecStart"][0].endswith("-I -m sepolicyd.rollout.endlease")
+    assert said["ExecStart"][0].endswith("-I -m sepolicyd.rollout.lease.end")
     # semodule changes its domain at exec
     assert not {"NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter", "User"} & set(said)
 
@@ -118,7 +118,7 @@ def test_the_boot_unit_comes_before_every_ordinary_service() -> None:
 
 
 def test_a_trial_is_looked_at_when_leases_are() -> None:
-    from sepolicyd.rollout.trial import FILE
+    from sepolicyd.rollout.apply.trial import FILE
 
     assert directives("sepolicyd-trial.service")["ConditionPathExists"] == [f"/var/lib/sepolicyd/rollout/{FILE}"]
     for unit in ("sepolicyd-boot.service", "sepolicyd-lease.service"):
@@ -146,7 +146,7 @@ def test_install_places_all_of_it_and_uninstall_leaves_nothing(tmp_path: Path) -
         assert (root / name).is_file()
     assert (root / "usr/share/sepolicyd/policies/guard.yaml").is_file()
     python = root / "usr/lib/sepolicyd/bin/python3"
-    check = [str(python), "-I", "-m", "sepolicyd.rollout.endlease", "--check", "--dir", str(tmp_path / "state")]
+    check = [str(python), "-I", "-m", "sepolicyd.rollout.lease.end", "--check", "--dir", str(tmp_path / "state")]
     assert subprocess.run(check, cwd="/", check=False).returncode == 0
     # nothing that is run names DESTDIR: what is placed works where it will stand
     assert str(root) not in (root / "usr/bin/sepolicyd").read_text()

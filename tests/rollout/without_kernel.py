@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 import sys
 
-from sepolicyd.rollout import endlease
-from sepolicyd.rollout.selinuxfs import STATUS, SelinuxFs
+from sepolicyd.kernel.selinuxfs import STATUS, SelinuxFs
+from sepolicyd.rollout.lease import end
 
 
 def write(self: SelinuxFs, name: str, data: bytes) -> None:
@@ -20,5 +20,5 @@ def write(self: SelinuxFs, name: str, data: bytes) -> None:
 
 
 SelinuxFs._write = write  # type: ignore[method-assign]
-endlease.PAUSES_S = (0.0, 0.1, 0.2)
-sys.exit(endlease.main())
+end.PAUSES_S = (0.0, 0.1, 0.2)
+sys.exit(end.main())

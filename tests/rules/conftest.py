@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import Labels, open_labels
-from sepolicyd.policy.oracle import Oracle
 from sepolicyd.settings import Settings
 
 POLICY = Path("/etc/selinux/default/policy/policy.33")

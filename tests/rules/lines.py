@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd import profiles
-from sepolicyd.audit.denial import denials_of, denials_of_line
-from sepolicyd.audit.event import Assembler
-from sepolicyd.audit.record import Record, parse
-from sepolicyd.audit.scan import scan_files
-from sepolicyd.audit.values import Denial, Sighting
+from sepolicyd.audit.model import Denial, Sighting
+from sepolicyd.audit.parse.denial import denials_of, denials_of_line
+from sepolicyd.audit.parse.event import Assembler
+from sepolicyd.audit.parse.record import Record, parse
+from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import Labels
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rules.assess import Assessed, assess
+from sepolicyd.rules.assess.assess import Assessed, assess
+from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.candidate import Candidate, fold, group
 from sepolicyd.rules.evidence import Evidence, evidence_of
-from sepolicyd.rules.guard import Guard, load_guard
-from sepolicyd.rules.match import Matcher
+from sepolicyd.rules.guard.guard import Guard, load_guard
 from tests.paths import DATA, ROOT
 
 POLICIES = ROOT / "policies"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import InputError
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.interfaces import INCLUDE, Interfaces
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rules import advice
-from sepolicyd.rules.assess import assess
-from sepolicyd.rules.fix import KINDS
+from sepolicyd.rules.assess.assess import assess
+from sepolicyd.rules.fixes import known_denials
+from sepolicyd.rules.fixes.fix import KINDS
 from tests.rules.lines import GUARD, POLICIES, PROFILE, candidates_from, judge, line
 
 
@@ -24,7 +24,7 @@ def write(directory: Path, text: str) -> Path:
 
 
 def test_the_shipped_advice_is_whole_and_says_where_it_is_from() -> None:
-    found = advice.load(POLICIES / "jupyterhub")
+    found = known_denials.load(POLICIES / "jupyterhub")
     assert len({one.name for one in found}) == len(found) > 8
     for one in found:
         assert one.patterns and len(one.why) > 30
@@ -33,7 +33,7 @@ def test_the_shipped_advice_is_whole_and_says_where_it_is_from() -> None:
 
 
 def test_no_advice_is_fine(tmp_path: Path) -> None:
-    assert advice.load(tmp_path) == ()
+    assert known_denials.load(tmp_path) == ()
 
 
 def test_a_users_own_advice_comes_first(tmp_path: Path, oracle: Oracle) -> None:
@@ -69,7 +69,7 @@ def test_all_mistakes_of_an_advice_file_at_once(tmp_path: Path) -> None:
 """,
     )
     with pytest.raises(InputError) as error:
-        advice.load(tmp_path)
+        known_denials.load(tmp_path)
     for mistake in (
         f"{file}:2: advice[0].why: is missing",
         f"{file}:3: advice[0].match[0].colour: unknown key",

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.audit.values import Sighting
+from sepolicyd.audit.model import Sighting
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import Labels
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rules.assess import Assessed, Override, assess, parse_overrides
+from sepolicyd.rules.assess.assess import Assessed, Override, assess, parse_overrides
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import evidence_of
 from tests.rules.lines import (

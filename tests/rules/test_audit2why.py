@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from sepolicyd.audit.values import Context, Sighting
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rules.assess import Assessed, assess
+from sepolicyd.audit.model import Context, Sighting
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import evidence_of
 from tests.rules.conftest import POLICY

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.audit.denial import denials_of
-from sepolicyd.audit.event import Event
-from sepolicyd.audit.record import Record, parse
-from sepolicyd.audit.values import Sighting
+from sepolicyd.audit.model import Sighting
+from sepolicyd.audit.parse.denial import denials_of
+from sepolicyd.audit.parse.event import Event
+from sepolicyd.audit.parse.record import Record, parse
 from sepolicyd.errors import InputError
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rules.assess import assess
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rules.assess.assess import assess
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import evidence_of
-from sepolicyd.rules.guard import Guard, explain, load_guard
+from sepolicyd.rules.guard.guard import Guard, explain, load_guard
 from tests.rules.lines import GUARD, POLICIES, PROFILE, candidates_from, judge, line, one
 
 HUB, USER = "jupyterhub_t", "jupyterhub_user_t"

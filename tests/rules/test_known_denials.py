@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import Labels
-from sepolicyd.policy.oracle import Oracle
 from tests.rules.lines import GUARD, PROFILE, line, one
 
 # row, denials, fix proposed, level, words that the proposed fix must hold

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from sepolicyd.audit.denial import denials_of_line
-from sepolicyd.audit.values import Denial, EventId
-from sepolicyd.rules.match import Matcher
+from sepolicyd.audit.model import Denial, EventId
+from sepolicyd.audit.parse.denial import denials_of_line
+from sepolicyd.rules.attribution.matcher import Matcher
 from tests.rules.lines import PROFILE, captured, denial, evidence_of_log, line, matched
 
 HUB_EXE = "/usr/bin/python3.11"
@@ -140,7 +140,7 @@ def test_descent_is_forgotten_after_a_day_and_at_a_reboot() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sepolicyd.rules.match.MAX_PROCESSES", 50)
+    monkeypatch.setattr("sepolicyd.rules.attribution.matcher.MAX_PROCESSES", 50)
     matcher, one = Matcher(PROFILE), process(2, 1, "jupyterhub")
     for pid in range(2, 600):
         matcher.match(replace(one, pid=pid))

@@ -18,11 +18,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sepolicyd.access import Access
-from sepolicyd.audit.values import Unparsed
+from sepolicyd.audit.model import Unparsed
 from sepolicyd.errors import StateError, UsageError
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.state import codec, evidence, stranger
-from sepolicyd.state.evidence import Batch, EvidenceStore, Mark, Remark, assign_exercises, read_evidence
+from sepolicyd.state import evidence_codec, evidence_reader, evidence_store
+from sepolicyd.state.evidence_store import Batch, EvidenceStore, Mark, Remark, assign_exercises, read_evidence
 from tests.paths import ROOT
 
 READ = Access("jupyterhub_t", "etc_t", "file", "read")
@@ -149,7 +149,7 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_save_before(path: Path) -> No
     program = f"""
 import os
 from pathlib import Path
-from sepolicyd.state.evidence import EvidenceStore, Batch
+from sepolicyd.state.evidence_store import EvidenceStore, Batch
 from tests.state.test_evidence import batch, seen
 from sepolicyd.access import Access
 store = EvidenceStore(Path({str(path)!r}), "jupyterhub")
@@ -183,7 +183,7 @@ def test_the_reader_never_sees_half_of_a_save(path: Path) -> None:
     program = f"""
 from itertools import count
 from pathlib import Path
-from sepolicyd.state.evidence import EvidenceStore, Batch
+from sepolicyd.state.evidence_store import EvidenceStore, Batch
 from tests.state.test_evidence import READ, OPEN, seen
 store = EvidenceStore(Path({str(path)!r}), "jupyterhub")
 for number in count():
@@ -241,7 +241,7 @@ BODY = '{"count":1,"first":1.0,"last":1.0}'
         (("a_t", "b_t", "file", "read", "", '{"count":1,"last":NaN}'), "field last"),
         (("a_t", "b_t", "file", "read", "", '{"count":1,"__class__":1}'), "unknown field"),
         (("a_t", "b_t", "file", "read", "", f'{{"count":1,"paths":["{"x" * 9000}"]}}'), "field paths"),
-        (("a_t", "b_t", "file", "read", "", "x" * (codec.MAX_READ_CHARS + 1)), "wrong type or size"),
+        (("a_t", "b_t", "file", "read", "", "x" * (evidence_codec.MAX_READ_CHARS + 1)), "wrong type or size"),
         (("a_t", b"b_t", "file", "read", "", BODY), "wrong type or size"),
     ],
 )
@@ -287,7 +287,7 @@ def test_links_pipes_and_other_files_are_refused(store: EvidenceStore, path: Pat
     with pytest.raises(StateError, match="not a database"):
         read_evidence(tmp_path / "text.db")
     with (tmp_path / "huge.db").open("wb") as huge:
-        huge.truncate(stranger.MAX_BYTES + 1)
+        huge.truncate(evidence_reader.MAX_BYTES + 1)
     with pytest.raises(StateError, match="larger than"):
         read_evidence(tmp_path / "huge.db")
 
@@ -333,7 +333,7 @@ def test_a_file_that_others_may_not_read_is_a_sentence() -> None:
 
 
 def test_a_flood_of_names_is_cut_and_shown(store: EvidenceStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "MAX_ACCESSES", 10)
+    monkeypatch.setattr(evidence_store, "MAX_ACCESSES", 10)
     for start in (0, 8):
         flood = Batch()
         for number in range(start, start + 8):
@@ -349,13 +349,13 @@ def test_a_long_row_loses_samples_before_anything_else() -> None:
     long = Evidence(
         count=3, first=1.0, last=2.0, paths=tuple(f"/{n}" + "x" * 900 for n in range(24)), samples=("y" * 4000,) * 3
     )
-    kept = codec.parse(codec.render(long))
+    kept = evidence_codec.parse(evidence_codec.render(long))
     assert kept.paths == long.paths
     assert len(kept.samples) == 1
     longer = Evidence(count=3, first=1.0, last=2.0, paths=tuple(f"/{n}" + "x" * 3900 for n in range(24)))
-    cut = codec.render(longer)
-    assert len(cut) <= codec.MAX_BODY_CHARS
-    assert codec.parse(cut).count == 3
+    cut = evidence_codec.render(longer)
+    assert len(cut) <= evidence_codec.MAX_BODY_CHARS
+    assert evidence_codec.parse(cut).count == 3
 
 
 @hypothesis_settings(deadline=None)
@@ -374,8 +374,8 @@ def test_what_is_rendered_is_parsed_back(text: str, at: float, number: int, raw:
         times=((number, 1),),
         samples=(text,),
     )
-    assert codec.parse(codec.render(given_evidence)) == given_evidence
-    assert json.loads(codec.render(given_evidence))
+    assert evidence_codec.parse(evidence_codec.render(given_evidence)) == given_evidence
+    assert json.loads(evidence_codec.render(given_evidence))
 
 
 # exercises
@@ -406,4 +406,4 @@ def test_fields_of_evidence_are_all_checked() -> None:
     """A field that is added to Evidence without a check of its own would be taken for a list of texts."""
     texts = {"comms", "exes", "paths", "names", "syscalls", "kinds", "roles", "reasons", "nodes", "exercises", "taints"}
     others = {"count", "first", "last", "enforced", "pids", "ports", "ioctls", "contexts", "times", "samples"}
-    assert set(codec._CHECKS) == texts | others == set(Evidence.__dataclass_fields__)
+    assert set(evidence_codec._CHECKS) == texts | others == set(Evidence.__dataclass_fields__)

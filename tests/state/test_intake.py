@@ -6,11 +6,11 @@ from typing import Optional
 
 import pytest
 
-from sepolicyd.audit.values import Denial
-from sepolicyd.rules.match import Match
-from sepolicyd.state.evidence import Batch, Mark, assign_exercises
-from sepolicyd.state.intake import Intake
-from sepolicyd.state.stranger import merged_roles
+from sepolicyd.audit.model import Denial
+from sepolicyd.daemon.intake import Intake
+from sepolicyd.rules.attribution.matcher import Match
+from sepolicyd.state.evidence_reader import merged_roles
+from sepolicyd.state.evidence_store import Batch, Mark, assign_exercises
 from tests.follow.writer import event
 
 

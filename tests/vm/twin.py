@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.policy import delta
-from sepolicyd.policy.oracle import Oracle
-from sepolicyd.rules.guard import load_guard
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rules.guard.guard import load_guard
 from tests.vm.bench import ROOT, Context
 from tests.vm.machine import Result
 

@@ -1,0 +1,315 @@
+"""A log that is being written and rotated in, chunks of whole lines with the place they reach out: each line exactly once.
+
+watchdog only rings the bell (it drops the kernel's queue overflows and holds back unmatched renames for half a second);
+what there is to read is decided by stat and by the first line of each file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from sepolicyd.audit.follow.logfile import EVENT_ID, Generation, Place, close_all, digest, event_of, generations
+from sepolicyd.audit.follow.tail import Chunk, Tail
+from sepolicyd.errors import InputError
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver
+
+BLOCK_BYTES = 1 << 20
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Happening:
+    """What a reader of the evidence should know of how the log was read: "gap" (lines are lost), "damaged", "unreadable"."""
+
+    kind: str
+    text: str
+
+
+class Follower:
+    """Reads a log over all its rotated files, from a saved place or from the oldest file on.
+
+    Call :meth:`read` until it returns False, and :meth:`take` after each; wait for the bell; begin again. The files are
+    told apart by their first line, so that renaming, copying, compressing and the reuse of an inode change nothing.
+    """
+
+    def __init__(self, log: Path, place: Optional[Place] = None, *, since: Optional[float] = None) -> None:
+        """
+        :param place: where reading goes on, as :meth:`take` gave it; None: from the oldest file on
+        :param since: epoch seconds, earlier lines are passed over; without effect where there is a place
+        """
+        self.log = log
+        self.happenings: list[Happening] = []
+        self._tail = Tail(place or Place(since=since))
+        self._current: Optional[Generation] = None
+        self._began = False
+        self._next: Optional[Generation] = None  # seen with a line in it while the current one is read to its end
+        self._told: set[str] = set()
+        self._since = self._tail.place.since
+
+    @property
+    def place(self) -> Place:
+        return replace(self._tail.place, since=self._since)
+
+    @property
+    def holding(self) -> bool:
+        """Whether lines are held back because their event may go on."""
+        return self._tail.holding
+
+    @property
+    def patience(self) -> float:
+        """After how many seconds :meth:`take` lets go of what it holds."""
+        return self._tail.patience()
+
+    def close(self) -> None:
+        close_all(file for file in (self._current, self._next) if file is not None)
+        self._current = self._next = None
+
+    def check(self) -> None:
+        """
+        :raises InputError: the log cannot be followed: missing, unreadable or a directory
+        """
+        try:
+            Generation(self.log, live=True).close()
+        except FileNotFoundError:
+            raise InputError(
+                f"the audit log {self.log} does not exist", "is auditd running? name another log with --log"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"the audit log {self.log} cannot be read: {error.strerror}",
+                "let the group of auditd's log_group read it (auditd.conf), or name another log with --log",
+            ) from None
+
+    def read(self) -> bool:
+        """Read at most one block; False where there is nothing new at present."""
+        try:
+            if self._current is None and not self._begin():
+                return False
+            return self._drain() or (self._current is not None and self._move_on())
+        except OSError as error:
+            self._tell("unreadable", f"{self.log}: {error.strerror or error}")
+            return False
+
+    def take(self, now: float, *, final: bool = False) -> Optional[Chunk]:
+        """Whole lines that have been read, up to the last event that may get more records (Tail.take)."""
+        chunk = self._tail.take(now, final=final)
+        if chunk is None:
+            return None
+        text = chunk.text
+        if self._since is not None:
+            text, found = drop_before(text, self._since)
+            self._since = None if found else self._since
+        return Chunk(text, self.place)
+
+    def _begin(self) -> bool:
+        """Open the file of the saved place, or the oldest that has not been read."""
+        files = self._files()
+        place = self._tail.place
+        found = None if self._began else _holder(files, place)
+        if found is not None:
+            before = found.before(place.offset)
+            self._open(found, place.offset, before, files)
+            return True
+        following = self._unread(files)
+        if not following:
+            close_all(files)
+            return False
+        if not self._began and place.head and not any(file.head == place.head for file in files):
+            self._note_gap(following[0])
+        if not self._began and not place.head and self._since is not None:
+            following = self._skip_older(following)
+        self._open(following[0], 0, b"", files)
+        return True
+
+    def _open(self, chosen: Generation, offset: int, before: bytes, files: list[Generation]) -> None:
+        close_all(file for file in files if file is not chosen)
+        if self._current is not None:
+            self._current.close()
+        self._current, self._began = chosen, True
+        self._tail.open(chosen.head, chosen.inode, offset, before)
+
+    def _drain(self) -> bool:
+        current, position = self._reading(), self._tail.position
+        data = current.read(position, BLOCK_BYTES)
+        # Checked after the read: where the first line and the bytes before the position still stand, no truncation
+        # has come between, and what was read is of the same file.
+        if not current.compressed and not current.holds(current.head, position, digest(self._tail.last_bytes)):
+            return self._truncated()
+        if data:
+            self._tail.add(data)
+            return True
+        if current.damage:
+            self._tell("damaged", f"{current.path}: {current.damage}")
+        return False
+
+    def _truncated(self) -> bool:
+        """copytruncate: what had not been read yet is in the copy, which was whole before the file was cut."""
+        current, position = self._reading(), self._tail.position
+        self._forget_next()
+        files = self._files()
+        place = Place(current.head, position, digest(self._tail.last_bytes))
+        copy = _holder([file for file in files if file.key != current.key], place)
+        close_all(file for file in files if file is not copy)
+        if copy is not None:
+            current.close()
+            self._current = copy
+            return True
+        if not any(file.head == current.head for file in files):
+            self._tell("gap", f"{current.path} was cut off and there is no copy: what was written last may be lost", once=False)
+        self._tail.end()
+        if current.holds(current.head, 0, ""):
+            return self._rewritten(current, position)
+        current.close()
+        self._current = None
+        return self._begin()
+
+    def _rewritten(self, current: Generation, position: int) -> bool:
+        """The same first line and other lines after it: a foreign hand (truncate -s, an editor). Cut: its end is where
+        the writer goes on. Longer: what is new in it cannot be told, and rather twice than never.
+        """
+        size = current.size()
+        start = size if size < position else 0
+        self._tell("gap", f"{current.path} was changed by another hand; it is read on from byte {start}", once=False)
+        self._tail.open(current.head, current.inode, start, current.before(start))
+        return True
+
+    def _move_on(self) -> bool:
+        """At the end of the current file: to the next one, as soon as that has a line.
+
+        A writer writes one file at a time, and may go on with a renamed file for a while; once the next file has a line
+        the current one is complete. So it is read to its end once more after the next one was seen.
+        """
+        current = self._reading()
+        if self._next is not None:
+            chosen, self._next = self._next, None
+            self._tail.end()
+            self._open(chosen, 0, b"", [])
+            return True
+        if _key(self.log) == current.key:
+            return False
+        files = self._files()
+        following = self._unread(files)
+        self._next = following[0] if following else None
+        close_all(file for file in files if file is not self._next)
+        if self._next is None:
+            return False
+        if not self._next.live and not any(file.head == current.head for file in files):
+            self._note_gap(self._next)
+        return self._drain() or (self._current is not None and self._move_on())
+
+    def _forget_next(self) -> None:
+        if self._next is not None:
+            self._next.close()
+            self._next = None
+
+    def _files(self) -> list[Generation]:
+        files, problems = generations(self.log)
+        for problem in problems:
+            self._tell("unreadable", problem)
+        return files
+
+    def _unread(self, files: list[Generation]) -> list[Generation]:
+        """The files after the one that was read last, oldest first; where that is gone, all that have not been read."""
+        last = self._current.head if self._current is not None else self._tail.last_head
+        done = self._tail.heads
+        places = [index for index, file in enumerate(files) if file.head == last]
+        return [file for file in files[places[-1] + 1 if places else 0 :] if file.head not in done]
+
+    def _skip_older(self, files: list[Generation]) -> list[Generation]:
+        """Without those whose last write was before --since."""
+        since = self._since or 0.0
+        kept = [file for file in files if file.live or file.modified >= since] or files[-1:]
+        self._tail.pass_over([file.head for file in files if file not in kept])
+        return kept
+
+    def _note_gap(self, following: Generation) -> None:
+        """The file that was read last is gone: were others between it and the next? Serials tell, where they go on."""
+        before, after = event_of(self._tail.last_record.encode()), event_of(following.first_line())
+        if before and after and before[1] <= after[1] <= before[1] + 1:
+            return
+        self._tell(
+            "gap", f"{self.log} was rotated away before it was read: lines between {before} and {after} may be lost", once=False
+        )
+
+    def _reading(self) -> Generation:
+        if self._current is None:
+            raise RuntimeError("no file is open")
+        return self._current
+
+    def _tell(self, kind: str, text: str, *, once: bool = True) -> None:
+        if once and text in self._told:
+            return
+        self._told.add(text)
+        self.happenings.append(Happening(kind, text))
+
+
+def drop_before(text: bytes, since: float) -> tuple[bytes, bool]:
+    """The lines from the first one of that time on, and whether there was one; a line without a time is of the one before."""
+    for found in EVENT_ID.finditer(text):
+        if float(found.group(1)) >= since:
+            return text[text.rfind(b"\n", 0, found.start()) + 1 :], True
+    return b"", False
+
+
+def _holder(files: list[Generation], place: Place) -> Optional[Generation]:
+    """The file that was read up to the place: the same inode before the live file before a copy."""
+    fitting = [file for file in files if place.head and file.holds(place.head, place.offset, place.tail)]
+    return max(fitting, key=lambda file: (file.inode == place.inode, file.live, not file.compressed), default=None)
+
+
+def _key(path: Path) -> Optional[tuple[int, int]]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino)
+
+
+class Doorbell:
+    """Rings when something happens in the log's directory; where it cannot, and in any case after POLL_SECONDS, wait ends."""
+
+    def __init__(self, directory: Path) -> None:
+        self._rung = threading.Event()
+        self._observer: Optional[BaseObserver] = None
+        self.failure = ""
+        try:
+            self._observer = _observe(directory, self._rung.set)
+        except (ImportError, OSError, RuntimeError) as error:  # no inotify instance or watch left, no such directory
+            self.failure = f"{error}"
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def wait(self, seconds: float = POLL_SECONDS) -> bool:
+        """Whether it rang before the seconds were over."""
+        rung = self._rung.wait(seconds)
+        self._rung.clear()
+        return rung
+
+    def close(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(5)
+
+
+def _observe(directory: Path, ring: Callable[[], None]) -> BaseObserver:
+    from watchdog.events import FileSystemEvent, FileSystemEventHandler
+    from watchdog.observers import Observer
+
+    class Ring(FileSystemEventHandler):
+        def on_any_event(self, event: FileSystemEvent) -> None:
+            # our own opening and closing of the files rings too (inotify); it must not wake us for ever
+            if event.event_type not in ("opened", "closed_no_write"):
+                ring()
+
+    observer = Observer()
+    observer.daemon = True
+    observer.schedule(Ring(), str(directory), recursive=False)
+    observer.start()
+    return observer

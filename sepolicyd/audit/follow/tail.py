@@ -1,0 +1,214 @@
+"""Bytes as they are read in, whole lines up to the last finished event out, with the place that they reach."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from sepolicyd.audit.follow.logfile import EVENT_ID, MAX_DONE, TAIL_BYTES, Place, digest
+
+WINDOW_BYTES = 1 << 16  # an event is expected to begin no further than this before its last line
+MAX_LINE_BYTES = 1 << 20  # the kernel's limit is 8970 (MAX_AUDIT_MESSAGE_LENGTH)
+EXPIRY_SECONDS = 2.0  # of record time, as auparse and ausearch wait
+PATIENCE_SECONDS = 1.0  # of our time: the rest of an event that has begun
+ALONE_PATIENCE_SECONDS = 0.05  # the same where the log has no SYSCALL records at all (-a task,never)
+
+# Only kernel events have several records; user-space messages (1100-1199, 2100-2999) and auditd's own are events alone.
+TYPE = re.compile(rb"type=([A-Z0-9_]+)")
+SEVERAL = re.compile(
+    rb"(?:AVC|AVC_PATH|SELINUX_ERR|SYSCALL|PATH|CWD|EXECVE|SOCKADDR|SOCKETCALL|IPC|IPC_SET_PERM|MMAP|OBJ_PID|FD_PAIR|BPRM_FCAPS"
+    rb"|CAPSET|KERN_MODULE|MQ_\w+|MAC_\w+|CONFIG_CHANGE|NETFILTER_CFG|TIME_\w+|URINGOP|OPENAT2|DM_\w+|1[34]\d\d)\Z"
+)
+LAST = re.compile(rb"(?:PROCTITLE|EOE|1327|1320)\Z")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Whole lines to be counted, and the place to save with them."""
+
+    text: bytes
+    place: Place
+
+
+@dataclass
+class _Segment:
+    """Bytes of one file. ``before`` are the bytes just before ``start``; ``ended``: nothing will be added."""
+
+    head: str
+    inode: int
+    start: int
+    before: bytes
+    data: bytes = b""
+    ended: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+    @property
+    def text(self) -> bytes:
+        """The bytes; a half line at the end of an ended file is all there will ever be of it and becomes a line."""
+        return self.data + b"\n" if self.ended and self.data and not self.data.endswith(b"\n") else self.data
+
+    def consume(self, count: int) -> None:
+        self.before = (self.before + self.data[:count])[-TAIL_BYTES:]
+        self.start += min(count, len(self.data))
+        self.data = self.data[count:]
+
+
+class Tail:
+    """What was read and not yet handed on, over as many files as it stretches. Pure: the time comes as an argument."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._segments: list[_Segment] = []
+        self._waiting: Optional[tuple[float, int]] = None  # (since when, up to which byte of the text) lines are held back
+        self._has_syscalls = False
+
+    @property
+    def place(self) -> Place:
+        """Where everything that was handed on ends."""
+        return self._place
+
+    @property
+    def position(self) -> int:
+        """The offset at which the current file must be read next."""
+        return self._segments[-1].end if self._segments else 0
+
+    @property
+    def last_bytes(self) -> bytes:
+        """The bytes before ``position``, at most TAIL_BYTES."""
+        segment = self._segments[-1]
+        return (segment.before + segment.data[-TAIL_BYTES:])[-TAIL_BYTES:]
+
+    @property
+    def holding(self) -> bool:
+        """Whether whole lines are held back (a half line alone does not count)."""
+        return self._waiting is not None
+
+    @property
+    def last_head(self) -> str:
+        """The file that was read last."""
+        return self._segments[-1].head if self._segments else self._place.head
+
+    @property
+    def heads(self) -> set[str]:
+        """All files that were read or are being read."""
+        return {*self._place.done, self._place.head, *(segment.head for segment in self._segments)}
+
+    @property
+    def last_record(self) -> str:
+        """The last event id that was read, as the log writes it: "audit(1795374503.664:4609)"."""
+        for segment in reversed(self._segments):
+            found = list(EVENT_ID.finditer(segment.data, max(0, len(segment.data) - 16384)))
+            if found:
+                return found[-1].group().decode()
+        return f"audit({self._place.record})"
+
+    def pass_over(self, heads: Sequence[str]) -> None:
+        """These files are not to be read."""
+        self._place = replace(self._place, done=(*self._place.done, *heads)[-MAX_DONE:])
+
+    def open(self, head: str, inode: int, offset: int, before: bytes) -> None:
+        """The next file begins to be read at this offset."""
+        self._segments.append(_Segment(head, inode, offset, before))
+
+    def add(self, data: bytes) -> None:
+        self._segments[-1].data += data
+
+    def end(self) -> None:
+        """The current file has been read to its end for good."""
+        self._segments[-1].ended = True
+
+    def patience(self) -> float:
+        """Seconds that the rest of an event is waited for."""
+        return PATIENCE_SECONDS if self._has_syscalls else ALONE_PATIENCE_SECONDS
+
+    def take(self, now: float, *, final: bool = False) -> Optional[Chunk]:
+        """The lines that are whole, up to the last event that may still get more records, or None.
+
+        :param now: seconds of any steady clock; lines that have been held back for longer than patience() are let go
+        :param final: nothing is held back (but a half line)
+        """
+        text = b"".join(segment.text for segment in self._segments)
+        whole = self._whole(text)
+        if not whole:
+            self._drop_ended()
+            return None
+        cut = whole if final else max(self._hold(text, whole), self._ripe(now))
+        self._remember(now, whole, cut)
+        if not cut:
+            return None
+        self._consume(cut)
+        lines = text[:cut]
+        # NUL bytes: the hole that copytruncate leaves under a writer without O_APPEND; the kernel never logs one
+        lines = lines.replace(b"\0", b"") if b"\0" in lines else lines
+        self._place = self._reached(lines)
+        return Chunk(lines, self._place)
+
+    def _whole(self, text: bytes) -> int:
+        whole = text.rfind(b"\n") + 1
+        return len(text) if len(text) - whole > MAX_LINE_BYTES else whole
+
+    def _hold(self, text: bytes, whole: int) -> int:
+        """Where the earliest event begins that may still get records: handed on are the lines before it."""
+        base = 0 if whole <= WINDOW_BYTES else text.rfind(b"\n", 0, whole - WINDOW_BYTES) + 1
+        begun: dict[tuple[bytes, bytes], int] = {}
+        newest = 0.0
+        position = base
+        for line in text[base:whole].splitlines(keepends=True):
+            found = EVENT_ID.search(line)
+            kind = TYPE.search(line)
+            if found and kind:
+                key = (found.group(1), found.group(2))
+                newest = max(newest, float(found.group(1)))
+                if LAST.match(kind.group(1)):
+                    begun.pop(key, None)
+                elif SEVERAL.match(kind.group(1)):
+                    self._has_syscalls = self._has_syscalls or kind.group(1) in (b"SYSCALL", b"1300")
+                    begun.setdefault(key, position)
+            position += len(line)
+        return min((at for (seconds, _), at in begun.items() if newest - float(seconds) < EXPIRY_SECONDS), default=whole)
+
+    def _ripe(self, now: float) -> int:
+        if self._waiting is None or now - self._waiting[0] < self.patience():
+            return 0
+        return self._waiting[1]
+
+    def _remember(self, now: float, whole: int, cut: int) -> None:
+        if cut >= whole:
+            self._waiting = None
+        elif self._waiting is None or self._waiting[1] <= cut:
+            self._waiting = (now, whole - cut)
+        else:
+            self._waiting = (self._waiting[0], self._waiting[1] - cut)
+
+    def _consume(self, count: int) -> None:
+        for segment in self._segments:
+            step = min(count, len(segment.text))
+            segment.consume(step)
+            count -= step
+            if count <= 0:
+                break
+        self._drop_ended()
+
+    def _drop_ended(self) -> None:
+        while len(self._segments) > 1 and self._segments[0].ended and not self._segments[0].data:
+            done = self._segments.pop(0)
+            heads = tuple(head for head in self._place.done if head != done.head)
+            self._place = replace(self._place, done=(*heads, done.head)[-MAX_DONE:])
+
+    def _reached(self, lines: bytes) -> Place:
+        segment = self._segments[0]
+        found = list(EVENT_ID.finditer(lines, max(0, len(lines) - 16384)))
+        record = (found[-1].group(1) + b":" + found[-1].group(2)).decode() if found else self._place.record
+        return replace(
+            self._place,
+            head=segment.head,
+            offset=segment.start,
+            tail=digest(segment.before),
+            inode=segment.inode,
+            record=record,
+        )

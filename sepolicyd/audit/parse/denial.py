@@ -1,0 +1,324 @@
+"""An event in, denials out: each AVC message with what the event's other records say of the process and the object."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+from sepolicyd.access import is_identifier
+from sepolicyd.audit.model import Context, Denial, Kind, Notice, SelinuxError, Unparsed, Verdict
+from sepolicyd.audit.parse import fields as field
+from sepolicyd.audit.parse.classes import KNOWN, is_cut
+from sepolicyd.audit.parse.companions import Beside
+from sepolicyd.audit.parse.event import Event
+from sepolicyd.audit.parse.record import GROUP_SEPARATOR, MARK, Record, parse
+
+MAX_TEXT = 4096
+MAX_RAW = 24
+
+_DECISION = re.compile(r"avc:\s*(?P<verdict>denied|granted)\s*\{(?P<permissions>[^{}]*)\}\s*(?:for\b)?\s*")
+_NEXT = re.compile(r"avc:\s+(?:denied|granted)\s*\{")
+_JOINED = re.compile(r"(?:\b(?:node|host)=\S+ )?\btype=[A-Z][A-Z0-9_]* (?:msg=)?audit\([^()]*\) *:")
+_VALUE = re.compile(r"\"?(?P<value>[^\s\"',]*(?:,[^\s\"',=]+)*)")
+_CLASS = re.compile(r"\"?(?P<value>[A-Za-z0-9_()-]*)")
+_WORD = re.compile(r"\s+[A-Za-z0-9_]+(?:[\s:]|$)(?!\s*exe=)")  # what goes on after a blank, and is no key=
+_GLUED = re.compile(r"(?<=[a-z0-9)])(?=(?:tcontext|tclass|permissive)=)")
+_TAIL = re.compile(r"\bpermissive[=:]\s*(?P<value>[01])")
+_FOREIGN = re.compile(r"\(XEN\)|\blsm=(?!selinux)[A-Za-z]+|apparmor=", re.IGNORECASE)
+_INVALID = re.compile(r"invalid[ _]context[= ]\"?(?P<value>[^\s\"]+)")
+_OPERATION = re.compile(r"(?:op=|^\s*)(?P<value>security_[a-z_]+|setxattr|fscreate|exec|[a-z_]+)\b")
+
+_PORTS = ("src", "dest", "lport", "fport")
+_OWN = frozenset({"pid", "comm", "exe", "path", "name", "dev", "ino", "ioctlcmd", "scontext", "tcontext", "tclass",
+                  "permissive", "srawcon", "trawcon", "hostname", "addr", "terminal", "sauid", *_PORTS})  # fmt: skip
+_SPEAKING = frozenset({"AVC", "USER_AVC", "SELINUX_ERR", "USER_SELINUX_ERR"})
+_NOTICE_TYPES = frozenset({"MAC_STATUS", "MAC_POLICY_LOAD", "MAC_CONFIG_CHANGE", "USER_MAC_STATUS", "USER_MAC_POLICY_LOAD",
+                           "USER_MAC_CONFIG_CHANGE"})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Denials:
+    """What one event says: each message of it stands in exactly one of these."""
+
+    denials: tuple[Denial, ...] = ()
+    granted: tuple[Denial, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    errors: tuple[SelinuxError, ...] = ()
+    other: int = 0
+    unparsed: tuple[Unparsed, ...] = ()
+
+
+def denials_of(event: Event, *, first_only: bool = False) -> Denials:
+    """All that the event's messages say, each enriched by the event's other records. Never raises on any text.
+
+    :param first_only: only what the first record says; the others still enrich it
+    """
+    beside = Beside()
+    messages: list[tuple[Record, str]] = []
+    for number, record in enumerate(event.records):
+        for kind, piece in _pieces(record):
+            if kind in _SPEAKING or kind in _NOTICE_TYPES or MARK in piece:
+                if number and first_only:
+                    continue
+                messages.append((record._replace(type=kind), piece))
+            else:
+                beside.add(kind, piece)
+    if not messages:
+        return Denials()
+    lines = tuple(record.raw for record in event.records)
+    sorted_out: dict[type, list[Any]] = {kind: [] for kind in (Denial, Notice, SelinuxError, Unparsed, int)}
+    for record, piece in messages:
+        value = message(record, piece, beside, lines)
+        sorted_out[type(value)].append(value)
+    every: list[Denial] = sorted_out[Denial]
+    return Denials(
+        denials=tuple(denial for denial in every if denial.verdict is Verdict.DENIED),
+        granted=tuple(denial for denial in every if denial.verdict is Verdict.GRANTED),
+        notices=tuple(sorted_out[Notice]),
+        errors=tuple(sorted_out[SelinuxError]),
+        other=len(sorted_out[int]),
+        unparsed=tuple(sorted_out[Unparsed]),
+    )
+
+
+def denials_of_line(line: Union[bytes, str], number: int = 0) -> Denials:
+    """The line alone, without its event: for tests and for text that has no headers."""
+    record = parse(line, number)
+    if record is None:
+        return Denials()
+    if isinstance(record, Unparsed):
+        return Denials(unparsed=(record,))
+    return denials_of(Event(record.event, (record,)))
+
+
+def message(
+    record: Record, text: str, beside: Beside, lines: tuple[str, ...]
+) -> Union[Denial, Notice, SelinuxError, Unparsed, int]:
+    """One message classified; the int stands for another security module's, or a mark that is only a name."""
+    # only what stands before the mark: a comm= or name= must not be able to pass a denial off as another module's
+    if _FOREIGN.search(record.raw.partition(MARK)[0] if MARK in record.raw else text):
+        return 1
+    decision = _DECISION.search(text)
+    if record.type in _NOTICE_TYPES or (decision is None and record.type.startswith("USER_")):
+        return _notice(record, text)
+    if record.type not in _SPEAKING:
+        return 1
+    if decision is None:
+        if record.type == "SELINUX_ERR":
+            return _error(record, text, beside, lines)
+        if MARK not in text:
+            return Unparsed(record.number, "an AVC record without avc:", record.raw[:MAX_TEXT])
+        if re.match(r"\s*avc:\s+(?:received|op=|netlink|could not|unable)", text[text.find(MARK) :]):
+            return _notice(record, text)
+        return Unparsed(record.number, "no decision (denied or granted) after avc:", record.raw[:MAX_TEXT])
+    kind = Kind.USER_AVC if record.type.startswith("USER_") else Kind.AVC
+    permissions = tuple(dict.fromkeys(decision["permissions"].replace(",", " ").split()))
+    return _denial(record, text[decision.end() :], kind, Verdict(decision["verdict"]), permissions, beside, lines)
+
+
+def _denial(
+    record: Record,
+    rest: str,
+    kind: Kind,
+    verdict: Verdict,
+    permissions: tuple[str, ...],
+    beside: Beside,
+    lines: tuple[str, ...],
+) -> Union[Denial, Unparsed]:
+    rest, _, _ = rest.partition(GROUP_SEPARATOR)
+    rest = _GLUED.sub(" ", rest)
+    found = _object(rest)
+    reason = found if isinstance(found, str) else _doubt(permissions, found[2])
+    if reason or isinstance(found, str):
+        return Unparsed(record.number, reason, record.raw[:MAX_TEXT])
+    scontext, tcontext, tclass, start = found
+    tail = _TAIL.search(rest, start)
+    values = field.fields_of(rest[:start])
+    behind = rest[start:] if tail is None else rest[start : tail.start()] + rest[tail.end() :]
+    after = field.fields_of(behind) if behind.count("=") > 3 else {}
+    raw = (record.raw, *(line for line in lines if line != record.raw))[:MAX_RAW]
+    return Denial(
+        event=record.event,
+        kind=kind,
+        verdict=verdict,
+        scontext=scontext,
+        tcontext=tcontext,
+        tclass=tclass,
+        permissions=permissions,
+        permissive=None if tail is None else tail["value"] == "1",
+        raw=raw,
+        **_details(kind, tclass, values, after, beside),
+    )
+
+
+def _object(rest: str) -> Union[str, tuple[Context, Context, str, int]]:
+    """(scontext, tcontext, class, where the contexts begin), or the reason why not."""
+    contexts = []
+    begin = len(rest)
+    for key in ("scontext", "tcontext"):
+        at = _last(rest, key + "=")
+        if at < 0:
+            return f"no {key}="
+        begin = min(begin, at)
+        match = _VALUE.match(rest, at + len(key) + 1)
+        text = match["value"] if match else ""
+        context = Context.parse(text)
+        if context is None or not is_identifier(context.type):
+            return f"{key} is cut" if rest.rstrip().endswith(text) else f"{key} is not user:role:type: {text[:80]}"
+        if match is not None and not context.range and _WORD.match(rest, match.end()):
+            return f"{key} is broken: {text[:80]}"
+        contexts.append(context)
+    at = _last(rest, "tclass=")
+    if at < 0:
+        return "no tclass="
+    match = _CLASS.match(rest, at + 7)
+    tclass = match["value"] if match else ""
+    if match is not None and tclass not in KNOWN and _WORD.match(rest, match.end()):
+        return f"tclass is broken: {tclass[:40]}"
+    return contexts[0], contexts[1], tclass, min(begin, at)
+
+
+def _last(text: str, key: str) -> int:
+    """Where the key stands last with a blank before it, -1 if nowhere.
+
+    The last, because cmdline= and the like come before the contexts and may hold forged ones (systemd's USER_AVC); what
+    the kernel writes after them is quoted and without blanks, or hex.
+    """
+    at = text.rfind(key)
+    while at > 0 and not text[at - 1].isspace():
+        at = text.rfind(key, 0, at)
+    return at
+
+
+def _doubt(permissions: tuple[str, ...], tclass: str) -> str:
+    if not permissions:
+        return "no permission between the braces"
+    for permission in permissions:
+        if not is_identifier(permission):
+            return f"not a permission: {permission[:40]}"
+    if not is_identifier(tclass):
+        return f"not a class: {tclass[:40] or '(nothing)'}"
+    if is_cut(tclass):
+        return f"class name is cut: {tclass}"
+    return ""
+
+
+def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, str], beside: Beside) -> dict[str, Any]:
+    """The fields of a Denial that come from the text and the other records."""
+    own = {**after, **values} if kind is Kind.AVC else values
+    syscall = beside.syscall if kind is not Kind.USER_AVC else {}
+    name, ino = own.get("name", ""), own.get("ino", "")
+    sockaddr = beside.sockaddr if kind is Kind.AVC else ""
+    path = own.get("path", "")
+    if not path and kind is Kind.AVC:
+        path = beside.old_path or beside.path_of(name, ino, tclass)
+    if not path and tclass == "sock_file" and sockaddr.startswith("unix /"):
+        path = sockaddr[5:]
+    ioctl = own.get("ioctlcmd") or after.get("ioctlcmd")
+    ports = [(key, field.integer(own.get(key))) for key in _PORTS] if tclass != "dbus" else []
+    extra = {key: value for key, value in {**after, **values}.items() if key not in _OWN}
+    number = None if ioctl is None else field.hex_integer(ioctl)
+    if ioctl is not None and number is None:
+        extra["ioctlcmd"] = ioctl  # a name, as ausearch -i writes it
+    if not ports and "dest" in values:
+        extra["dest"] = values["dest"]
+    if kind is Kind.USER_AVC and "exe" in after:
+        extra["manager"] = after["exe"]  # the object manager that asked (dbus-daemon, systemd), not the source
+    for key, text in (("sockaddr", sockaddr), ("command", beside.command)):
+        if text and kind is Kind.AVC:
+            extra[key] = text
+    pid = own.get("pid") or own.get("spid") if kind is not Kind.AVC else own.get("pid") or syscall.get("pid")
+    auid = syscall.get("auid", own.get("auid", ""))
+    return {
+        "pid": field.integer(pid),
+        "ppid": field.integer(syscall.get("ppid")),
+        "comm": own.get("comm") or syscall.get("comm", ""),
+        "exe": syscall.get("exe") or own.get("exe", ""),
+        "path": path,
+        "name": name,
+        "dev": own.get("dev", ""),
+        "ino": ino,
+        "ioctlcmd": number,
+        "ports": tuple((key, port) for key, port in ports if port is not None),
+        "syscall": syscall.get("syscall", ""),
+        "success": {"yes": True, "no": False}.get(syscall.get("success", "")),
+        "auid": "unset" if auid in ("4294967295", "-1", "n/a") else auid,
+        "uid": syscall.get("uid", own.get("uid", "")),
+        "proctitle": beside.proctitle if kind is not Kind.USER_AVC else own.get("cmdline", ""),
+        "srawcon": after.get("srawcon", ""),
+        "trawcon": after.get("trawcon", ""),
+        "extra": tuple(sorted(extra.items())),
+    }
+
+
+def _error(record: Record, text: str, beside: Beside, lines: tuple[str, ...]) -> Union[Denial, SelinuxError, Unparsed]:
+    """SELINUX_ERR: bounds carries an access; the others (invalid context, bounded or validated transition) do not."""
+    values = field.fields_of(text)
+    if values.get("perms") and "tclass" in values:
+        permissions = tuple(dict.fromkeys(values["perms"].replace(",", " ").split()))
+        return _denial(
+            record,
+            " " + text.replace(" perms=", " permissions_masked="),
+            Kind.SELINUX_ERR,
+            Verdict.DENIED,
+            permissions,
+            beside,
+            lines,
+        )
+    invalid, operation = _INVALID.search(text), _OPERATION.search(text)
+    contexts = {
+        key: Context.parse(values.get(key, "")) for key in ("scontext", "tcontext", "oldcontext", "newcontext", "taskcontext")
+    }
+    if invalid is None and not any(contexts.values()):
+        return Unparsed(record.number, "SELINUX_ERR in no known wording", record.raw[:MAX_TEXT])
+    return SelinuxError(
+        event=record.event,
+        operation=operation["value"] if operation else "",
+        reason=values.get("reason", ""),
+        invalid_context=None if invalid is None else Context.parse(invalid["value"]),
+        tclass=values.get("tclass", ""),
+        comm=beside.syscall.get("comm", ""),
+        exe=beside.syscall.get("exe", ""),
+        raw=(record.raw, *(line for line in lines if line != record.raw))[:MAX_RAW],
+        **contexts,
+    )
+
+
+def _notice(record: Record, text: str) -> Notice:
+    values = field.fields_of(text)
+    enforcing: Optional[bool] = None
+    what = "other"
+    if "policyload" in text or "POLICY_LOAD" in record.type or "op=load_policy" in text:
+        what = "policyload"
+    elif "setenforce" in text or "enforcing" in values:
+        what = "setenforce"
+        state = values.get("enforcing", "").strip("()'")
+        enforcing = {"1": True, "0": False}.get(state[:1])
+    return Notice(record.event, record.type, what, enforcing, record.raw[:MAX_TEXT])
+
+
+def _pieces(record: Record) -> list[tuple[str, str]]:
+    """(type, text) of each message on the record's line: records glued together, or two AVCs in one.
+
+    A message of user space (msg='...') is never split: its cmdline= is written by a stranger, who may put headers and
+    marks into it. The kernel's values are quoted and without blanks, or hex, and cannot hold either.
+    """
+    body = record.body
+    glued = "audit(" in body and "msg='" not in body
+    if not glued and body.count(MARK) < 2:
+        return [(record.type, body)]
+    cuts = list(_JOINED.finditer(body)) if glued else []
+    pieces: list[tuple[str, str]] = []
+    kind, begin = record.type, 0
+    for match in cuts:
+        pieces.append((kind, body[begin : match.start()]))
+        joined = parse(body[match.start() :])
+        kind, begin = (joined.type, match.end()) if isinstance(joined, Record) else (kind, match.start())
+    pieces.append((kind, body[begin:]))
+    result = []
+    for kind, text in pieces:
+        marks = [match.start() for match in _NEXT.finditer(text)] if kind == "AVC" else []
+        for start, end in zip([0, *marks[1:]], [*marks[1:], len(text)]):
+            result.append((kind, text[start:end]))
+    return result

@@ -1,0 +1,221 @@
+"""Whole log files in, a ScanResult out: counts, and the sightings of each distinct access. Read in blocks, never mapped."""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Optional, Union
+
+from sepolicyd.audit.model import Notice, SelinuxError, Sighting, Unparsed
+from sepolicyd.audit.scan.decompress import LONGEST_MAGIC, Unpacked, kind_of
+from sepolicyd.audit.scan.parallel import MARGIN, Child, middle
+from sepolicyd.audit.scan.sweep import Sweep
+from sepolicyd.errors import InputError
+
+BLOCK = 1 << 19
+MAX_LINE = 1 << 20
+PROBE = 4096
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What a log says.
+
+    ``events`` are the distinct (node, time, serial) of all records; ``denials``, ``granted`` and ``notices`` count
+    messages, a record that was written twice once; ``other`` counts messages of other security modules and marks that
+    are only part of a name. ``unparsed`` lists the first thousand lines, ``unparsed_count`` counts them all.
+    ``sightings`` carry the counts: their sum is ``denials``.
+    """
+
+    lines: int = 0
+    events: int = 0
+    denials: int = 0
+    granted: int = 0
+    notices: int = 0
+    other: int = 0
+    unparsed: tuple[Unparsed, ...] = ()
+    unparsed_count: int = 0
+    sightings: tuple[Sighting, ...] = ()
+    granted_sightings: tuple[Sighting, ...] = ()
+    errors: tuple[SelinuxError, ...] = ()
+    notice_list: tuple[Notice, ...] = ()
+
+
+def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None) -> ScanResult:
+    """Scan the files in this order as one log, plain or packed by gzip, xz or bzip2 (the magic number tells).
+
+    :param on_progress: gets the number of bytes (unpacked) that were read since its last call
+    :raises InputError: a file is missing, unreadable, a directory, or packed in another way
+    """
+    for path in paths:
+        if path.is_dir():
+            raise InputError(f"{path} is a directory, not a log", "name the log file in it, such as audit.log")
+    half = middle(paths[0]) if len(paths) == 1 else 0
+    if not half:
+        return result_of(_whole(paths, on_progress))
+    path = paths[0]
+    child = Child(lambda: _part(path, half, None, None))
+    sweep = _part(path, 0, half, on_progress)
+    second = child.result() or _part(path, half, None, None)
+    if on_progress is not None:
+        on_progress(path.stat().st_size - half)
+    sweep.append(second)
+    return result_of(sweep)
+
+
+def _whole(paths: Sequence[Path], on_progress: Optional[Progress]) -> Sweep:
+    sweep = Sweep()
+    _run(sweep, _blocks_of_files(sweep, paths), on_progress)
+    return sweep
+
+
+def _part(path: Path, begin: int, end: Optional[int], on_progress: Optional[Progress]) -> Sweep:
+    """Sweep the lines between two offsets; what lies beyond is looked at where an event is cut in two."""
+    sweep = Sweep()
+    with _opened(path) as file:
+        before = after = b""
+        if begin:
+            file.seek(begin - MARGIN)
+            before = file.read(MARGIN)
+        if end is not None:
+            file.seek(end)
+            after = file.read(MARGIN)
+        stop = os.fstat(file.fileno()).st_size if end is None else end
+        _run(sweep, _blocks_at(file, begin, stop), on_progress, before, after)
+    return sweep
+
+
+def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None) -> ScanResult:
+    """Scan a binary stream (standard input) to its end; compressed or not.
+
+    :raises InputError: the stream cannot be read
+    """
+    sweep = Sweep()
+    try:
+        _run(sweep, _unpacked(sweep, file, "standard input"), on_progress)
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {error.strerror or error}", "pipe a log into it") from error
+    return result_of(sweep)
+
+
+def result_of(sweep: Sweep) -> ScanResult:
+    denied, granted = sweep.fold.sightings()
+    denials, grants = sweep.fold.counts()
+    return ScanResult(
+        lines=sweep.lines,
+        events=sweep.events,
+        denials=denials,
+        granted=grants,
+        notices=sweep.notices,
+        other=sweep.other,
+        unparsed=tuple(sorted(sweep.unparsed, key=lambda one: one.line)),
+        unparsed_count=sweep.unparsed_count,
+        sightings=tuple(denied),
+        granted_sightings=tuple(granted),
+        errors=tuple(sweep.errors),
+        notice_list=tuple(sorted(sweep.notice_list, key=lambda one: (one.event.seconds, one.event.serial))),
+    )
+
+
+def _run(
+    sweep: Sweep, blocks: Iterator[bytes], on_progress: Optional[Progress], before: bytes = b"", beyond: bytes = b""
+) -> None:
+    """Feed the blocks, each with its neighbours. The cycle collector rests: nothing here makes cycles, it only costs time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        block = b""
+        for after in blocks:
+            if block:
+                sweep.block(before, block, after)
+                before = block
+            block = after
+            if on_progress is not None:
+                on_progress(len(after))
+        if block:
+            sweep.block(before, block, beyond)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _blocks_of_files(sweep: Sweep, paths: Sequence[Path]) -> Iterator[bytes]:
+    for path in paths:
+        with _opened(path) as file:
+            yield from _unpacked(sweep, file, str(path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise InputError(f"there is no {path}", "name a log file that exists") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read by this user", "run as root, or as a member of the log's group") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}", "name a log file") from error
+
+
+def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
+    """The blocks of a file, unpacked where it begins with a packer's magic number."""
+    if _is_plain(file):
+        yield from _blocks_at(file, 0, os.fstat(file.fileno()).st_size)
+        return
+    start = file.read(BLOCK)
+    kind = kind_of(start)
+    if kind is None:
+        yield from _blocks(start, file)
+        return
+    if kind.unpacker is None:
+        raise InputError(f"{name} is packed by {kind.name}", f"unpack it: {kind.name} -dc FILE | sepolicyd analyze -")
+    unpacked = Unpacked(kind, start, file)
+    yield from _blocks(b"", unpacked)
+    if unpacked.trouble:
+        sweep.unparsed_count += 1
+        sweep.unparsed.append(Unparsed(0, f"{unpacked.trouble}: what comes before was read", name))
+
+
+def _is_plain(file: BinaryIO) -> bool:
+    """Whether it is a regular file that is read from its beginning and not packed."""
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+    except OSError:  # not a file of the operating system
+        return False
+    return stat.S_ISREG(mode) and file.tell() == 0 and kind_of(os.pread(file.fileno(), LONGEST_MAGIC, 0)) is None
+
+
+def _blocks(start: bytes, file: Union[BinaryIO, Unpacked]) -> Iterator[bytes]:
+    """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory."""
+    block = start
+    while block := block or file.read(BLOCK):
+        if not block.endswith(b"\n"):
+            block += file.readline(MAX_LINE)
+        yield block
+        block = b""
+
+
+def _blocks_at(file: BinaryIO, offset: int, end: int) -> Iterator[bytes]:
+    """The same of a regular file between two offsets; each block is read once and in place, for copying costs time."""
+    number = file.fileno()
+    while offset < end:
+        size = min(BLOCK, end - offset)
+        reach = 0
+        while offset + size + reach < end and reach < MAX_LINE:
+            beyond = os.pread(number, PROBE, offset + size + reach)
+            newline = beyond.find(b"\n") + 1
+            reach += newline or len(beyond)
+            if newline or not beyond:
+                break
+        block = os.pread(number, min(size + reach, end - offset), offset)
+        if not block:
+            return  # the file was cut while it was read
+        offset += len(block)
+        yield block

@@ -1,0 +1,44 @@
+"""A log that arrives in pieces: whole lines in, the ScanResult of all of them out; for the follower."""
+
+from __future__ import annotations
+
+import gc
+
+from sepolicyd.audit.scan.files import BLOCK, ScanResult, result_of
+from sepolicyd.audit.scan.sweep import Sweep
+
+
+class Pieces:
+    """Feed it, ask for the result, throw it away. Sightings are told apart and parsed once for all pieces."""
+
+    def __init__(self) -> None:
+        self._sweep = Sweep()
+        self._before = b""
+
+    def __bool__(self) -> bool:
+        return bool(self._sweep.lines)
+
+    def feed(self, text: bytes) -> None:
+        """Take whole lines; events should not be cut by the end of a piece, what is cut is told less of."""
+        collecting = gc.isenabled()
+        gc.disable()  # nothing here makes cycles
+        try:
+            for block, after in _with_next(text):
+                self._sweep.block(self._before, block, after)
+                self._before = block
+        finally:
+            if collecting:
+                gc.enable()
+
+    def result(self) -> ScanResult:
+        return result_of(self._sweep)
+
+
+def _with_next(text: bytes) -> list[tuple[bytes, bytes]]:
+    blocks = []
+    start = 0
+    while start < len(text):
+        end = text.find(b"\n", start + BLOCK) + 1 or len(text)
+        blocks.append(text[start:end])
+        start = end
+    return list(zip(blocks, [*blocks[1:], b""]))

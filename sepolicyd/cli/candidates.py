@@ -1,0 +1,134 @@
+"""list and show: the pending candidates in the order in which to look at them, and one of them in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from sepolicyd.cli import json_output as keys
+from sepolicyd.cli import terminal
+from sepolicyd.cli.candidate_view import one_line, screen
+from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
+from sepolicyd.cli.session import Queue, Session, open_session, queue, with_interfaces
+from sepolicyd.rules.assess.assess import Assessed
+
+
+@click.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also what is decided already.")
+@json_option
+@profile_option
+@policy_option
+@state_options
+def list_command(
+    everything: bool,
+    as_json: bool,
+    profile_name: Optional[str],
+    policy_file: Optional[Path],
+    **paths: Optional[Path],
+) -> None:
+    """List the candidates that wait for a decision.
+
+    Refused ones come first, then those that want a second look, then the rest by how rare the access is among the
+    confined domains of the installed policy.
+
+    \b
+    Example:
+      sepolicyd list --json
+    """
+    session = open_session(profile_name, **paths)
+    waiting = queue(session, policy_file, everything=everything)
+    if as_json:
+        terminal.print_json(document(session, waiting))
+        return
+    if waiting.items:
+        header = ("ID", "LEVEL", "FIX", "ACCESS", "ASKED BY", "ON")
+        terminal.data("\n".join(terminal.table([one_line(item) for item in waiting.items], header)))
+    _talk(session, waiting)
+
+
+@click.command("show")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@json_option
+@profile_option
+@policy_option
+@state_options
+def show_command(
+    ids: tuple[str, ...],
+    as_json: bool,
+    profile_name: Optional[str],
+    policy_file: Optional[Path],
+    **paths: Optional[Path],
+) -> None:
+    """Show one candidate with its evidence, fixes and findings.
+
+    The beginning of an id suffices. Decided candidates are shown too.
+
+    \b
+    Example:
+      sepolicyd show 3f9a
+    """
+    session = open_session(profile_name, **paths)
+    found = queue(session, policy_file, everything=True)
+    items = [with_interfaces(session, item, policy_file) for item in found.find(ids)]
+    if as_json:
+        terminal.print_json([described(item, found) for item in items])
+        return
+    for item in items:
+        terminal.data("\n".join(screen(item)) + "\n")
+        for text in decisions_of(item, found):
+            terminal.data(text)
+    if found.policy_note:
+        terminal.talk(f"sepolicyd: {terminal.escape(found.policy_note)}")
+
+
+def document(session: Session, waiting: Queue) -> dict[str, Any]:
+    """The JSON of list."""
+    return {
+        "profile": session.profile.name,
+        "updated": waiting.snapshot.updated or None,
+        "counts": dict(waiting.snapshot.counts),
+        "taints": list(waiting.snapshot.taints),
+        "policy_note": waiting.policy_note or None,
+        "candidates": [described(item, waiting) for item in waiting.items],
+    }
+
+
+def described(item: Assessed, found: Queue) -> dict[str, Any]:
+    """One candidate with the decisions on its accesses."""
+    shown = keys.assessed(item)
+    standing = {
+        found.decided[access].id: found.decided[access] for access in item.candidate.accesses if access in found.decided
+    }
+    shown["decisions"] = [keys.decision(standing[number], number) for number in sorted(standing)]
+    return shown
+
+
+def decisions_of(item: Assessed, found: Queue) -> list[str]:
+    """One line for each access that is decided."""
+    lines = []
+    for access in item.candidate.accesses:
+        decision = found.decided.get(access)
+        if decision is not None:
+            why = f": {terminal.escape(decision.reason)}" if decision.reason else ""
+            lines.append(
+                f"  {access.permission}: {decision.answer.value} by {terminal.escape(decision.by)}, "
+                f"{terminal.when(decision.at)}{why}"
+            )
+    return lines
+
+
+def _talk(session: Session, waiting: Queue) -> None:
+    levels: dict[str, int] = {}
+    for item in waiting.items:
+        levels[item.level] = levels.get(item.level, 0) + 1
+    by_level = ", ".join(f"{count} {name}" for name, count in levels.items())
+    if not waiting.snapshot.present:
+        terminal.talk(f"no evidence yet in {session.settings.evidence_db}: is the daemon running? (sepolicyd run)")
+    else:
+        terminal.talk(f"{terminal.plural(len(waiting.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))
+    for taint in waiting.snapshot.taints:
+        terminal.talk(f"tainted: {terminal.escape(taint)}")
+    if waiting.policy_note:
+        terminal.talk(f"sepolicyd: {terminal.escape(waiting.policy_note)}")

@@ -1,0 +1,279 @@
+"""Door 1, the daemon: follows the audit log, matches denials to the profile, keeps evidence.db; not root, decides nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+import structlog
+
+from sepolicyd.audit.follow.follower import POLL_SECONDS, Doorbell, Follower
+from sepolicyd.audit.follow.logfile import Place
+from sepolicyd.daemon.intake import Claims, Intake
+from sepolicyd.errors import Exit, RefusedError, StateError
+from sepolicyd.profiles import Profile
+from sepolicyd.rules.attribution.matcher import Matcher
+from sepolicyd.settings import Settings
+from sepolicyd.state.evidence_store import Batch, EvidenceStore, Remark
+
+COMMIT_SECONDS = 0.05  # evidence is saved no more often than this, and that soon after it was read
+QUIET_COMMIT_SECONDS = 2.0  # where nothing but the place has moved
+QUIET_COMMIT_BYTES = 1 << 20  # unless it has moved by this much
+BUSY_COMMIT_SECONDS = 2.0  # in a backlog
+RETRY_SECONDS = 30.0  # a full disk or a lock is waited for; nothing is read meanwhile
+MAX_LOGGED = 20
+
+
+def run(settings: Settings, profile: Profile, *, since: Optional[float] = None, once: bool = False) -> int:
+    """Follow the log until SIGTERM or SIGINT, or with ``once`` up to its present end. Returns the exit code.
+
+    Without a saved place everything that is there is read, rotated files first; ``since`` (epoch seconds) passes over
+    what is older. With a saved place reading goes on there, and ``since`` is without effect.
+
+    :raises InputError: the log is unreadable, or with ``once`` missing
+    :raises StateError: the evidence cannot be written; everything up to the last save is kept, the next run goes on there
+    :raises RefusedError: another daemon writes the same evidence
+    """
+    configure_logging()
+    os.umask(0o027)
+    with _alone(settings.evidence_db):
+        store = EvidenceStore(settings.evidence_db, profile.name)
+        daemon = Daemon(settings, store, Matcher(profile), since=since)
+        try:
+            with _signals(daemon):
+                daemon.start(once=once)
+                return daemon.catch_up() if once else daemon.serve()
+        finally:
+            daemon.close()
+            store.close()
+
+
+def configure_logging() -> None:
+    """JSON lines on stderr, or readable ones where stderr is a terminal."""
+    shown: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), shown],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+class Daemon:
+    """The loop: bell -> blocks -> chunks of finished events -> scan -> match -> batch -> one transaction with the place."""
+
+    def __init__(self, settings: Settings, store: EvidenceStore, matcher: Claims, *, since: Optional[float] = None) -> None:
+        self.stopping = False
+        self._log = structlog.get_logger().bind(log=str(settings.log))
+        self._store = store
+        self._matcher = matcher
+        place = None if store.place is None else Place.from_json(store.place)
+        if place is not None and since is not None:
+            self._log.warning("since has no effect: reading goes on at the saved place", record=place.record)
+        _recall(matcher, store.memory)
+        self._follower = Follower(settings.log, place, since=since)
+        self._intake = Intake(matcher)
+        self._unsaved_bytes = 0
+        self._place = place
+        self._bell: Optional[Doorbell] = None
+        self._saved_at = time.monotonic()
+        self._notifier = Notifier.from_environment()
+        self._caught_up = False
+
+    def start(self, *, once: bool) -> None:
+        """Say what will be read. A log that is missing is waited for, one that cannot be read is not."""
+        if once or self._follower.log.exists():
+            self._follower.check()
+        else:
+            self._log.warning("the log does not exist yet: waiting for it")
+        self._bell = None if once else Doorbell(self._follower.log.parent)
+        if self._bell is not None and self._bell.failure:
+            self._log.warning("no notification of changes, looking every quarter second", reason=self._bell.failure)
+        saved = self._place
+        self._log.info("following", record=saved.record if saved else "", accesses=self._store.rows)
+        self._notifier.tell("READY=1")
+
+    def close(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
+        self._follower.close()
+
+    def stop(self, *_: object) -> None:
+        """Signal handler: the loop ends after the block at hand. It takes no lock, which the loop may hold just then."""
+        self.stopping = True
+
+    def catch_up(self) -> int:
+        """Read to the present end of the log, save, and say how much it was."""
+        while not self.stopping and self._follower.read():
+            self._take_in()
+            if time.monotonic() - self._saved_at >= BUSY_COMMIT_SECONDS:
+                self._save()
+        self._take_in(final=True)
+        self._save()
+        self._log.info("read to the end", **self._store.counts)
+        return int(Exit.DONE)
+
+    def serve(self) -> int:
+        """Until told to stop."""
+        while not self.stopping:
+            self.turn()
+        self._notifier.tell("STOPPING=1")
+        self._save()
+        self._log.info("stopped", **self._store.counts)
+        return int(Exit.DONE)
+
+    def turn(self) -> None:
+        """Read what is there, save when it is time, sleep until the bell rings."""
+        busy = self._follower.read()
+        self._take_in()
+        wait = self._save_when_due(busy)
+        if not busy:
+            if not self._caught_up:
+                self._caught_up = True
+                self._log.info("caught up", lines=self._store.counts.get("lines", 0))
+            if self._follower.holding:
+                wait = min(wait, self._follower.patience)
+            if self._bell is not None:
+                self._bell.wait(wait)
+        self._notifier.watchdog(f"STATUS={self._store.rows} accesses, {self._store.counts.get('lines', 0)} lines read")
+
+    def _take_in(self, *, final: bool = False) -> None:
+        chunk = self._follower.take(time.monotonic(), final=final)
+        if chunk is not None:
+            self._intake.feed(chunk.text)
+            self._unsaved_bytes += len(chunk.text)
+            self._place = chunk.place
+        for happening in self._follower.happenings:
+            self._log.warning("reading the log", kind=happening.kind, what=happening.text)
+            self._intake.batch.counts["gaps"] += happening.kind == "gap"
+            self._intake.batch.remarks.append(Remark(time.time(), happening.kind, happening.text))
+        self._follower.happenings.clear()
+
+    def _save_when_due(self, busy: bool) -> float:
+        """Save what should be saved by now; returns the seconds until something will be due."""
+        since = time.monotonic() - self._saved_at
+        moved = self._place is not None and self._store.place != self._place.to_json()
+        if not (moved or self._intake.batch.remarks):
+            return POLL_SECONDS
+        worth = busy or self._is_worth_saving()
+        due = BUSY_COMMIT_SECONDS if busy else COMMIT_SECONDS if worth else QUIET_COMMIT_SECONDS
+        if since < due:
+            return min(POLL_SECONDS, due - since)
+        self._save_patiently()
+        return POLL_SECONDS
+
+    def _is_worth_saving(self) -> bool:
+        batch = self._intake.settle()
+        return bool(batch.evidence or batch.remarks or batch.unparsed) or self._unsaved_bytes > QUIET_COMMIT_BYTES
+
+    def _save_patiently(self) -> None:
+        """A full disk or a lock may pass: nothing is read until the save has worked, so nothing can be lost."""
+        until = time.monotonic() + RETRY_SECONDS
+        while True:
+            try:
+                self._save()
+            except StateError as error:
+                if self.stopping or time.monotonic() > until:
+                    raise
+                self._log.error("evidence cannot be saved, trying again", what=error.what, hint=error.hint)
+                self._notifier.watchdog("STATUS=evidence cannot be saved")
+                time.sleep(1.0)
+            else:
+                return
+
+    def _save(self) -> None:
+        batch = self._intake.settle()
+        if self._place is None and not batch.remarks:
+            return
+        place = (self._place or self._follower.place).to_json()
+        new = self._store.save(batch, place, _memory(self._matcher))
+        self._intake.batch, self._unsaved_bytes, self._saved_at = Batch(), 0, time.monotonic()
+        for access, role in new[:MAX_LOGGED]:
+            self._log.info("new access", access=str(access), role=role)  # identifiers only: safe on a terminal
+        if len(new) > MAX_LOGGED:
+            self._log.info("more new accesses", count=len(new) - MAX_LOGGED)
+
+
+def _memory(matcher: Claims) -> Any:
+    remember = getattr(matcher, "memory", None)
+    return remember() if remember is not None else None
+
+
+def _recall(matcher: Claims, memory: Any) -> None:
+    recall = getattr(matcher, "recall", None)
+    if recall is not None and memory is not None:
+        recall(memory)
+
+
+class Notifier:
+    """sd_notify(3) by hand: a datagram to NOTIFY_SOCKET, and WATCHDOG=1 at least twice in WATCHDOG_USEC."""
+
+    def __init__(self, address: str, watchdog_seconds: float) -> None:
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._interval = watchdog_seconds / 2
+        self._told_at = 0.0
+
+    @classmethod
+    def from_environment(cls) -> Notifier:
+        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        usec = os.environ.get("WATCHDOG_USEC", "0") if ours else "0"
+        return cls(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1e6 if usec.isdigit() else 0.0)
+
+    def tell(self, state: str) -> None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            try:
+                notify.sendto(state.encode(), self._address)
+            except OSError:
+                return  # whoever started us does not listen (any more): nothing that we do depends on it
+
+    def watchdog(self, status: str) -> None:
+        if self._address and time.monotonic() - self._told_at >= (self._interval or 5.0):
+            self._told_at = time.monotonic()
+            self.tell(f"WATCHDOG=1\n{status}")
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """One daemon for one database; the lock goes with the process, however it ends."""
+    path = database.with_name("daemon.lock")
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    except OSError as error:
+        raise StateError(
+            f"{path} cannot be opened for writing: {error.strerror}",
+            f"run as the owner of {path.parent}, or name another --state",
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise RefusedError(
+            f"another sepolicyd run already keeps {database}", "stop it first: systemctl stop sepolicyd, or end that process"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _signals(daemon: Daemon) -> Iterator[None]:
+    handlers: dict[int, Any] = {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: signal.SIG_IGN}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

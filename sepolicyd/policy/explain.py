@@ -1,0 +1,225 @@
+"""Why an access is denied, all causes together: an access and its two contexts in, a Why with one sentence out.
+
+audit2why stops at the first cause (audit2why.c: type enforcement, then constraints, roles, bounds) and flips booleans one
+by one; here each is judged as if the others were mended, so that nobody approves a rule that changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import combinations
+from typing import Optional
+
+from sepolicyd.access import Access
+from sepolicyd.audit.model import Context
+from sepolicyd.policy.constraints import Denied, LevelNames, denying, subject_of
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.model import Answer, AnswerKind, Condition, Constraint, Key, Ranges, subtract_ranges
+
+MAX_FLIPS = 2
+TRANSITIONS = frozenset({"transition", "dyntransition"})
+
+
+@dataclass(frozen=True)
+class BooleanFix:
+    """Booleans that would allow the access when set so, and what else that switches on.
+
+    ``rules``: allow rules of the binary policy that can be switched on so; ``domains``: the source types of these.
+    """
+
+    settings: tuple[tuple[str, bool], ...]
+    rules: int
+    domains: int
+
+    def __str__(self) -> str:
+        values = " and ".join(f"{name}={'on' if state else 'off'}" for name, state in self.settings)
+        return f"{values} ({self.rules:,} rule{_s(self.rules)} for {self.domains:,} domain{_s(self.domains)})"
+
+
+@dataclass(frozen=True)
+class Why:
+    """Everything that stands between an access and its being allowed.
+
+    ``te``: what type enforcement says alone. ``constraints``, ``roles``, ``bounds``, ``unjudged``: what would deny it with
+    the rule there, () or "" where nothing does; ``unjudged`` says what could not be looked at (a translated range).
+    ``missing_numbers``: ioctl numbers that need an allowxperm rule of their own. ``would_help``: an allow rule alone mends it.
+    """
+
+    access: Access
+    te: Answer
+    booleans: tuple[BooleanFix, ...] = ()
+    constraints: tuple[Denied, ...] = ()
+    roles: str = ""
+    bounds: str = ""
+    missing_numbers: Ranges = ()
+    unjudged: str = ""
+    would_help: bool = False
+    sentence: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the policy, as it stands, lets it through."""
+        return self.te.allowed and not self.hindered
+
+    @property
+    def hindered(self) -> bool:
+        """Whether it stays denied with a rule there, or is denied although one is there, for a reason that cannot be read."""
+        return bool(self.constraints or self.roles or self.bounds or (self.unjudged and self.te.allowed))
+
+    @property
+    def xperms(self) -> Optional[Ranges]:
+        """The ioctl numbers that the policy lets through, None where it does not filter them."""
+        return self.te.xperms
+
+
+def explain(oracle: Oracle, access: Access, scontext: Optional[Context] = None, tcontext: Optional[Context] = None) -> Why:
+    """Judge one access. Without contexts only type enforcement, booleans, bounds and xperms are looked at.
+
+    The types are those of the access; user, role and range come from the contexts (one denial's, of several).
+    """
+    return explainer(oracle).explain(access, scontext, tcontext)
+
+
+@lru_cache(maxsize=1)  # an Oracle is large: a replaced one must not stay alive here
+def explainer(oracle: Oracle) -> Explainer:
+    """The explainer of an oracle, made once."""
+    return Explainer(oracle)
+
+
+class Explainer:
+    """Explanations out of one policy; keeps what is needed again and again."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.oracle = oracle
+
+    @cached_property
+    def _names(self) -> Optional[LevelNames]:
+        return LevelNames(self.oracle.sensitivities, self.oracle.categories) if self.oracle.mls else None
+
+    def explain(self, access: Access, scontext: Optional[Context], tcontext: Optional[Context]) -> Why:
+        te = self.oracle.allowed(access)
+        if te.kind is AnswerKind.UNKNOWN:
+            sentence = f"The policy has no {', no '.join(te.unknown)}: this cannot be judged."
+            return Why(access, te, sentence=sentence)
+        constraints: tuple[Denied, ...] = ()
+        roles = unjudged = ""
+        if scontext is not None and tcontext is not None:
+            constraints, unjudged = self._constraints(access, scontext, tcontext)
+            roles = self._roles(access, scontext, tcontext)
+        found = Why(
+            access,
+            te,
+            booleans=self.boolean_fixes(te) if te.kind is AnswerKind.BOOLEAN else (),
+            constraints=constraints,
+            roles=roles,
+            bounds=self.oracle.bound_that_denies(access),
+            missing_numbers=self._missing_numbers(access),
+            unjudged=unjudged,
+        )
+        helps = not (found.allowed or constraints or roles or found.bounds or unjudged)
+        return Why(**{**vars(found), "would_help": helps, "sentence": _sentence(found)})
+
+    # -- constraints and roles -----------------------------------------------------------------------------------------
+
+    def _constraints(self, access: Access, scontext: Context, tcontext: Context) -> tuple[tuple[Denied, ...], str]:
+        source = subject_of(scontext, self.oracle.resolve(access.source), self._names)
+        target = subject_of(tcontext, self.oracle.resolve(access.target_type), self._names)
+        if source is None or target is None:
+            wrong = scontext if source is None else tcontext
+            return (), f"the level of {wrong} is not one of this policy"
+        constraints = self._constraints_by_class.get(access.tclass, ())
+        dominated = self.oracle.dominated_roles
+        return denying(constraints, access.tclass, access.permission, source, target, dominated), ""
+
+    @cached_property
+    def _constraints_by_class(self) -> dict[str, tuple[Constraint, ...]]:
+        found: dict[str, tuple[Constraint, ...]] = {}
+        for constraint in self.oracle.constraints:
+            found[constraint.tclass] = (*found.get(constraint.tclass, ()), constraint)
+        return found
+
+    def _roles(self, access: Access, scontext: Context, tcontext: Context) -> str:
+        """What the kernel asks of roles on a transition (services.c: context_struct_compute_av, policydb_context_isvalid)."""
+        if access.tclass != "process" or access.permission not in TRANSITIONS:
+            return ""
+        if scontext.role != tcontext.role and (scontext.role, tcontext.role) not in self.oracle.role_allows:
+            return f"role {scontext.role} may not change to role {tcontext.role}"
+        known = self.oracle.roles.get(tcontext.role)
+        if known is not None and self.oracle.resolve(access.target_type) not in known:
+            return f"role {tcontext.role} is not allowed the type {access.target_type}"
+        return ""
+
+    def _missing_numbers(self, access: Access) -> Ranges:
+        numbers = self.oracle.xperms(access.source, access.target_type, access.tclass, access.permission)
+        return () if numbers is None else subtract_ranges(access.xperms, numbers)
+
+    # -- booleans ------------------------------------------------------------------------------------------------------
+
+    def boolean_fixes(self, te: Answer) -> tuple[BooleanFix, ...]:
+        """The smallest sets of flipped booleans (one, else two) that allow the access, the least side effect first."""
+        names = sorted({name for condition in te.conditions for name in condition.booleans})
+        for size in range(1, MAX_FLIPS + 1):
+            found = [fix for flips in combinations(names, size) for fix in self._fix(te.conditions, flips)]
+            if found:
+                return tuple(sorted(found, key=lambda fix: (fix.rules, fix.domains, fix.settings)))
+        return ()
+
+    def _fix(self, conditions: tuple[Condition, ...], flips: tuple[str, ...]) -> Iterator[BooleanFix]:
+        states = {**self.oracle.booleans, **{name: not self.oracle.booleans[name] for name in flips}}
+        if any(condition.active(states) for condition in conditions):
+            rules, domains = self.side_effect(tuple((name, states[name]) for name in flips))
+            yield BooleanFix(tuple((name, states[name]) for name in flips), rules, domains)
+
+    def side_effect(self, settings: tuple[tuple[str, bool], ...]) -> tuple[int, int]:
+        """(allow rules, source types) that such a setting can switch on, whatever the other booleans are.
+
+        Rules of the binary as `sesearch -A -b NAME` counts them; one line of policy source is often many.
+        """
+        rules = 0
+        sources: set[str] = set()
+        for name, state in settings:
+            for key, condition in self._by_boolean.get(name, ()):
+                if condition.switched_by(name, state):
+                    rules += 1
+                    sources |= self.oracle.types_of(key[0])
+        return rules, len(sources)
+
+    @cached_property
+    def _by_boolean(self) -> dict[str, list[tuple[Key, Condition]]]:
+        found: dict[str, list[tuple[Key, Condition]]] = {}
+        for key, rules in self.oracle.raw.av_conditional["allow"].items():
+            for _, condition in rules:
+                for name in condition.booleans:
+                    found.setdefault(name, []).append((key, condition))
+        return found
+
+
+def _sentence(why: Why) -> str:
+    obstacles = [f"a constraint still denies: {denied.reason}" for denied in why.constraints[:1]]
+    obstacles += [why.roles] if why.roles else []
+    obstacles += [f"the type {why.bounds}, which bounds {why.access.source}, has no such rule"] if why.bounds else []
+    obstacles += [f"{why.unjudged}, so constraints could not be judged"] if why.unjudged else []
+    later = "; ".join(obstacles)
+    kind = why.te.kind
+    if kind is AnswerKind.ALLOWED:
+        return f"A rule is there already, and {later}." if later else "The policy allows this already."
+    if kind is AnswerKind.BOUNDS:
+        return f"A rule is there already, and {later}."
+    if kind is AnswerKind.XPERM:
+        shown = " ".join(f"{low:#06x}" if low == high else f"{low:#06x}-{high:#06x}" for low, high in why.missing_numbers)
+        text = f"The permission is there, and the policy filters its numbers: {shown or 'this one'} needs an allowxperm rule"
+        return f"{text}; {later}." if later else f"{text}."
+    if kind is AnswerKind.BOOLEAN and why.booleans:
+        text = f"Allowed with {why.booleans[0]}"
+        more = f", or {len(why.booleans) - 1} other setting{_s(len(why.booleans) - 1)}" if len(why.booleans) > 1 else ""
+        return f"{text}{more}; but {later}." if later else f"{text}{more}."
+    if later:
+        return f"A rule alone does not help: the rule is there after this, and {later}."
+    silent = " (dontaudited today)" if why.te.dontaudited else ""
+    return f"No rule allows {why.access}{silent}."
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

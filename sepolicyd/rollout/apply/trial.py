@@ -1,0 +1,133 @@
+"""A trial window in, a file out that says until when a version must be confirmed and what returns otherwise; and its timer."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import process
+from sepolicyd.errors import StateError
+from sepolicyd.rollout.lease.lease import Moment
+from sepolicyd.settings import Settings
+from sepolicyd.storage.files import cannot_write, sync_directory, write_whole
+
+FILE, PROBLEM = "trial.json", "trial.problem"
+ONE_SHOT = "sepolicyd.rollout.apply.end_trial"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``version`` stays only if it is confirmed by the deadline, else ``return_to`` returns. Two clocks, as for a lease.
+
+    ``return_to`` allows nothing that ``version`` does not: where the previous version allowed more, it is what both allow.
+    """
+
+    profile: str
+    module: str
+    version: int
+    return_to: int
+    by: str
+    deadline_wall: float
+    deadline_boottime: float
+    boot_id: str
+    operation: str
+
+    def is_due(self, now: Moment) -> bool:
+        """A reboot ends it: nobody has confirmed. A clock set back extends nothing."""
+        return now.boot_id != self.boot_id or now.boottime >= self.deadline_boottime or now.wall >= self.deadline_wall
+
+    def remaining(self, now: Moment) -> float:
+        """Seconds left, 0 when due."""
+        return 0.0 if self.is_due(now) else min(self.deadline_boottime - now.boottime, self.deadline_wall - now.wall)
+
+
+def now() -> Moment:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Moment(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), boot_id)
+
+
+def read_trial(settings: Settings) -> Optional[Trial]:
+    """The trial that runs, None without one.
+
+    :raises StateError: the file is damaged
+    """
+    path = settings.rollout_dir / FILE
+    try:
+        return Trial(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise StateError(f"{path} cannot be read: {error}", "remove it if `sepolicyd history` shows no trial") from None
+
+
+def write_trial(settings: Settings, trial: Trial) -> None:
+    """
+    :raises StateError: not written
+    """
+    write_whole(settings.rollout_dir / FILE, (json.dumps(asdict(trial), sort_keys=True, indent=1) + "\n").encode())
+
+
+def remove_trial(settings: Settings) -> None:
+    """Twice is harmless."""
+    path = settings.rollout_dir / FILE
+    try:
+        if path.exists():
+            path.unlink()
+            sync_directory(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def problem(settings: Settings) -> str:
+    """Why the trial that is over could not be ended, as it was told last; "" where nothing hinders it."""
+    try:
+        return (settings.rollout_dir / PROBLEM).read_text(encoding="utf-8") if (settings.rollout_dir / FILE).exists() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def write_problem(settings: Settings, text: str) -> None:
+    """:raises StateError: not written"""
+    write_whole(settings.rollout_dir / PROBLEM, text.encode())
+
+
+def remove_problem(settings: Settings) -> None:
+    """Twice is harmless."""
+    with suppress(OSError):
+        (settings.rollout_dir / PROBLEM).unlink()
+
+
+def unit_of(trial: Trial) -> str:
+    return f"sepolicyd-trial-{trial.operation}"
+
+
+def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
+    """Both clocks in one timer; systemd starts the one-shot again while it fails (Restart= on a oneshot: systemd 244)."""
+    properties = ("Type=oneshot", "Restart=on-failure", "RestartPreventExitStatus=4", "RestartSec=20s", "TimeoutStartSec=30min")
+    argv = ["systemd-run", f"--unit={unit_of(trial)}", "--description=End of a trial of sepolicyd", "--quiet"]
+    # not before the deadline: a timer that fires a part of a second early finds nothing due, and does not fire again
+    argv += [f"--on-active={max(1, math.ceil(seconds))}s", f"--on-calendar=@{math.ceil(trial.deadline_wall)}"]
+    argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
+    argv += [f"--setenv={key}={value}" for key, value in process.module_environment().items()]
+    command = [*process.module_argv(ONE_SHOT), "--state", str(settings.state), "--config", str(settings.config)]
+    return [*argv, "--", *command, "--module", trial.module]
+
+
+def arm(trial: Trial, settings: Settings, seconds: float) -> None:
+    """Have systemd end it, whether or not any of us lives. In a root of its own there is no systemd: the next command does.
+
+    :raises ToolError: it could not be armed
+    """
+    if settings.live:
+        process.run(argv_arm(trial, settings, seconds), timeout=60)
+
+
+def disarm(trial: Trial, settings: Settings) -> None:
+    """Harmless when it is not armed."""
+    if settings.live:
+        process.run(["systemctl", "stop", f"{unit_of(trial)}.timer"], ok=range(256), timeout=60)

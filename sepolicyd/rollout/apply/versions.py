@@ -1,0 +1,202 @@
+"""Versions of a module in and out of root's directory: source, packages and the decided accesses of each, with their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sepolicyd.access import Access
+from sepolicyd.errors import StateError
+from sepolicyd.module.source import FileContext, Rule, SourceText, TypeTransition
+from sepolicyd.storage.files import cannot_write, ensure_directory, sync_directory, write_whole
+
+META, CURRENT = "version.json", "current"
+SCHEMA = 1
+NONE = 0  # the version before the first: no module of ours
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a profile's module. ``modules``: name of each module that belongs to it -> sha256 of its package.
+
+    ``rules`` as (access, allow or dontaudit). ``changes``: what else was done (booleans, ports, file contexts), as JSON:
+    {"kind": "port", "protocol", "number", "type", "before"}, {"kind": "boolean", "name", "on", "before"} with the local
+    label or value that stood before ("" or null for none), {"kind": "path", "path", "before"} with the context that it had.
+    ``labels``: hash of file contexts and transitions, which ``contexts`` and ``transitions`` are. ``parent``: the version
+    that stood when this one was made.
+    """
+
+    number: int
+    modules: Mapping[str, str]
+    rules: tuple[Rule, ...] = ()
+    changes: tuple[Mapping[str, Any], ...] = ()
+    labels: str = ""
+    parent: int = NONE
+    at: float = 0.0
+    contexts: tuple[FileContext, ...] = ()
+    transitions: tuple[TypeTransition, ...] = ()
+
+
+EMPTY = Version(NONE, {})
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def labels_of(source: SourceText) -> str:
+    """What a module holds besides rules, to compare: file contexts and transitions."""
+    return sha256((source.fc + "\n".join(map(str, source.transitions))).encode())
+
+
+class Versions:
+    """``versions/NAME/N/`` in root's rollout directory, and ``versions/NAME/current``. Numbers are never used twice."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.name = name
+        self.directory = directory / "versions" / name
+
+    def numbers(self) -> list[int]:
+        """Every version that was ever made, ascending; some may never have been loaded."""
+        return sorted(int(path.name) for path in self.directory.glob("*") if path.name.isdigit() and (path / META).is_file())
+
+    def next(self) -> int:
+        return max([*(int(path.name) for path in self.directory.glob("*") if path.name.isdigit()), NONE]) + 1
+
+    def current(self) -> int:
+        """The version that should be in the store, 0 for none.
+
+        :raises StateError: the file is damaged
+        """
+        path = self.directory / CURRENT
+        try:
+            return int(path.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return NONE
+        except (OSError, ValueError) as error:
+            raise StateError(
+                f"{path} cannot be read: {error}", f"write the loaded version's number into it: {self.numbers()}"
+            ) from None
+
+    def set_current(self, number: int) -> None:
+        write_whole(self.directory / CURRENT, b"%d\n" % number)
+
+    def write(self, version: Version, files: Mapping[str, bytes]) -> None:
+        """Keep a version with its files; whole or not at all.
+
+        :raises StateError: it could not be written
+        """
+        target = self.directory / str(version.number)
+        temporary = self.directory / f".{version.number}.new"
+        try:
+            ensure_directory(self.directory)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(mode=0o700)
+            for name, data in sorted(files.items()):
+                write_whole(temporary / name, data)
+            write_whole(temporary / META, _to_text(version).encode())
+            temporary.rename(target)
+            sync_directory(self.directory)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise cannot_write(target, error) from error
+        except StateError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def load(self, number: int) -> Version:
+        """
+        :raises StateError: there is no such version, or it is damaged
+        """
+        if number == NONE:
+            return EMPTY
+        path = self.directory / str(number) / META
+        try:
+            return _from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            known = ", ".join(map(str, self.numbers())) or "none"
+            raise StateError(f"{self.name} has no version {number}", f"versions kept: {known}") from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StateError(f"{path} cannot be read: {error}", "restore it from a backup") from None
+
+    def package(self, number: int, module: str) -> bytes:
+        """A kept package, its hash checked.
+
+        :raises StateError: it is missing or damaged
+        """
+        version = self.load(number)
+        path = self.directory / str(number) / f"{module}.pp"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StateError(f"{path} cannot be read: {error.strerror}", "restore it from a backup") from None
+        if sha256(data) != version.modules.get(module):
+            raise StateError(f"{path} is not what was kept there", "restore it from a backup")
+        return data
+
+    def packages(self, number: int) -> dict[str, bytes]:
+        """All packages of a version by module name; of version 0 none."""
+        return {module: self.package(number, module) for module in self.load(number).modules}
+
+    def known(self, module: str, digest: str) -> list[int]:
+        """The versions whose package of this module has this hash."""
+        found = []
+        for number in self.numbers():
+            with suppress(StateError):
+                if self.load(number).modules.get(module) == digest:
+                    found.append(number)
+        return found
+
+
+def rules_from(items: Iterable[Any]) -> tuple[Rule, ...]:
+    """Rules out of their JSON; the inverse of :func:`rules_to`."""
+    return tuple(
+        Rule(Access(source, target, tclass, permission, tuple((int(low), int(high)) for low, high in xperms)), kind)
+        for kind, source, target, tclass, permission, xperms in items
+    )
+
+
+def rules_to(rules: Iterable[Rule]) -> list[list[Any]]:
+    return [
+        [rule.kind, a.source, a.target, a.tclass, a.permission, [list(pair) for pair in a.xperms]]
+        for rule in sorted(rules)
+        for a in (rule.access,)
+    ]
+
+
+def _to_text(version: Version) -> str:
+    values = {
+        "schema": SCHEMA,
+        "number": version.number,
+        "at": version.at,
+        "modules": dict(version.modules),
+        "labels": version.labels,
+        "parent": version.parent,
+        "rules": rules_to(version.rules),
+        "changes": [dict(change) for change in version.changes],
+        "contexts": [[one.pattern, one.type, one.kind] for one in version.contexts],
+        "transitions": [[one.source, one.target, one.tclass, one.type] for one in version.transitions],
+    }
+    return json.dumps(values, sort_keys=True, indent=1) + "\n"
+
+
+def _from_json(values: Mapping[str, Any]) -> Version:
+    if values["schema"] != SCHEMA:
+        raise ValueError(f"schema {values['schema']} is not {SCHEMA}")
+    return Version(
+        int(values["number"]),
+        {str(name): str(digest) for name, digest in values["modules"].items()},
+        rules_from(values["rules"]),
+        tuple(dict(change) for change in values["changes"]),
+        str(values["labels"]),
+        int(values["parent"]),
+        float(values["at"]),
+        tuple(FileContext(*map(str, item)) for item in values.get("contexts", ())),
+        tuple(TypeTransition(*map(str, item)) for item in values.get("transitions", ())),
+    )

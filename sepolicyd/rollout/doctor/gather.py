@@ -1,0 +1,255 @@
+"""This machine in, the doctor's facts out: every look is tried alone, and what cannot be asked is said, not guessed."""
+
+from __future__ import annotations
+
+import grp
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional, TypeVar, Union
+
+from sepolicyd import process
+from sepolicyd.errors import SepolicydError
+from sepolicyd.kernel.selinuxfs import SelinuxFs
+from sepolicyd.module.store import Store
+from sepolicyd.policy.selinux_config import setting
+from sepolicyd.profiles import Profile
+from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.doctor.checks import Facts, FileAccess
+from sepolicyd.rollout.lease.host import SystemClock, SystemdTimers
+from sepolicyd.rollout.lease.lease import BrokenUndo, Lease, LeaseBook
+from sepolicyd.settings import DEFAULT_STATE, Settings
+
+DAEMON_USER = "sepolicyd"
+TOOLS = ("semodule", "checkmodule", "semodule_package", "restorecon", "load_policy", "systemd-run", "auditctl")
+RULES = ("/etc/audit/audit.rules", "/etc/audit/rules.d/*.rules")
+LABELLED = ("/", "/etc", "/usr", "/var", "/var/lib")
+NO_TASK = re.compile(r"^\s*-[aA]\s+(?:task,never|never,task)\b")
+T = TypeVar("T")
+
+
+def gather(settings: Settings, profile: Profile) -> Facts:
+    """Look at everything once. Never raises an expected error."""
+    ask = _Asker()
+    kernel = SelinuxFs()
+    enabled = kernel.enabled()
+    given: dict[str, Any] = {
+        "python": sys.version_info[:2],
+        "missing_tools": tuple(
+            (tool, process.PACKAGES.get(tool, "policycoreutils")) for tool in TOOLS if not process.which(tool)
+        ),
+        "setools": setools_flavour(),
+        "enabled": enabled,
+        "configured": setting(Path("/etc/selinux/config"), "SELINUX", "enforcing"),
+        "default_state": settings.state == DEFAULT_STATE,
+        **_log(settings, ask),
+        **_rules(ask),
+        **_units(settings, profile, ask),
+        **_store(ask, settings),
+        **_leases(settings, ask),
+    }
+    if enabled:
+        given.update(_policy(kernel, settings, profile, ask))
+    return Facts(**given, unasked=tuple(ask.problems))
+
+
+class _Asker:
+    """Collects what could not be asked."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def __call__(self, what: str, look: Callable[[], T], missing: T) -> T:
+        try:
+            return look()
+        except (SepolicydError, OSError, KeyError, ValueError) as error:
+            self.problems.append(f"could not look at {what}: {error}")
+            return missing
+
+
+def missing_tools() -> tuple[tuple[str, str], ...]:
+    """(tool, package) of what a rollout runs and this machine has not."""
+    return tuple((tool, process.PACKAGES.get(tool, "policycoreutils")) for tool in TOOLS if not process.which(tool))
+
+
+def setools_flavour() -> str:
+    """ "ok" for the SELinux library, "other" for the speech toolkit of the same name, "missing"; nothing is imported."""
+    spec = importlib.util.find_spec("setools")
+    if spec is None or not spec.submodule_search_locations:
+        return "missing" if spec is None else "other"
+    places = [Path(place) for place in spec.submodule_search_locations]
+    return "ok" if any(any(place.glob("policyrep*")) for place in places) else "other"
+
+
+def _policy(kernel: SelinuxFs, settings: Settings, profile: Profile, ask: _Asker) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "enforcing": ask("enforcing", kernel.enforcing, None),
+        "loads_refused": ask("secure_mode_policyload", kernel.refuses_loads, None),
+    }
+    head = ask("the loaded policy", kernel.head, None)
+    if head is not None:
+        given["permissive"] = head.permissive
+        given["known_domains"] = tuple(name for name in profile.domains if name in head.types)
+    given["unlabeled"] = tuple(path for path in LABELLED if _type_of(path) in {"", "unlabeled_t", "file_t"})
+    no_answer: dict[str, Any] = {}
+    given.update(ask("unconfined domains", lambda: _by_oracle(settings, profile), no_answer))
+    return given
+
+
+def _by_oracle(settings: Settings, profile: Profile) -> dict[str, Any]:
+    from sepolicyd.policy.index import Oracle
+    from sepolicyd.policy.policy_files import find_policy
+
+    oracle = Oracle.load(find_policy(settings))
+    own = [name for name in profile.domains if name not in profile.unpoliced]
+    return {
+        "unconfined_domains": tuple(name for name in own if oracle.is_unconfined(name)),
+        "neveraudit": tuple(sorted(frozenset(own) & oracle.raw.neveraudit)),
+    }
+
+
+def _type_of(path: str) -> str:
+    try:
+        label = os.getxattr(path, "security.selinux").rstrip(b"\0").decode("ascii", "replace")
+    except OSError:
+        return ""
+    return label.split(":")[2] if label.count(":") >= 2 else ""
+
+
+def _log(settings: Settings, ask: _Asker) -> dict[str, Any]:
+    present = ask(f"the log {settings.log}", settings.log.exists, True)
+    given: dict[str, Any] = {"log": str(settings.log), "log_present": present, "log_blocked_at": None}
+    try:
+        user = pwd.getpwnam(DAEMON_USER)
+    except KeyError:
+        return {**given, "daemon_user": False}
+    groups = [user.pw_gid, *(group.gr_gid for group in grp.getgrall() if DAEMON_USER in group.gr_mem)]
+    if present:
+        access = ask("the log's modes", lambda: file_access(settings.log), None)
+        given["log_blocked_at"] = access.blocked_at(user.pw_uid, groups) if access else None
+    return given
+
+
+def file_access(path: Path) -> FileAccess:
+    """Modes and owners from / down to a file."""
+    parts = [*reversed(path.absolute().parents), path.absolute()]
+    seen = [(str(part), part.stat()) for part in parts]
+    return FileAccess(tuple((name, stat.st_mode, stat.st_uid, stat.st_gid) for name, stat in seen))
+
+
+def parse_audit_status(text: str) -> dict[str, int]:
+    """``auditctl -s``: a name and a number a line; lines with words (loginuid_immutable 0 locked) keep their number."""
+    numbers = {}
+    for line in text.splitlines():
+        words = line.replace("=", " ").split()
+        if len(words) >= 2 and words[1].lstrip("-").isdigit():
+            numbers[words[0].lower()] = int(words[1])
+    return numbers
+
+
+def no_task_lines(text: str) -> list[int]:
+    """Line numbers of ``-a task,never`` in a rules file or in the output of ``auditctl -l`` (both orders are valid)."""
+    return [number for number, line in enumerate(text.splitlines(), 1) if NO_TASK.match(line)]
+
+
+def _rules(ask: _Asker) -> dict[str, Any]:
+    places: list[str] = []
+    for pattern in RULES:
+        for path in sorted(Path("/").glob(pattern.lstrip("/"))):
+            text = ask(str(path), lambda path=path: path.read_text(encoding="utf-8", errors="replace"), "")  # type: ignore[misc]
+            places += [f"{path}:{number}" for number in no_task_lines(text)]
+    given: dict[str, Any] = {}
+    if process.which("auditctl"):
+        loaded = ask("the loaded audit rules", lambda: process.run(["auditctl", "-l"], timeout=30).stdout, "")
+        places += ["loaded now"] if no_task_lines(loaded) else []
+        status = ask("the audit status", lambda: process.run(["auditctl", "-s"], timeout=30).stdout, "")
+        given["auditctl"] = parse_audit_status(status)
+    return {**given, "no_task_rules": tuple(places)}
+
+
+def _units(settings: Settings, profile: Profile, ask: _Asker) -> dict[str, Any]:
+    timers = SystemdTimers(settings.rollout_dir)
+    problem = ask("systemd's units", timers.problem, None)
+    given: dict[str, Any] = {"timer_problem": problem, "auditd_active": None, "daemon_active": None}
+    if not Path("/run/systemd/system").is_dir():
+        return given
+    given["auditd_active"] = ask("auditd", lambda: _show("auditd.service", "ActiveState") == "active", None)
+    given["daemon_active"] = ask("sepolicyd.service", lambda: _show("sepolicyd.service", "ActiveState") == "active", None)
+    services: dict[str, str] = {}
+    programs: dict[str, str] = {}
+    for unit in profile.units:
+        if not set(unit) & set("*?["):
+            kind = ask(f"the process of {unit}", lambda unit=unit: _domain_of(unit), "")  # type: ignore[misc]
+            if kind:
+                services[unit] = kind
+                programs[unit] = ask(f"the program of {unit}", lambda unit=unit: _program_of(unit), "")  # type: ignore[misc]
+    return {**given, "services": services, "programs": programs}
+
+
+def _show(unit: str, name: str) -> str:
+    return process.run(["systemctl", "show", unit, f"--property={name}", "--value"], timeout=30).stdout.strip()
+
+
+def _program_of(unit: str) -> str:
+    """The path in ``{ path=/usr/bin/x ; argv[]=...``, as systemctl shows ExecStart; "" where there is none."""
+    _, _, rest = _show(unit, "ExecStart").partition("path=")
+    return rest.partition(" ;")[0]
+
+
+def _domain_of(unit: str) -> str:
+    """The type of a unit's main process, "" when it does not run."""
+    pid = _show(unit, "MainPID")
+    if not pid.isdigit() or pid == "0":
+        return ""
+    label = Path(f"/proc/{pid}/attr/current").read_text(encoding="ascii", errors="replace").rstrip("\0\n")
+    return label.split(":")[2] if label.count(":") >= 2 else ""
+
+
+def _store(ask: _Asker, settings: Settings) -> dict[str, Any]:
+    store = Store(settings.root)
+    given: dict[str, Any] = {
+        "store_present": ask("the store", (store.active / "modules").is_dir, None),
+        "expand_check": setting(store.etc / "semanage.conf", "expand-check", "1"),
+        "dontaudit_off": ask("the store", lambda: store.dontaudit_off, None),
+    }
+    if given["store_present"]:
+        given["store_locked_by"] = ask("the store's lock", lambda: _lock_holder(store), None)
+    free: dict[str, int] = {}
+    for path in (store.directory, settings.state, Path("/tmp")):  # noqa: S108
+        ask(f"the room in {path}", lambda path=path: free.update(_free(path)), None)  # type: ignore[misc]
+    return {**given, "free": free}
+
+
+def _free(path: Path) -> dict[str, int]:
+    return {str(path): shutil.disk_usage(path).free} if path.exists() else {}
+
+
+def _lock_holder(store: Store) -> Optional[str]:
+    from sepolicyd.module.store import _holder
+
+    return _holder(store.directory / "semanage.trans.LOCK")
+
+
+def _leases(settings: Settings, ask: _Asker) -> dict[str, Any]:
+    if settings.rollout_dir.exists() and not os.access(settings.rollout_dir, os.R_OK | os.X_OK):
+        ask.problems.append(f"could not look at leases and journals: {settings.rollout_dir} is root's")
+        return {}
+    now = SystemClock().now()
+    no_items: list[Union[Lease, BrokenUndo]] = []
+    items = ask("the undo files", LeaseBook(settings.rollout_dir).all, no_items)
+    leases = [item for item in items if isinstance(item, Lease)]
+    operations = ask("the apply journal", lambda: len(Journal(settings.rollout_dir).open()), 0)
+    return {
+        "leased": frozenset(name for lease in leases for name in lease.domains),
+        "hidden_lease": any(lease.hidden for lease in leases),
+        "overdue": tuple(lease.profile for lease in leases if lease.is_due(now)),
+        "broken_undo": tuple(str(item.path) for item in items if isinstance(item, BrokenUndo)),
+        "open_operations": operations,
+        "trial_problem": trials.problem(settings),
+    }

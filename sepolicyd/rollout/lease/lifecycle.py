@@ -1,0 +1,362 @@
+"""A profile and a duration in, a Lease out that ends by itself: start, renew, stop, enforce, mark and status."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
+from sepolicyd.profiles import Profile
+from sepolicyd.rollout.lease import exercises, preconditions
+from sepolicyd.rollout.lease.end import end_due_locked, end_lease
+from sepolicyd.rollout.lease.environment import World
+from sepolicyd.rollout.lease.host import machine
+from sepolicyd.rollout.lease.kernel import Ended, close_in_kernel
+from sepolicyd.rollout.lease.lease import (
+    DAY_S,
+    OPEN,
+    BrokenUndo,
+    Lease,
+    Moment,
+    leased_seconds,
+    module_name,
+    module_text,
+)
+from sepolicyd.settings import Settings
+
+# the end of a lease holds the lock while semodule works: up to 80 s in an emulated guest
+COMMAND_WAIT_S = 180.0
+
+
+@dataclass(frozen=True)
+class LeaseStatus:
+    """What `learn status` shows. ``remaining`` in seconds; ``armed``: the transient timer stands.
+
+    ``open_types``: types permissive in the kernel now, and ``foreign_types`` those of them that no lease of ours opened.
+    ``used_today``: leased seconds of the last 24 hours. ``problems``: sentences about what is not as it should be.
+    """
+
+    lease: Optional[Lease]
+    remaining: float
+    armed: bool
+    enforcing: bool
+    open_types: tuple[str, ...]
+    foreign_types: tuple[str, ...]
+    used_today: float
+    problems: tuple[str, ...]
+    marks: tuple[exercises.Mark, ...] = ()
+    known_types: frozenset[str] = frozenset()
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Enforced:
+    """What `enforce` did: the end of the lease (None when there was none) and what the caller counted as pending."""
+
+    ended: Optional[Ended]
+    enforcing: bool
+    pending: Any = None
+
+
+def start(
+    settings: Settings,
+    profile: Profile,
+    seconds: float,
+    *,
+    whole_system: bool = False,
+    hidden: bool = False,
+    by: str = "",
+    world: Optional[World] = None,
+    policy: Optional[preconditions.PolicyFacts] = None,
+) -> Lease:
+    """Open a lease: check that it can be ended, write the undo, arm systemd, verify, open, verify.
+
+    The time runs from the moment that the undo is written, so opening (up to 40 s in an emulated guest) is part of it.
+
+    :param seconds: length, at least 30
+    :param whole_system: `setenforce 0` instead of one domain; the caller has warned
+    :param hidden: also show what dontaudit rules hide (`semodule -DB`)
+    :param policy: facts of the loaded policy; read with setools when None
+    :raises RefusedError: nothing has been changed
+    :raises ToolError: opening failed; it has been undone, or the undo stands and the timers work on it
+    """
+    world = world or _machine(settings)
+    with world.book.lock(COMMAND_WAIT_S):
+        end_due_locked(world)
+        preconditions.refuse_request(settings, world, profile, seconds)
+        preconditions.refuse_machine(world, hidden=hidden)
+        domains = () if whole_system else preconditions.domains_to_open(world, profile)
+        if domains:
+            preconditions.refuse_domains(domains, world.kernel.permissive_types(), policy or _oracle(settings))
+        module = module_name(profile.name)
+        world.store.check(module, module_text(domains))
+        now = world.clock.now()
+        lease = Lease(
+            profile=profile.name, id=secrets.token_hex(6), domains=domains, whole_system=whole_system, hidden=hidden,
+            module=module, priority=settings.priority, opened=now, deadline_wall=now.wall + seconds,
+            deadline_boottime=now.boottime + seconds, services=_plain_units(profile.units),
+            alert_command=settings.alert_command, by=by or caller(),
+        )  # fmt: skip
+        return _open(world, lease)
+
+
+def _open(world: World, lease: Lease) -> Lease:
+    """The undo before the act; whatever fails from here on ends the lease again."""
+    world.book.write(lease)
+    try:
+        _arm(world, lease)
+        world.book.record("planned", world.clock.now(), **_entry(lease))
+        world.store.open(lease, module_text(lease.domains))
+        if lease.whole_system:
+            world.kernel.set_enforcing(False)
+        _verify_open(world, lease)
+        opened = replace(lease, phase=OPEN)
+        world.book.write(opened)
+        world.book.record("opened", world.clock.now(), **_entry(lease))
+        _verify_in_time(world, lease)
+    except BaseException:  # Ctrl-C too: a lease that was never announced is not left open
+        end_lease(world, lease, "could not be opened")
+        raise
+    world.voice.say(f"lease of {lease.profile} opened by {lease.by}: {_scope(lease)} until {_local(lease.deadline_wall)}")
+    return opened
+
+
+def _arm(world: World, lease: Lease) -> None:
+    world.timers.arm(lease, lease.remaining(world.clock.now()))
+    if not world.timers.armed(lease):
+        raise ToolError(f"systemd does not show {lease.unit}.timer as active", f"see: systemctl status {lease.unit}.timer")
+
+
+def _verify_open(world: World, lease: Lease) -> None:
+    """semodule's load may be skipped without a word (SPO#2463): then the store's policy is loaded once more."""
+    if lease.whole_system:
+        return
+    wanted = frozenset(lease.domains)
+    if not wanted <= world.kernel.permissive_types():
+        world.store.reload()
+    missing = wanted - world.kernel.permissive_types()
+    if missing:
+        raise ToolError(f"{', '.join(sorted(missing))} did not become permissive in the kernel", "see: semodule -lfull")
+
+
+def _verify_in_time(world: World, lease: Lease) -> None:
+    if lease.is_due(world.clock.now()):
+        raise ToolError("opening the lease took longer than the lease", "ask for a longer one with --for")
+
+
+def renew(settings: Settings, profile: Profile, seconds: float, *, world: Optional[World] = None) -> Lease:
+    """Move the deadline to ``seconds`` from now (also nearer); the new timer is armed before the undo says so.
+
+    :raises RefusedError: there is no open lease, or a cap is reached
+    """
+    world = world or _machine(settings)
+    with world.book.lock(COMMAND_WAIT_S):
+        end_due_locked(world)
+        old = world.book.of(profile.name)
+        if old is None:
+            raise RefusedError(f"there is no lease of {profile.name} to renew", "run: sepolicyd learn start")
+        preconditions.refuse_request(settings, world, profile, seconds, running=old)
+        new = old.until(world.clock.now(), seconds)
+        _arm(world, new)
+        try:
+            # the history first: a lease that is longer than its history says would pass the daily cap
+            world.book.record("renewed", world.clock.now(), **_entry(new))
+            world.book.write(new)
+        except SepolicydError:
+            if new.unit != old.unit:
+                world.timers.disarm(new)
+            raise
+        if old.unit != new.unit:
+            world.timers.disarm(old)
+        return new
+
+
+def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[World] = None) -> Ended:
+    """End the lease now.
+
+    :raises RefusedError: there is none, or another command is at work for minutes
+    """
+    world = world or _machine(settings)
+    with _closed_first(world, profile):
+        lease = world.book.of(profile.name)
+        if lease is None:
+            raise RefusedError(f"there is no lease of {profile.name}", "see: sepolicyd learn status")
+        return end_lease(world, lease, f"stopped by {by or caller()}")
+
+
+@contextmanager
+def _closed_first(world: World, profile: Profile) -> Iterator[None]:
+    """Hold the lock; but whoever has it now, the kernel closes this lease before we wait.
+
+    :raises RefusedError: the lock is held for minutes; the kernel enforces all the same
+    """
+    lease = world.book.of(profile.name)
+    if lease is not None:
+        close_in_kernel(world, lease, [])
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(world.book.lock(COMMAND_WAIT_S))
+            held = stack.pop_all()
+    except (RefusedError, StateError) as error:
+        state = f"{', '.join(lease.domains) or 'the machine'} is enforcing in the kernel" if lease else "nothing was open"
+        raise type(error)(f"{error.what}; {state}, the rest was not done", error.hint) from error
+    with held:
+        yield
+
+
+def enforce(
+    settings: Settings,
+    profile: Profile,
+    *,
+    pending: Optional[Callable[[], Any]] = None,
+    by: str = "",
+    world: Optional[World] = None,
+) -> Enforced:
+    """End the lease if there is one and switch enforcing on. Nothing here ever goes back to permissive.
+
+    :param pending: called when the kernel enforces; what it returns (undecided accesses, which break now) is handed back
+    :raises RefusedError: SELinux is disabled, or the lock is held for minutes (the kernel enforces all the same)
+    """
+    world = world or _machine(settings)
+    if not world.kernel.enabled():
+        raise RefusedError("SELinux is disabled on this machine, nothing can be enforced", "boot with it on; see: sestatus")
+    switched = not world.kernel.enforcing()
+    if switched:
+        world.kernel.set_enforcing(True)
+    with _closed_first(world, profile):
+        lease = world.book.of(profile.name)
+        ended = end_lease(world, lease, f"enforced by {by or caller()}") if lease else None
+        end_due_locked(world)
+        if switched:
+            world.book.record("enforced", world.clock.now(), profile=profile.name, by=by or caller())
+    return Enforced(ended, world.kernel.enforcing(), pending() if pending else None)
+
+
+def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[World] = None) -> exercises.Mark:
+    """Begin an exercise: flush the kernel's access cache, so that each access is logged once more, and note name and time.
+
+    :raises RefusedError: no lease is open, or the name is not a plain one
+    """
+    world = world or _machine(settings)
+    lease = world.book.of(profile.name)
+    if lease is None or lease.phase != OPEN or lease.is_due(world.clock.now()):
+        raise RefusedError(f"no lease of {profile.name} is open", "run: sepolicyd learn start")
+    exercises.check_name(name)
+    # under the lock: a reload while another command ends the lease could load what it has just taken away
+    with world.book.lock(COMMAND_WAIT_S):
+        if world.book.of(profile.name) is None:
+            raise RefusedError(f"the lease of {profile.name} has just ended", "run: sepolicyd learn start")
+        world.store.reload()
+        made = exercises.Mark(name=name, epoch=world.clock.now().wall, profile=profile.name, lease=lease.id)
+        exercises.append(exercises.path(settings.state), made)
+        world.book.record("marked", world.clock.now(), id=lease.id, profile=profile.name, name=name, by=caller())
+    return made
+
+
+def status(settings: Settings, profile: Profile, *, world: Optional[World] = None) -> LeaseStatus:
+    """Everything about the lease of a profile, read now; what cannot be read is a problem, not an exception."""
+    world = world or _machine(settings)
+    problems: list[str] = []
+    items = _read(world.book.all, [], problems)
+    leases = [item for item in items if isinstance(item, Lease)]
+    problems += [f"{item.path} cannot be understood: {item.reason}" for item in items if isinstance(item, BrokenUndo)]
+    now = world.clock.now()
+    lease = next((item for item in leases if item.profile == profile.name), None)
+    enabled = world.kernel.enabled()
+    if not enabled:
+        problems.append("SELinux is disabled on this machine")
+    open_types = _read(world.kernel.permissive_types, frozenset(), problems) if enabled else frozenset()
+    foreign = open_types - {name for item in leases for name in item.domains}
+    armed = lease is not None and _read(lambda: world.timers.armed(lease), False, problems)
+    marks = _read(lambda: exercises.read(exercises.path(settings.state)), [], problems)
+    problems += _lease_problems(lease, now, open_types, armed=armed)
+    enforcing = enabled and _read(world.kernel.enforcing, False, problems)
+    if enabled and _read(world.kernel.refuses_loads, False, problems):
+        problems.append("the boolean secure_mode_policyload is on: until a reboot no lease of a domain can be opened or ended")
+    known_types = _read(world.kernel.known_types, frozenset(), problems) if enabled else frozenset()
+    history = _read(world.book.history, [], problems)
+    return LeaseStatus(
+        lease=lease,
+        remaining=lease.remaining(now) if lease else 0.0,
+        armed=armed,
+        enforcing=enforcing,
+        open_types=tuple(sorted(open_types)),
+        foreign_types=tuple(sorted(foreign)),
+        used_today=leased_seconds(history, now.wall - DAY_S, now.wall),
+        problems=tuple(dict.fromkeys(problems)),
+        marks=tuple(item for item in marks if item.profile == profile.name),
+        known_types=known_types,
+        enabled=enabled,
+    )
+
+
+def _lease_problems(lease: Optional[Lease], now: Moment, open_types: frozenset[str], *, armed: bool) -> list[str]:
+    if lease is None:
+        return []
+    if lease.is_due(now):
+        return [f"the lease of {lease.profile} is overdue; {lease.attempts} tries to end it have failed"]
+    problems = [] if armed else ["the lease's own timer is not armed; sepolicyd-lease.timer ends it within a minute"]
+    closed = sorted(set(lease.domains) - open_types)
+    if closed:
+        problems.append(f"{', '.join(closed)} is not permissive although its lease is open: a module was removed by hand")
+    return problems
+
+
+def _read(get: Callable[[], Any], missing: Any, problems: list[str]) -> Any:
+    try:
+        return get()
+    except (SepolicydError, OSError) as error:
+        problems.append(str(error))
+        return missing
+
+
+def _oracle(settings: Settings) -> preconditions.PolicyFacts:
+    from sepolicyd.policy.index import Oracle
+    from sepolicyd.policy.policy_files import find_policy
+
+    facts: preconditions.PolicyFacts = Oracle.load(find_policy(settings))
+    return facts
+
+
+def _machine(settings: Settings) -> World:
+    if os.geteuid() != 0:
+        raise RefusedError("only root opens and ends leases", "run this with sudo")
+    return machine(settings.rollout_dir)
+
+
+def _entry(lease: Lease) -> dict[str, Any]:
+    return {
+        "id": lease.id, "profile": lease.profile, "domains": list(lease.domains), "whole_system": lease.whole_system,
+        "hidden": lease.hidden, "deadline_wall": round(lease.deadline_wall, 3), "by": lease.by,
+    }  # fmt: skip
+
+
+def _scope(lease: Lease) -> str:
+    return "the whole system is permissive" if lease.whole_system else f"{', '.join(lease.domains)} permissive"
+
+
+def _local(wall: float) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(wall).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def _plain_units(units: Iterable[str]) -> tuple[str, ...]:
+    """Unit names without patterns: systemctl would match a glob against units of others."""
+    return tuple(unit for unit in units if not set(unit) & set("*?["))
+
+
+def caller() -> str:
+    """Who asks: the login behind sudo if there is one, else the user."""
+    name = os.environ.get("SUDO_USER")
+    if name:
+        return name
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,52 @@
+"""Decisions by a fix that is no rule in, the accesses out that were denied again since: the fix was not enough, or not done.
+
+An application's setting, a label or a port's type is no rule for the access that was denied: it should no longer be asked.
+Where it is asked all the same, the question is open again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sepolicyd.access import Access
+from sepolicyd.errors import StateError
+from sepolicyd.rollout.apply.desired import carried_out, rule_kind
+from sepolicyd.rollout.apply.plan import module_name
+from sepolicyd.rollout.apply.versions import NONE, Versions
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.settings import Settings
+from sepolicyd.state.decisions import AnswerKind, Decision
+
+SEEN = "seen"  # in a decision's fix_detail: when the candidate was last seen, by the log's clock
+GRACE_S = 60.0  # files are relabelled after the version is written
+
+
+def again(
+    settings: Settings, profile: str, evidence: Mapping[Access, Evidence], decided: Mapping[Access, Decision]
+) -> dict[Access, Evidence]:
+    """Those of the evidence that were decided by a fix that is no rule, and were seen again after it was carried out.
+
+    What a person does by hand counts from the decision, what apply carries out from the version that it made.
+    """
+    found = {}
+    for access, seen in evidence.items():
+        decision = decided.get(access)
+        if decision is None or decision.answer != AnswerKind.ALLOW or rule_kind(decision, access) is not None:
+            continue
+        before = float(decision.fix_detail.get(SEEN, float("inf")))
+        if seen.last <= before:
+            continue
+        if not carried_out(decision.fix_detail) or seen.last > _applied(settings, profile, decision.at) + GRACE_S:
+            found[access] = seen
+    return found
+
+
+def _applied(settings: Settings, profile: str, decided_at: float) -> float:
+    """When the first version was made that holds a decision (epoch seconds); never, where none does."""
+    versions = Versions(settings.rollout_dir, module_name(profile))
+    try:
+        current = versions.current()
+        made = [versions.load(number).at for number in versions.numbers() if NONE < number <= current]
+    except StateError:
+        return float("inf")
+    return min((at for at in made if at >= decided_at), default=float("inf"))

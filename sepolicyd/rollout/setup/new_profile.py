@@ -1,0 +1,202 @@
+"""A service's unit and its installed files in, a first profile and base module for it out, to be refined by a rollout."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sepolicyd import profiles
+from sepolicyd.access import is_identifier
+from sepolicyd.errors import RefusedError, ToolError, UsageError
+from sepolicyd.module.store import Store
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rollout.problems import Finding, Level
+from sepolicyd.rollout.setup import labels as init_labels
+from sepolicyd.rollout.setup import new_profile_text
+from sepolicyd.rollout.setup.labels import SHARED, Label
+from sepolicyd.rollout.setup.unit_file import Unit, read_unit
+from sepolicyd.services.jupyterhub import discover
+from sepolicyd.services.jupyterhub.discover import CONTAINERS, INTERPRETER, SHELLS, inside
+from sepolicyd.settings import Settings
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
+# host:port, :port, [::1]:port, of --bind, -b, --listen, --http-address and their like
+ADDRESS = re.compile(r"(?:^|=|//)(?:\[[0-9A-Fa-f:]*\]|[A-Za-z0-9_.*-]*):(\d{2,5})(?:/|\Z)")
+PORT_WORDS = frozenset(("-p", "--port", "--listen-port", "--http-port"))
+PORT_VARIABLES = ("PORT", "LISTEN_PORT", "HTTP_PORT")
+SOCKET = re.compile(r"unix:(/\S+)")
+BIND = re.compile(r"""^\s*(?:bind|port)\s*=\s*["']?([^"'#\s]+)""", re.MULTILINE)
+MAX_CONFIG_BYTES = 1 << 20
+SHARED_PROGRAMS = ("/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/bin/", "/sbin/")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a unit and its files tell of a service. Paths are those that the service sees."""
+
+    name: str
+    unit: Unit
+    program: str
+    labels: tuple[Label, ...]
+    ports: tuple[int, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of type that it needs: "exec", "etc", "var_lib" ..."""
+        prefix = f"{self.name}_"
+        return frozenset(label.type[len(prefix) : -len("_t")] for label in self.labels if label.type.startswith(prefix))
+
+
+@dataclass(frozen=True)
+class NewProfile:
+    """The files that were written, and what a person should look at in them."""
+
+    name: str
+    directory: Path
+    files: tuple[Path, ...]
+    findings: tuple[Finding, ...] = field(default=())
+
+
+def new_profile(settings: Settings, name: str, unit: str, out: Path) -> NewProfile:
+    """Write ``out``/NAME/{profile.yaml,NAME.te,NAME.fc}. The machine is only read.
+
+    :raises UsageError: the name cannot be a module's, or there is no such unit
+    :raises RefusedError: such a profile or type is there already, or the unit starts nothing that can be told apart
+    :raises ToolError: the files cannot be written
+    """
+    if not NAME.match(name) or not is_identifier(name):
+        raise UsageError(f"{name!r} cannot be the name of a profile", "small letters, digits and _, 31 at most")
+    directory = out / name
+    if directory.exists():
+        raise RefusedError(f"{directory} is there already", "remove it, or take another name")
+    _check_types(settings, name)
+    service = read_service(settings.root, name, unit)
+    texts = {
+        "profile.yaml": new_profile_text.render_profile(service),
+        f"{name}.te": new_profile_text.render_te(service),
+        f"{name}.fc": new_profile_text.render_fc(service, init_labels.read_subs(_contexts(settings))),
+    }
+    files = tuple(_write(directory / file, text) for file, text in texts.items())
+    profiles.load(str(directory), ())  # what we write, we can read
+    return NewProfile(name, directory, files, service.findings)
+
+
+def _contexts(settings: Settings) -> Path:
+    store = Store(settings.root)
+    return store.etc / store.kind / "contexts/files/file_contexts"
+
+
+def _check_types(settings: Settings, name: str) -> None:
+    present = Oracle.load(Store(settings.root).policy()).types
+    taken = sorted(each for each in present if each in (f"{name}_t", f"{name}_exec_t"))
+    if taken:
+        raise RefusedError(f"the policy has {taken[0]} already: this service has a policy", "take another name")
+
+
+def read_service(root: Path, name: str, unit_name: str) -> Service:
+    """What the unit starts, where its files lie and where it listens.
+
+    :raises RefusedError: nothing by which its domain could be entered
+    """
+    unit = read_unit(unit_name, root)
+    program, findings = _program(root, unit)
+    labels = [Label(program, f"{name}_exec_t", what="the program that the unit starts"), *_labels(root, unit, name)]
+    seen: dict[str, Label] = {}
+    for label in labels:
+        if label.path not in SHARED:
+            seen.setdefault(label.path, label)
+    ports = _ports(root, unit)
+    if not ports:
+        what = f"no port was found in {unit_name}: {name}_port_t is declared and has no number yet"
+        findings.append(Finding(Level.NOTE, "I-noport", what, f"add it under ports: in {profiles.FILE}"))
+    ordered = tuple(sorted(seen.values(), key=lambda label: label.path))
+    return Service(name, unit, program, ordered, ports, tuple(findings))
+
+
+def _program(root: Path, unit: Unit) -> tuple[str, list[Finding]]:
+    """The file on whose label the domain is entered, links followed."""
+    argv = unit.argv
+    if not argv or not argv[0].startswith("/"):
+        raise RefusedError(f"{unit.name} has no ExecStart with an absolute path", "give it one")
+    name = Path(argv[0]).name
+    if name in CONTAINERS:
+        raise RefusedError(f"{unit.name} starts a container ({name})", "its runtime confines it already")
+    if INTERPRETER.match(name) or name in SHELLS or name in ("node", "java", "perl", "ruby"):
+        what = f"{unit.name} starts {name}, which others share: its label cannot tell this service apart"
+        raise RefusedError(what, "let ExecStart name a script of the service's own, with a #! line")
+    program = discover.resolve(root, argv[0])
+    if not inside(root, program).is_file():
+        raise RefusedError(f"{unit.name} starts {argv[0]}, and no such file is there", "install the service first")
+    if not program.startswith(SHARED_PROGRAMS):
+        return program, []
+    what = f"{program} may be started by others too, who would come into this domain where a transition is for them"
+    return program, [Finding(Level.WARN, "I-shared", what, "let the service have a copy or an environment of its own")]
+
+
+def _labels(root: Path, unit: Unit, name: str) -> list[Label]:
+    """Directories that systemd makes, and files that the unit names."""
+    labels = list(init_labels.unit_labels(unit, name))
+    own = {f"/etc/{name}": "etc", f"/var/lib/{name}": "var_lib", f"/var/log/{name}": "log", f"/run/{name}": "runtime"}
+    for path, kind in own.items():
+        if inside(root, path).is_dir():
+            labels.append(Label(path, f"{name}_{kind}_t", tree=True, what="the directory of its name"))
+    for word in (*unit.argv[1:], *(path.lstrip("-") for path in unit.words("EnvironmentFile"))):
+        path = word.partition("=")[2] if word.startswith("-") else word
+        if path.startswith("/etc/") and inside(root, path).is_file() and not _covered(path, labels):
+            labels.append(Label(path, f"{name}_etc_t", what="named by the unit"))
+    for word in unit.argv[1:]:
+        socket = SOCKET.search(word)
+        if socket and not _covered(socket.group(1), labels):
+            folder = os.path.dirname(socket.group(1))  # noqa: PTH120 a text
+            labels.append(Label(socket.group(1) if folder in SHARED else folder, f"{name}_runtime_t", folder not in SHARED))
+    labels += [Label(path, f"{name}_var_lib_t", tree=True, what="ReadWritePaths") for path in unit.words("ReadWritePaths")]
+    work = os.path.normpath(unit.get("WorkingDirectory").lstrip("-") or "/")
+    if work.startswith(("/srv/", "/opt/", "/var/www/")) and not _covered(work, labels):
+        labels.append(Label(work, f"{name}_content_t", tree=True, what="the application's own files, which it only reads"))
+    return labels
+
+
+def _covered(path: str, labels: Iterable[Label]) -> bool:
+    return any(label.tree and (path == label.path or path.startswith(label.path + "/")) for label in labels)
+
+
+def _ports(root: Path, unit: Unit) -> tuple[int, ...]:
+    """Numbers that the command line, the environment or a configuration that it names binds, each once."""
+    argv = unit.argv[1:]
+    found: list[str] = []
+    for index, word in enumerate(argv):
+        option, _, value = word.partition("=")
+        if option in PORT_WORDS:
+            found.append(value or (argv[index + 1] if index + 1 < len(argv) else ""))
+        found += ADDRESS.findall(word)
+        found += _bound_by(root, unit, value if word.startswith("-") else word)
+    found += [unit.environment.get(variable, "") for variable in PORT_VARIABLES]
+    numbers = (int(text) for text in found if text.isdigit())
+    return tuple(dict.fromkeys(number for number in numbers if 0 < number < 65536))
+
+
+def _bound_by(root: Path, unit: Unit, word: str) -> Sequence[str]:
+    """``bind = "127.0.0.1:8500"`` of a configuration file (gunicorn.conf.py, an .ini) named on the command line."""
+    if not word.endswith((".py", ".ini", ".conf", ".cfg", ".toml")):
+        return ()
+    place = inside(root, os.path.normpath(Path(unit.get("WorkingDirectory").lstrip("-") or "/") / word))
+    try:
+        with place.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES).decode(errors="replace")
+    except OSError:
+        return ()
+    values = BIND.findall(text)
+    return [*(number for value in values for number in ADDRESS.findall(value)), *(value for value in values if value.isdigit())]
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ToolError(f"{path} cannot be written: {error.strerror}", "name another directory with --out") from error
+    return path

@@ -1,0 +1,392 @@
+"""A profile and a machine in, its first policy out: planned and proved in a copy of the store, loaded, and taken back again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import process
+from sepolicyd.errors import RefusedError, StateError, ToolMissingError, UsageError
+from sepolicyd.module import base_module, transaction
+from sepolicyd.module.build import workdir
+from sepolicyd.module.store import Installed, Store, policy_is_mls
+from sepolicyd.module.transaction import BooleanValue
+from sepolicyd.policy.delta import difference
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.labels import FileContexts, Ports
+from sepolicyd.profiles import Profile
+from sepolicyd.rollout.problems import Finding, Level, stops
+from sepolicyd.rollout.setup import base_dontaudit
+from sepolicyd.rollout.setup import journal as init_journal
+from sepolicyd.rollout.setup import labels as init_labels
+from sepolicyd.rollout.setup import port_labels as ports
+from sepolicyd.rollout.setup import processes as init_processes
+from sepolicyd.rollout.setup.journal import Journal
+from sepolicyd.rollout.setup.labels import Label
+from sepolicyd.rollout.setup.port_labels import PortChange
+from sepolicyd.rollout.setup.processes import Running
+from sepolicyd.rollout.setup.unit_file import read_unit
+from sepolicyd.rules.assess.assess import parse_overrides
+from sepolicyd.rules.guard import delta
+from sepolicyd.rules.guard.guard import load_guard
+from sepolicyd.services.jupyterhub import discover
+from sepolicyd.services.jupyterhub.discover import Installation, inside
+from sepolicyd.settings import Settings, policy_dirs
+
+HUB_PROFILE = "jupyterhub"
+NOT_SILENT = base_dontaudit.Silent()
+CONTEXTS = "contexts/files/file_contexts"
+FEDORAS = frozenset(("unconfined_service_t", "passwd_file_t"))  # what Fedora's base policy has, and the reference policy not
+SELINUXFS = Path("/sys/fs/selinux/enforce")
+
+
+@dataclass(frozen=True)
+class InitPlan:
+    """All that init would do, proved in a copy of the store. ``findings`` that STOP must be gone before it may run.
+
+    ``booleans`` are those that the configuration asks for, with what says so; all that the module brings are ``tunables``.
+    """
+
+    profile: str
+    module: str
+    priority: int
+    unit: str
+    types: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    ports: tuple[PortChange, ...] = ()
+    processes: tuple[Running, ...] = ()
+    booleans: tuple[tuple[str, str], ...] = ()
+    tunables: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    installation: Optional[Installation] = None
+    package: bytes = b""
+    quiet: base_dontaudit.Silent = NOT_SILENT
+    again: bool = False
+
+    @property
+    def stopped(self) -> tuple[Finding, ...]:
+        return stops(self.findings)
+
+
+@dataclass(frozen=True)
+class InitDone:
+    """What run_init or undo_init did, and what is left to a person."""
+
+    module: str
+    relabelled: tuple[str, ...] = ()
+    ports: tuple[PortChange, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    restart: str = ""
+    booleans: tuple[str, ...] = ()
+
+
+def plan_init(
+    settings: Settings,
+    profile: Profile,
+    *,
+    unit: str = "",
+    headers: Path = base_module.HEADERS,
+    mounts: Optional[str] = None,
+    proc: Optional[Path] = None,
+) -> InitPlan:
+    """Look, build, link in a private copy of the store, and say what would change. Nothing outside /tmp is written.
+
+    :param mounts: /proc/self/mounts of the machine, None to read this machine's where the root is "/"
+    :param proc: its /proc, None for this machine's where the root is "/", and no processes otherwise
+    :raises RefusedError: nothing to confine is here (not installed, a container's)
+    :raises ToolError: the module does not build or link; nothing has been changed
+    """
+    store = Store(settings.root)
+    store.check()
+    found, labels = _what(settings.root, profile, unit)
+    source = profile.file(".te").read_text(encoding="utf-8")
+    name, _ = base_module.module_of(source, profile.file(".te"))
+    before = Oracle.load(store.policy())
+    journal = init_journal.read(settings, profile.name)
+    changes = _port_changes(profile, found, before, store)
+    findings = [*(found.findings if found else ()), *_conflicts(store, before, profile, name, journal), *_off(settings)]
+    if found:
+        findings += init_labels.findings_of(found)
+    findings += ports.judge(changes, profile.own_types)
+    contexts = store.etc / store.kind / CONTEXTS
+    findings += init_labels.owner_findings(labels, FileContexts.load(contexts).lookup, profile.own_types | {""})
+    here = mounts if mounts is not None else _text(Path("/proc/self/mounts")) if settings.live else None
+    findings += init_labels.mount_findings(labels, here)
+    taken = tuple(change for change in changes if change.before not in ports.WEB)
+    service = unit or (found.unit_name if found else next(iter(profile.units), ""))
+    processes = _processes(settings, profile, service, proc)
+    if journal is not None:
+        findings += init_processes.why_unconfined(processes, profile, labels=_programs(settings, labels))
+    plan = InitPlan(
+        profile=profile.name,
+        module=name,
+        priority=settings.priority,
+        unit=service,
+        labels=labels,
+        ports=taken,
+        processes=processes,
+        booleans=init_labels.booleans_of(found) if found else (),
+        tunables=base_module.booleans_of(source),
+        findings=tuple(sorted(findings, reverse=True)),
+        installation=found,
+        again=journal is not None,
+    )
+    return plan if plan.stopped else _proved(plan, store, profile, headers, before, settings)
+
+
+def _off(settings: Settings) -> list[Finding]:
+    if not settings.live or SELINUXFS.exists():
+        return []
+    what = "SELinux is off on this machine: the policy is built and the files are labelled when it is switched on"
+    return [Finding(Level.WARN, "I-off", what, "Debian: selinux-activate; Fedora: SELINUX=enforcing in /etc/selinux/config")]
+
+
+def _what(root: Path, profile: Profile, unit: str) -> tuple[Optional[Installation], tuple[Label, ...]]:
+    """The installation and what is labelled: JupyterHub is looked for, any other service has its paths in its own .fc."""
+    if profile.name == HUB_PROFILE:
+        found = discover.find(root, unit=unit)
+        return found, (*init_labels.labels_of(found), *init_labels.code_labels(found))
+    read_unit(unit or next(iter(profile.units), ""), root)
+    text = profile.file(".fc").read_text(encoding="utf-8") if profile.file(".fc").is_file() else ""
+    return None, tuple(init_labels.label_of(context) for context in base_module.contexts_of(text))
+
+
+def _conflicts(store: Store, before: Oracle, profile: Profile, name: str, journal: Optional[Journal]) -> list[Finding]:
+    """A policy that the service has already and that is not ours."""
+    ours = Installed(name, journal.priority) if journal else None
+    findings = []
+    others = [module for module in store.modules() if module.name == name]
+    for module in others:
+        if ours is None or module.priority != ours.priority:
+            what = f"there is a module {name} at priority {module.priority} already"
+            hint = f"remove it first: semodule -X {module.priority} -r {name}"
+            findings.append(Finding(Level.STOP, "I-policy", what, hint))
+    present = sorted(profile.own_types & set(before.types))
+    if present and not others:
+        what = f"the policy has {', '.join(present[:3])} already, from another module"
+        findings.append(Finding(Level.STOP, "I-policy", what, "find it: semodule -lfull | grep -i " + profile.name))
+    return findings
+
+
+def _port_changes(profile: Profile, found: Optional[Installation], before: Oracle, store: Store) -> tuple[PortChange, ...]:
+    table = Ports.from_policy(before, store.active)
+    local = ports.read_local(store.active)
+    numbers = found.ports if found else {}
+    changes = []
+    for port in profile.ports:
+        number = numbers.get(port.name, port.number)
+        owner = table.owner(port.protocol, number) or "port_t"
+        record = next((item.type for item in local if item.holds(port.protocol, number)), "")
+        if owner != port.type:
+            changes.append(PortChange(port.protocol, number, owner, port.type, record))
+    return tuple(changes)
+
+
+def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, before: Oracle, settings: Settings) -> InitPlan:
+    """The plan with its package, linked in a copy: types that it brings, labels and ports as the result has them, the guard."""
+    mls = policy_is_mls(store.policy())
+    _check_family(before, headers)
+    with workdir("init") as place:
+        subs = init_labels.read_subs(store.etc / store.kind / CONTEXTS)
+        contexts = [label.context(subs) for label in plan.labels]
+        package = base_module.build_base(profile, contexts, place, headers=headers, mls=mls)
+        copy = store.copy(place / "store")
+        # a lease may have switched dontaudit off; what the base denies in silence is read off the copy
+        (copy.active / "disable_dontaudit").unlink(missing_ok=True)
+        # the ports' types come with the module: libsemanage takes both in one transaction
+        ports.write_local(copy.active, plan.ports, level=":s0" if mls else "")
+        copy.install([package], plan.priority)
+        after = Oracle.load(copy.policy())
+        findings = [*plan.findings, *_unlike(plan, copy, after), *_refused(before, after, profile, settings)]
+        types = tuple(sorted(profile.own_types & set(after.types)))
+        done = package.read_bytes()
+    quiet = base_dontaudit.silent_of(after, profile.domains)
+    return replace(plan, types=types, package=done, quiet=quiet, findings=tuple(sorted(findings, reverse=True)))
+
+
+def _check_family(before: Oracle, headers: Path) -> None:
+    """:raises ToolMissingError: the text that needs no headers is the reference policy's, and this is Fedora's"""
+    if base_module.headers_here(headers) is None and before.types.keys() >= FEDORAS:
+        what = "the policy headers are not installed, and without them a base module can be built for Debian's policy only"
+        raise ToolMissingError(what, "dnf install selinux-policy-devel")
+
+
+def _refused(before: Oracle, after: Oracle, profile: Profile, settings: Settings) -> list[Finding]:
+    """What the guard refuses of the base module: a base is written by a person or by --new, and nobody decides its rules."""
+    overrides, _ = parse_overrides(settings.overrides)
+    guard = load_guard(settings.policy_dirs or policy_dirs())
+    hint = f"take it out of {profile.file('.te')}, or write an override for that access into {settings.config}"
+    return [
+        Finding(Level.STOP, found.code, f"the base module {found.text}", hint)
+        for found in delta.base(difference(before, after), guard, profile, overrides)
+    ]
+
+
+def _unlike(plan: InitPlan, copy: Store, after: Oracle) -> list[Finding]:
+    """What came out otherwise than it was meant: a label that another pattern wins, a port that kept its type."""
+    findings = []
+    contexts = FileContexts.load(copy.etc / copy.kind / CONTEXTS)
+    for label in plan.labels:
+        result = contexts.lookup(label.path, "dir" if label.tree else "file")
+        if result != label.type:
+            what = f"{label.path} would be {result or 'without a label'} and not {label.type}: another file context wins"
+            findings.append(Finding(Level.STOP, "I-label", what, "see: semanage fcontext -l -C"))
+    table = Ports.from_policy(after, copy.active)
+    for change in plan.ports:
+        result = table.owner(change.protocol, change.number)
+        if result != change.after:
+            what = f"{change.protocol} port {change.number} would stay {result}"
+            findings.append(Finding(Level.STOP, "I-port", what, "see: semanage port -l -C"))
+    return findings
+
+
+def _processes(settings: Settings, profile: Profile, unit: str, proc: Optional[Path]) -> tuple[Running, ...]:
+    place = proc or (Path("/proc") if settings.live else None)
+    return init_processes.running(place, unit, profile) if place and unit else ()
+
+
+def _programs(settings: Settings, labels: Iterable[Label]) -> list[tuple[str, str, str]]:
+    """Programs by whose label a domain is entered, the type that each should have and has; none below a root without labels."""
+    programs = [label for label in labels if label.type.endswith("_exec_t")]
+    have = init_labels.read_contexts(settings.root, [label.path for label in programs])
+    types = [(label.path, label.type, (have.get(label.path, "").split(":") + [""] * 3)[2]) for label in programs]
+    return types if any(now for _, _, now in types) else []
+
+
+def run_init(settings: Settings, profile: Profile, plan: InitPlan, switch: Sequence[str] = ()) -> InitDone:
+    """Load the module, take the ports, relabel exactly the plan's paths. The undo is on disk before the first change.
+
+    :param switch: booleans of the module to switch on with it, in one transaction
+    :raises UsageError: one of these is not the module's; nothing has been changed
+    :raises RefusedError: the plan has a finding that stops it, or the store is locked; nothing has been changed
+    :raises ToolError: a tool failed; :func:`undo_init` takes back what was done
+    """
+    if plan.stopped:
+        raise RefusedError(plan.stopped[0].what, plan.stopped[0].hint)
+    if not plan.package:
+        raise UsageError("this plan has not been proved", "plan again")
+    foreign = sorted(set(switch) - set(plan.tunables))
+    if foreign:
+        raise UsageError(f"{foreign[0]} is no boolean of the module {plan.module}", f"setsebool -P {foreign[0]} on")
+    store = Store(settings.root)
+    store.check()
+    store.wait_for_lock()
+    paths = tuple(label.path for label in plan.labels if inside(settings.root, label.path).exists())
+    init_journal.write(settings, _journal(settings, plan, paths))
+    base_dontaudit.write(settings, profile.name, plan.quiet)
+    with workdir("init") as place:
+        package = place / f"{plan.module}.pp"
+        package.write_bytes(plan.package)
+        if settings.live:
+            _install(store, package, plan, switch)
+            ports.run_live(store.active, plan.ports)
+        else:
+            mls = policy_is_mls(store.policy())
+            ports.write_local(store.active, plan.ports, level=":s0" if mls else "")
+            _install(store, package, plan, switch)
+    relabelled = relabel(settings, store, paths)
+    labels = _programs(settings, plan.labels) if relabelled else []
+    after = init_processes.why_unconfined(plan.processes, profile, labels=labels)
+    restart = f"systemctl restart {plan.unit}" if plan.unit else ""
+    return InitDone(plan.module, relabelled, plan.ports, after, restart, tuple(switch))
+
+
+def _install(store: Store, package: Path, plan: InitPlan, switch: Sequence[str]) -> None:
+    if not switch:
+        store.install([package], plan.priority)
+        return
+    values = [BooleanValue(name, True) for name in dict.fromkeys(switch)]
+    transaction.commit(store.root, store.kind, packages=[package], priority=plan.priority, booleans=values)
+
+
+def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> Journal:
+    """How the machine was before the first init; what an earlier init wrote down stays."""
+    old = init_journal.read(settings, plan.profile) or Journal(plan.profile, plan.module, plan.priority)
+    return replace(
+        old,
+        ports=tuple(dict.fromkeys((*old.ports, *plan.ports))),
+        paths=tuple(dict.fromkeys((*old.paths, *paths))),
+        labels={**init_labels.read_contexts(settings.root, paths), **old.labels},
+        booleans=tuple(dict.fromkeys((*old.booleans, *plan.tunables))),
+    )
+
+
+def undo_init(settings: Settings, profile_name: str) -> InitDone:
+    """Ports given back, module removed with the values of its booleans, labels as they were; nothing is restarted.
+
+    What is gone already is no failure.
+
+    :raises RefusedError: there is nothing to undo
+    """
+    journal = init_journal.read(settings, profile_name)
+    if journal is None:
+        raise RefusedError(f"init {profile_name} has not been done here", "nothing is to be undone")
+    store = Store(settings.root)
+    store.check()
+    store.wait_for_lock()
+    here = any(item.name == journal.module and item.priority == journal.priority for item in store.modules())
+    _ports_back(settings, store, journal.ports)
+    # while the module is there: a value of a boolean that is not can only be edited away
+    left = [BooleanValue(name, None) for name in sorted(local_booleans(store.active) & set(journal.booleans))]
+    if here and left:
+        transaction.commit(store.root, store.kind, priority=journal.priority, booleans=left)
+    if here:
+        process.run(store.argv("-X", str(journal.priority), "-r", journal.module), timeout=900)
+    elif not settings.live:
+        process.run(store.argv("-B"), timeout=900)
+    paths = tuple(path for path in journal.paths if inside(settings.root, path).exists())
+    # first what the rules say, for files that are younger than the policy; then what each of the older ones had
+    relabelled = relabel(settings, store, paths)
+    if relabelled:
+        init_labels.write_contexts(settings.root, journal.labels)
+    base_dontaudit.remove(settings, profile_name)
+    init_journal.remove(settings, profile_name)
+    return InitDone(journal.module, relabelled, journal.ports, booleans=tuple(value.name for value in left))
+
+
+def local_booleans(active: Path) -> frozenset[str]:
+    """Booleans with a lasting value of the administrator's (setsebool -P): lines ``NAME=1`` of booleans.local."""
+    try:
+        text = (active / "booleans.local").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(line.partition("=")[0].strip() for line in text.splitlines() if "=" in line and not line.startswith("#"))
+
+
+def _ports_back(settings: Settings, store: Store, changes: Sequence[PortChange]) -> None:
+    # given back only where the local record is still ours: an administrator may have set another since
+    local = ports.read_local(store.active)
+    mine = [c for c in changes if any(item.holds(c.protocol, c.number) and item.type == c.after for item in local)]
+    if settings.live:
+        ports.run_live(store.active, mine, back=True)
+    elif mine:
+        ports.write_local(store.active, mine, level=":s0" if policy_is_mls(store.policy()) else "", back=True)
+
+
+def argv_relabel(settings: Settings, store: Store, paths: Iterable[str]) -> list[str]:
+    """restorecon on this machine; below another root setfiles with that root's own file contexts."""
+    if settings.live:
+        return ["restorecon", "-R", "-v", *paths]
+    contexts = store.etc / store.kind / CONTEXTS
+    places = [str(inside(settings.root, path)) for path in paths]
+    return ["setfiles", "-v", "-r", str(settings.root), str(contexts), *places]
+
+
+def relabel(settings: Settings, store: Store, paths: Sequence[str]) -> tuple[str, ...]:
+    """Relabel these paths and return them; below a root without security xattrs (no right to set them) none is.
+
+    :raises ToolError: restorecon failed
+    """
+    if not paths or not (settings.live or init_labels.can_label(settings.root)):
+        return ()
+    process.run(argv_relabel(settings, store, paths))
+    return tuple(paths)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}", "mount /proc") from error

@@ -1,0 +1,190 @@
+"""Port labels of a store: which number has which type, and the local records that take a number over and give it back.
+
+The kernel takes the first portcon that fits, and libsemanage puts the local ones first (``semanage port -m``). A portcon in a
+module does not help: secilc keeps the base policy's for the same number (tried: the module links, the label stays).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import process
+from sepolicyd.access import is_identifier
+from sepolicyd.errors import RefusedError, ToolError
+from sepolicyd.rollout.problems import Finding, Level
+
+LOCAL = "ports.local"
+RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
+NETBASE = "install netbase (Debian) or setup (Fedora, RHEL)"
+PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
+# May be taken: whole ranges that nobody owns, and two that both base policies give to services which hardly anybody runs
+TAKEABLE = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "soundd_port_t", "transproxy_port_t"))
+RANGES = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t"))
+# Many services share these: the hub may be given the right to use them, the number stays what it is
+WEB = frozenset(("http_port_t", "http_cache_port_t"))
+
+
+@dataclass(frozen=True, order=True)
+class LocalPort:
+    """A local record: one number, or a range that is the administrator's own."""
+
+    protocol: str
+    low: int
+    high: int
+    type: str
+
+    def holds(self, protocol: str, number: int) -> bool:
+        return self.protocol == protocol and self.low <= number <= self.high
+
+
+@dataclass(frozen=True, order=True)
+class PortChange:
+    """One number that changes its type. ``local`` is the local record's type that it replaces, "" where there is none."""
+
+    protocol: str
+    number: int
+    before: str
+    after: str
+    local: str = ""
+
+
+def parse_local(text: str) -> tuple[LocalPort, ...]:
+    """Records of ports.local; other lines (comments) are left out."""
+    found = []
+    for line in text.splitlines():
+        match = RECORD.match(line.strip())
+        if match:
+            protocol, low, high, _, kind = match.groups()
+            found.append(LocalPort(protocol, int(low), int(high or low), kind))
+    return tuple(found)
+
+
+def read_local(active: Path) -> tuple[LocalPort, ...]:
+    """Local records of a store's active directory; none where the file is missing.
+
+    :raises ToolError: it is there and cannot be read
+    """
+    try:
+        return parse_local((active / LOCAL).read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ToolError(f"{active / LOCAL} cannot be read: {error.strerror}", "run this as root") from error
+
+
+def judge(changes: Iterable[PortChange], own: frozenset[str]) -> list[Finding]:
+    """What stands against taking these numbers over."""
+    findings = []
+    for change in changes:
+        name = f"{change.protocol} port {change.number}"
+        if change.local and change.local not in own:
+            what = f"the administrator has made {name} {change.local}"
+            hint = f"semanage port -d -p {change.protocol} {change.number}, or let the hub use another port"
+            findings.append(Finding(Level.STOP, "I-port", what, hint))
+        elif change.before in WEB:
+            what = f"{name} stays {change.before}, which web servers share"
+            hub = change.after == "jupyterhub_port_t"
+            hint = "switch jupyterhub_proxy_bind_http on" if hub else "a rollout asks for the right to listen there"
+            findings.append(Finding(Level.WARN, "I-web", what, hint))
+        elif change.before not in TAKEABLE and change.before not in own:
+            what = f"{name} is {change.before}: another module owns it"
+            findings.append(Finding(Level.STOP, "I-port", what, "let the hub use another port"))
+        elif change.before in ("soundd_port_t", "transproxy_port_t"):
+            what = f"{name} is taken from {change.before}, and given back on removal"
+            findings.append(Finding(Level.NOTE, "I-taken", what, "who served it under that type no longer may"))
+    return findings
+
+
+def line_take(change: PortChange) -> str:
+    """A line of ``semanage import``: ``-m`` for a number with a record of its own, ``-a`` for one that a range holds.
+
+    semanage refuses ``-a`` for a number that the policy defines by itself (tried: "Port tcp/8000 already defined"), and
+    ``-m`` for one that it does not (seobject.py).
+    """
+    verb = "-m" if change.local or change.before not in RANGES else "-a"
+    return f"port {verb} -t {change.after} -p {change.protocol} {change.number}"
+
+
+def line_give_back(change: PortChange) -> str:
+    """The record of before again, or none."""
+    if change.local:
+        return f"port -m -t {change.local} -p {change.protocol} {change.number}"
+    return f"port -d -p {change.protocol} {change.number}"
+
+
+def render_local(present: str, changes: Iterable[PortChange], *, level: str = ":s0", back: bool = False) -> str:
+    """ports.local with these numbers taken over, or given back; every other line stays as it is.
+
+    :raises RefusedError: a type, protocol or number that could leave its line
+    """
+    wanted: dict[tuple[str, int], Optional[str]] = {}
+    for change in checked(changes):
+        wanted[(change.protocol, change.number)] = (change.local if back else change.after) or None
+    lines = []
+    for line in present.splitlines():
+        match = RECORD.match(line.strip())
+        if match and not match.group(3) and (match.group(1), int(match.group(2))) in wanted:
+            continue
+        lines.append(line)
+    for (protocol, number), wish in sorted(wanted.items()):
+        if wish:
+            lines.append(f"portcon {protocol} {number} system_u:object_r:{wish}{level}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def write_local(active: Path, changes: Iterable[PortChange], *, level: str = ":s0", back: bool = False) -> None:
+    """The same in a store of a root of its own, where semanage cannot go; rebuild it afterwards (``semodule -p ROOT -n -B``).
+
+    :raises ToolError: the file cannot be written
+    """
+    path = active / LOCAL
+    try:
+        present = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = render_local(present, changes, level=level, back=back)
+        if not text:
+            path.unlink(missing_ok=True)
+            return
+        fresh = path.with_name(f"{LOCAL}.new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.chmod(0o600)
+        fresh.replace(path)
+    except OSError as error:
+        raise ToolError(f"{path} cannot be written: {error.strerror}", "free space there") from error
+
+
+def checked(changes: Iterable[PortChange]) -> tuple[PortChange, ...]:
+    """:raises RefusedError: a type, protocol or number that could leave its line"""
+    found = tuple(changes)
+    for change in found:
+        names = [name for name in (change.after, change.local) if name]
+        if change.protocol not in PROTOCOLS or not 0 < change.number < 65536 or not all(map(is_identifier, names)):
+            raise RefusedError(f"{change} is no port", "mend the profile")
+    return found
+
+
+def run_live(active: Path, changes: Iterable[PortChange], *, back: bool = False) -> None:
+    """Take over, or give back, on this machine: one transaction, and the policy is loaded once.
+
+    :raises ToolError: semanage failed, or said nothing and did nothing
+    """
+    wanted = checked(changes)
+    if not wanted:
+        return
+    lines = [line_give_back(change) if back else line_take(change) for change in wanted]
+    try:
+        done = process.run(["semanage", "import"], stdin="\n".join(lines) + "\n")
+    except ToolError as error:
+        if "protocol not found" not in error.stderr:
+            raise
+        # seobject.py asks getprotobyname, which reads /etc/protocols; a minimal Debian has none
+        raise ToolError("semanage does not know the protocols of ports: there is no /etc/protocols", NETBASE) from error
+    local = read_local(active)
+    for change in wanted:
+        kind = next((item.type for item in local if item.holds(change.protocol, change.number)), "")
+        if kind != (change.local if back else change.after):
+            what = f"semanage left {change.protocol} port {change.number} {kind or 'without a local record'}"
+            raise ToolError(what, f"run: semanage {lines[wanted.index(change)]}", stderr=done.stderr)

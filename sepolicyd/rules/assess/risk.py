@@ -1,0 +1,134 @@
+"""What a rule really opens, as facts of the installed policy: who else may do it, how far its type reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional
+
+from sepolicyd.access import Access
+from sepolicyd.policy.index import Oracle
+from sepolicyd.profiles import Profile
+from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.guard.guard import Finding, Guard
+
+MAX_NAMES = 5
+WRITES = frozenset({"write", "append", "create", "rename", "link"})
+RUNS = frozenset({"execute", "execute_no_trans", "execmod", "entrypoint"})
+READS = frozenset({"read", "open", "write", "append", "map", "create", "link", "rename", "unlink", "relabelto", "relabelfrom"})
+INTO_MEMORY = frozenset({"ptrace", "getcap", "share", "transition", "dyntransition"})
+# Held by nobody is rarer than held by one; without a policy nothing is known and it goes between the two halves.
+UNJUDGED = 10**6
+
+
+def rarity(question: Question) -> int:
+    """How many confined domains hold the rarest of the permissions: what the queue is ordered by."""
+    if question.policy is None or question.unknown:
+        return UNJUDGED
+    return min((len(question.holders(permission)) for permission in question.permissions), default=UNJUDGED)
+
+
+def opens(question: Question) -> list[str]:
+    """Sentences for a person, the rarest permission first."""
+    policy = question.policy
+    if policy is None:
+        return []
+    said = _rarity(question, policy)
+    if question.candidate.target != "self":
+        said.extend(_reach(question))
+    if question.target in question.profile.secrets:
+        said.append(f"{question.target} holds the service's secrets: who reads it can become any of its users")
+    said.extend(question.obstacles)
+    return said
+
+
+def _rarity(question: Question, policy: Oracle) -> list[str]:
+    confined = len(policy.domains - policy.unconfined)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for permission in sorted(question.permissions):
+        groups.setdefault(question.holders(permission), []).append(permission)
+    said = []
+    for names, permissions in sorted(groups.items(), key=lambda item: (len(item[0]), item[1])):
+        what = f"{question.tclass} {' '.join(permissions)} on {question.candidate.target}"
+        shown = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+        said.append(f"{len(names)} of {confined} confined domains may do this: {what}" + (f" ({shown})" if names else ""))
+    return said
+
+
+def _reach(question: Question) -> list[str]:
+    if question.labels is None:
+        return []
+    reach = question.labels.reach(question.target)
+    said = []
+    if reach.patterns:
+        examples = ", ".join(reach.examples[:3])
+        said.append(
+            f"{question.target} covers {_count(reach.patterns, 'pattern')} of file_contexts, "
+            f"{_count(reach.trees, 'whole tree')} among them: {examples}"
+        )
+    if reach.ports:
+        shown = ", ".join(_port(item.protocol, item.low, item.high) for item in reach.ports[:MAX_NAMES])
+        said.append(f"{question.target} is {_count(len(reach.ports), 'range')} of ports: {shown}")
+    if reach.writers and question.permissions & RUNS:
+        names = ", ".join(reach.writers[:MAX_NAMES])
+        said.append(f"{_count(len(reach.writers), 'confined domain')} may write {question.target}: {names}")
+    return said
+
+
+def write_and_run(accesses: Iterable[Access], policy: Optional[Oracle]) -> dict[tuple[str, str], str]:
+    """(source, target) of files that a domain could write and run, by these accesses and what it holds already -> which."""
+    writes: dict[tuple[str, str], set[str]] = {}
+    runs: dict[tuple[str, str], set[str]] = {}
+    for access in accesses:
+        if access.tclass == "file":
+            place = (access.source, access.target_type)
+            if access.permission in WRITES:
+                writes.setdefault(place, set()).add(access.permission)
+            elif access.permission in RUNS:
+                runs.setdefault(place, set()).add(access.permission)
+    found = {}
+    for place in writes.keys() | runs.keys():
+        held = _held(place, policy)
+        if (writes.get(place) or held & WRITES) and (runs.get(place) or held & RUNS):
+            asked = " ".join(sorted(writes.get(place, set()) | runs.get(place, set())))
+            before = " ".join(sorted(held & (WRITES | RUNS)))
+            found[place] = f"{asked} asked" + (f", {before} held already" if before else "")
+    return found
+
+
+def _held(place: tuple[str, str], policy: Optional[Oracle]) -> frozenset[str]:
+    if policy is None or place[0] not in policy.types or place[1] not in policy.types:
+        return frozenset()
+    return policy.pair(place[0], place[1], "file").permissions
+
+
+def secrets(question: Question, guard: Guard) -> list[Finding]:
+    """A way to the hub's secrets, or into its memory, for anyone but the hub itself."""
+    profile = question.profile
+    hub = profile.roles[0].domains[:1]
+    if question.source in hub or not hub:
+        return []
+    if question.target in profile.secrets and question.permissions & READS:
+        return [guard.finding("W-005", f"a new way to the service's secrets: {question.source} reaches {question.target}")]
+    if question.target in hub and question.tclass == "process" and question.permissions & INTO_MEMORY:
+        return [guard.finding("W-005", f"a new way into the hub's own process: {question.source} reaches {question.target}")]
+    return []
+
+
+def who_asked(question: Question, guard: Guard) -> list[Finding]:
+    """Whether only user code asked."""
+    profile: Profile = question.profile
+    if not question.user_only:
+        return []
+    roles = " and ".join(question.seen.roles)
+    if question.source in profile.service_domains:
+        text = f"only user code asked for it ({roles}): it is not given to {question.source}, which is the service's own"
+        return [guard.finding("W-001", text)]
+    return [guard.finding("W-002", f"only user code asked for it ({roles}), in a domain of its own")]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _port(protocol: str, low: int, high: int) -> str:
+    return f"{protocol} {low}" if low == high else f"{protocol} {low}-{high}"

@@ -1,0 +1,86 @@
+"""A question in, the booleans out that answer all of it: each with what else it opens, exactly, the least side effect first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+from sepolicyd.access import Access
+from sepolicyd.policy.boolean_effects import opened
+from sepolicyd.policy.explain import BooleanFix
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.model import AnswerKind
+from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.fix import Fix
+from sepolicyd.rules.fixes.question import Question
+
+# Of a boolean that may be proposed; more is a side effect that nobody asked for. One rule on an attribute may be 50,000
+# accesses (samba_export_all_ro), so that these count too.
+MAX_RULES, MAX_DOMAINS, MAX_OPENED = 50, 10, 300
+MAX_SHOWN = 4
+
+
+def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
+    """The booleans of the policy that allow all of it that is not allowed yet, the least side effect first."""
+    missing = [why for why in question.whys.values() if not why.allowed]
+    if not missing or any(why.hindered or why.te.kind is not AnswerKind.BOOLEAN for why in missing):
+        return
+    options = [set(why.booleans) for why in missing]
+    for one in sorted(set.intersection(*options), key=lambda option: (option.rules, option.domains, option.settings)):
+        if len(one.settings) == 1:
+            name, value = one.settings[0]
+            yield fix.boolean(name, value, f"switch {one}{_side_effect(question, one)}"), one
+
+
+def into_domain(question: Question, domain: str) -> Iterator[Fix]:
+    """Booleans that let a program run in its own domain: then it is executed, and never without leaving the domain."""
+    execute = [why for access, why in question.whys.items() if access.permission == "execute" and not why.hindered]
+    for one in (one for why in execute for one in why.booleans if len(one.settings) == 1 and is_small(question, one)):
+        if any((new.target, new.permission) == (domain, "transition") for new in opens(question, one.settings)):
+            name, value = one.settings[0]
+            yield fix.boolean(name, value, f"switch {one}: it runs in {domain}{_side_effect(question, one)}")
+
+
+def partly(question: Question) -> str:
+    """What booleans allow where none allows all of it: "read: X=on (...)", "" where none allows any."""
+    said: dict[str, list[str]] = {}
+    for access, why in sorted(question.whys.items()):
+        if why.te.kind is AnswerKind.BOOLEAN and why.booleans:
+            said.setdefault(str(why.booleans[0]), []).append(access.permission)
+        elif why.te.kind is AnswerKind.BOOLEAN:
+            said.setdefault("several together", []).append(access.permission)
+    return "; ".join(f"{' '.join(permissions)} by {name}" for name, permissions in said.items())
+
+
+def is_small(question: Question, effect: BooleanFix) -> bool:
+    """Whether a boolean's side effect is one that may be proposed."""
+    few = effect.rules <= MAX_RULES and effect.domains <= MAX_DOMAINS
+    return few and len(opens(question, effect.settings)) <= MAX_OPENED
+
+
+def opens(question: Question, settings: tuple[tuple[str, bool], ...]) -> frozenset[Access]:
+    """Exactly what booleans set so would open, beyond what is asked; () without a policy."""
+    if question.policy is None:
+        return frozenset()
+    return _opened(question.policy, settings) - frozenset(question.accesses)
+
+
+def _side_effect(question: Question, effect: BooleanFix) -> str:
+    more = opens(question, effect.settings)
+    if not more:
+        return "; it opens nothing else"
+    shown = fix.rules_of(sorted(more)[:400])
+    if len(shown) > MAX_SHOWN:
+        return f"; it opens {len(more):,} other accesses too"
+    return f"; it opens too: {' '.join(shown)}"
+
+
+# Kept with the policy and no longer than it, as question._HELD
+_OPENED: WeakKeyDictionary[Oracle, dict[tuple[tuple[str, bool], ...], frozenset[Access]]] = WeakKeyDictionary()
+
+
+def _opened(policy: Oracle, settings: tuple[tuple[str, bool], ...]) -> frozenset[Access]:
+    known = _OPENED.setdefault(policy, {})
+    if settings not in known:
+        known[settings] = opened(policy, dict(settings), policy.booleans)
+    return known[settings]

@@ -1,0 +1,125 @@
+"""advice/*.yaml of a profile in, advice out: denials that are known of this application, and what mends them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd.access import is_identifier
+from sepolicyd.document import Section, read
+from sepolicyd.errors import InputError
+from sepolicyd.profiles import Profile
+from sepolicyd.rules.candidate import Candidate
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fixes.fix import APPLICATION, KINDS, Fix
+from sepolicyd.rules.guard.guard import LEVELS
+from sepolicyd.rules.guard.pattern import AttributesOf, Pattern, View
+
+FOLDER = "advice"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One known denial. Every condition that is given must be met: ``patterns`` by an access, the others by the evidence.
+
+    ``fixes`` in the order of preference, () where only the level and the reason are known. ``level`` "" leaves it to the
+    guard. ``every``: all accesses of the candidate must fit, not only one.
+    """
+
+    name: str
+    patterns: tuple[Pattern, ...]
+    why: str
+    link: str
+    fixes: tuple[Fix, ...] = ()
+    level: str = ""
+    comms: tuple[str, ...] = ()
+    exes: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    every: bool = False
+
+    def fits(self, candidate: Candidate, profile: Optional[Profile], policy: Optional[AttributesOf]) -> bool:
+        views = [View(access, profile, policy) for access in candidate.evidence]
+        fitting = [any(pattern.fits(view) for pattern in self.patterns) for view in views]
+        return (all if self.every else any)(fitting) and self._supported(candidate.merged)
+
+    def _supported(self, seen: Evidence) -> bool:
+        numbers = [str(number) for _, number in seen.ports]
+        wanted = (
+            (self.comms, seen.comms),
+            (self.exes, seen.exes),
+            (self.paths, (*seen.paths, *seen.names)),
+            (self.ports, numbers),
+            (self.roles, seen.roles),
+        )
+        return all(not globs or any(_like(value, globs) for value in values) for globs, values in wanted)
+
+
+def advice_for(
+    advice: Iterable[Advice], candidate: Candidate, profile: Optional[Profile] = None, policy: Optional[AttributesOf] = None
+) -> list[Advice]:
+    """The advice that fits a candidate, in the order of the files."""
+    return [one for one in advice if one.fits(candidate, profile, policy)]
+
+
+def load(directory: Path) -> tuple[Advice, ...]:
+    """All advice of a profile's directory, files in the order of their names; () where there is none.
+
+    :raises InputError: a file has mistakes (all of them at once)
+    """
+    files = sorted((directory / FOLDER).glob("*.yaml"))
+    return tuple(one for file in files for one in _cached(file, file.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _cached(file: Path, _changed: int) -> tuple[Advice, ...]:
+    top = read(file)
+    found = top.each("advice", _advice, required=True)
+    top.done()
+    top.mistakes.raise_if_any(f"advice {file}")
+    if not found:
+        raise InputError(f"{file} holds no advice")
+    return found
+
+
+def _advice(part: Section) -> Advice:
+    return Advice(
+        name=part.text("name", required=True),
+        patterns=part.each("match", lambda inner: Pattern.read(inner, {}), required=True),
+        why=part.text("why", required=True),
+        link=part.text("link"),
+        fixes=part.each("fixes", _fix),
+        level=part.text("level", oneof=LEVELS),
+        comms=part.texts("comms"),
+        exes=part.texts("exes"),
+        paths=part.texts("paths"),
+        ports=part.texts("ports"),
+        roles=part.texts("roles"),
+        every=part.flag("every"),
+    )
+
+
+def _fix(part: Section) -> Fix:
+    kind = part.text("kind", APPLICATION, required=True, oneof=KINDS)
+    detail: dict[str, object] = {}
+    for key in ("file", "line", "boolean", "program", "domain"):
+        if part.has(key):
+            detail[key] = part.text(key)
+    for key in ("boolean", "program", "domain", "type"):
+        if part.has(key) and not is_identifier(part.text(key)):
+            part.wrong(key, f"{part.text(key)!r} cannot be a name of the policy")
+    if part.has("type") or part.has("pattern"):
+        pattern, type_name = part.text("pattern", required=True), part.text("type", required=True)
+        detail.update({"paths": [], "contexts": [{"pattern": pattern, "type": type_name, "kind": ""}]})
+    if "boolean" in detail:
+        detail["value"] = True
+    return Fix(kind, part.text("text", required=True), part.texts("commands"), detail)
+
+
+def _like(value: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(value, glob) for glob in globs)

@@ -1,0 +1,192 @@
+"""All that is known around one candidate, gathered once for the steps that look for its cause and its risk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Optional
+from weakref import WeakKeyDictionary
+
+from sepolicyd.access import Access
+from sepolicyd.policy.explain import Why
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.interfaces import Offer
+from sepolicyd.policy.labels import FILE_CLASSES, Labels
+from sepolicyd.policy.model import AnswerKind
+from sepolicyd.profiles import OwnedPath, Port, Profile
+from sepolicyd.rules.candidate import Candidate
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fixes.fix import is_plain_path
+from sepolicyd.rules.fixes.known_denials import Advice
+from sepolicyd.rules.guard.guard import REFUSE, REVIEW, Finding
+
+
+@dataclass(frozen=True)
+class Question:
+    """``walked``: directories of this candidate under which the same processes were denied more: they were passed through.
+
+    ``noise``: the guard knows all of it as what libraries ask and do without.
+    """
+
+    candidate: Candidate
+    profile: Profile
+    policy: Optional[Oracle] = None
+    labels: Optional[Labels] = None
+    findings: tuple[Finding, ...] = ()
+    advice: tuple[Advice, ...] = ()
+    whys: Mapping[Access, Why] = field(default_factory=dict)
+    walked: bool = False
+    offers: tuple[Offer, ...] = ()
+    noise: bool = False
+
+    @cached_property
+    def seen(self) -> Evidence:
+        return self.candidate.merged
+
+    @property
+    def source(self) -> str:
+        return self.candidate.source
+
+    @property
+    def target(self) -> str:
+        """The target's type, self resolved."""
+        return self.candidate.accesses[0].target_type
+
+    @property
+    def tclass(self) -> str:
+        return self.candidate.tclass
+
+    @cached_property
+    def permissions(self) -> frozenset[str]:
+        return frozenset(self.candidate.permissions)
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        return self.candidate.accesses
+
+    @property
+    def is_file(self) -> bool:
+        return self.tclass in FILE_CLASSES
+
+    def has(self, *codes: str) -> bool:
+        return any(finding.code in codes for finding in self.findings)
+
+    @property
+    def refused(self) -> bool:
+        return any(finding.level == REFUSE for finding in self.findings)
+
+    @property
+    def reviewed(self) -> bool:
+        return any(finding.level == REVIEW for finding in self.findings)
+
+    @cached_property
+    def user_only(self) -> bool:
+        """Whether nothing but user code asked for it (False where no role is known)."""
+        return self.profile.is_user_code(self.seen.roles)
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """Names that neither the policy nor the service's base module has."""
+        missing = {name for why in self.whys.values() if why.te.kind is AnswerKind.UNKNOWN for name in why.te.unknown}
+        return tuple(sorted(name for name in missing if name.rpartition(" ")[2] not in self.profile.own_types))
+
+    @cached_property
+    def obstacles(self) -> tuple[str, ...]:
+        """What would still deny with the rule there: constraints, roles, bounds; one sentence each, the permissions first."""
+        found: dict[str, list[str]] = {}
+        for access in sorted(self.whys):
+            why = self.whys[access]
+            if why.hindered:
+                found.setdefault(why.sentence, []).append(access.permission)
+        helped = [access.permission for access, why in sorted(self.whys.items()) if not why.hindered]
+        if not helped:
+            return tuple(found)
+        return tuple(f"it helps {' '.join(helped)} and not {' '.join(names)}: {text}" for text, names in found.items())
+
+    def hindered(self, access: Access) -> bool:
+        """Whether an access stays denied with a rule there."""
+        why = self.whys.get(access)
+        return why is not None and why.hindered
+
+    @cached_property
+    def silenced(self) -> bool:
+        """Whether the policy hides all that is missing, by dontaudit rules whose source is this domain and no attribute."""
+        missing = [access for access, why in self.whys.items() if not why.allowed]
+        return bool(missing) and all(self._hidden(access) for access in missing)
+
+    def _hidden(self, access: Access) -> bool:
+        policy = self.policy
+        if policy is None or not self.whys[access].te.dontaudited:
+            return False
+        source, target = policy.resolve(access.source), policy.resolve(access.target_type)
+        rules = policy.raw.av["dontaudit"]
+        return any(
+            access.permission in rules.get((source, name, access.tclass), ())
+            for name in (target, *policy.attributes_of(target))
+        )
+
+    @property
+    def mendable(self) -> bool:
+        """Whether a rule would help at least one of the accesses that are denied."""
+        missing = [why for why in self.whys.values() if not why.allowed]
+        return not missing or any(not why.hindered for why in missing)
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the policy allows all of it by now."""
+        return bool(self.whys) and all(why.allowed for why in self.whys.values())
+
+    @cached_property
+    def paths(self) -> tuple[str, ...]:
+        """Paths of the evidence that name a file with a label of its own."""
+        return tuple(path for path in self.seen.paths if is_plain_path(path))
+
+    @cached_property
+    def owned(self) -> dict[str, OwnedPath]:
+        """The paths that lie in a tree of the service's, with the first that fits of the profile's list."""
+        found: dict[str, OwnedPath] = {}
+        for path in self.paths:
+            tree = next((owned for owned in self.profile.paths if owned.matches(path)), None)
+            if tree is not None:
+                found[path] = tree
+        return found
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """The ports that were asked for: the own one of a bind, the other end's of a connect."""
+        found: set[int] = set()
+        for access, seen in self.candidate.evidence.items():
+            keys = {"name_bind": ("src", "lport"), "name_connect": ("dest", "fport")}.get(access.permission, ())
+            found.update(number for key, number in seen.ports if key in keys)
+        return tuple(sorted(found))
+
+    @property
+    def protocol(self) -> str:
+        return self.tclass[: -len("_socket")] if self.tclass.endswith("_socket") else self.tclass
+
+    def own_port(self, number: int) -> Optional[Port]:
+        return next((port for port in self.profile.ports if (port.protocol, port.number) == (self.protocol, number)), None)
+
+    def holders(self, permission: str) -> tuple[str, ...]:
+        """Confined domains that may do this, () without a policy."""
+        return () if self.policy is None else _holders(self.policy, self.tclass, permission, self.candidate.target)
+
+    def is_common(self, share: float) -> bool:
+        """Whether every permission is held by this share of the confined domains."""
+        if self.policy is None:
+            return False
+        confined = len(self.policy.domains - self.policy.unconfined)
+        return all(len(self.holders(permission)) >= share * confined for permission in self.permissions)
+
+
+# Kept with the policy and no longer than it: an index is 140 MB, and a cache that names it would keep it alive.
+_HELD: WeakKeyDictionary[Oracle, dict[tuple[str, str, str], tuple[str, ...]]] = WeakKeyDictionary()
+
+
+def _holders(policy: Oracle, tclass: str, permission: str, target: str) -> tuple[str, ...]:
+    held = _HELD.setdefault(policy, {})
+    key = (tclass, permission, target)
+    if key not in held:
+        held[key] = tuple(policy.holders(*key))
+    return held[key]

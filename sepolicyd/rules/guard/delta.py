@@ -1,0 +1,89 @@
+"""A policy difference in, what the guard refuses of it out, beyond single decided accesses: attributes, constraints, a base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional, Protocol
+
+from sepolicyd.access import Access
+from sepolicyd.policy.delta import Delta
+from sepolicyd.policy.index import Oracle
+from sepolicyd.profiles import Profile
+from sepolicyd.rules.assess.assess import Override
+from sepolicyd.rules.guard.guard import REFUSE, Finding
+
+# What the base policies call whatever is a process at all, a service, a program of users, one that looks names up
+KINDS = ("domain", "daemon", "application_domain_type", "nsswitch_domain")
+MOST = 0.95  # a rule on an attribute may leave out a few of its members
+
+
+class Judge(Protocol):
+    """The guard, as far as it is asked here (rules.guard.Guard is one)."""
+
+    def judge(
+        self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+    ) -> dict[Access, list[Finding]]: ...
+
+    def judge_dontaudit(
+        self, access: Access, profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+    ) -> list[Finding]: ...
+
+    def judge_joined(
+        self, joined: Iterable[tuple[str, str]], exempted: Iterable[object] = (), profile: Optional[Profile] = None
+    ) -> list[Finding]: ...
+
+    def judge_statement(
+        self, text: str, profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+    ) -> list[Finding]: ...
+
+
+def memberships(delta: Delta, guard: Judge, profile: Profile, drift: Optional[Delta] = None) -> list[Finding]:
+    """What is gained without a rule: attributes joined, constraints that let pass, domains made permissive.
+
+    :param drift: on the machine itself, how the store differs from the kernel before anything is done
+    """
+    joined, exempted, permissive = delta.joined, delta.exempted, delta.permissive_gained
+    if drift is not None:
+        joined, exempted = joined - drift.joined, exempted - drift.exempted
+    found = guard.judge_joined(joined, exempted, profile)
+    for name in sorted(permissive):
+        found += guard.judge_statement(f"permissive {name};", profile)
+    return [finding for finding in found if finding.level == REFUSE]
+
+
+def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Override] = ()) -> list[Finding]:
+    """What the guard refuses of a base module, whoever wrote it: nobody decided its rules one by one.
+
+    What other domains gain on the module's own types comes with declaring a type (init_t starts it, an administrator reads
+    it) and is not judged; nor is that a rule's source is another's domain (R-017), which interfaces do on purpose; nor what
+    every domain, daemon or application of the base policy has.
+    """
+    ours = {*profile.own_types, *profile.domains, *delta.new_types}
+    excused = {override.access for override in overrides}
+    asked = [
+        one for one in delta.gained if one not in excused and (one.source in profile.domains or one.target_type not in ours)
+    ]
+    kept: dict[str, Finding] = {}
+    for access, findings in sorted(guard.judge(asked, profile, delta.after).items()):
+        for finding in findings:
+            if finding.level == REFUSE and finding.code != "R-017" and not given_to_all(delta, access):
+                kept.setdefault(finding.code, finding)
+    return [*memberships(delta, guard, profile), *(kept[code] for code in sorted(kept))]
+
+
+def given_to_all(delta: Delta, access: Access) -> bool:
+    """Whether the base policy gives an access to every domain of a kind: that comes with being one, whatever the module says.
+
+    Fedora's lets every domain append to temporary files that it is handed, the package manager's among them, and map any
+    file, shadow_t and the service's secrets too, where a boolean of its own is switched on.
+    """
+    before, target = delta.before, access.target
+    # of a new type, what a rule on one of its attributes gave before it was there: a rule on the type is the module's own
+    new = target != "self" and before.resolve(target) not in before.types
+    targets = delta.after.attributes_of(target) & before.raw.attributes.keys() if new else {target}
+    holding = {one for name in targets for one in before.sources_of(access.tclass, access.permission, name)}
+    for kind in KINDS:
+        members = before.types_of(kind)
+        if access.source in delta.after.types_of(kind) and len(members & holding) >= MOST * max(len(members), 1):
+            return True
+    return False

@@ -1,0 +1,315 @@
+"""Evidence.db read as a stranger's file: a path in, a checked Snapshot out; nothing is locked, written or left beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from sepolicyd.access import SELF, Access, is_identifier
+from sepolicyd.errors import StateError
+from sepolicyd.rules.evidence import Evidence, merge_all
+from sepolicyd.state import evidence_codec
+from sepolicyd.storage.sqlite import translated
+
+VERSION = 1
+# one statement each; the reader compares these texts with the file's own, so that a file with views, triggers or
+# generated columns is refused before a single row is asked for
+TABLES = {
+    "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "evidence": (
+        "CREATE TABLE evidence (id INTEGER PRIMARY KEY, source TEXT NOT NULL, target TEXT NOT NULL, tclass TEXT NOT NULL, "
+        "permission TEXT NOT NULL, role TEXT NOT NULL, body TEXT NOT NULL, "
+        "UNIQUE (source, target, tclass, permission, role))"
+    ),
+    "unparsed": "CREATE TABLE unparsed (id INTEGER PRIMARY KEY, reason TEXT NOT NULL, text TEXT NOT NULL)",
+    "notices": "CREATE TABLE notices (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL)",
+    "ignored": "CREATE TABLE ignored (source TEXT PRIMARY KEY, count INTEGER NOT NULL)",
+}
+SCHEMA = ";\n".join(TABLES.values())
+
+MAX_BYTES = 1 << 30
+MAX_ROWS = 40_000
+MAX_BAD_ROWS = 100
+MAX_META_CHARS = 1 << 18
+QUERY_SECONDS = 20.0
+TRIES = 60
+PAUSE_SECONDS = 0.01
+CHANGE_COUNTER = slice(24, 28)  # https://sqlite.org/fileformat2.html#file_change_counter
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that colours the evidence: ``at`` epoch seconds, ``kind`` policyload, setenforce, lost, gap, auditd, other."""
+
+    at: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that evidence.db says, checked. ``evidence`` has the roles of an access merged, ``by_role`` has them apart.
+
+    ``bad_rows`` are reasons why rows were left out (a hostile or damaged file), "" never being among them.
+    ``present`` is False where there is no database yet; ``updated`` is when the daemon last saved (epoch seconds).
+    """
+
+    evidence: Mapping[Access, Evidence] = field(default_factory=dict)
+    by_role: Mapping[tuple[Access, str], Evidence] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
+    unparsed: tuple[tuple[str, str], ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    bad_rows: tuple[str, ...] = ()
+    profile: str = ""
+    place: Mapping[str, Any] = field(default_factory=dict)
+    updated: float = 0.0
+    present: bool = False
+
+    @property
+    def taints(self) -> tuple[str, ...]:
+        """What makes this evidence less than whole, one sentence each."""
+        found = []
+        if self.counts.get("overflow"):
+            found.append(f"{self.counts['overflow']} denials of new accesses were dropped: too many distinct accesses")
+        if self.counts.get("gaps"):
+            found.append(f"the log was cut away before it was read in {self.counts['gaps']} places")
+        if self.counts.get("lost"):
+            found.append(f"the kernel or auditd reported lost events {self.counts['lost']} times")
+        if self.bad_rows:
+            found.append(f"{len(self.bad_rows)} rows of the evidence database are not what the daemon writes")
+        return tuple(found)
+
+
+def read_evidence(path: Path) -> Snapshot:
+    """What the daemon has gathered so far; an empty Snapshot where there is no database yet.
+
+    The file belongs to the daemon's user, who may be hostile: no link is followed, only a copy is opened, the schema must
+    be ours to the letter, each value is checked for type and size, and rows that fail are reported in ``bad_rows``.
+
+    :raises StateError: it cannot be read, is no regular file, too large, no database of ours or of another version
+    """
+    try:
+        data, journal = _consistent_bytes(path)
+    except FileNotFoundError:
+        return Snapshot()
+    except OSError as error:
+        hint = "run as root or as the daemon's user" if isinstance(error, PermissionError) else "it must be a regular file"
+        raise StateError(f"{path} cannot be read: {error.strerror}", hint) from None
+    if not data:
+        return Snapshot()
+    with translated(path), _opened(data, journal) as connection:
+        _check_schema(connection, path)
+        return _snapshot(connection)
+
+
+def _consistent_bytes(path: Path) -> tuple[bytes, bytes]:
+    """The file and, only where a dead daemon has left one, its hot journal.
+
+    The daemon's journal mode is TRUNCATE: its journal has content exactly while pages are being written, and every
+    commit changes the change counter. No journal before, none after and the same counter: nothing was written between.
+    """
+    journal = path.with_name(path.name + "-journal")
+    for _ in range(TRIES):
+        if not _size(journal):
+            data = _bytes(path)
+            if not _size(journal) and _bytes(path, 100)[CHANGE_COUNTER] == data[CHANGE_COUNTER]:
+                return data, b""
+        time.sleep(PAUSE_SECONDS)
+    for _ in range(TRIES):
+        before = (_stamp(path), _stamp(journal))
+        data, undo = _bytes(path), _bytes(journal)
+        time.sleep(PAUSE_SECONDS * 3)  # the kernel's time stamps are no finer than its tick
+        if before == (_stamp(path), _stamp(journal)):
+            return data, undo
+    raise StateError(f"{path} is being written without a pause", "try again in a moment")
+
+
+def _open(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "not a regular file")
+    return descriptor
+
+
+def _bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    with open(_open(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise StateError(f"{path} is larger than {MAX_BYTES >> 20} MiB", "the daemon never writes so much: move it away")
+        return file.read(limit)
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = os.lstat(path)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@contextmanager
+def _opened(data: bytes, journal: bytes) -> Iterator[sqlite3.Connection]:
+    """A connection to a private copy: in memory where this Python can (3.11), else, or to undo a half commit, on disk."""
+    if not journal and sys.version_info >= (3, 11):
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            connection.deserialize(data)
+            yield _guarded(connection)
+        return
+    try:
+        with tempfile.TemporaryDirectory(prefix="sepolicyd-") as directory:
+            copy = Path(directory) / "copy.db"
+            copy.write_bytes(data)
+            if journal:
+                copy.with_name("copy.db-journal").write_bytes(journal)
+            with closing(sqlite3.connect(str(copy), isolation_level=None)) as connection:
+                yield _guarded(connection)
+    except OSError as error:
+        raise StateError(
+            f"no room for a copy of the evidence in {tempfile.gettempdir()}: {error.strerror}", "make room there"
+        ) from None
+
+
+def _guarded(connection: sqlite3.Connection) -> sqlite3.Connection:
+    connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
+    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0"):
+        connection.execute(f"PRAGMA {pragma}")
+    deadline = time.monotonic() + QUERY_SECONDS
+    connection.set_progress_handler(lambda: int(time.monotonic() > deadline), 100_000)
+    return connection
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        raise StateError(
+            f"{path} has schema {version} and this sepolicyd knows schema {VERSION}",
+            "let daemon and commands be of one version",
+        )
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 50").fetchall()
+    found = {name: sql for kind, name, sql in rows if kind == "table"}
+    if found != TABLES or len(rows) != len(TABLES):
+        raise StateError(f"{path} is not a database that sepolicyd has made", "move it away; the daemon makes a new one")
+    # so that no later statement can write, whatever the file holds
+    connection.execute("PRAGMA query_only=ON")
+
+
+def _snapshot(connection: sqlite3.Connection) -> Snapshot:
+    bad: list[str] = []
+    by_role: dict[tuple[Access, str], Evidence] = {}
+    for row in _rows(connection, "evidence", ("source", "target", "tclass", "permission", "role", "body"), bad):
+        try:
+            key = _key(row[:5])
+            seen = evidence_codec.parse(row[5])
+        except evidence_codec.BadRow as error:
+            _report(bad, f"evidence: {error}")
+        else:
+            by_role[key] = seen
+    meta = dict(_rows(connection, "meta", ("key", "value"), bad, limit=100))
+    return Snapshot(
+        evidence=merged_roles(by_role),
+        by_role=by_role,
+        counts=_counts(_json(meta.get("counts"), bad)),
+        remarks=_remarks(connection, bad),
+        unparsed=tuple((row[0], row[1]) for row in _rows(connection, "unparsed", ("reason", "text"), bad, limit=1000)),
+        ignored=_counts(dict(_rows(connection, "ignored", ("source", "count"), bad, limit=1000, kinds=("text", "integer")))),
+        profile=str(meta.get("profile", "")),
+        place=_mapping(_json(meta.get("place"), bad)),
+        updated=_float(meta.get("updated")),
+        present=True,
+        bad_rows=tuple(bad),
+    )
+
+
+def merged_roles(by_role: Mapping[tuple[Access, str], Evidence]) -> dict[Access, Evidence]:
+    """One evidence for each access, whoever asked."""
+    parts: dict[Access, list[Evidence]] = {}
+    for (access, _), seen in by_role.items():
+        parts.setdefault(access, []).append(seen)
+    return {access: merge_all(found) for access, found in sorted(parts.items())}
+
+
+def _rows(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: tuple[str, ...],
+    bad: list[str],
+    *,
+    limit: int = MAX_ROWS,
+    kinds: tuple[str, ...] = (),
+) -> Iterator[tuple[Any, ...]]:
+    """Rows whose every column has the storage class it should have; a column typed TEXT may still hold a blob."""
+    wanted = kinds or ("text",) * len(columns)
+    fits = " AND ".join(
+        f"typeof({column})='{kind}' AND length({column})<={evidence_codec.MAX_READ_CHARS}"
+        for column, kind in zip(columns, wanted)
+    )
+    names = ", ".join(columns)
+    total, fitting = connection.execute(f"SELECT count(*), coalesce(sum({fits}), 0) FROM {table}").fetchone()  # noqa: S608
+    for _ in range(min(total - fitting, MAX_BAD_ROWS)):
+        _report(bad, f"{table}: a value of the wrong type or size")
+    if fitting > limit:
+        _report(bad, f"{table}: more than {limit} rows, the rest is left out")
+    yield from connection.execute(f"SELECT {names} FROM {table} WHERE {fits} ORDER BY rowid LIMIT {limit}")  # noqa: S608
+
+
+def _key(columns: tuple[Any, ...]) -> tuple[Access, str]:
+    source, target, tclass, permission, role = columns
+    for text in (source, target, tclass, permission):
+        if not is_identifier(text):
+            raise evidence_codec.BadRow("a name that no policy can hold")
+    if target == source:
+        raise evidence_codec.BadRow(f"source as target, which is written {SELF}")
+    if len(role) > evidence_codec.MAX_TEXT_CHARS:
+        raise evidence_codec.BadRow("a role that is too long")
+    return (Access(source, target, tclass, permission), role)
+
+
+def _remarks(connection: sqlite3.Connection, bad: list[str]) -> tuple[Remark, ...]:
+    rows = _rows(connection, "notices", ("at", "kind", "text"), bad, limit=2000, kinds=("real", "text", "text"))
+    return tuple(Remark(*row) for row in rows)
+
+
+def _json(text: Optional[str], bad: list[str]) -> Any:
+    if not text or len(text) > MAX_META_CHARS:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        _report(bad, "meta: a value that is not JSON")
+        return None
+
+
+def _counts(values: Any) -> dict[str, int]:
+    found = _mapping(values)
+    return {str(name): count for name, count in found.items() if type(count) is int and 0 <= count < evidence_codec.MAX_INTEGER}
+
+
+def _mapping(values: Any) -> dict[str, Any]:
+    return values if isinstance(values, dict) else {}
+
+
+def _float(text: Any) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _report(bad: list[str], reason: str) -> None:
+    if len(bad) < MAX_BAD_ROWS:
+        bad.append(reason)

@@ -1,0 +1,143 @@
+"""Values in, lines of a hash-chained file out, and what is wrong with such a file: a line changed, missing, moved or cut off.
+
+Each line holds the hash of the one before. A head beside the file holds number and hash of the last line; it is written
+before the line ("writing") and after it ("written"), so that what a crash leaves is told from what a hand has done. Root
+could rewrite both: this tells accidents and half-hearted edits, not a hostile root. Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Optional
+
+from sepolicyd.storage.files import append_json, read_text, write_whole
+
+START = "0" * 64
+WRITING, WRITTEN = "writing", "written"
+Place = tuple[int, str]  # a line's number and hash
+NOTHING: Place = (0, START)
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """SHA-256 over a line's values without its hash, keys sorted, no blanks."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class Chain:
+    """One file of lines and its head. Whoever adds holds the lock of the directory."""
+
+    def __init__(self, path: Path, head_path: Path) -> None:
+        self.path = path
+        self.head_path = head_path
+
+    def add(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Append one line with its number, the hash of the line before and its own; it is on the disk when this returns.
+
+        :raises StateError: it could not be written
+        """
+        number, previous = before = self._base()
+        line: dict[str, Any] = {**values, "number": number + 1, "previous": previous}
+        line["hash"] = digest_of(line)
+        own: Place = (number + 1, line["hash"])
+        self._write_head(own, WRITING, before)
+        append_json(self.path, line)
+        self._write_head(own, WRITTEN)
+        return line
+
+    def seal(self) -> None:
+        """After a crash between a line and its head: the head says that the line is there. Twice is harmless.
+
+        :raises StateError: it could not be written
+        """
+        head, last = self._head(), self._last()
+        if head is not None and len(head) > 1 and last == head[0]:
+            self._write_head(last, WRITTEN)
+
+    def values(self) -> list[dict[str, Any]]:
+        """What stands in every line that can be read, oldest first.
+
+        :raises StateError: the file cannot be read
+        """
+        return [values for _, values in self.lines() if values is not None]
+
+    def lines(self) -> list[tuple[int, Optional[dict[str, Any]]]]:
+        """Every line with its place in the file, None for one that cannot be read; a half one at the end is a crash's.
+
+        :raises StateError: the file cannot be read
+        """
+        lines = read_text(self.path).split("\n")
+        if lines[-1] and _parse(lines[-1]) is None:
+            lines.pop()  # append_json takes it off before the next
+        return [(place, _parse(line)) for place, line in enumerate(lines, 1) if line]
+
+    def verify(self) -> list[str]:
+        """What is wrong, one sentence each; [] where every line is as it was written and in its place."""
+        problems = []
+        number, digest = NOTHING
+        for place, values in self.lines():
+            if values is None:
+                problems.append(f"line {place} cannot be read")
+                continue
+            own, claimed = values["number"], values["hash"]
+            if digest_of({key: value for key, value in values.items() if key != "hash"}) != claimed:
+                problems.append(f"line {place} (number {own}) was changed after it was written")
+            elif own != number + 1:
+                problems.append(f"line {place} has number {own} where {number + 1} belongs: a line is missing or moved")
+            elif values["previous"] != digest:
+                problems.append(f"line {place} (number {own}) does not follow the line before it")
+            number, digest = own, claimed
+        return problems + self._end_problems(number, digest)
+
+    def _end_problems(self, number: int, digest: str) -> list[str]:
+        head = self._head()
+        if head is None:
+            if not self.head_path.exists():
+                return [f"{self.head_path} is missing"] if number else []
+            return [f"{self.head_path} cannot be read"]
+        if (number, digest) in head:
+            return []
+        known = head[-1][0]
+        if number < known:
+            return [f"the end is missing: the last line has number {number}, the last written had {known}"]
+        if number > head[0][0]:
+            return [f"what follows the line with number {head[0][0]} was not written by sepolicyd"]
+        return [f"the last line (number {number}) is not the one that was written"]
+
+    def _base(self) -> Place:
+        """What the next line follows. Where file and head do not agree the gap must stay to be seen, so it follows the head."""
+        head, last = self._head(), self._last()
+        if head is not None:
+            return last if last in head else head[0]
+        return last if last == NOTHING and not self.head_path.exists() else (last[0] + 1, last[1])
+
+    def _last(self) -> Place:
+        found = self.values()
+        return (found[-1]["number"], found[-1]["hash"]) if found else NOTHING
+
+    def _head(self) -> Optional[list[Place]]:
+        """What the last line may be: the one written last, and while one is being written the one before it. None: no head."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            head = json.loads(self.head_path.read_text(encoding="utf-8"))
+            places = [(int(head["number"]), str(head["hash"]))]
+            if head["state"] == WRITING:
+                places.append((int(head["before"]["number"]), str(head["before"]["hash"])))
+            return places
+        return None
+
+    def _write_head(self, last: Place, state: str, before: Optional[Place] = None) -> None:
+        values: dict[str, Any] = {"number": last[0], "hash": last[1], "state": state}
+        if before is not None:
+            values["before"] = {"number": before[0], "hash": before[1]}
+        write_whole(self.head_path, json.dumps(values).encode() + b"\n")
+
+
+def _parse(line: str) -> Optional[dict[str, Any]]:
+    with suppress(ValueError):
+        values = json.loads(line)
+        if isinstance(values, dict) and isinstance(values.get("number"), int) and isinstance(values.get("hash"), str):
+            return {"previous": "", **values}
+    return None
