@@ -66,7 +66,9 @@ def analyze_command(
     if grouped:
         _grouped(result, take(result, None if everything else _profile(settings, profile_name)), as_json)
     else:
-        from sepolicyd.cli.session import judge, open_oracle, open_session
+        from sepolicyd.cli.session import open_session
+        from sepolicyd.rollout.review.queue import judge
+        from sepolicyd.rollout.session import open_oracle
 
         session = open_session(profile_name, **paths)
         taken = take(result, None if everything else session.profile)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,16 +11,15 @@ from sepolicyd.access import Access
 from sepolicyd.cli import terminal
 from sepolicyd.cli.learn import seconds_of
 from sepolicyd.cli.options import json_option, profile_option, reason_option, state_options, yes_option
-from sepolicyd.cli.session import Session, open_oracle, open_session, who
+from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit, RefusedError
-from sepolicyd.module.base_module import build_base, contexts_of
-from sepolicyd.module.build import workdir
-from sepolicyd.module.store import Store, policy_is_mls
-from sepolicyd.rollout.apply import pipeline
+from sepolicyd.rollout.apply import end_trial, pipeline
 from sepolicyd.rollout.apply import rollback as back
 from sepolicyd.rollout.apply.desired import wanted
 from sepolicyd.rollout.apply.plan import Plan
-from sepolicyd.state.decisions import Decision, pending
+from sepolicyd.rollout.apply.prepare import decided_now, planned
+from sepolicyd.rollout.session import Session, invoking_user
+from sepolicyd.state.decisions import pending
 
 SHOWN = 30
 VALUES = {None: "as before", True: "on", False: "off"}
@@ -44,7 +41,7 @@ def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **path
       sepolicyd preview
     """
     session = open_session(profile_name, **paths)
-    with planned(session) as plan:
+    with planned(session, _step) as plan:
         if te:
             terminal.data(plan.source.te.rstrip("\n"))
         elif as_json:
@@ -74,7 +71,7 @@ def apply_command(
     """
     session = open_session(profile_name, **paths)
     within = None if confirm_within is None else seconds_of(confirm_within)
-    with planned(session) as plan:
+    with planned(session, _step) as plan:
         if not as_json:
             terminal.talk("\n".join(lines(plan)))
         if plan.proof.refusals:
@@ -84,7 +81,9 @@ def apply_command(
             )
         if not plan.empty and not yes:
             click.confirm("Load this?", abort=True, err=True)
-        done = pipeline.apply(plan, session.settings, by=who(), pending=_pending(session), confirm_within=within, on_step=_step)
+        done = pipeline.apply(
+            plan, session.settings, by=invoking_user(), pending=_pending(session), confirm_within=within, on_step=_step
+        )
     if as_json:
         terminal.print_json(
             {
@@ -122,7 +121,7 @@ def confirm_command(profile_name: Optional[str], **paths: Optional[Path]) -> Non
       sepolicyd confirm
     """
     session = open_session(profile_name, **paths)
-    trial = back.confirm(session.settings, by=who())
+    trial = end_trial.confirm(session.settings, by=invoking_user())
     terminal.data(f"version {trial.version} of {trial.module} is kept")
 
 
@@ -145,45 +144,11 @@ def rollback_command(
       sepolicyd rollback --to 3 --reason "the terminal stopped working"
     """
     session = open_session(profile_name, **paths)
-    still = None if as_it_was else wanted(_decided(session))
-    settled = back.rollback(session.settings, session.profile.name, by=who(), to=version, reason=reason, still=still)
+    still = None if as_it_was else wanted(decided_now(session))
+    settled = back.rollback(session.settings, session.profile.name, by=invoking_user(), to=version, reason=reason, still=still)
     terminal.data(terminal.escape(settled.text))
     if back.LEFT_OUT in settled.text:
         terminal.talk("`sepolicyd rollback --as-it-was --to VERSION` would bring it back too")
-
-
-@contextmanager
-def planned(session: Session) -> Iterator[Plan]:
-    """The plan of everything decided; the profile's base module joins it where the store does not know its domains."""
-    decided = _decided(session)
-    with workdir("base") as place:
-        base = [base_package(session, place)] if _needs_base(session, decided) else []
-        yield pipeline.plan(session.settings, session.profile, decided, session.guard(), base=base, on_step=_step)
-
-
-def _needs_base(session: Session, decided: Any) -> bool:
-    """Whether decisions name types that the base module declares and the store's policy does not have."""
-    oracle, _ = open_oracle(session.settings, None)
-    if oracle is None:
-        return False
-    own = session.profile.own_types
-    names = {name for access in decided for name in (access.source, access.target_type) if name in own}
-    return any(oracle.known(Access.of(name, name, "process", "fork")) for name in names)
-
-
-def base_package(session: Session, place: Path) -> Path:
-    """The profile's base module with the file contexts of its own .fc, built for the store's base policy."""
-    text = session.profile.file(".fc").read_text(encoding="utf-8") if session.profile.file(".fc").is_file() else ""
-    mls = policy_is_mls(Store(session.settings.root).policy())
-    return build_base(session.profile, contexts_of(text), place, mls=mls)
-
-
-def _decided(session: Session) -> Mapping[Access, Decision]:
-    store = session.decisions()
-    try:
-        return store.decided()
-    finally:
-        store.close()
 
 
 def _pending(session: Session) -> list[Access]:

@@ -11,7 +11,9 @@ from sepolicyd.cli import json_output as keys
 from sepolicyd.cli import terminal
 from sepolicyd.cli.candidate_view import one_line, screen
 from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
-from sepolicyd.cli.session import Queue, Session, open_session, queue, with_interfaces
+from sepolicyd.cli.session import open_session
+from sepolicyd.rollout.review.queue import Queue, queue, with_interfaces
+from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional, TypeVar
@@ -11,11 +10,12 @@ import click
 
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import policy_option, profile_option, reason_option, state_options
-from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
-from sepolicyd.errors import Exit, RefusedError, UsageError
-from sepolicyd.rollout.review.reopened import SEEN
-from sepolicyd.rules.assess.assess import Assessed, Fix
-from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore
+from sepolicyd.cli.session import open_session
+from sepolicyd.errors import Exit, RefusedError
+from sepolicyd.rollout.review.answer import store_decision
+from sepolicyd.rollout.review.queue import queue, with_interfaces
+from sepolicyd.rules.assess.assess import Assessed
+from sepolicyd.state.decisions import AnswerKind, Decision
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -108,53 +108,7 @@ def decide(
     return int(Exit.FINDINGS if refused else Exit.DONE)
 
 
-def store_decision(
-    session: Session, store: DecisionStore, answer: AnswerKind, item: Assessed, number: Optional[int] = None, reason: str = ""
-) -> Decision:
-    """Check one answer and store it.
-
-    :raises RefusedError: the candidate cannot be approved
-    """
-    candidate = item.candidate
-    fix = chosen(item, number) if answer == AnswerKind.ALLOW else None
-    if answer == AnswerKind.ALLOW and not item.approvable:
-        raise RefusedError(
-            f"{candidate.id} cannot be approved: {item.why_not}",
-            f"only a written override in {session.settings.config} can allow it" if item.level == "refuse" else "",
-        )
-    if item.level == "review" and answer == AnswerKind.ALLOW and not reason:
-        raise RefusedError(
-            f"{candidate.id} wants a written reason: {'; '.join(f'{f.code} {f.text}' for f in item.findings[:2])}",
-            f'sepolicyd approve {candidate.id} --reason "..."',
-        )
-    return store.add(
-        Decision(
-            answer=answer,
-            accesses=candidate.accesses,
-            by=who(),
-            at=time.time(),
-            reason=reason,
-            candidate_id=candidate.id,
-            fix_kind="" if fix is None else fix.kind,
-            fix_detail={} if fix is None else {**fix.detail, SEEN: candidate.merged.last},
-        )
-    )
-
-
 def said(decision: Decision, item: Assessed) -> str:
     """A stored answer in one line."""
     by = f" by {decision.fix_kind}" if decision.fix_kind else ""
     return f"{decision.answer.value} {item.candidate.id}: {terminal.asked(item.candidate)}{by}"
-
-
-def chosen(item: Assessed, number: Optional[int]) -> Fix:
-    """The fix of this number, as `show` counts them.
-
-    :raises UsageError: there is no such fix
-    """
-    fixes = (item.fix, *item.alternatives)
-    if number is None:
-        return fixes[0]
-    if number > len(fixes):
-        raise UsageError(f"{item.candidate.id} has {terminal.plural(len(fixes), 'fix', 'fixes')}, not {number}")
-    return fixes[number - 1]

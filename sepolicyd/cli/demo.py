@@ -19,19 +19,21 @@ import click
 
 from sepolicyd import process, profiles
 from sepolicyd.cli import terminal
-from sepolicyd.cli.apply import base_package, lines, planned
+from sepolicyd.cli.apply import lines
 from sepolicyd.cli.candidate_view import screen
-from sepolicyd.cli.decide import store_decision
 from sepolicyd.cli.options import settings_from
-from sepolicyd.cli.session import Session, queue, who
 from sepolicyd.errors import InputError, ToolError
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import create_store
 from sepolicyd.rollout.apply import pipeline
+from sepolicyd.rollout.apply.prepare import base_package, planned
+from sepolicyd.rollout.review.answer import store_decision
+from sepolicyd.rollout.review.queue import queue
+from sepolicyd.rollout.session import Session, invoking_user
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind
-from sepolicyd.state.evidence_store import read_evidence
+from sepolicyd.state.evidence_reader import read_evidence
 
 LOG = "demo/rollout.log.gz"
 CHUNKS = 8
@@ -68,7 +70,7 @@ def demo_command(keep: Optional[Path]) -> None:
         with planned(session) as plan:
             terminal.data("\n".join(lines(plan)))
             _say("5. Applied in one transaction, verified in the resulting policy")
-            done = pipeline.apply(plan, settings, by=who(), on_step=lambda word: terminal.talk(f"   ... {word}"))
+            done = pipeline.apply(plan, settings, by=invoking_user(), on_step=lambda word: terminal.talk(f"   ... {word}"))
         terminal.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
         _say("6. The same log once more, with what the policy says now")
         _replay(session)

@@ -11,7 +11,7 @@ from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
-from sepolicyd.rollout.doctor import checks
+from sepolicyd.rollout.doctor import examine
 from sepolicyd.rollout.problems import Level
 
 WORDS = {Level.STOP: ("must mend", "red"), Level.WARN: ("warning", "yellow"), Level.NOTE: ("note", "cyan")}
@@ -31,7 +31,7 @@ def doctor_command(as_json: bool, profile_name: Optional[str], **paths: Optional
       sepolicyd doctor
     """
     session = open_session(profile_name, **paths)
-    findings = checks.examine(session.settings, session.profile)
+    findings = examine.examine(session.settings, session.profile)
     if as_json:
         terminal.print_json(
             [{"code": one.code, "level": one.level.name.lower(), "what": one.what, "mend": one.hint} for one in findings]

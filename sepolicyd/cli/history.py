@@ -11,10 +11,11 @@ import click
 
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, profile_option, state_options
-from sepolicyd.cli.session import Session, open_session
+from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.lease.lease import LeaseBook
+from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.session import Session
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, settings_from, state_options, yes_option
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit, UsageError
+from sepolicyd.rollout.setup import install
 from sepolicyd.rollout.setup import plan as rollout_init
-from sepolicyd.rollout.setup.plan import InitDone, InitPlan
+from sepolicyd.rollout.setup.install import InitDone
+from sepolicyd.rollout.setup.plan import InitPlan
 
 LABELS_SHOWN = 40
 
@@ -58,7 +60,7 @@ def init_command(
         return _new(new_name, unit, out, **paths)
     session = open_session(profile_name, **paths)
     if undo:
-        _done(rollout_init.undo_init(session.settings, session.profile.name), undone=True)
+        _done(install.undo_init(session.settings, session.profile.name), undone=True)
         return int(Exit.DONE)
     plan = rollout_init.plan_init(session.settings, session.profile, unit=unit)
     if as_json:
@@ -70,7 +72,7 @@ def init_command(
     if not yes:
         click.confirm("Do this?", abort=True, err=True)
         switch += tuple(name for name, why in plan.booleans if name not in switch and _wanted(name, why))
-    done = rollout_init.run_init(session.settings, session.profile, plan, switch)
+    done = install.run_init(session.settings, session.profile, plan, switch)
     _done(done, undone=False, off=[name for name, _ in plan.booleans if name not in done.booleans])
     return int(Exit.DONE)
 
@@ -100,7 +102,8 @@ def lines(plan: InitPlan) -> list[str]:
         for name, why in plan.booleans
     ]
     shown += [
-        f"  process  {process.pid} {terminal.escape(process.comm)} runs as {process.domain or 'no known domain'} until restarted"
+        f"  process  {process.pid} {terminal.escape(process.comm)} "
+        f"runs as {process.domain or 'no known domain'} until restarted"
         for process in plan.processes
     ]
     for finding in plan.findings:
@@ -134,7 +137,8 @@ def document(plan: InitPlan) -> dict[str, Any]:
 
 def _done(done: InitDone, *, undone: bool, off: Sequence[str] = ()) -> None:
     terminal.data(
-        f"module {done.module} {'removed' if undone else 'loaded'}, {terminal.plural(len(done.relabelled), 'path')} relabelled, "
+        f"module {done.module} {'removed' if undone else 'loaded'}, "
+        f"{terminal.plural(len(done.relabelled), 'path')} relabelled, "
         f"{terminal.plural(len(done.ports), 'port')} {'given back' if undone else 'taken'}"
     )
     if done.booleans:

@@ -10,10 +10,13 @@ import click
 
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, profile_option, state_options, yes_option
-from sepolicyd.cli.session import Queue, Session, open_session, queue
+from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit, SepolicydError, UsageError
 from sepolicyd.rollout.lease import lifecycle as leases
-from sepolicyd.rollout.lease.end import Ended
+from sepolicyd.rollout.lease import status as status_module
+from sepolicyd.rollout.lease.kernel import Ended
+from sepolicyd.rollout.review.queue import Queue, queue
+from sepolicyd.rollout.session import Session
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 DURATION = re.compile(r"(\d+)\s*([smh]?)\Z")
@@ -132,7 +135,7 @@ def lease_status_command(as_json: bool, profile_name: Optional[str], **paths: Op
       sepolicyd learn status
     """
     session = open_session(profile_name, **paths)
-    status = leases.status(session.settings, session.profile)
+    status = status_module.status(session.settings, session.profile)
     if as_json:
         terminal.print_json(lease_document(status))
     else:
@@ -190,7 +193,7 @@ def _ended(ended: Ended) -> int:
     return int(Exit.DONE if ended.closed else Exit.TOOL_FAILED)
 
 
-def lease_document(status: leases.LeaseStatus) -> dict[str, Any]:
+def lease_document(status: status_module.LeaseStatus) -> dict[str, Any]:
     """The JSON of learn status; times in epoch seconds."""
     lease = status.lease
     return {
@@ -215,7 +218,7 @@ def lease_document(status: leases.LeaseStatus) -> dict[str, Any]:
     }
 
 
-def lease_lines(status: leases.LeaseStatus) -> list[str]:
+def lease_lines(status: status_module.LeaseStatus) -> list[str]:
     """The lease in a few lines."""
     lease = status.lease
     if lease is None:

@@ -11,10 +11,13 @@ import click
 
 from sepolicyd.cli import terminal
 from sepolicyd.cli.candidate_view import screen
-from sepolicyd.cli.decide import said, store_decision
+from sepolicyd.cli.decide import said
 from sepolicyd.cli.options import policy_option, profile_option, state_options
-from sepolicyd.cli.session import Session, open_session, queue, who, with_interfaces
+from sepolicyd.cli.session import open_session
 from sepolicyd.errors import RefusedError, UsageError
+from sepolicyd.rollout.review.answer import store_decision
+from sepolicyd.rollout.review.queue import queue, with_interfaces
+from sepolicyd.rollout.session import Session, invoking_user
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.state.decisions import AnswerKind, DecisionStore
 
@@ -142,7 +145,7 @@ def _undo(sitting: _Sitting, store: DecisionStore) -> None:
     if not sitting.answered:
         terminal.talk("nothing to undo in this sitting; `sepolicyd reset ID` takes an older decision back")
         return
-    store.undo_last(who(), time.time())
+    store.undo_last(invoking_user(), time.time())
     sitting.answered -= 1
     sitting.judge()
 

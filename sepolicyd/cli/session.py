@@ -1,59 +1,16 @@
-"""What a command works on: settings and profile in; evidence, decisions and judged candidates out."""
+"""Open the session of one command: read the settings, load the profile, finish what a crash interrupted."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Optional
 
 from sepolicyd import profiles
-from sepolicyd.access import Access
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import settings_from
-from sepolicyd.errors import InputError, SepolicydError, UsageError
-from sepolicyd.policy import labels as policy_labels
-from sepolicyd.policy.index import Oracle
-from sepolicyd.policy.interfaces import Interfaces
-from sepolicyd.policy.policy_files import find_policy, identity_of
-from sepolicyd.rollout.learning.taint import colour
-from sepolicyd.rollout.learning.tainted import find_taints
-from sepolicyd.rollout.lease import exercises
-from sepolicyd.rollout.lease.lifecycle import caller
-from sepolicyd.rollout.review.reopened import again
-from sepolicyd.rollout.setup import base_dontaudit
-from sepolicyd.rules.assess.assess import Assessed, allowed_now, assess, parse_overrides
-from sepolicyd.rules.candidate import group
-from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.guard.guard import Guard, load_guard
+from sepolicyd.errors import SepolicydError
+from sepolicyd.rollout.session import Session
 from sepolicyd.settings import Settings
-from sepolicyd.state.decisions import Decision, DecisionStore, pending
-from sepolicyd.state.evidence_store import Mark, Snapshot, assign_exercises, read_evidence
-
-
-@dataclass(frozen=True)
-class Session:
-    """One command's settings and the profile it works on."""
-
-    settings: Settings
-    profile: profiles.Profile
-
-    def guard(self) -> Guard:
-        return load_guard(self.settings.policy_dirs)
-
-    def decisions(self) -> DecisionStore:
-        return DecisionStore(self.settings.decisions_db)
-
-    def marks(self) -> list[Mark]:
-        """The exercises of this profile, as `learn mark` noted them."""
-        made = exercises.read(exercises.path(self.settings.state))
-        return [Mark(mark.name, mark.epoch) for mark in made if mark.profile == self.profile.name]
-
-    def snapshot(self) -> Snapshot:
-        """The daemon's evidence."""
-        return read_evidence(self.settings.evidence_db)
 
 
 def open_session(
@@ -79,129 +36,3 @@ def _settle(settings: Settings) -> None:
             terminal.talk(f"sepolicyd: {terminal.escape(settled.text)}")
     except SepolicydError as failure:
         terminal.talk(f"sepolicyd: an interrupted change is still open: {terminal.escape(str(failure))}")
-
-
-@dataclass(frozen=True)
-class Queue:
-    """What waits for a person, in the order to look at it, and what it was made of.
-
-    ``solved`` counts accesses that were denied once and that the policy allows by now: no question any more.
-    """
-
-    items: tuple[Assessed, ...]
-    snapshot: Snapshot
-    decided: Mapping[Access, Decision]
-    policy_note: str = ""
-    solved: int = 0
-
-    def find(self, ids: Sequence[str]) -> list[Assessed]:
-        """The candidates of these ids (unique beginnings suffice; ID@REVISION must be the present one).
-
-        :raises UsageError: no such candidate, several, or another revision by now
-        """
-        return [self._find(text) for text in ids]
-
-    def _find(self, text: str) -> Assessed:
-        start, _, revision = text.partition("@")
-        found = [item for item in self.items if item.candidate.id.startswith(start)] if start else []
-        if not found:
-            raise UsageError(f"no pending candidate {text}", "`sepolicyd list` shows those that are")
-        if len(found) > 1:
-            raise UsageError(f"{text} is the beginning of {len(found)} candidates", "give more of the id")
-        if revision and found[0].candidate.revision != revision:
-            raise UsageError(
-                f"candidate {start} has changed since {text}: it now asks {' '.join(found[0].candidate.permissions)}",
-                f"look at it again: sepolicyd show {start}",
-            )
-        return found[0]
-
-
-def queue(session: Session, policy_file: Optional[Path] = None, *, everything: bool = False) -> Queue:
-    """The pending candidates, judged; with ``everything`` those already decided too."""
-    snapshot = session.snapshot()
-    store = session.decisions()
-    try:
-        decided = store.decided()
-    finally:
-        store.close()
-    evidence = dict(snapshot.evidence) if everything else pending(snapshot.evidence, decided)
-    evidence.update(again(session.settings, session.profile.name, snapshot.evidence, decided))
-    oracle, note = open_oracle(session.settings, policy_file)
-    solved: frozenset[Access] = frozenset()
-    if oracle is not None and not everything:
-        # what the base module answers in silence is asked only because a lease has made it loud
-        quiet = base_dontaudit.read(session.settings, session.profile.name).among(evidence, oracle)
-        solved = allowed_now(oracle, evidence) | quiet
-    evidence = {access: seen for access, seen in evidence.items() if access not in solved}
-    found = find_taints(session.settings, session.profile.name, snapshot.remarks)
-    evidence = colour(assign_exercises(evidence, session.marks()), found, session.profile.domains)
-    items = judge(session, evidence, oracle, foreign=policy_file is not None)
-    return Queue(tuple(items), snapshot, decided, note, len(solved))
-
-
-def judge(
-    session: Session, evidence: Mapping[Access, Evidence], oracle: Optional[Oracle], *, foreign: bool = False
-) -> list[Assessed]:
-    """Candidates of the evidence with everything known of them.
-
-    :param foreign: the policy is another machine's, so that this machine's file contexts say nothing
-    :raises UsageError: an override in the configuration cannot be used
-    """
-    guard = session.guard()
-    labels = None if oracle is None or foreign else policy_labels.open_labels(session.settings, oracle)
-    overrides, wrong = parse_overrides(session.settings.overrides)
-    if wrong:
-        raise UsageError(f"{session.settings.config}: {'; '.join(wrong)}", "mend or remove them")
-    candidates = group(evidence, guard.facets(evidence, session.profile))
-    return assess(candidates, profile=session.profile, guard=guard, oracle=oracle, labels=labels, overrides=overrides)
-
-
-def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path] = None) -> Assessed:
-    """The same candidate with the reference policy's interfaces among its fixes, where they are installed.
-
-    Asked for one candidate at a time (80 ms each): a list of all would wait for what nobody looks at.
-    """
-    oracle, _ = open_oracle(session.settings, policy_file)
-    interfaces = _interfaces()
-    if oracle is None or interfaces is None or not item.approvable:
-        return item
-    refined = assess(
-        [item.candidate], profile=session.profile, guard=session.guard(), oracle=oracle, interfaces=interfaces,
-        labels=None if policy_file is not None else policy_labels.open_labels(session.settings, oracle),
-    )[0]  # fmt: skip
-    return replace(item, fix=refined.fix, alternatives=refined.alternatives)
-
-
-@lru_cache(maxsize=1)
-def _interfaces() -> Optional[Interfaces]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepolicyd"
-    try:
-        return Interfaces.load(cache)
-    except SepolicydError:
-        return None  # no headers here: none is offered
-
-
-def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Optional[Oracle], str]:
-    """The policy to judge against, or None and why not.
-
-    :raises InputError: a policy that was named cannot be read
-    """
-    if policy_file is not None:
-        if not policy_file.is_file():
-            raise InputError(f"policy {policy_file} is not a file", "name a binary kernel policy, such as policy.33")
-        return _loaded(identity_of(policy_file)), ""
-    try:
-        return _loaded(identity_of(find_policy(settings))), ""
-    except SepolicydError as error:
-        return None, f"not judged against a policy: {error}"
-
-
-@lru_cache(maxsize=2)
-def _loaded(identity: tuple[object, ...]) -> Oracle:
-    """One policy is read once in a command; another identity (a load, a new file) is another policy."""
-    return Oracle.load(Path(str(identity[0])))
-
-
-def who() -> str:
-    """The person at the keyboard: the login behind sudo where there is one, for the history."""
-    return f"{caller()} (sudo)" if os.environ.get("SUDO_USER") else caller()

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
-from sepolicyd.access import Access
 from sepolicyd.cli import terminal
 from sepolicyd.cli.learn import lease_document, lease_lines
 from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
-from sepolicyd.cli.session import Queue, Session, open_oracle, open_session, queue
-from sepolicyd.errors import RefusedError, SepolicydError, StateError
-from sepolicyd.policy.index import Oracle
-from sepolicyd.rollout.apply.plan import module_name
-from sepolicyd.rollout.apply.trial import problem, read_trial
-from sepolicyd.rollout.apply.versions import Versions
-from sepolicyd.rollout.history import Entry, History
-from sepolicyd.rollout.learning import readiness, taint
+from sepolicyd.cli.session import open_session
+from sepolicyd.rollout.apply.trial import problem
 from sepolicyd.rollout.learning.readiness import Readiness
-from sepolicyd.rollout.learning.tainted import find_taints
-from sepolicyd.rollout.lease import lifecycle as leases
-from sepolicyd.rollout.lease.lease import LeaseBook
-from sepolicyd.rollout.stage import Facts, Standing, standing
-from sepolicyd.state.decisions import Decision, allowed
-from sepolicyd.state.evidence_store import assign_exercises
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Everything that one screen shows; ``lease`` None where only root could tell."""
-
-    standing: Standing
-    queue: Queue
-    lease: Optional[leases.LeaseStatus]
-    version: int
-    last: Optional[Entry]
-    taints: tuple[str, ...]
-    readiness: Readiness
+from sepolicyd.rollout.session import Session
+from sepolicyd.rollout.status import Picture, look
 
 
 @click.command("status")
@@ -67,104 +39,10 @@ def status_command(as_json: bool, profile_name: Optional[str], policy_file: Opti
         terminal.print_json(document(session, picture))
     else:
         terminal.data("\n".join(lines(session, picture)))
+        if picture.lease_note:
+            terminal.talk(f"sepolicyd: {terminal.escape(picture.lease_note)}")
         if picture.queue.policy_note:
             terminal.talk(f"sepolicyd: {terminal.escape(picture.queue.policy_note)}")
-
-
-def look(session: Session, policy_file: Optional[Path]) -> Picture:
-    """Gather it.
-
-    :raises RefusedError: what was decided and loaded is root's to read
-    """
-    directory = session.settings.rollout_dir
-    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        raise RefusedError(f"only root can read {directory}, where leases and versions are kept", "run this with sudo")
-    waiting = queue(session, policy_file)
-    lease = _lease(session)
-    oracle, _ = open_oracle(session.settings, policy_file)
-    versions = Versions(session.settings.rollout_dir, module_name(session.profile.name))
-    version = versions.current()
-    taints = _taints(session, waiting)
-    return Picture(
-        standing=standing(_facts(session, waiting, lease, oracle, version, versions)),
-        queue=waiting,
-        lease=lease,
-        version=version,
-        last=next(
-            (one for one in reversed(History(session.settings.rollout_dir).entries()) if one.module == versions.name), None
-        ),
-        taints=taints,
-        readiness=_readiness(session, waiting, lease, taints),
-    )
-
-
-def _facts(
-    session: Session,
-    waiting: Queue,
-    lease: Optional[leases.LeaseStatus],
-    oracle: Optional[Oracle],
-    version: int,
-    versions: Versions,
-) -> Facts:
-    profile = session.profile
-    own = [name for name in profile.domains if name not in profile.unpoliced]
-    domains = [] if oracle is None else [name for name in own if oracle.types_of(name)]
-    permissive = oracle.permissive_types if oracle is not None else frozenset()
-    try:
-        trial = read_trial(session.settings)
-        on_trial = trial is not None and trial.module == versions.name
-    except StateError:
-        on_trial = True  # damaged: the next command that root runs takes the version back
-    return Facts(
-        domains_loaded=bool(domains),
-        unconfined=oracle is not None and any(oracle.is_unconfined(name) for name in domains),
-        lease_open=lease is not None and lease.lease is not None,
-        permissive=bool(permissive & set(own)) or (lease is not None and not lease.enforcing),
-        pending=sum(len(item.candidate.evidence) for item in waiting.items),
-        unapplied=_unapplied(waiting.decided, version, versions),
-        trial_open=on_trial,
-        version=version,
-    )
-
-
-def _unapplied(decided: Mapping[Access, Decision], version: int, versions: Versions) -> int:
-    """Accesses whose standing answer is allow by a rule, and that the version in the store does not hold."""
-    held = {rule.access for rule in versions.load(version).rules}
-    return sum(access not in held and decided[access].fix_kind in ("", "allow") for access in allowed(decided))
-
-
-def _entries(session: Session) -> list[Entry]:
-    return History(session.settings.rollout_dir).entries()
-
-
-def _lease(session: Session) -> Optional[leases.LeaseStatus]:
-    if not session.settings.live:
-        return None
-    try:
-        return leases.status(session.settings, session.profile)
-    except RefusedError:
-        return None  # only root may look
-    except SepolicydError as failure:
-        terminal.talk(f"sepolicyd: the lease cannot be told: {terminal.escape(str(failure))}")
-        return None
-
-
-def _taints(session: Session, waiting: Queue) -> tuple[str, ...]:
-    found = find_taints(session.settings, session.profile.name, waiting.snapshot.remarks)
-    return (*waiting.snapshot.taints, *taint.summary(found))
-
-
-def _readiness(session: Session, waiting: Queue, lease: Optional[leases.LeaseStatus], taints: tuple[str, ...]) -> Readiness:
-    marks = session.marks()
-    windows = taint.windows(LeaseBook(session.settings.rollout_dir).history(), session.profile.name, time.time())
-    hidden = any(window.hidden for window in windows) or (lease is not None and lease.lease is not None and lease.lease.hidden)
-    return readiness.judge(
-        assign_exercises(waiting.snapshot.evidence, marks),
-        [mark.name for mark in marks],
-        [one.name for one in session.profile.exercises],
-        taints=taints,
-        hidden=hidden,
-    )
 
 
 def lines(session: Session, picture: Picture) -> list[str]:

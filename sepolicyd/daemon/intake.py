@@ -12,7 +12,8 @@ from sepolicyd.audit.model import Denial, Notice, Sighting, Unparsed
 from sepolicyd.audit.scan.incremental import Pieces
 from sepolicyd.rules.attribution.matcher import Match
 from sepolicyd.rules.evidence import evidence_of
-from sepolicyd.state.evidence_store import Batch, Remark
+from sepolicyd.state.evidence_reader import Remark
+from sepolicyd.state.evidence_store import Batch
 
 MAX_UNPARSED = 200
 

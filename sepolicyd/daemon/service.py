@@ -6,7 +6,6 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -19,11 +18,13 @@ import structlog
 from sepolicyd.audit.follow.follower import POLL_SECONDS, Doorbell, Follower
 from sepolicyd.audit.follow.logfile import Place
 from sepolicyd.daemon.intake import Claims, Intake
+from sepolicyd.daemon.notify import Notifier
 from sepolicyd.errors import Exit, RefusedError, StateError
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.settings import Settings
-from sepolicyd.state.evidence_store import Batch, EvidenceStore, Remark
+from sepolicyd.state.evidence_reader import Remark
+from sepolicyd.state.evidence_store import Batch, EvidenceStore
 
 COMMIT_SECONDS = 0.05  # evidence is saved no more often than this, and that soon after it was read
 QUIET_COMMIT_SECONDS = 2.0  # where nothing but the place has moved
@@ -212,35 +213,6 @@ def _recall(matcher: Claims, memory: Any) -> None:
     recall = getattr(matcher, "recall", None)
     if recall is not None and memory is not None:
         recall(memory)
-
-
-class Notifier:
-    """sd_notify(3) by hand: a datagram to NOTIFY_SOCKET, and WATCHDOG=1 at least twice in WATCHDOG_USEC."""
-
-    def __init__(self, address: str, watchdog_seconds: float) -> None:
-        self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._interval = watchdog_seconds / 2
-        self._told_at = 0.0
-
-    @classmethod
-    def from_environment(cls) -> Notifier:
-        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        usec = os.environ.get("WATCHDOG_USEC", "0") if ours else "0"
-        return cls(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1e6 if usec.isdigit() else 0.0)
-
-    def tell(self, state: str) -> None:
-        if not self._address:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-            try:
-                notify.sendto(state.encode(), self._address)
-            except OSError:
-                return  # whoever started us does not listen (any more): nothing that we do depends on it
-
-    def watchdog(self, status: str) -> None:
-        if self._address and time.monotonic() - self._told_at >= (self._interval or 5.0):
-            self._told_at = time.monotonic()
-            self.tell(f"WATCHDOG=1\n{status}")
 
 
 @contextmanager

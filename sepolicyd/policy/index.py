@@ -24,7 +24,6 @@ from sepolicyd.policy.model import (
     join_ranges,
     subtract_ranges,
 )
-from sepolicyd.policy.policy_files import LIVE_POLICY, find_policy, identity_of
 from sepolicyd.policy.setools_adapter import RawPolicy
 
 # the attribute that unconfined_domain() of the reference policy and of Fedora's policy gives
@@ -46,7 +45,6 @@ class Pair(NamedTuple):
 
 
 EMPTY = Pair(frozenset(), ())
-__all__ = ["LIVE_POLICY", "Oracle", "Pair", "find_policy", "identity_of"]
 
 
 class Oracle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sepolicyd.rollout.lease.end import main
+from sepolicyd.rollout.lease.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -15,10 +15,8 @@ from sepolicyd.audit.model import Unparsed
 from sepolicyd.errors import UsageError
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import evidence_codec
-from sepolicyd.state.evidence_reader import SCHEMA, VERSION, Remark, Snapshot, read_evidence
+from sepolicyd.state.evidence_reader import SCHEMA, VERSION, Remark
 from sepolicyd.storage.sqlite import open_database, transaction, translated
-
-__all__ = ["Batch", "EvidenceStore", "Mark", "Remark", "Snapshot", "assign_exercises", "read_evidence"]
 
 MAX_ACCESSES = 20_000  # distinct (access, role): a flood of invented names must not fill the disk
 MAX_UNPARSED = 200
@@ -185,44 +183,6 @@ class EvidenceStore:
 
     def _set(self, key: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta(key, value) VALUES (?,?)", (key, value))
-
-
-@dataclass(frozen=True)
-class Mark:
-    """An exercise: its name, when it began and, where known, ended (epoch seconds)."""
-
-    name: str
-    start: float
-    end: Optional[float] = None
-
-
-def assign_exercises(evidence: Mapping[Access, Evidence], marks: Sequence[Mark]) -> dict[Access, Evidence]:
-    """The same evidence, ``exercises`` being the names of the marks in whose time it was sighted.
-
-    A mark lasts to its end, or to the start of the next mark. Evidence keeps the times as cells (Evidence.times); a cell
-    that two exercises share counts for both: this happens only to accesses sighted very often, which no estimate of
-    unseen accesses depends on.
-    """
-    spans = _spans(marks)
-    return {
-        access: replace(seen, exercises=tuple(sorted({name for name, low, high in spans if _sighted(seen, low, high)})))
-        for access, seen in evidence.items()
-    }
-
-
-def _spans(marks: Sequence[Mark]) -> list[tuple[str, float, float]]:
-    ordered = sorted(marks, key=lambda mark: mark.start)
-    following = [mark.start for mark in ordered[1:]] + [float("inf")]
-    return [
-        (mark.name, mark.start, after if mark.end is None else min(mark.end, after)) for mark, after in zip(ordered, following)
-    ]
-
-
-def _sighted(seen: Evidence, low: float, high: float) -> bool:
-    # cells begin at whole seconds: a sighting at 12.7 lies in the cell of 12, a mark set at 12.3 must still find it
-    if seen.first >= high or seen.last < low:
-        return False
-    return any(start < high and start + width > low for start, width in seen.times)
 
 
 def _parsed(body: str) -> Evidence:

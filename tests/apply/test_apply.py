@@ -16,13 +16,14 @@ from sepolicyd.module.source import render_te
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import Oracle
 from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.end_trial import confirm, end_trial
 from sepolicyd.rollout.apply.journal import Journal
 from sepolicyd.rollout.apply.pipeline import apply, recover
 from sepolicyd.rollout.apply.proof import prove
-from sepolicyd.rollout.apply.rollback import confirm, end_trial, rollback
+from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import History
-from sepolicyd.storage.files import exclusive
+from sepolicyd.storage.lock import exclusive
 from tests.apply.world import EXECMEM, MODULE, OPEN, PORT, READ, WRITE, ShadowGuard, World, allow, dontaudit
 
 pytestmark = pytest.mark.toolchain

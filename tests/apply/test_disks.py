@@ -15,9 +15,10 @@ import pytest
 
 from sepolicyd.errors import RefusedError, SepolicydError
 from sepolicyd.rollout.apply.desired import wanted
+from sepolicyd.rollout.apply.end_trial import confirm, end_trial
 from sepolicyd.rollout.apply.journal import Journal
 from sepolicyd.rollout.apply.pipeline import recover
-from sepolicyd.rollout.apply.rollback import confirm, end_trial, rollback
+from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.trial import read_trial
 from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import History

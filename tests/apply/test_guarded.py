@@ -14,11 +14,11 @@ from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import SourceText, render_te
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import Oracle
+from sepolicyd.process import SOURCE_TREE
 from sepolicyd.rollout.apply.pipeline import apply
 from sepolicyd.rollout.apply.plan import Plan, plan
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.guard import load_guard
-from sepolicyd.settings import SOURCE_TREE
 from tests.apply.world import READ, World, allow
 
 pytestmark = pytest.mark.toolchain

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError
-from sepolicyd.storage.files import exclusive
+from sepolicyd.storage.lock import exclusive
 
 
 def held(path: Path) -> int:

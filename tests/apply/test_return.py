@@ -13,8 +13,9 @@ from sepolicyd.errors import RefusedError, StateError
 from sepolicyd.policy.index import Oracle
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.desired import wanted
+from sepolicyd.rollout.apply.end_trial import confirm, end_trial
 from sepolicyd.rollout.apply.pipeline import recover
-from sepolicyd.rollout.apply.rollback import confirm, end_trial, rollback
+from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.versions import META, Versions
 from sepolicyd.rollout.history import History
 from tests.apply.world import MODULE, OPEN, PORT, READ, WRITE, World, allow, dontaudit

@@ -13,12 +13,14 @@ import pytest
 
 from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.end_trial import confirm
 from sepolicyd.rollout.apply.end_trial import main as endtrial
 from sepolicyd.rollout.apply.journal import Journal
 from sepolicyd.rollout.apply.pipeline import recover
-from sepolicyd.rollout.apply.rollback import confirm, rollback
+from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.doctor import gather
-from sepolicyd.rollout.doctor.checks import Facts, judge
+from sepolicyd.rollout.doctor.checks import judge
+from sepolicyd.rollout.doctor.facts import Facts
 from sepolicyd.rollout.problems import Level
 from sepolicyd.settings import Settings
 from tests.apply.world import MODULE, OPEN, READ, World, allow

@@ -12,8 +12,8 @@ from typing import Any, Optional
 from sepolicyd.access import Access
 from sepolicyd.module.store import Store
 from sepolicyd.profiles import Profile, Role
-from sepolicyd.rollout.apply.pipeline import Applied, apply, plan
-from sepolicyd.rollout.apply.plan import Plan
+from sepolicyd.rollout.apply.pipeline import Applied, apply
+from sepolicyd.rollout.apply.plan import Plan, plan
 from sepolicyd.rules.guard.guard import REFUSE, Finding
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind, Decision

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sepolicyd.audit.model import Context, EventId
 
 from sepolicyd.audit.scan.files import scan_stream
-from sepolicyd.audit.values import Context, EventId
 
 CASES = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())
 

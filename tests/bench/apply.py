@@ -13,7 +13,8 @@ from sepolicyd.access import Access
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.index import Oracle
 from sepolicyd.profiles import Profile, Role
-from sepolicyd.rollout.apply.pipeline import apply, plan
+from sepolicyd.rollout.apply.pipeline import apply
+from sepolicyd.rollout.apply.plan import plan
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.settings import Settings, policy_dirs
 from sepolicyd.state.decisions import AnswerKind, Decision

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sepolicyd.state.evidence_store import Snapshot, read_evidence
+from sepolicyd.state.evidence_reader import Snapshot, read_evidence
 from tests.bench.figures import Figure
 from tests.bench.generate import write
 

@@ -60,10 +60,10 @@ def learned(sepolicyd: Runner, log: Path) -> Runner:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of the distribution's policy with JupyterHub's domains in it."""
     from sepolicyd import profiles, settings
-    from sepolicyd.cli.apply import base_package
-    from sepolicyd.cli.session import Session
     from sepolicyd.module.build import workdir
     from sepolicyd.module.store import create_store
+    from sepolicyd.rollout.apply.prepare import base_package
+    from sepolicyd.rollout.session import Session
 
     root = tmp_path_factory.mktemp("store") / "root"
     configured = settings.load(root=root)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History
-from sepolicyd.rollout.lease.lease import LeaseBook, Moment
+from sepolicyd.rollout.lease.book import LeaseBook
 from tests.cli.conftest import Runner
 
 OPENED = {"id": "ab", "profile": "jupyterhub", "domains": ["jupyterhub_t"], "hidden": True, "deadline_wall": 8.2e3, "by": "me"}

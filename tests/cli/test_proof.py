@@ -15,9 +15,7 @@ import pytest
 
 from sepolicyd import profiles, settings
 from sepolicyd.access import Access
-from sepolicyd.cli.apply import document, planned
-from sepolicyd.cli.decide import store_decision
-from sepolicyd.cli.session import Session, judge, with_interfaces
+from sepolicyd.cli.apply import document
 from sepolicyd.errors import RefusedError
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import Oracle
@@ -25,7 +23,11 @@ from sepolicyd.policy.labels import open_labels
 from sepolicyd.rollout.apply.desired import rule_kind
 from sepolicyd.rollout.apply.pipeline import Applied, apply
 from sepolicyd.rollout.apply.plan import Plan
+from sepolicyd.rollout.apply.prepare import planned
 from sepolicyd.rollout.apply.rollback import rollback
+from sepolicyd.rollout.review.answer import store_decision
+from sepolicyd.rollout.review.queue import judge, with_interfaces
+from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.rules.attribution.attribute import take
 from sepolicyd.rules.evidence import Evidence

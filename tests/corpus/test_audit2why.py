@@ -12,11 +12,11 @@ import pytest
 from sepolicyd import profiles
 from sepolicyd.audit.scan.files import scan_files
 from sepolicyd.policy.index import Oracle
+from sepolicyd.process import SOURCE_TREE
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.attribution.attribute import take
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.guard.guard import load_guard
-from sepolicyd.settings import SOURCE_TREE
 from tests.cli.asking import audit2why
 from tests.corpus.test_corpus import FLOORS, JUPYTERHUB, ROOT
 from tests.rules.conftest import POLICY

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Optional
 
-from sepolicyd.state.evidence_store import Snapshot, read_evidence
+from sepolicyd.state.evidence_reader import Snapshot, read_evidence
 
 WAIT_SECONDS = 60.0
 

@@ -24,7 +24,8 @@ from sepolicyd.daemon import service
 from sepolicyd.errors import InputError
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.settings import Settings
-from sepolicyd.state.evidence_store import EvidenceStore, read_evidence
+from sepolicyd.state.evidence_reader import read_evidence
+from sepolicyd.state.evidence_store import EvidenceStore
 from tests.daemon.running import Running, denials_in, notify_socket
 from tests.follow.writer import Writer, event
 from tests.paths import ROOT

@@ -14,9 +14,11 @@ from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import Oracle
+from sepolicyd.process import SOURCE_TREE
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.setup.plan import InitDone, InitPlan, plan_init, run_init
-from sepolicyd.settings import SOURCE_TREE, Settings
+from sepolicyd.rollout.setup.install import InitDone, run_init
+from sepolicyd.rollout.setup.plan import InitPlan, plan_init
+from sepolicyd.settings import Settings
 from tests.jupyterhub import fedora
 from tests.jupyterhub.machines import put, put_hub
 

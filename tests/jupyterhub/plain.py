@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sepolicyd.module.base_module import expand
-from sepolicyd.settings import SOURCE_TREE
+from sepolicyd.process import SOURCE_TREE
 
 if __name__ == "__main__":
     policy = SOURCE_TREE / "policies/jupyterhub"

@@ -9,7 +9,7 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import Ports
-from sepolicyd.settings import SOURCE_TREE
+from sepolicyd.process import SOURCE_TREE
 
 pytestmark = pytest.mark.toolchain
 

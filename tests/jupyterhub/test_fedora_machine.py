@@ -16,8 +16,9 @@ from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.policy.policy_files import find_policy
 from sepolicyd.profiles import Profile
+from sepolicyd.rollout.setup.install import run_init
 from sepolicyd.rollout.setup.new_profile import new_profile
-from sepolicyd.rollout.setup.plan import plan_init, run_init
+from sepolicyd.rollout.setup.plan import plan_init
 from sepolicyd.settings import Settings
 from tests.jupyterhub import fedora
 from tests.jupyterhub.conftest import need_toolchain

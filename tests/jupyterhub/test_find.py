@@ -10,7 +10,7 @@ from sepolicyd.errors import InputError, RefusedError, UsageError
 from sepolicyd.module.base_module import contexts_of, render_gen_fc
 from sepolicyd.rollout.problems import Level
 from sepolicyd.rollout.setup import labels as init_labels
-from sepolicyd.rollout.setup import unit_file
+from sepolicyd.rollout.setup import rootfs, unit_file
 from sepolicyd.services.jupyterhub import config as init_config
 from sepolicyd.services.jupyterhub import discover
 from tests.jupyterhub.machines import put, put_hub
@@ -198,9 +198,9 @@ def test_links_stay_in_the_root(tmp_path: Path) -> None:
     put_hub(tmp_path)
     (tmp_path / "loop").symlink_to("/loop")
     with pytest.raises(RefusedError, match="never ends"):
-        discover.resolve(tmp_path, "/loop")
+        rootfs.resolve(tmp_path, "/loop")
     (tmp_path / "out").symlink_to("../../../../etc/passwd")
-    assert discover.resolve(tmp_path, "/out") == "/etc/passwd"
+    assert rootfs.resolve(tmp_path, "/out") == "/etc/passwd"
 
 
 def test_the_configuration_is_read_and_never_run(tmp_path: Path) -> None:

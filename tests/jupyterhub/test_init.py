@@ -19,7 +19,8 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rollout.problems import Level
 from sepolicyd.rollout.setup import journal, port_labels, processes
 from sepolicyd.rollout.setup import labels as init_labels
-from sepolicyd.rollout.setup.plan import local_booleans, plan_init, run_init, undo_init
+from sepolicyd.rollout.setup.install import local_booleans, run_init, undo_init
+from sepolicyd.rollout.setup.plan import plan_init
 from sepolicyd.rollout.setup.port_labels import LocalPort, PortChange
 from sepolicyd.settings import Settings
 from tests.jupyterhub.conftest import Inited, need_toolchain

@@ -19,8 +19,9 @@ from sepolicyd.errors import RefusedError, UsageError
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Ports
+from sepolicyd.rollout.setup.install import run_init
 from sepolicyd.rollout.setup.new_profile import new_profile, read_service
-from sepolicyd.rollout.setup.plan import plan_init, run_init
+from sepolicyd.rollout.setup.plan import plan_init
 from sepolicyd.settings import Settings
 from tests.jupyterhub import traced
 from tests.jupyterhub.conftest import need_toolchain

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import SELF, Access
-from sepolicyd.cli.session import open_oracle
 from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.policy import setools_adapter
 from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.model import AnswerKind, join_ranges, ranges_of, subtract_ranges
 from sepolicyd.policy.policy_files import LIVE_POLICY, find_policy, identity_of
 from sepolicyd.policy.selinux_config import selinux_type
+from sepolicyd.rollout.session import open_oracle
 from sepolicyd.settings import Settings
 from tests.policy.toys import compile_cil, needs_checkpolicy, needs_distribution, needs_secilc, types
 

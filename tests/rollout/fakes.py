@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, StateError, ToolError
+from sepolicyd.rollout.clock import Moment
+from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.environment import Clock, Kernel, ModuleStore, Timers, Voice, World
-from sepolicyd.rollout.lease.lease import BrokenUndo, Lease, LeaseBook, Moment, parse_lease, render_lease
+from sepolicyd.rollout.lease.lease import BrokenUndo, Lease, parse_lease, render_lease
 
 SEMODULE_S = 5.0
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from sepolicyd.rollout.doctor import gather
-from sepolicyd.rollout.doctor.checks import Facts, FileAccess, examine, judge
+from sepolicyd.rollout.doctor.checks import judge
 from sepolicyd.rollout.doctor.codes import CODES
+from sepolicyd.rollout.doctor.examine import examine
+from sepolicyd.rollout.doctor.facts import Facts, FileAccess
 from sepolicyd.rollout.doctor.gather import file_access, no_task_lines, parse_audit_status
 from sepolicyd.rollout.learning import taint
 from sepolicyd.rollout.problems import Level

@@ -13,6 +13,7 @@ from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.profiles import Profile, Role
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.lease import lifecycle as leases
+from sepolicyd.rollout.lease import status
 from sepolicyd.rollout.lease.end import end_due
 from sepolicyd.settings import Settings
 from tests.rollout.fakes import Killed, Machine
@@ -145,7 +146,7 @@ def test_refusals_that_the_policy_asks_for(settings: Settings) -> None:
 def test_without_selinux_nothing_is_opened_and_status_says_why(settings: Settings) -> None:
     machine = Machine(enabled=False, broken=frozenset({"kernel.enforcing", "kernel.permissive_types"}))
     assert "disabled" in refused(machine, settings)
-    assert leases.status(settings, PROFILE, world=machine.world()).problems == ("SELinux is disabled on this machine",)
+    assert status.status(settings, PROFILE, world=machine.world()).problems == ("SELinux is disabled on this machine",)
 
 
 def test_refusals_because_it_could_not_be_ended(settings: Settings) -> None:
@@ -242,23 +243,23 @@ def test_mark_flushes_the_cache_and_is_remembered(settings: Settings) -> None:
     assert machine.loads == loads + 1
     with pytest.raises(RefusedError):
         leases.mark(settings, PROFILE, "log\x1b[2Jin", world=machine.world())
-    assert [mark.name for mark in leases.status(settings, PROFILE, world=machine.world()).marks] == ["log in"]
+    assert [mark.name for mark in status.status(settings, PROFILE, world=machine.world()).marks] == ["log in"]
 
 
 def test_status_tells_what_is_wrong(settings: Settings) -> None:
     machine = Machine()
     start(machine, settings, 600)
     machine.loaded_permissive |= {"other_t"}
-    shown = leases.status(settings, PROFILE, world=machine.world())
+    shown = status.status(settings, PROFILE, world=machine.world())
     assert (shown.remaining, shown.armed, shown.enforcing, shown.foreign_types) == (595.0, True, True, ("other_t",))
     assert shown.problems == ()
     machine.timers.clear()
     machine.loaded_permissive = frozenset()
-    problems = leases.status(settings, PROFILE, world=machine.world()).problems
+    problems = status.status(settings, PROFILE, world=machine.world()).problems
     assert any("not armed" in text for text in problems)
     assert any("removed by hand" in text for text in problems)
     machine.pass_time(700)
-    assert any("overdue" in text for text in leases.status(settings, PROFILE, world=machine.world()).problems)
+    assert any("overdue" in text for text in status.status(settings, PROFILE, world=machine.world()).problems)
 
 
 def test_a_module_without_undo_file_and_a_broken_undo_are_ended(settings: Settings) -> None:

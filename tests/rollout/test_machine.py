@@ -20,17 +20,13 @@ from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.module import inflight
 from sepolicyd.policy.selinux_config import selinux_type, store_directory
-from sepolicyd.rollout.lease import end, host
-from sepolicyd.rollout.lease.host import SemoduleStore, argv_arm, argv_open, one_shot, parse_lease_modules
-from sepolicyd.rollout.lease.lease import (
-    Lease,
-    LeaseBook,
-    Moment,
-    carried_lease,
-    module_name,
-    module_text,
-    render_lease,
-)
+from sepolicyd.rollout.clock import Moment
+from sepolicyd.rollout.lease import __main__, end, host, semodule
+from sepolicyd.rollout.lease import systemd as systemd_module
+from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.lease import Lease, carried_lease, module_name, module_text, render_lease
+from sepolicyd.rollout.lease.semodule import SemoduleStore, argv_open, parse_lease_modules
+from sepolicyd.rollout.lease.systemd import argv_arm, one_shot
 from tests.apply.world import make_store
 from tests.paths import ROOT
 
@@ -62,7 +58,7 @@ def test_what_systemd_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--property=Restart=on-failure" in argv
     assert f"--unit={LEASE.unit}" in argv
     command = argv[argv.index("--") + 1 :]
-    assert command[:-1] == [sys.executable, "-I", "-m", "sepolicyd.rollout.lease.end", "--dir", "/state", "--undo"]
+    assert command[:-1] == [sys.executable, "-I", "-m", "sepolicyd.rollout.lease", "--dir", "/state", "--undo"]
     assert carried_lease(command[-1]) == LEASE
     assert re.fullmatch("[A-Za-z0-9_=-]+", command[-1]), "systemd expands $ and % in a command line"
     assert replace(LEASE, deadline_boottime=651.0).unit != LEASE.unit
@@ -80,7 +76,7 @@ def test_names_that_reach_policy_and_files() -> None:
     assert module_name("my-hub.2") == "sepolicyd_lease_my_hub_2"
     text = "(optional sepolicyd_lease_a_t (typepermissive a_t))\n(optional sepolicyd_lease_b_t (typepermissive b_t))\n"
     assert module_text(("b_t", "a_t")) == text
-    assert host.types_in(module_text(("b_t", "a_t"))) == ["a_t", "b_t"]
+    assert semodule.types_in(module_text(("b_t", "a_t"))) == ["a_t", "b_t"]
     assert LeaseBook(Path("/s")).path_of("../../etc/x").parent == Path("/s/leases")
 
 
@@ -101,7 +97,7 @@ def run_one_shot(*arguments: str, tools: Path | None = None) -> subprocess.Compl
     if tools:
         env["SEPOLICYD_PATH"] = str(tools)
     return subprocess.run(
-        [sys.executable, "-m", "sepolicyd.rollout.lease.end", *arguments],
+        [sys.executable, "-m", "sepolicyd.rollout.lease", *arguments],
         env=env,
         cwd="/",
         capture_output=True,
@@ -284,7 +280,7 @@ def test_main_prints_what_was_ended(
 
     fake = Machine(undo={"hub": render_lease(LEASE)}, boottime=651.0, wall=1700.0)
     monkeypatch.setattr(host, "machine", lambda directory: fake.world())
-    assert end.main(["--dir", str(tmp_path)]) == end.EXIT_DONE
+    assert __main__.main(["--dir", str(tmp_path)]) == end.EXIT_DONE
     assert capsys.readouterr().out.startswith("<5>hub: reboot; enforcing after")
     fake.undo["hub"] = json.dumps(
         {**json.loads(render_lease(LEASE)), "opened": {"wall": 1.0, "boottime": 1.0, "boot_id": "boot-1"}}
@@ -293,7 +289,7 @@ def test_main_prints_what_was_ended(
     fake.load()
     fake.broken = frozenset({"store.remove", "kernel.close_types"})
     # words of a later version must not keep this one from ending what is due
-    assert end.main(["--dir", str(tmp_path), "--undo", "bm8=", "--later"]) == end.EXIT_PENDING
+    assert __main__.main(["--dir", str(tmp_path), "--undo", "bm8=", "--later"]) == end.EXIT_PENDING
     assert capsys.readouterr().out.startswith("<2>hub: deadline; NOT ENFORCING")
 
 
@@ -306,7 +302,7 @@ def test_a_fault_of_our_own_closes_everything(tmp_path: Path, monkeypatch: pytes
     fake.load()
     monkeypatch.setattr(host, "machine", lambda directory: fake.world())
     monkeypatch.setattr(end, "end_due", lambda world, carried: {}["a fault"])
-    assert end.main(["--dir", str(tmp_path)]) == end.EXIT_PENDING
+    assert __main__.main(["--dir", str(tmp_path)]) == end.EXIT_PENDING
     assert fake.enforcing
     assert not fake.open_types
     assert not fake.modules
@@ -341,7 +337,7 @@ def systemd(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_is_opened_unless_all_that_ends_it_is_in_place(systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timers = host.SystemdTimers(systemd / "rollout")
+    timers = systemd_module.SystemdTimers(systemd / "rollout")
     assert timers.problem() is None
     for name, said in (
         ("sepolicyd-lease.timer.active", "not active"),
@@ -359,7 +355,7 @@ def test_nothing_is_opened_unless_all_that_ends_it_is_in_place(systemd: Path, mo
 
 
 def test_a_timer_is_armed_seen_and_stopped(systemd: Path) -> None:
-    timers = host.SystemdTimers(systemd / "rollout")
+    timers = systemd_module.SystemdTimers(systemd / "rollout")
     assert not timers.armed(LEASE)
     timers.arm(LEASE, 600)
     assert timers.armed(LEASE)

@@ -19,8 +19,9 @@ import pytest
 from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.kernel.selinuxfs import STATUS
 from sepolicyd.module.store import Store
-from sepolicyd.rollout.lease.host import SystemClock
-from sepolicyd.rollout.lease.lease import Lease, LeaseBook, carry_lease, module_text
+from sepolicyd.rollout.clock import SystemClock
+from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.lease import Lease, carry_lease, module_text
 from tests.apply.world import World, world
 from tests.paths import ROOT
 from tests.rollout.test_units import directives

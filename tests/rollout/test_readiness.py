@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sepolicyd.access import Access
-from sepolicyd.rollout.learning.readiness import Step, chao2, curve, judge
+from sepolicyd.rollout.learning.chao2 import chao2
+from sepolicyd.rollout.learning.readiness import Step, curve, judge
 from sepolicyd.rules.evidence import Evidence
 
 # Row "Chao2-bc" of SpadeR::ChaoSpecies(datatype = "incidence_freq"), as people have published its output.

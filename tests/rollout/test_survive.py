@@ -12,8 +12,9 @@ import pytest
 from sepolicyd.cli.main import run_cli
 from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.rollout.lease import lifecycle as leases
+from sepolicyd.rollout.lease import status
+from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.end import end_due
-from sepolicyd.rollout.lease.lease import LeaseBook
 from sepolicyd.settings import Settings
 from tests.rollout.fakes import Machine
 from tests.rollout.test_lease import PROFILE, Confined, left_behind, refused, settings, start
@@ -83,7 +84,7 @@ def test_a_kernel_that_takes_no_policy(settings: Settings, whole: bool) -> None:
     machine.secure_mode = False
     start(machine, settings, whole_system=whole)
     machine.secure_mode = True  # switched on in the middle
-    assert any("secure_mode_policyload" in text for text in leases.status(settings, PROFILE, world=machine.world()).problems)
+    assert any("secure_mode_policyload" in text for text in status.status(settings, PROFILE, world=machine.world()).problems)
     machine.pass_time(600)
     (ended,) = end_due(machine.world())
     if whole:  # a permissive kernel lets `setenforce 1` pass all the same

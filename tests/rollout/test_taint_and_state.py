@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from sepolicyd.access import Access
+from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.learning.taint import Window, colour, is_own_claim, own_acts, summary, taints, windows
 from sepolicyd.rollout.learning.tainted import find_taints
+from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.exercises import Mark, append, path
-from sepolicyd.rollout.lease.lease import LeaseBook, Moment
 from sepolicyd.rollout.stage import Facts, Rollout, standing
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.settings import Settings

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.rollout.lease.lease import BrokenUndo, LeaseBook, parse_lease, render_lease
+from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.lease import BrokenUndo, parse_lease, render_lease
 from tests.rollout.test_machine import LEASE, NOW
 
 

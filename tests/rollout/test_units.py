@@ -97,14 +97,15 @@ def test_the_daemon_is_not_root_and_writes_evidence_only() -> None:
 
 @pytest.mark.parametrize("unit", ["sepolicyd-boot.service", "sepolicyd-lease.service"])
 def test_what_ends_leases_looks_where_leases_are(unit: str) -> None:
-    from sepolicyd.rollout.lease.lease import DEFAULT_DIR, MODULE_PREFIX, LeaseBook
+    from sepolicyd.rollout.lease.book import LeaseBook
+    from sepolicyd.rollout.lease.lease import DEFAULT_DIR, MODULE_PREFIX
 
     said = directives(unit)
     assert said["ConditionDirectoryNotEmpty"] == [f"|{LeaseBook(DEFAULT_DIR).undo_dir}"]
     assert said["ConditionPathExistsGlob"] == [
         f"|{root}/*/active/modules/*/{MODULE_PREFIX}*" for root in ("/var/lib/selinux", "/etc/selinux")
     ]
-    assert said["ExecStart"][0].endswith("-I -m sepolicyd.rollout.lease.end")
+    assert said["ExecStart"][0].endswith("-I -m sepolicyd.rollout.lease")
     # semodule changes its domain at exec
     assert not {"NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter", "User"} & set(said)
 
@@ -146,7 +147,7 @@ def test_install_places_all_of_it_and_uninstall_leaves_nothing(tmp_path: Path) -
         assert (root / name).is_file()
     assert (root / "usr/share/sepolicyd/policies/guard.yaml").is_file()
     python = root / "usr/lib/sepolicyd/bin/python3"
-    check = [str(python), "-I", "-m", "sepolicyd.rollout.lease.end", "--check", "--dir", str(tmp_path / "state")]
+    check = [str(python), "-I", "-m", "sepolicyd.rollout.lease", "--check", "--dir", str(tmp_path / "state")]
     assert subprocess.run(check, cwd="/", check=False).returncode == 0
     # nothing that is run names DESTDIR: what is placed works where it will stand
     assert str(root) not in (root / "usr/bin/sepolicyd").read_text()

@@ -6,7 +6,7 @@ import struct
 import sys
 
 from sepolicyd.kernel.selinuxfs import STATUS, SelinuxFs
-from sepolicyd.rollout.lease import end
+from sepolicyd.rollout.lease import __main__, end
 
 
 def write(self: SelinuxFs, name: str, data: bytes) -> None:
@@ -21,4 +21,4 @@ def write(self: SelinuxFs, name: str, data: bytes) -> None:
 
 SelinuxFs._write = write  # type: ignore[method-assign]
 end.PAUSES_S = (0.0, 0.1, 0.2)
-sys.exit(end.main())
+sys.exit(__main__.main())

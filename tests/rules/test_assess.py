@@ -12,9 +12,10 @@ from sepolicyd.access import Access
 from sepolicyd.audit.model import Sighting
 from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import Labels
-from sepolicyd.rules.assess.assess import Assessed, Override, assess, parse_overrides
+from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import evidence_of
+from sepolicyd.rules.guard.override import Override, parse_overrides
 from tests.rules.lines import (
     GUARD,
     PROFILE,

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from sepolicyd.access import Access
 from sepolicyd.audit.model import Unparsed
 from sepolicyd.errors import StateError, UsageError
+from sepolicyd.rollout.learning.coverage import Mark, assign_exercises
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import evidence_codec, evidence_reader, evidence_store
-from sepolicyd.state.evidence_store import Batch, EvidenceStore, Mark, Remark, assign_exercises, read_evidence
+from sepolicyd.state.evidence_reader import Remark, read_evidence
+from sepolicyd.state.evidence_store import Batch, EvidenceStore
 from tests.paths import ROOT
 
 READ = Access("jupyterhub_t", "etc_t", "file", "read")

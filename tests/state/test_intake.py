@@ -8,9 +8,10 @@ import pytest
 
 from sepolicyd.audit.model import Denial
 from sepolicyd.daemon.intake import Intake
+from sepolicyd.rollout.learning.coverage import Mark, assign_exercises
 from sepolicyd.rules.attribution.matcher import Match
 from sepolicyd.state.evidence_reader import merged_roles
-from sepolicyd.state.evidence_store import Batch, Mark, assign_exercises
+from sepolicyd.state.evidence_store import Batch
 from tests.follow.writer import event
 
 

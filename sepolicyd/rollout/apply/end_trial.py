@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,14 +13,18 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd import settings as configuration
-from sepolicyd.errors import SepolicydError
+from sepolicyd.errors import RefusedError, SepolicydError
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.installed import ForeignModuleError
-from sepolicyd.rollout.apply.journal import DONE
-from sepolicyd.rollout.apply.recovery import Settled
-from sepolicyd.rollout.apply.rollback import end_trial
+from sepolicyd.rollout.apply.journal import DONE, Journal
+from sepolicyd.rollout.apply.lock import locked
+from sepolicyd.rollout.apply.partial_return import wanted_of
+from sepolicyd.rollout.apply.recovery import Settled, settle
+from sepolicyd.rollout.apply.rollback import AlreadyThereError, move
+from sepolicyd.rollout.apply.trial import running_trial
 from sepolicyd.rollout.apply.versions import Versions
+from sepolicyd.rollout.history import Entry, History
 from sepolicyd.settings import Settings
 
 EXIT_DONE, EXIT_PENDING, EXIT_PERSON = 0, 3, 4
@@ -92,3 +97,60 @@ def _say(settings: Settings, level: str, text: str) -> None:
 
 if __name__ == "__main__":
     raise SystemExit(main())
+
+
+def confirm(settings: Settings, *, by: str) -> trials.Trial:
+    """Keep the version that is on trial.
+
+    :raises RefusedError: none is, or its time is over
+    """
+    with locked(settings):
+        for operation in Journal(settings.rollout_dir).open():
+            settle(settings, operation)
+        trial = running_trial(settings)
+        if trial is None:
+            raise RefusedError("no version is on trial", "`sepolicyd history` shows what became of it")
+        ended = end_trial_locked(settings)
+        if ended is not None:
+            raise RefusedError(f"too late: {ended.text}", "sepolicyd apply --confirm-within gives another window")
+        # the history first: a crash between leaves the trial, which can be confirmed again
+        History(settings.rollout_dir).add(
+            Entry("confirm", by, time.time(), trial.module, trial.version, trial.operation, {"return_to": trial.return_to})
+        )
+        trials.remove_trial(settings)
+        trials.disarm(trial, settings)
+        return trial
+
+
+def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
+    """What the timer runs: return to the earlier version if the trial is over.
+
+    :raises SepolicydError: it could not be done; the trial stays, and the next try does it
+    """
+    with locked(settings):
+        for operation in Journal(settings.rollout_dir).open():
+            settle(settings, operation)
+        return end_trial_locked(settings, even_if_not_due=even_if_not_due)
+
+
+def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
+    """:func:`end_trial` for a caller that holds the lock."""
+    trial = running_trial(settings)
+    if trial is None or not (even_if_not_due or trial.is_due(trials.now())):
+        return None
+    versions = Versions(settings.rollout_dir, trial.module)
+    if versions.current() == trial.version:
+        never_more = wanted_of(versions.load(trial.version))
+        try:
+            settled = move(
+                settings, trial.module, trial.return_to,
+                kind="return", by="sepolicyd", reason="nobody confirmed it", still=never_more,
+            )  # fmt: skip
+        except AlreadyThereError as error:  # our module was removed by hand
+            versions.set_current(trial.return_to)
+            settled = Settled(trial.operation, DONE, f"nobody confirmed it, but {error.what}")
+    else:
+        settled = Settled(trial.operation, DONE, f"version {trial.version} of {trial.module} was not kept anyway")
+    trials.remove_trial(settings)
+    trials.disarm(trial, settings)
+    return settled

@@ -20,17 +20,16 @@ from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.end_trial import end_trial_locked
 from sepolicyd.rollout.apply.installed import install
 from sepolicyd.rollout.apply.journal import UNDONE, Journal, Operation
+from sepolicyd.rollout.apply.lock import BUSY, locked
 from sepolicyd.rollout.apply.partial_return import files_of, keep_part, part_of, wanted_of
-from sepolicyd.rollout.apply.plan import Plan, plan
+from sepolicyd.rollout.apply.plan import Plan
 from sepolicyd.rollout.apply.recovery import Settled, finish, settle, to_version
-from sepolicyd.rollout.apply.rollback import BUSY, LOCK, end_trial_locked, locked
 from sepolicyd.rollout.apply.verify import Kernel, verify_kernel, verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions, labels_of, rules_to, sha256
 from sepolicyd.settings import Settings
-
-__all__ = ["LOCK", "Applied", "Plan", "apply", "plan", "recover"]
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,18 @@ access must be covered by a decision; the guard judges that difference and not t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from sepolicyd.access import Access
-from sepolicyd.errors import RefusedError, ToolError
-from sepolicyd.module.build import build, workdir
-from sepolicyd.module.source import Rule, SourceText, render
-from sepolicyd.module.store import Store, policy_is_mls
-from sepolicyd.module.transaction import Before, BooleanValue, PortLabel, commit
+from sepolicyd.errors import RefusedError
+from sepolicyd.module.build import workdir
+from sepolicyd.module.source import Rule, SourceText
+from sepolicyd.module.store import Store
+from sepolicyd.module.transaction import Before, BooleanValue, PortLabel
 from sepolicyd.policy.boolean_effects import opened
 from sepolicyd.policy.delta import Delta, difference
 from sepolicyd.policy.index import Oracle
@@ -27,20 +27,18 @@ from sepolicyd.rollout.apply.desired import Wanted, wanted
 from sepolicyd.rollout.apply.installed import (
     Standing,
     fresh_bases,
-    install,
     standing,
     still_ours,
     target_booleans,
     target_ports,
 )
+from sepolicyd.rollout.apply.link import LinkBench, Linked, OnStep
 from sepolicyd.rollout.apply.proof import Proof, prove
-from sepolicyd.rollout.apply.versions import NONE, Version, Versions, labels_of, sha256
-from sepolicyd.rules.assess.assess import parse_overrides
+from sepolicyd.rollout.apply.versions import NONE, Version, Versions, labels_of, module_name, sha256
 from sepolicyd.rules.guard.delta import Judge
-from sepolicyd.settings import MODULE_PREFIX, Settings
+from sepolicyd.rules.guard.override import parse_overrides
+from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import Decision
-
-OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,6 @@ class Plan:
         return tuple(sorted(set(self.previous.rules) - set(self.source.rules)))
 
 
-def module_name(profile: str) -> str:
-    """The name of a profile's module of decisions."""
-    return MODULE_PREFIX + profile
-
-
 def plan(
     settings: Settings,
     profile: Profile,
@@ -126,7 +119,7 @@ def plan(
         before = pool.submit(Oracle.load, find_policy(settings))
         kept = standing(store, versions, settings.priority, directory / "kept")
         fresh = fresh_bases(store, kept, base, settings.priority, directory / "bases")
-        bench = _Bench(settings, store, versions, kept.version, wanted(decided), directory, on_step or (lambda _: None))
+        bench = LinkBench(settings, store, versions, kept.version, wanted(decided), directory, on_step or (lambda _: None))
         linked = bench.link(fresh, before)
         delta = difference(linked.start, linked.policy)
         base_delta = difference(before.result(), linked.start) if fresh else None
@@ -163,7 +156,7 @@ def plan(
         )
 
 
-def _opened(linked: _Linked, asked: Wanted) -> dict[str, frozenset[Access]]:
+def _opened(linked: Linked, asked: Wanted) -> dict[str, frozenset[Access]]:
     """What each decided boolean opens in the linked policy, one after another from how they stand today."""
     policy = linked.policy
     today = {name: linked.start.booleans.get(name, state) for name, state in policy.booleans.items()}
@@ -179,73 +172,3 @@ def _same(kept: Standing, source: SourceText) -> bool:
     if kept.version.number == NONE:
         return not (source.rules or source.fc or source.transitions)
     return set(kept.version.rules) == set(source.rules) and kept.version.labels == labels_of(source)
-
-
-@dataclass(frozen=True)
-class _Linked:
-    source: SourceText
-    package: bytes
-    start: Oracle
-    policy: Oracle
-    left_out: Mapping[Access, str]
-
-
-class _Bench:
-    """The copy of the store on which a plan is tried."""
-
-    def __init__(
-        self, settings: Settings, store: Store, versions: Versions, previous: Version, asked: Wanted, place: Path, say: OnStep
-    ) -> None:
-        self.settings, self.versions, self.previous, self.asked, self.place, self.say = (
-            settings, versions, previous, asked, place, say,
-        )  # fmt: skip
-        say("copy the store")
-        self.store_policy = sha256(store.policy().read_bytes())
-        self.mls = policy_is_mls(store.policy())
-        self.copy = store.copy(place / "copy")
-        ports, booleans = target_ports(previous, asked.ports), target_booleans(previous, asked.booleans)
-        self.local = Before()
-        if ports or booleans:
-            self.local = commit(store.root, store.kind, priority=settings.priority, ports=ports, booleans=booleans, dry=True)
-        self.ports = [port for port in ports if port not in self.local.ports]
-        self.booleans = [one for one in booleans if one not in self.local.booleans]
-
-    def link(self, fresh: Mapping[str, bytes], before: Future[Oracle]) -> _Linked:
-        """
-        :param before: the present policy, being read in a thread while semodule works: the two together cost what one does
-        """
-        start: Optional[Oracle] = None
-        if fresh:
-            self.say("link the base module")
-            install(self.copy, fresh, self.settings.priority, self.place)
-            start = Oracle.load(self.copy.policy())
-        rules, failure = self.asked.rules, None
-        made: Optional[tuple[SourceText, bytes]] = None
-        try:
-            made = self._try(rules)
-        except ToolError as error:
-            failure = error
-        start = start or before.result()
-        left_out = {rule.access: reason for rule in rules for reason in [_unknown(rule.access, start)] if reason}
-        if left_out:  # semodule refuses the whole module for one unknown name; the rest must go on
-            made = self._try(tuple(rule for rule in rules if rule.access not in left_out))
-        elif failure is not None or made is None:
-            raise failure or ToolError("nothing was linked")
-        source, package = made
-        left_out.update({item.access: item.reason for item in source.refused})
-        self.say("compare")
-        return _Linked(source, package, start, Oracle.load(self.copy.policy()), left_out)
-
-    def _try(self, rules: tuple[Rule, ...]) -> tuple[SourceText, bytes]:
-        asked, name = self.asked, self.versions.name
-        source = render(name, self.versions.next(), rules, asked.contexts, asked.transitions, mls=self.mls)
-        self.say("compile")
-        package = build(source, self.place, mls=self.mls).read_bytes()
-        self.say("link in a copy of the store")
-        install(self.copy, {name: package}, self.settings.priority, self.place, ports=self.ports, booleans=self.booleans)
-        return source, package
-
-
-def _unknown(access: Access, policy: Oracle) -> str:
-    missing = policy.known(access)
-    return f"the policy has no {' and no '.join(missing)}" if missing else ""

@@ -13,10 +13,10 @@ from sepolicyd.policy.index import Oracle
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.apply.desired import Wanted
 from sepolicyd.rollout.apply.verify import some
-from sepolicyd.rules.assess.assess import Override
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.delta import Judge
 from sepolicyd.rules.guard.guard import REFUSE, Finding
+from sepolicyd.rules.guard.override import Override
 from sepolicyd.state.decisions import Decision
 
 

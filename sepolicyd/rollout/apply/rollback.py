@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Optional
 
-from sepolicyd.errors import RefusedError, SepolicydError, StateError
+from sepolicyd.errors import RefusedError, SepolicydError
 from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
@@ -17,29 +15,15 @@ from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.desired import Wanted
 from sepolicyd.rollout.apply.installed import standing
 from sepolicyd.rollout.apply.journal import DONE, Journal, Operation
-from sepolicyd.rollout.apply.partial_return import keep_part, part_of, wanted_of
+from sepolicyd.rollout.apply.lock import locked
+from sepolicyd.rollout.apply.partial_return import keep_part, part_of
 from sepolicyd.rollout.apply.recovery import Settled, finish, settle, to_version
+from sepolicyd.rollout.apply.trial import running_trial
 from sepolicyd.rollout.apply.verify import some, verify_kernel
 from sepolicyd.rollout.apply.versions import NONE, Versions, rules_to
-from sepolicyd.rollout.history import Entry, History
 from sepolicyd.settings import MODULE_PREFIX, Settings
-from sepolicyd.storage.files import exclusive, refuse_unsafe
 
-LOCK = "apply.lock"
-BUSY = "is changing the policy"
 LEFT_OUT = "left out, for they were denied or taken back since"
-
-
-@contextmanager
-def locked(settings: Settings) -> Iterator[None]:
-    """The one lock of all that changes the policy.
-
-    :raises RefusedError: another command holds it, or on the machine itself: others than root can change what is kept
-    """
-    if settings.live:
-        refuse_unsafe(settings.rollout_dir)
-    with exclusive(settings.rollout_dir / LOCK, BUSY):
-        yield
 
 
 class AlreadyThereError(RefusedError):
@@ -67,85 +51,12 @@ def rollback(
     with locked(settings):
         for operation in Journal(settings.rollout_dir).open():
             settle(settings, operation)
-        running = _running(settings)
+        running = running_trial(settings)
         done = move(settings, MODULE_PREFIX + profile, to, kind="rollback", by=by, reason=reason, still=still)
         if running is not None and running.module == MODULE_PREFIX + profile:
             trials.remove_trial(settings)
             trials.disarm(running, settings)
         return done
-
-
-def confirm(settings: Settings, *, by: str) -> trials.Trial:
-    """Keep the version that is on trial.
-
-    :raises RefusedError: none is, or its time is over
-    """
-    with locked(settings):
-        for operation in Journal(settings.rollout_dir).open():
-            settle(settings, operation)
-        trial = _running(settings)
-        if trial is None:
-            raise RefusedError("no version is on trial", "`sepolicyd history` shows what became of it")
-        ended = end_trial_locked(settings)
-        if ended is not None:
-            raise RefusedError(f"too late: {ended.text}", "sepolicyd apply --confirm-within gives another window")
-        # the history first: a crash between leaves the trial, which can be confirmed again
-        History(settings.rollout_dir).add(
-            Entry("confirm", by, time.time(), trial.module, trial.version, trial.operation, {"return_to": trial.return_to})
-        )
-        trials.remove_trial(settings)
-        trials.disarm(trial, settings)
-        return trial
-
-
-def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
-    """What the timer runs: return to the earlier version if the trial is over.
-
-    :raises SepolicydError: it could not be done; the trial stays, and the next try does it
-    """
-    with locked(settings):
-        for operation in Journal(settings.rollout_dir).open():
-            settle(settings, operation)
-        return end_trial_locked(settings, even_if_not_due=even_if_not_due)
-
-
-def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
-    """:func:`end_trial` for a caller that holds the lock."""
-    trial = _running(settings)
-    if trial is None or not (even_if_not_due or trial.is_due(trials.now())):
-        return None
-    versions = Versions(settings.rollout_dir, trial.module)
-    if versions.current() == trial.version:
-        never_more = wanted_of(versions.load(trial.version))
-        try:
-            settled = move(
-                settings, trial.module, trial.return_to,
-                kind="return", by="sepolicyd", reason="nobody confirmed it", still=never_more,
-            )  # fmt: skip
-        except AlreadyThereError as error:  # our module was removed by hand
-            versions.set_current(trial.return_to)
-            settled = Settled(trial.operation, DONE, f"nobody confirmed it, but {error.what}")
-    else:
-        settled = Settled(trial.operation, DONE, f"version {trial.version} of {trial.module} was not kept anyway")
-    trials.remove_trial(settings)
-    trials.disarm(trial, settings)
-    return settled
-
-
-def _running(settings: Settings) -> Optional[trials.Trial]:
-    """The trial that runs. One whose file is damaged is over: the journal tells what was on trial, and that goes.
-
-    :raises StateError: the file is damaged, and the journal knows of no trial
-    """
-    try:
-        return trials.read_trial(settings)
-    except StateError:
-        for operation in reversed(Journal(settings.rollout_dir).operations()):
-            given = operation.details
-            if given.get("kind") == "apply" and given.get("history", {}).get("confirm_within"):
-                names = (str(given.get("profile", "")), str(given["module"]))
-                return trials.Trial(*names, int(given["to"]), int(given["from"]), str(given["by"]), 0.0, 0.0, "", operation.id)
-        raise
 
 
 def move(

@@ -12,7 +12,8 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import StateError
-from sepolicyd.rollout.lease.lease import Moment
+from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.clock import Moment
 from sepolicyd.settings import Settings
 from sepolicyd.storage.files import cannot_write, sync_directory, write_whole
 
@@ -131,3 +132,19 @@ def disarm(trial: Trial, settings: Settings) -> None:
     """Harmless when it is not armed."""
     if settings.live:
         process.run(["systemctl", "stop", f"{unit_of(trial)}.timer"], ok=range(256), timeout=60)
+
+
+def running_trial(settings: Settings) -> Optional[Trial]:
+    """The trial that runs. One whose file is damaged is over: the journal tells what was on trial, and that goes.
+
+    :raises StateError: the file is damaged, and the journal knows of no trial
+    """
+    try:
+        return read_trial(settings)
+    except StateError:
+        for operation in reversed(Journal(settings.rollout_dir).operations()):
+            given = operation.details
+            if given.get("kind") == "apply" and given.get("history", {}).get("confirm_within"):
+                names = (str(given.get("profile", "")), str(given["module"]))
+                return Trial(*names, int(given["to"]), int(given["from"]), str(given["by"]), 0.0, 0.0, "", operation.id)
+        raise

@@ -14,6 +14,7 @@ from typing import Any
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
 from sepolicyd.module.source import FileContext, Rule, SourceText, TypeTransition
+from sepolicyd.settings import MODULE_PREFIX
 from sepolicyd.storage.files import cannot_write, ensure_directory, sync_directory, write_whole
 
 META, CURRENT = "version.json", "current"
@@ -200,3 +201,8 @@ def _from_json(values: Mapping[str, Any]) -> Version:
         tuple(FileContext(*map(str, item)) for item in values.get("contexts", ())),
         tuple(TypeTransition(*map(str, item)) for item in values.get("transitions", ())),
     )
+
+
+def module_name(profile: str) -> str:
+    """The name of a profile's module of decisions."""
+    return MODULE_PREFIX + profile

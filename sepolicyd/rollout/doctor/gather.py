@@ -21,9 +21,11 @@ from sepolicyd.policy.selinux_config import setting
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.journal import Journal
-from sepolicyd.rollout.doctor.checks import Facts, FileAccess
-from sepolicyd.rollout.lease.host import SystemClock, SystemdTimers
-from sepolicyd.rollout.lease.lease import BrokenUndo, Lease, LeaseBook
+from sepolicyd.rollout.clock import SystemClock
+from sepolicyd.rollout.doctor.facts import Facts, FileAccess
+from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.lease import BrokenUndo, Lease
+from sepolicyd.rollout.lease.systemd import SystemdTimers
 from sepolicyd.settings import DEFAULT_STATE, Settings
 
 DAEMON_USER = "sepolicyd"

@@ -10,36 +10,16 @@ It is a lower bound: it knows nothing of exercises that nobody did. So `ready` a
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 from sepolicyd.access import Access
+from sepolicyd.rollout.learning.chao2 import Unseen, chao2
 from sepolicyd.rules.evidence import MAX_KEPT, Evidence
 
-Z_95 = 1.959963984540054  # standard normal quantile of 0.975
 MIN_EXERCISES = 3
 UNSEEN_SHARE = 0.05  # of the accesses seen; more than this (and more than one) estimated unseen is not ready
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """Chao2 of one set of incidence counts. ``total`` and its 95 % interval count accesses, seen ones included."""
-
-    seen: int
-    samples: int
-    uniques: int
-    duplicates: int
-    total: float
-    error: float
-    lower: float
-    upper: float
-
-    @property
-    def unseen(self) -> float:
-        return self.total - self.seen
 
 
 @dataclass(frozen=True)
@@ -64,42 +44,6 @@ class Readiness:
     @property
     def ready(self) -> bool:
         return not self.but and bool(self.because)
-
-
-def chao2(counts: Iterable[int], samples: int) -> Optional[Unseen]:
-    """Estimate from "seen in k of t exercises".
-
-    :param counts: for each access in how many exercises it was seen (zeros are left out)
-    :param samples: t, the number of exercises
-    :return: None with fewer than two exercises, or nothing seen: there is nothing to estimate from
-    """
-    # sorted, so that the same counts in another order give the same floating-point sums
-    frequencies = Counter(sorted(count for count in counts if count > 0))
-    seen = sum(frequencies.values())
-    if samples < 2 or not seen:
-        return None
-    q1, q2 = frequencies[1], frequencies[2]
-    factor = (samples - 1) / samples
-    missing = factor * q1 * (q1 - 1) / (2 * (q2 + 1))
-    if missing == 0:
-        error, upper = _complete(frequencies, seen, samples)
-        return Unseen(seen, samples, q1, q2, float(seen), error, float(seen), upper)
-    variance = missing
-    variance += factor**2 * q1 * (2 * q1 - 1) ** 2 / (4 * (q2 + 1) ** 2)
-    variance += factor**2 * q1**2 * q2 * (q1 - 1) ** 2 / (4 * (q2 + 1) ** 4)
-    spread = math.exp(Z_95 * math.sqrt(math.log1p(variance / missing**2)))
-    return Unseen(
-        seen, samples, q1, q2, seen + missing, math.sqrt(variance), seen + missing / spread, seen + missing * spread
-    )  # fmt: skip
-
-
-def _complete(frequencies: Mapping[int, int], seen: int, samples: int) -> tuple[float, float]:
-    """Standard error and upper bound where nothing is estimated as unseen (SpadeR's SpecInciChao2bc, else branch)."""
-    variance = sum(count * (math.exp(-k) - math.exp(-2 * k)) for k, count in frequencies.items())
-    variance -= sum(k * math.exp(-k) * count for k, count in frequencies.items()) ** 2 / samples
-    error = math.sqrt(max(0.0, variance))
-    missed = sum(count * math.exp(-k) for k, count in frequencies.items()) / seen
-    return error, (seen + Z_95 * error) / (1 - missed)
 
 
 def curve(evidence: Mapping[Access, Evidence], order: Sequence[str]) -> tuple[Step, ...]:

@@ -10,7 +10,7 @@ from typing import Optional
 from sepolicyd.rollout.history import History
 from sepolicyd.rollout.learning.taint import Remark, Taint, own_acts, taints, windows
 from sepolicyd.rollout.lease import exercises
-from sepolicyd.rollout.lease.lease import LeaseBook
+from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.settings import Settings
 
 

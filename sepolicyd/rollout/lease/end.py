@@ -1,6 +1,6 @@
 """Undo files in, ended leases out: the one-shot that systemd runs at a deadline, at boot, and each minute while a lease exists.
 
-``python -m sepolicyd.rollout.lease.end`` needs root, the standard library and semodule: no daemon, no database, no
+``python -m sepolicyd.rollout.lease`` needs root, the standard library and semodule: no daemon, no database, no
 configuration. Twice is harmless; what it cannot finish it keeps, says at level critical, and exits with 3, so that systemd
 tries again. Order of the acts, the quick before the lasting:
 
@@ -13,20 +13,14 @@ tries again. Order of the acts, the quick before the lasting:
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Optional
 
 from sepolicyd.errors import RefusedError, StateError
 from sepolicyd.rollout.lease.environment import World
 from sepolicyd.rollout.lease.kernel import Ended, attempt, close_in_kernel, is_closed, refuses_loads
-from sepolicyd.rollout.lease.lease import DEFAULT_DIR, PLANNED, BrokenUndo, Lease, carried_lease
-from sepolicyd.rollout.lease.orphans import end_broken, end_forgotten, end_orphans, last_resort
-
-__all__ = ["Ended", "end_all", "end_due", "end_due_locked", "end_lease", "main"]
+from sepolicyd.rollout.lease.lease import PLANNED, BrokenUndo, Lease
+from sepolicyd.rollout.lease.orphans import end_broken, end_forgotten, end_orphans
 
 PAUSES_S = (0.0, 5.0, 15.0)  # before each try within one run; after that the timers try again
 LOCK_WAIT_S = 60.0
@@ -210,45 +204,3 @@ def _close_only(world: World, lease: Lease, reason: str) -> Ended:
         lease.alert_command,
     )
     return Ended(lease.profile, "deadline", closed, False, tuple(errors))
-
-
-def _carried(word: str) -> Optional[Lease]:
-    try:
-        return carried_lease(word)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def main(arguments: Optional[list[str]] = None) -> int:
-    """The one-shot. Prints one line for each lease ended, with journald's level in front (sd-daemon(3))."""
-    parser = argparse.ArgumentParser(prog="endlease", description="End the leases that are due.")
-    parser.add_argument("--dir", type=Path, default=DEFAULT_DIR, help="root's rollout directory")
-    parser.add_argument("--all", action="store_true", help="end every lease, due or not")
-    parser.add_argument("--check", action="store_true", help="only show that this program starts and can read the directory")
-    parser.add_argument("--undo", type=_carried, help="the lease whose timer this is, for when its file is gone")
-    # a timer that an earlier or a later version has armed must end its lease all the same
-    given, _ = parser.parse_known_args(arguments)
-    from sepolicyd.rollout.lease.host import machine
-
-    world = machine(given.dir)
-    if given.check:
-        return EXIT_PENDING if any(isinstance(item, BrokenUndo) for item in world.book.all()) else EXIT_DONE
-    if not world.kernel.enabled():
-        print("<4>SELinux is disabled: nothing to end in the kernel; undo files are kept")
-        return EXIT_DONE
-    try:
-        ended: Sequence[Ended] = end_all(world) if given.all else end_due(world, carried=given.undo)
-    except Exception as error:  # noqa: BLE001 a fault of our own must not leave the machine open
-        ended = [last_resort(world, f"{type(error).__name__}: {error}")]
-    for item in ended:
-        level = "<5>" if item.done else "<2>"
-        print(
-            f"{level}{item.profile}: {item.why}; {'enforcing' if item.closed else 'NOT ENFORCING'} after "
-            f"{item.seconds_to_closed:.1f} s, {'all done' if item.done else 'not finished'} after {item.seconds:.1f} s"
-            + "".join(f"; {error}" for error in item.errors)
-        )
-    return EXIT_DONE if all(item.done for item in ended) else EXIT_PENDING
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
-from sepolicyd.rollout.lease.lease import Lease, LeaseBook, Moment
+from sepolicyd.rollout.clock import Moment
+from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.lease import Lease
 
 
 class Kernel(Protocol):

@@ -17,41 +17,11 @@ from sepolicyd.rollout.lease.end import end_due_locked, end_lease
 from sepolicyd.rollout.lease.environment import World
 from sepolicyd.rollout.lease.host import machine
 from sepolicyd.rollout.lease.kernel import Ended, close_in_kernel
-from sepolicyd.rollout.lease.lease import (
-    DAY_S,
-    OPEN,
-    BrokenUndo,
-    Lease,
-    Moment,
-    leased_seconds,
-    module_name,
-    module_text,
-)
+from sepolicyd.rollout.lease.lease import OPEN, Lease, module_name, module_text
 from sepolicyd.settings import Settings
 
 # the end of a lease holds the lock while semodule works: up to 80 s in an emulated guest
 COMMAND_WAIT_S = 180.0
-
-
-@dataclass(frozen=True)
-class LeaseStatus:
-    """What `learn status` shows. ``remaining`` in seconds; ``armed``: the transient timer stands.
-
-    ``open_types``: types permissive in the kernel now, and ``foreign_types`` those of them that no lease of ours opened.
-    ``used_today``: leased seconds of the last 24 hours. ``problems``: sentences about what is not as it should be.
-    """
-
-    lease: Optional[Lease]
-    remaining: float
-    armed: bool
-    enforcing: bool
-    open_types: tuple[str, ...]
-    foreign_types: tuple[str, ...]
-    used_today: float
-    problems: tuple[str, ...]
-    marks: tuple[exercises.Mark, ...] = ()
-    known_types: frozenset[str] = frozenset()
-    enabled: bool = True
 
 
 @dataclass(frozen=True)
@@ -256,63 +226,6 @@ def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Wor
         exercises.append(exercises.path(settings.state), made)
         world.book.record("marked", world.clock.now(), id=lease.id, profile=profile.name, name=name, by=caller())
     return made
-
-
-def status(settings: Settings, profile: Profile, *, world: Optional[World] = None) -> LeaseStatus:
-    """Everything about the lease of a profile, read now; what cannot be read is a problem, not an exception."""
-    world = world or _machine(settings)
-    problems: list[str] = []
-    items = _read(world.book.all, [], problems)
-    leases = [item for item in items if isinstance(item, Lease)]
-    problems += [f"{item.path} cannot be understood: {item.reason}" for item in items if isinstance(item, BrokenUndo)]
-    now = world.clock.now()
-    lease = next((item for item in leases if item.profile == profile.name), None)
-    enabled = world.kernel.enabled()
-    if not enabled:
-        problems.append("SELinux is disabled on this machine")
-    open_types = _read(world.kernel.permissive_types, frozenset(), problems) if enabled else frozenset()
-    foreign = open_types - {name for item in leases for name in item.domains}
-    armed = lease is not None and _read(lambda: world.timers.armed(lease), False, problems)
-    marks = _read(lambda: exercises.read(exercises.path(settings.state)), [], problems)
-    problems += _lease_problems(lease, now, open_types, armed=armed)
-    enforcing = enabled and _read(world.kernel.enforcing, False, problems)
-    if enabled and _read(world.kernel.refuses_loads, False, problems):
-        problems.append("the boolean secure_mode_policyload is on: until a reboot no lease of a domain can be opened or ended")
-    known_types = _read(world.kernel.known_types, frozenset(), problems) if enabled else frozenset()
-    history = _read(world.book.history, [], problems)
-    return LeaseStatus(
-        lease=lease,
-        remaining=lease.remaining(now) if lease else 0.0,
-        armed=armed,
-        enforcing=enforcing,
-        open_types=tuple(sorted(open_types)),
-        foreign_types=tuple(sorted(foreign)),
-        used_today=leased_seconds(history, now.wall - DAY_S, now.wall),
-        problems=tuple(dict.fromkeys(problems)),
-        marks=tuple(item for item in marks if item.profile == profile.name),
-        known_types=known_types,
-        enabled=enabled,
-    )
-
-
-def _lease_problems(lease: Optional[Lease], now: Moment, open_types: frozenset[str], *, armed: bool) -> list[str]:
-    if lease is None:
-        return []
-    if lease.is_due(now):
-        return [f"the lease of {lease.profile} is overdue; {lease.attempts} tries to end it have failed"]
-    problems = [] if armed else ["the lease's own timer is not armed; sepolicyd-lease.timer ends it within a minute"]
-    closed = sorted(set(lease.domains) - open_types)
-    if closed:
-        problems.append(f"{', '.join(closed)} is not permissive although its lease is open: a module was removed by hand")
-    return problems
-
-
-def _read(get: Callable[[], Any], missing: Any, problems: list[str]) -> Any:
-    try:
-        return get()
-    except (SepolicydError, OSError) as error:
-        problems.append(str(error))
-        return missing
 
 
 def _oracle(settings: Settings) -> preconditions.PolicyFacts:

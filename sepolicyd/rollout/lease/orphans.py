@@ -6,9 +6,10 @@ in the store (files, without semodule), the undo files that can be read, the his
 
 from __future__ import annotations
 
+from sepolicyd.rollout.lease.book import unended
 from sepolicyd.rollout.lease.environment import World
 from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce
-from sepolicyd.rollout.lease.lease import MODULE_PREFIX, BrokenUndo, Lease, unended
+from sepolicyd.rollout.lease.lease import MODULE_PREFIX, BrokenUndo, Lease
 
 NO_UNDO = "no undo file"
 

@@ -6,8 +6,9 @@ from typing import Optional, Protocol
 
 from sepolicyd.errors import RefusedError
 from sepolicyd.profiles import Profile
+from sepolicyd.rollout.lease.book import leased_seconds
 from sepolicyd.rollout.lease.environment import World
-from sepolicyd.rollout.lease.lease import DAY_S, BrokenUndo, Lease, leased_seconds
+from sepolicyd.rollout.lease.lease import DAY_S, BrokenUndo, Lease
 from sepolicyd.settings import Settings
 from sepolicyd.storage.files import refuse_unsafe
 

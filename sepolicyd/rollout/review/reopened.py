@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
 from sepolicyd.rollout.apply.desired import carried_out, rule_kind
-from sepolicyd.rollout.apply.plan import module_name
-from sepolicyd.rollout.apply.versions import NONE, Versions
+from sepolicyd.rollout.apply.versions import NONE, Versions, module_name
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind, Decision

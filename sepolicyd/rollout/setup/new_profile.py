@@ -15,11 +15,12 @@ from sepolicyd.module.store import Store
 from sepolicyd.policy.index import Oracle
 from sepolicyd.rollout.problems import Finding, Level
 from sepolicyd.rollout.setup import labels as init_labels
-from sepolicyd.rollout.setup import new_profile_text
+from sepolicyd.rollout.setup import new_profile_text, rootfs
 from sepolicyd.rollout.setup.labels import SHARED, Label
+from sepolicyd.rollout.setup.rootfs import inside
+from sepolicyd.rollout.setup.service import Service
 from sepolicyd.rollout.setup.unit_file import Unit, read_unit
-from sepolicyd.services.jupyterhub import discover
-from sepolicyd.services.jupyterhub.discover import CONTAINERS, INTERPRETER, SHELLS, inside
+from sepolicyd.services.jupyterhub.discover import CONTAINERS, INTERPRETER, SHELLS
 from sepolicyd.settings import Settings
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
@@ -31,24 +32,6 @@ SOCKET = re.compile(r"unix:(/\S+)")
 BIND = re.compile(r"""^\s*(?:bind|port)\s*=\s*["']?([^"'#\s]+)""", re.MULTILINE)
 MAX_CONFIG_BYTES = 1 << 20
 SHARED_PROGRAMS = ("/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/bin/", "/sbin/")
-
-
-@dataclass(frozen=True)
-class Service:
-    """What a unit and its files tell of a service. Paths are those that the service sees."""
-
-    name: str
-    unit: Unit
-    program: str
-    labels: tuple[Label, ...]
-    ports: tuple[int, ...]
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """The kinds of type that it needs: "exec", "etc", "var_lib" ..."""
-        prefix = f"{self.name}_"
-        return frozenset(label.type[len(prefix) : -len("_t")] for label in self.labels if label.type.startswith(prefix))
 
 
 @dataclass(frozen=True)
@@ -128,7 +111,7 @@ def _program(root: Path, unit: Unit) -> tuple[str, list[Finding]]:
     if INTERPRETER.match(name) or name in SHELLS or name in ("node", "java", "perl", "ruby"):
         what = f"{unit.name} starts {name}, which others share: its label cannot tell this service apart"
         raise RefusedError(what, "let ExecStart name a script of the service's own, with a #! line")
-    program = discover.resolve(root, argv[0])
+    program = rootfs.resolve(root, argv[0])
     if not inside(root, program).is_file():
         raise RefusedError(f"{unit.name} starts {argv[0]}, and no such file is there", "install the service first")
     if not program.startswith(SHARED_PROGRAMS):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sepolicyd.module.base_module import render_gen_fc
 
 if TYPE_CHECKING:
-    from sepolicyd.rollout.setup.new_profile import Service
+    from sepolicyd.rollout.setup.service import Service
 
 # kind -> declaration, rules of the domain; {n} is the service's name
 KINDS: dict[str, tuple[str, str]] = {

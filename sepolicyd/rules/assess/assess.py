@@ -30,9 +30,7 @@ from sepolicyd.rules.fixes.labels import is_unlabelled_mount
 from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.guard.guard import LEVELS, NOTE, REVIEW, Finding, Guard, worst
 from sepolicyd.rules.guard.guard import REFUSE as REFUSED
-
-__all__ = ["Assessed", "Fix", "Override", "assess", "parse_overrides"]
-
+from sepolicyd.rules.guard.override import Override
 
 REMARKS = ("W-004", "W-002", "U-002", "U-005")
 # fixes that give the domain nothing
@@ -66,15 +64,6 @@ class Assessed:
     def order(self) -> tuple[int, int, str, str, str, str]:
         candidate = self.candidate
         return (LEVELS.index(self.level), self.rarity, candidate.source, candidate.target, candidate.tclass, candidate.facet)
-
-
-@dataclass(frozen=True)
-class Override:
-    """An access that root's configuration allows in spite of the guard."""
-
-    access: Access
-    reason: str
-    by: str
 
 
 @dataclass(frozen=True)
@@ -134,24 +123,6 @@ def allowed_now(policy: Oracle, evidence: Mapping[Access, Evidence]) -> frozense
         for access, seen in evidence.items()
         if policy.allowed(access).kind is AnswerKind.ALLOWED and _why(policy, access, seen).allowed
     )
-
-
-def parse_overrides(settings_overrides: Sequence[Mapping[str, Any]]) -> tuple[list[Override], list[str]]:
-    """The overrides of root's configuration, and what is wrong with those that cannot be used.
-
-    Each: access "SOURCE TARGET:CLASS PERMISSION ...", reason, by.
-    """
-    found: list[Override] = []
-    wrong: list[str] = []
-    for number, item in enumerate(settings_overrides, 1):
-        words = str(item.get("access", "")).replace(":", " ").split() if isinstance(item, Mapping) else []
-        reason = str(item.get("reason", "")).strip() if isinstance(item, Mapping) else ""
-        by = str(item.get("by", "")).strip() if isinstance(item, Mapping) else ""
-        if len(words) < 4 or not reason or not by:
-            wrong.append(f"override {number} needs access (SOURCE TARGET:CLASS PERMISSION), reason and by")
-            continue
-        found.extend(Override(Access.of(words[0], words[1], words[2], permission), reason, by) for permission in words[3:])
-    return found, wrong
 
 
 def _common(candidates: Sequence[Candidate], profile: Profile, oracle: Optional[Oracle]) -> frozenset[str]:

@@ -9,8 +9,8 @@ from sepolicyd.access import Access
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import Oracle
 from sepolicyd.profiles import Profile
-from sepolicyd.rules.assess.assess import Override
 from sepolicyd.rules.guard.guard import REFUSE, Finding
+from sepolicyd.rules.guard.override import Override
 
 # What the base policies call whatever is a process at all, a service, a program of users, one that looks names up
 KINDS = ("domain", "daemon", "application_domain_type", "nsswitch_domain")

@@ -13,6 +13,7 @@ from sepolicyd import process
 from sepolicyd.errors import RefusedError, SepolicydError, UsageError
 from sepolicyd.rollout.problems import Finding, Level
 from sepolicyd.rollout.setup import unit_file
+from sepolicyd.rollout.setup.rootfs import inside, resolve
 from sepolicyd.rollout.setup.unit_file import Unit
 from sepolicyd.services.jupyterhub import config as init_config
 from sepolicyd.services.jupyterhub.config import HubConfig
@@ -33,7 +34,6 @@ POLYGLOT = re.compile(r"""'''exec'\s+"?(/[^\s"]+)""")
 DIST_INFO = re.compile(r"jupyterhub-([0-9][0-9A-Za-z.+]*)\.dist-info\Z")
 VERSION_TIMEOUT_S = 30.0
 UNIT_HINT = "write a unit for it, or after init: setsebool -P jupyterhub_start_from_shell on"
-MAX_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -70,39 +70,6 @@ class Installation:
             "proxy API": config.number("JupyterHub.proxy_api_port") or proxy,
             "hub API": hub,
         }
-
-
-def inside(root: Path, path: str) -> Path:
-    """Where a path of the machine lies when the machine's root is ``root``."""
-    return root / path.lstrip("/")
-
-
-def resolve(root: Path, path: str) -> str:
-    """The path with every link followed, links being the machine's own and never leading out of its root.
-
-    :raises RefusedError: links that never end
-    """
-    done = "/"
-    todo = [part for part in path.split("/") if part not in ("", ".")]
-    links = 0
-    while todo:
-        part = todo.pop(0)
-        if part == "..":
-            done = os.path.dirname(done)  # noqa: PTH120 a text, not a path of this machine
-            continue
-        place = f"{done.rstrip('/')}/{part}"
-        here = inside(root, place)
-        if not here.is_symlink():
-            done = place
-            continue
-        links += 1
-        if links > MAX_LINKS:
-            raise RefusedError(f"{path} is a link that never ends", "mend the link")
-        target = os.fspath(here.readlink())
-        if target.startswith("/"):
-            done = "/"
-        todo = [piece for piece in target.split("/") if piece not in ("", ".")] + todo
-    return done
 
 
 def find(root: Path = Path("/"), *, unit: str = "") -> Installation:

@@ -1,0 +1,36 @@
+"""Notifications to the service manager (sd_notify(3))."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+
+class Notifier:
+    """sd_notify(3) by hand: a datagram to NOTIFY_SOCKET, and WATCHDOG=1 at least twice in WATCHDOG_USEC."""
+
+    def __init__(self, address: str, watchdog_seconds: float) -> None:
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._interval = watchdog_seconds / 2
+        self._told_at = 0.0
+
+    @classmethod
+    def from_environment(cls) -> Notifier:
+        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        usec = os.environ.get("WATCHDOG_USEC", "0") if ours else "0"
+        return cls(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1e6 if usec.isdigit() else 0.0)
+
+    def tell(self, state: str) -> None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            try:
+                notify.sendto(state.encode(), self._address)
+            except OSError:
+                return  # whoever started us does not listen (any more): nothing that we do depends on it
+
+    def watchdog(self, status: str) -> None:
+        if self._address and time.monotonic() - self._told_at >= (self._interval or 5.0):
+            self._told_at = time.monotonic()
+            self.tell(f"WATCHDOG=1\n{status}")

@@ -1,0 +1,27 @@
+"""The lock that serialises every change of the policy by sepolicyd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sepolicyd.settings import Settings
+from sepolicyd.storage.files import refuse_unsafe
+from sepolicyd.storage.lock import exclusive
+
+LOCK = "apply.lock"
+
+
+BUSY = "is changing the policy"
+
+
+@contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """The one lock of all that changes the policy.
+
+    :raises RefusedError: another command holds it, or on the machine itself: others than root can change what is kept
+    """
+    if settings.live:
+        refuse_unsafe(settings.rollout_dir)
+    with exclusive(settings.rollout_dir / LOCK, BUSY):
+        yield

@@ -1,0 +1,70 @@
+"""One command's view of a rollout: settings, profile, stores and the loaded policy."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import profiles
+from sepolicyd.errors import InputError, SepolicydError
+from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.policy_files import find_policy, identity_of
+from sepolicyd.rollout.learning.coverage import Mark
+from sepolicyd.rollout.lease import exercises
+from sepolicyd.rollout.lease.lifecycle import caller
+from sepolicyd.rules.guard.guard import Guard, load_guard
+from sepolicyd.settings import Settings
+from sepolicyd.state.decisions import DecisionStore
+from sepolicyd.state.evidence_reader import Snapshot, read_evidence
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command's settings and the profile it works on."""
+
+    settings: Settings
+    profile: profiles.Profile
+
+    def guard(self) -> Guard:
+        return load_guard(self.settings.policy_dirs)
+
+    def decisions(self) -> DecisionStore:
+        return DecisionStore(self.settings.decisions_db)
+
+    def marks(self) -> list[Mark]:
+        """The exercises of this profile, as `learn mark` noted them."""
+        made = exercises.read(exercises.path(self.settings.state))
+        return [Mark(mark.name, mark.epoch) for mark in made if mark.profile == self.profile.name]
+
+    def snapshot(self) -> Snapshot:
+        """The daemon's evidence."""
+        return read_evidence(self.settings.evidence_db)
+
+
+def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Optional[Oracle], str]:
+    """The policy to judge against, or None and why not.
+
+    :raises InputError: a policy that was named cannot be read
+    """
+    if policy_file is not None:
+        if not policy_file.is_file():
+            raise InputError(f"policy {policy_file} is not a file", "name a binary kernel policy, such as policy.33")
+        return _loaded(identity_of(policy_file)), ""
+    try:
+        return _loaded(identity_of(find_policy(settings))), ""
+    except SepolicydError as error:
+        return None, f"not judged against a policy: {error}"
+
+
+@lru_cache(maxsize=2)
+def _loaded(identity: tuple[object, ...]) -> Oracle:
+    """One policy is read once in a command; another identity (a load, a new file) is another policy."""
+    return Oracle.load(Path(str(identity[0])))
+
+
+def invoking_user() -> str:
+    """The person at the keyboard, for the history: the login behind sudo where there is one."""
+    return f"{caller()} (sudo)" if os.environ.get("SUDO_USER") else caller()

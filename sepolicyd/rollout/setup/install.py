@@ -1,0 +1,168 @@
+"""Carry out or undo the plan of `init`: one store transaction, relabelling, and a journal for `init --undo`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sepolicyd import process
+from sepolicyd.errors import RefusedError, UsageError
+from sepolicyd.module import transaction
+from sepolicyd.module.build import workdir
+from sepolicyd.module.store import Store, policy_is_mls
+from sepolicyd.module.transaction import BooleanValue
+from sepolicyd.profiles import Profile
+from sepolicyd.rollout.problems import Finding
+from sepolicyd.rollout.setup import base_dontaudit
+from sepolicyd.rollout.setup import journal as init_journal
+from sepolicyd.rollout.setup import labels as init_labels
+from sepolicyd.rollout.setup import port_labels as ports
+from sepolicyd.rollout.setup import processes as init_processes
+from sepolicyd.rollout.setup.journal import Journal
+from sepolicyd.rollout.setup.plan import CONTEXTS, InitPlan, _programs
+from sepolicyd.rollout.setup.port_labels import PortChange
+from sepolicyd.rollout.setup.rootfs import inside
+from sepolicyd.settings import Settings
+
+
+@dataclass(frozen=True)
+class InitDone:
+    """What run_init or undo_init did, and what is left to a person."""
+
+    module: str
+    relabelled: tuple[str, ...] = ()
+    ports: tuple[PortChange, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    restart: str = ""
+    booleans: tuple[str, ...] = ()
+
+
+def run_init(settings: Settings, profile: Profile, plan: InitPlan, switch: Sequence[str] = ()) -> InitDone:
+    """Load the module, take the ports, relabel exactly the plan's paths. The undo is on disk before the first change.
+
+    :param switch: booleans of the module to switch on with it, in one transaction
+    :raises UsageError: one of these is not the module's; nothing has been changed
+    :raises RefusedError: the plan has a finding that stops it, or the store is locked; nothing has been changed
+    :raises ToolError: a tool failed; :func:`undo_init` takes back what was done
+    """
+    if plan.stopped:
+        raise RefusedError(plan.stopped[0].what, plan.stopped[0].hint)
+    if not plan.package:
+        raise UsageError("this plan has not been proved", "plan again")
+    foreign = sorted(set(switch) - set(plan.tunables))
+    if foreign:
+        raise UsageError(f"{foreign[0]} is no boolean of the module {plan.module}", f"setsebool -P {foreign[0]} on")
+    store = Store(settings.root)
+    store.check()
+    store.wait_for_lock()
+    paths = tuple(label.path for label in plan.labels if inside(settings.root, label.path).exists())
+    init_journal.write(settings, _journal(settings, plan, paths))
+    base_dontaudit.write(settings, profile.name, plan.quiet)
+    with workdir("init") as place:
+        package = place / f"{plan.module}.pp"
+        package.write_bytes(plan.package)
+        if settings.live:
+            _install(store, package, plan, switch)
+            ports.run_live(store.active, plan.ports)
+        else:
+            mls = policy_is_mls(store.policy())
+            ports.write_local(store.active, plan.ports, level=":s0" if mls else "")
+            _install(store, package, plan, switch)
+    relabelled = relabel(settings, store, paths)
+    labels = _programs(settings, plan.labels) if relabelled else []
+    after = init_processes.why_unconfined(plan.processes, profile, labels=labels)
+    restart = f"systemctl restart {plan.unit}" if plan.unit else ""
+    return InitDone(plan.module, relabelled, plan.ports, after, restart, tuple(switch))
+
+
+def _install(store: Store, package: Path, plan: InitPlan, switch: Sequence[str]) -> None:
+    if not switch:
+        store.install([package], plan.priority)
+        return
+    values = [BooleanValue(name, True) for name in dict.fromkeys(switch)]
+    transaction.commit(store.root, store.kind, packages=[package], priority=plan.priority, booleans=values)
+
+
+def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> Journal:
+    """How the machine was before the first init; what an earlier init wrote down stays."""
+    old = init_journal.read(settings, plan.profile) or Journal(plan.profile, plan.module, plan.priority)
+    return replace(
+        old,
+        ports=tuple(dict.fromkeys((*old.ports, *plan.ports))),
+        paths=tuple(dict.fromkeys((*old.paths, *paths))),
+        labels={**init_labels.read_contexts(settings.root, paths), **old.labels},
+        booleans=tuple(dict.fromkeys((*old.booleans, *plan.tunables))),
+    )
+
+
+def undo_init(settings: Settings, profile_name: str) -> InitDone:
+    """Ports given back, module removed with the values of its booleans, labels as they were; nothing is restarted.
+
+    What is gone already is no failure.
+
+    :raises RefusedError: there is nothing to undo
+    """
+    journal = init_journal.read(settings, profile_name)
+    if journal is None:
+        raise RefusedError(f"init {profile_name} has not been done here", "nothing is to be undone")
+    store = Store(settings.root)
+    store.check()
+    store.wait_for_lock()
+    here = any(item.name == journal.module and item.priority == journal.priority for item in store.modules())
+    _ports_back(settings, store, journal.ports)
+    # while the module is there: a value of a boolean that is not can only be edited away
+    left = [BooleanValue(name, None) for name in sorted(local_booleans(store.active) & set(journal.booleans))]
+    if here and left:
+        transaction.commit(store.root, store.kind, priority=journal.priority, booleans=left)
+    if here:
+        process.run(store.argv("-X", str(journal.priority), "-r", journal.module), timeout=900)
+    elif not settings.live:
+        process.run(store.argv("-B"), timeout=900)
+    paths = tuple(path for path in journal.paths if inside(settings.root, path).exists())
+    # first what the rules say, for files that are younger than the policy; then what each of the older ones had
+    relabelled = relabel(settings, store, paths)
+    if relabelled:
+        init_labels.write_contexts(settings.root, journal.labels)
+    base_dontaudit.remove(settings, profile_name)
+    init_journal.remove(settings, profile_name)
+    return InitDone(journal.module, relabelled, journal.ports, booleans=tuple(value.name for value in left))
+
+
+def local_booleans(active: Path) -> frozenset[str]:
+    """Booleans with a lasting value of the administrator's (setsebool -P): lines ``NAME=1`` of booleans.local."""
+    try:
+        text = (active / "booleans.local").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(line.partition("=")[0].strip() for line in text.splitlines() if "=" in line and not line.startswith("#"))
+
+
+def _ports_back(settings: Settings, store: Store, changes: Sequence[PortChange]) -> None:
+    # given back only where the local record is still ours: an administrator may have set another since
+    local = ports.read_local(store.active)
+    mine = [c for c in changes if any(item.holds(c.protocol, c.number) and item.type == c.after for item in local)]
+    if settings.live:
+        ports.run_live(store.active, mine, back=True)
+    elif mine:
+        ports.write_local(store.active, mine, level=":s0" if policy_is_mls(store.policy()) else "", back=True)
+
+
+def argv_relabel(settings: Settings, store: Store, paths: Iterable[str]) -> list[str]:
+    """restorecon on this machine; below another root setfiles with that root's own file contexts."""
+    if settings.live:
+        return ["restorecon", "-R", "-v", *paths]
+    contexts = store.etc / store.kind / CONTEXTS
+    places = [str(inside(settings.root, path)) for path in paths]
+    return ["setfiles", "-v", "-r", str(settings.root), str(contexts), *places]
+
+
+def relabel(settings: Settings, store: Store, paths: Sequence[str]) -> tuple[str, ...]:
+    """Relabel these paths and return them; below a root without security xattrs (no right to set them) none is.
+
+    :raises ToolError: restorecon failed
+    """
+    if not paths or not (settings.live or init_labels.can_label(settings.root)):
+        return ()
+    process.run(argv_relabel(settings, store, paths))
+    return tuple(paths)

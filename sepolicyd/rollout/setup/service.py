@@ -1,0 +1,27 @@
+"""What `init --new` reads from a unit about a service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sepolicyd.rollout.problems import Finding
+from sepolicyd.rollout.setup.labels import Label
+from sepolicyd.rollout.setup.unit_file import Unit
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a unit and its files tell of a service. Paths are those that the service sees."""
+
+    name: str
+    unit: Unit
+    program: str
+    labels: tuple[Label, ...]
+    ports: tuple[int, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of type that it needs: "exec", "etc", "var_lib" ..."""
+        prefix = f"{self.name}_"
+        return frozenset(label.type[len(prefix) : -len("_t")] for label in self.labels if label.type.startswith(prefix))

@@ -1,0 +1,134 @@
+"""Everything that `status` shows, read once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd.access import Access
+from sepolicyd.errors import RefusedError, SepolicydError, StateError
+from sepolicyd.policy.index import Oracle
+from sepolicyd.rollout.apply.trial import read_trial
+from sepolicyd.rollout.apply.versions import Versions, module_name
+from sepolicyd.rollout.history import Entry, History
+from sepolicyd.rollout.learning import readiness, taint
+from sepolicyd.rollout.learning.coverage import assign_exercises
+from sepolicyd.rollout.learning.readiness import Readiness
+from sepolicyd.rollout.learning.tainted import find_taints
+from sepolicyd.rollout.lease import status
+from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.review.queue import Queue, queue
+from sepolicyd.rollout.session import Session, open_oracle
+from sepolicyd.rollout.stage import Facts, Standing, standing
+from sepolicyd.state.decisions import Decision, allowed
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything that one screen shows; ``lease`` None where only root could tell."""
+
+    standing: Standing
+    queue: Queue
+    lease: Optional[status.LeaseStatus]
+    lease_note: str
+    """Why the lease could not be read, "" if it was."""
+    version: int
+    last: Optional[Entry]
+    taints: tuple[str, ...]
+    readiness: Readiness
+
+
+def look(session: Session, policy_file: Optional[Path]) -> Picture:
+    """Gather it.
+
+    :raises RefusedError: what was decided and loaded is root's to read
+    """
+    directory = session.settings.rollout_dir
+    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
+        raise RefusedError(f"only root can read {directory}, where leases and versions are kept", "run this with sudo")
+    waiting = queue(session, policy_file)
+    lease, lease_note = _lease(session)
+    oracle, _ = open_oracle(session.settings, policy_file)
+    versions = Versions(session.settings.rollout_dir, module_name(session.profile.name))
+    version = versions.current()
+    taints = _taints(session, waiting)
+    return Picture(
+        standing=standing(_facts(session, waiting, lease, oracle, version, versions)),
+        queue=waiting,
+        lease=lease,
+        lease_note=lease_note,
+        version=version,
+        last=next(
+            (one for one in reversed(History(session.settings.rollout_dir).entries()) if one.module == versions.name), None
+        ),
+        taints=taints,
+        readiness=_readiness(session, waiting, lease, taints),
+    )
+
+
+def _facts(
+    session: Session,
+    waiting: Queue,
+    lease: Optional[status.LeaseStatus],
+    oracle: Optional[Oracle],
+    version: int,
+    versions: Versions,
+) -> Facts:
+    profile = session.profile
+    own = [name for name in profile.domains if name not in profile.unpoliced]
+    domains = [] if oracle is None else [name for name in own if oracle.types_of(name)]
+    permissive = oracle.permissive_types if oracle is not None else frozenset()
+    try:
+        trial = read_trial(session.settings)
+        on_trial = trial is not None and trial.module == versions.name
+    except StateError:
+        on_trial = True  # damaged: the next command that root runs takes the version back
+    return Facts(
+        domains_loaded=bool(domains),
+        unconfined=oracle is not None and any(oracle.is_unconfined(name) for name in domains),
+        lease_open=lease is not None and lease.lease is not None,
+        permissive=bool(permissive & set(own)) or (lease is not None and not lease.enforcing),
+        pending=sum(len(item.candidate.evidence) for item in waiting.items),
+        unapplied=_unapplied(waiting.decided, version, versions),
+        trial_open=on_trial,
+        version=version,
+    )
+
+
+def _unapplied(decided: Mapping[Access, Decision], version: int, versions: Versions) -> int:
+    """Accesses whose standing answer is allow by a rule, and that the version in the store does not hold."""
+    held = {rule.access for rule in versions.load(version).rules}
+    return sum(access not in held and decided[access].fix_kind in ("", "allow") for access in allowed(decided))
+
+
+def _lease(session: Session) -> tuple[Optional[status.LeaseStatus], str]:
+    if not session.settings.live:
+        return None, ""
+    try:
+        return status.status(session.settings, session.profile), ""
+    except RefusedError:
+        return None, ""  # only root may look
+    except SepolicydError as failure:
+        return None, f"the lease cannot be read: {failure}"
+
+
+def _taints(session: Session, waiting: Queue) -> tuple[str, ...]:
+    found = find_taints(session.settings, session.profile.name, waiting.snapshot.remarks)
+    return (*waiting.snapshot.taints, *taint.summary(found))
+
+
+def _readiness(session: Session, waiting: Queue, lease: Optional[status.LeaseStatus], taints: tuple[str, ...]) -> Readiness:
+    marks = session.marks()
+    windows = taint.windows(LeaseBook(session.settings.rollout_dir).history(), session.profile.name, time.time())
+    hidden = any(window.hidden for window in windows) or (lease is not None and lease.lease is not None and lease.lease.hidden)
+    return readiness.judge(
+        assign_exercises(waiting.snapshot.evidence, marks),
+        [mark.name for mark in marks],
+        [one.name for one in session.profile.exercises],
+        taints=taints,
+        hidden=hidden,
+    )
