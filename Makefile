@@ -34,10 +34,10 @@ lint: setup
 	@$(PYTEST) tests/test_linters.py tests/test_layers.py
 
 bench: setup
-	@$(VENV)/bin/python -m tests.bench
+	@$(VENV)/bin/python -m benchmarks
 
 man: setup
-	@$(VENV)/bin/python -m tests.manpages build/man
+	@$(VENV)/bin/python -m tools.manpages build/man
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,8 +12,8 @@ import pytest
 
 from sepolicyd.cli.main import COMMANDS
 from sepolicyd.settings import KEYS
-from tests.manpages import pages, tree
 from tests.paths import ROOT
+from tools.manpages import pages, tree
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TREE = tree()

@@ -23,11 +23,11 @@ def _run(*argv: str) -> None:
 
 
 def test_ruff() -> None:
-    _run(sys.executable, "-m", "ruff", "check", "sepolicyd", "tests")
+    _run(sys.executable, "-m", "ruff", "check", "sepolicyd", "tests", "benchmarks", "tools")
 
 
 def test_ruff_format() -> None:
-    _run(sys.executable, "-m", "ruff", "format", "--check", "sepolicyd", "tests")
+    _run(sys.executable, "-m", "ruff", "format", "--check", "sepolicyd", "tests", "benchmarks", "tools")
 
 
 def test_mypy() -> None:

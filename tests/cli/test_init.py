@@ -9,8 +9,8 @@ import pytest
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.index import Oracle
 from tests.cli.conftest import Runner
-from tests.jupyterhub.conftest import need_toolchain
-from tests.jupyterhub.machines import put_hub
+from tests.policies.jupyterhub.conftest import need_toolchain
+from tests.services.jupyterhub.machines import put_hub
 
 pytestmark = pytest.mark.toolchain
 CONFIG = "c.JupyterHub.db_url = 'mysql://db/hub'\nc.JupyterHub.authenticator_class = 'oauthenticator.GitHubOAuthenticator'\n"

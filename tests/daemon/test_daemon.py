@@ -26,8 +26,8 @@ from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.settings import Settings
 from sepolicyd.state.evidence_reader import read_evidence
 from sepolicyd.state.evidence_store import EvidenceStore
+from tests.audit.follow.writer import Writer, event
 from tests.daemon.running import Running, denials_in, notify_socket
-from tests.follow.writer import Writer, event
 from tests.paths import ROOT
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.audit.follow.writer import Writer, event
 from tests.daemon.running import Running, denials_in
-from tests.follow.writer import Writer, event
 
 KILLS = 6
 MAX_ROTATIONS = 60

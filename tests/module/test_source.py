@@ -28,7 +28,7 @@ from sepolicyd.module.source import (
 )
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import Oracle
-from tests.apply.world import make_store
+from tests.rollout.apply.world import make_store
 
 A = Access.of
 TYPES = ("svc_t", "other_t", "etc_t", "var_t", "svc_data_t")

@@ -12,7 +12,7 @@ from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import render_te
 from sepolicyd.module.store import Installed, Store, create_store, parse_modules, policy_is_mls
 from sepolicyd.policy.delta import difference
-from tests.apply.world import make_store
+from tests.rollout.apply.world import make_store
 
 pytestmark = pytest.mark.toolchain
 HAS_POLICY = (Store().active / "modules").is_dir()

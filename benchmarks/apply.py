@@ -1,0 +1,86 @@
+"""What an apply costs beside one bare `semodule -i` of the same module, side by side on copies of the distribution's store."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.figures import Figure
+from sepolicyd.access import Access
+from sepolicyd.module.store import Store, create_store
+from sepolicyd.policy.index import Oracle
+from sepolicyd.profiles import Profile, Role
+from sepolicyd.rollout.apply.pipeline import apply
+from sepolicyd.rollout.apply.plan import plan
+from sepolicyd.rules.guard.guard import Guard
+from sepolicyd.settings import Settings, policy_dirs
+from sepolicyd.state.decisions import AnswerKind, Decision
+
+LIMIT = 2.5
+ROUNDS = 3
+# what a service of a few dozen rules asks: a domain of the distribution's, and types that it has no right to yet
+SOURCE = "sshd_t"
+TARGETS = ("var_t", "usr_t", "lib_t", "var_log_t", "mnt_t", "var_spool_t", "tmp_t", "home_root_t", "src_t", "srv_t")
+PERMISSIONS = ("getattr", "read", "open", "ioctl", "lock", "map", "write", "append", "create", "unlink")
+
+
+def decisions(policy: Oracle) -> dict[Access, Decision]:
+    accesses = [Access.of(SOURCE, target, "file", permission) for target in TARGETS for permission in PERMISSIONS]
+    wanted = tuple(access for access in accesses if not policy.known(access) and not policy.allowed(access).allowed)
+    return dict.fromkeys(wanted, Decision(AnswerKind.ALLOW, wanted, "bench", 1.7e9, "measured", id=1))
+
+
+class _NoGuard(Guard):
+    """The real guard judges; its refusals (this is no service's domain) are not what is measured here."""
+
+    def judge(self, *given: Any, **more: Any) -> Any:
+        super().judge(*given, **more)
+        return {}
+
+
+def measure(work: Path, rounds: int = ROUNDS) -> tuple[int, float, float, float]:
+    """Rules, median seconds of apply and of semodule, median of their ratios; in turn, so that a busy machine slows both."""
+    guard = _NoGuard(Guard.load(policy_dirs()).rules)
+    bare, whole = [], []
+    store = create_store(work / "store")
+    decided = decisions(Oracle.load(store.policy()))
+    profile = Profile("bench", "", work, (), (Role("main", domains=(SOURCE,)),))
+    for number in range(rounds):
+        root = work / f"whole{number}"
+        shutil.copytree(store.root, root, symlinks=True)
+        settings = Settings(state=work / f"state{number}", root=root)
+        began = time.monotonic()
+        apply(plan(settings, profile, decided, guard), settings, by="bench")
+        whole.append(time.monotonic() - began)
+        [package] = settings.rollout_dir.glob("versions/*/1/*.pp")
+        root = work / f"bare{number}"
+        shutil.copytree(store.root, root, symlinks=True)
+        began = time.monotonic()
+        Store(root).install([package], settings.priority)
+        bare.append(time.monotonic() - began)
+    ratios = statistics.median(one / other for one, other in zip(whole, bare))
+    return len(decided), statistics.median(whole), statistics.median(bare), ratios
+
+
+def figures(work: Path) -> list[Figure]:
+    rules, ours, theirs, times = measure(work)
+    return [
+        Figure(
+            f"loading {rules} rules, checked before and after",
+            "sepolicyd apply",
+            f"{ours:.1f} s",
+            "semodule -i MODULE.pp",
+            f"{theirs:.1f} s",
+            f"{times:.2f}x as long",
+            f"within {LIMIT}x",
+        )
+    ]
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory(prefix="sepolicyd-bench-") as name:
+        print(figures(Path(name))[0].row())

@@ -1,0 +1,85 @@
+"""Every denial of every log, asked of audit2why and of us: what it calls a boolean or a constraint is no plain allow of ours.
+
+audit2why runs in a process of its own. Ours are judged against the distribution's policy, without the profile's filter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sepolicyd import profiles
+from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.policy.index import Oracle
+from sepolicyd.process import SOURCE_TREE
+from sepolicyd.rules.assess.assess import Assessed, assess
+from sepolicyd.rules.attribution.attribute import take
+from sepolicyd.rules.candidate import group
+from sepolicyd.rules.guard.guard import load_guard
+from tests.audit.corpus.test_corpus import FLOORS, JUPYTERHUB, ROOT
+from tests.cli.asking import audit2why
+from tests.rules.conftest import POLICY
+
+pytestmark = [
+    pytest.mark.toolchain,
+    pytest.mark.skipif(not POLICY.exists(), reason="the distribution's policy is not installed"),
+]
+PUBLIC = [floor.with_suffix("") for floor in FLOORS]
+CAPTURED = [*sorted(JUPYTERHUB.glob("*.log.gz")), *sorted((ROOT / "tests/data/vm").glob("*.log.gz"))]
+# denials that audit2why calls a boolean, and a missing rule: fewer would show nothing. Our own logs alone hold less.
+LEAST = {"BOOLEAN": 6, "TERULE": 501} if PUBLIC else {"BOOLEAN": 1, "TERULE": 20}
+HELD_BACK = ("CONSTRAINT", "RBAC", "BOUNDS")
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[Assessed]:
+    """All candidates of all logs, of a profile whose domains are all their sources: none is refused only as another's."""
+    oracle = Oracle.load(POLICY)
+    profile = profiles.load("jupyterhub", [SOURCE_TREE / "policies"])
+    guard = load_guard([SOURCE_TREE / "policies"])
+    found = [path for path in (*CAPTURED, *PUBLIC) if path.is_file()]
+    # what this policy has no name for cannot be judged, by either of us
+    evidence = {access: seen for access, seen in take(scan_files(found), None).evidence.items() if not oracle.known(access)}
+    sources = tuple(sorted({access.source for access in evidence}))
+    profile = replace(profile, roles=(replace(profile.roles[0], domains=sources),), own_types=frozenset())
+    candidates = group(evidence, guard.facets(evidence, profile))
+    return assess(candidates, profile=profile, guard=guard, oracle=oracle, labels=None)
+
+
+def asked_of(items: list[Assessed]) -> dict[tuple[str, str, str, str], tuple[Assessed, object]]:
+    return {
+        (scontext, tcontext, access.tclass, access.permission): (item, access)
+        for item in items
+        for access, seen in item.candidate.evidence.items()
+        for scontext, tcontext in seen.contexts
+    }
+
+
+def test_what_audit2why_calls_a_boolean_or_a_constraint_is_no_plain_allow(judged: list[Assessed]) -> None:
+    asked = asked_of(judged)
+    said = audit2why(POLICY, list(asked))
+    counts: dict[str, int] = {}
+    wrong = []
+    for one, answer in said.items():
+        item, access = asked[one]
+        codes = {finding.code for finding in item.findings}
+        counts[answer] = counts.get(answer, 0) + 1
+        plain = item.fix.kind == "allow" and item.approvable and item.fix.text.startswith("allow exactly")
+        if answer == "BOOLEAN" and plain and not codes & {"U-004", "P-004"}:
+            wrong.append((answer, str(access), item.fix, codes))
+        if answer in HELD_BACK and plain and "U-003" not in codes:
+            wrong.append((answer, str(access), item.fix, codes))
+    assert not wrong, wrong[:5]
+    assert all(counts.get(answer, 0) >= least for answer, least in LEAST.items()), counts
+    if FLOORS:
+        assert counts.get("CONSTRAINT", 0) > 5, counts
+
+
+def test_what_is_held_back_in_part_says_which_part(judged: list[Assessed]) -> None:
+    for item in judged:
+        for fix in (item.fix, *item.alternatives):
+            if fix.kind == "allow" and "only" in fix.detail:
+                assert 0 < len(fix.detail["only"]) < len(item.candidate.permissions)
+                told = next(finding for finding in item.findings if finding.code == "U-003")
+                assert f"it helps {' '.join(fix.detail['only'])} and not " in told.text

@@ -1,0 +1,107 @@
+"""A machine with a hub on which init has been run, once for all tests that only look at the result."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sepolicyd import profiles
+from sepolicyd.module import base_module
+from sepolicyd.module.store import Store, create_store
+from sepolicyd.policy import delta
+from sepolicyd.policy.delta import Delta
+from sepolicyd.policy.index import Oracle
+from sepolicyd.process import SOURCE_TREE
+from sepolicyd.profiles import Profile
+from sepolicyd.rollout.setup.install import InitDone, run_init
+from sepolicyd.rollout.setup.plan import InitPlan, plan_init
+from sepolicyd.settings import Settings
+from tests.policies.jupyterhub import fedora
+from tests.services.jupyterhub.machines import put, put_hub
+
+POLICIES = SOURCE_TREE / "policies"
+
+
+class Inited(NamedTuple):
+    settings: Settings
+    plan: InitPlan
+    done: InitDone
+
+
+@pytest.fixture(scope="session")
+def profile() -> Profile:
+    return profiles.load("jupyterhub", [POLICIES])
+
+
+def need_toolchain() -> None:
+    if not Path("/var/lib/selinux/default/active/modules").is_dir() or base_module.headers_here() is None:
+        pytest.skip("needs the distribution's policy and its headers")
+
+
+@pytest.fixture(scope="session")
+def inited(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Inited:
+    need_toolchain()
+    root = tmp_path_factory.mktemp("inited")
+    create_store(root)
+    put_hub(root, config="c = get_config()\nc.JupyterHub.ssl_key = '/etc/jupyterhub/keys/hub.key'\n")
+    put(root, "/srv/jupyterhub/jupyterhub.sqlite")
+    put(root, "/etc/jupyterhub/keys/hub.key", mode=0o600)
+    settings = Settings(root=root, state=root / "state")
+    plan = plan_init(settings, profile)
+    return Inited(settings, plan, run_init(settings, profile, plan))
+
+
+@pytest.fixture(scope="session")
+def policy(inited: Inited) -> Oracle:
+    """The kernel policy after init."""
+    return Oracle.load(Store(inited.settings.root).policy())
+
+
+@pytest.fixture(scope="session")
+def fedora_package(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Path:
+    """The base module built with headers as Fedora's differ."""
+    need_toolchain()
+    place = tmp_path_factory.mktemp("fedora")
+    return base_module.build_base(profile, (), place, headers=fedora.make_headers(place / "devel"))
+
+
+@pytest.fixture(scope="session")
+def fedora_names(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Oracle:
+    """Fedora's names, and only they."""
+    place = tmp_path_factory.mktemp("fedora_names")
+    store = create_store(place)
+    store.install([put(place, "fedora_base.cil", fedora.NAMES_CIL), fedora_package], 360)
+    return Oracle.load(store.policy())
+
+
+@pytest.fixture(scope="session")
+def fedora_delta(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Delta:
+    """What the module brings to Fedora's names and the rules that it has for every domain, application and daemon.
+
+    Neverallow is checked as it links, which no policy's own semanage.conf asks for.
+    """
+    place = tmp_path_factory.mktemp("fedora_policy")
+    store = create_store(place)
+    store.install([put(place, "fedora_base.cil", fedora.NAMES_CIL + fedora.RULES)], 200)
+    shutil.copy(store.policy(), place / "before")
+    config = store.etc / "semanage.conf"
+    text = config.read_text(encoding="utf-8")
+    assert "expand-check=0" in text
+    config.write_text(text.replace("expand-check=0", "expand-check=1"), encoding="utf-8")
+    store.install([fedora_package], 360)
+    return delta.difference(place / "before", store.policy())
+
+
+@pytest.fixture(scope="session")
+def fedora_policy(fedora_delta: Delta) -> Oracle:
+    return fedora_delta.after
+
+
+@pytest.fixture(scope="session", params=["debian", "fedora"])
+def either(request: pytest.FixtureRequest) -> Oracle:
+    """The kernel policy of both families."""
+    found: Oracle = request.getfixturevalue("policy" if request.param == "debian" else "fedora_policy")
+    return found

@@ -1,0 +1,15 @@
+"""Rewrite policies/jupyterhub/plain/jupyterhub.te out of jupyterhub.te: ``python -m tests.policies.jupyterhub.plain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sepolicyd.module.base_module import expand
+from sepolicyd.process import SOURCE_TREE
+
+if __name__ == "__main__":
+    policy = SOURCE_TREE / "policies/jupyterhub"
+    with TemporaryDirectory() as place:
+        text = expand((policy / "jupyterhub.te").read_text(encoding="utf-8"), "jupyterhub", Path(place))
+    (policy / "plain/jupyterhub.te").write_text(text, encoding="utf-8")

@@ -1,0 +1,181 @@
+"""Each thing that spoils a rollout is one finding with the command that mends it; a healthy machine has none."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sepolicyd.rollout.doctor import gather
+from sepolicyd.rollout.doctor.checks import judge
+from sepolicyd.rollout.doctor.codes import CODES
+from sepolicyd.rollout.doctor.examine import examine
+from sepolicyd.rollout.doctor.facts import Facts, FileAccess
+from sepolicyd.rollout.doctor.gather import file_access, no_task_lines, parse_audit_status
+from sepolicyd.rollout.learning import taint
+from sepolicyd.rollout.problems import Level
+from sepolicyd.settings import Settings
+from tests.rollout.lease.test_lease import PROFILE
+
+HEALTHY: dict[str, Any] = {
+    "known_domains": ("hub_t", "proxy_t"),
+    "services": {"hub.service": "hub_t"},
+    "auditctl": {"lost": 0, "backlog": 3, "backlog_limit": 8192, "rate_limit": 0, "enabled": 1},
+    "free": {"/var/lib/selinux/x": 1 << 33},
+}
+
+SICK = [
+    ({"python": (3, 8)}, "D-PYTHON", Level.STOP, "3.9"),
+    ({"missing_tools": (("checkmodule", "checkpolicy"),)}, "D-TOOL", Level.STOP, "install the package checkpolicy"),
+    ({"setools": "other"}, "D-SETOOLS", Level.STOP, "pip uninstall setools"),
+    ({"setools": "missing"}, "D-SETOOLS", Level.STOP, "python3-setools"),
+    ({"enabled": False}, "D-DISABLED", Level.STOP, "fixfiles"),
+    ({"enforcing": False}, "D-PERMISSIVE", Level.STOP, "setenforce 1"),
+    ({"loads_refused": True}, "D-SECUREMODE", Level.STOP, "setsebool -P secure_mode_policyload off"),
+    ({"trial_problem": "a module on trial could not be taken back"}, "D-TRIAL", Level.STOP, "sepolicyd-trial.service"),
+    ({"configured": "permissive"}, "D-CONFIG", Level.WARN, "SELINUX=enforcing"),
+    ({"unlabeled": ("/var",)}, "D-LABEL", Level.STOP, "restorecon -R -F /var"),
+    ({"known_domains": ()}, "D-DOMAIN", Level.STOP, "sepolicyd init hub"),
+    ({"unconfined_domains": ("hub_t",)}, "D-UNCONFINED", Level.STOP, "sepolicyd init hub"),
+    ({"services": {"hub.service": "initrc_t"}}, "D-SERVICE", Level.STOP, "systemctl restart hub.service"),
+    (
+        {"services": {"hub.service": "initrc_t"}, "programs": {"hub.service": "/opt/hub/bin/hub"}},
+        "D-SERVICE",
+        Level.STOP,
+        "restorecon -v /opt/hub/bin/hub",
+    ),
+    ({"permissive": frozenset({"hub_t"})}, "D-FOREIGN", Level.STOP, "semanage permissive -d hub_t"),
+    ({"permissive": frozenset({"other_t"})}, "D-FOREIGN", Level.NOTE, "semanage permissive -d other_t"),
+    ({"neveraudit": ("hub_t",)}, "D-NEVERAUDIT", Level.STOP, "typeneveraudit"),
+    ({"dontaudit_off": True}, "D-DONTAUDIT", Level.WARN, "semodule -B"),
+    ({"auditd_active": False}, "D-AUDITD", Level.STOP, "systemctl start auditd"),
+    ({"daemon_user": False}, "D-USER", Level.WARN, "make install"),
+    ({"log_present": False}, "D-LOG", Level.STOP, "log:"),
+    ({"log_blocked_at": "/var/log/audit"}, "D-LOGGROUP", Level.STOP, "log_group = sepolicyd"),
+    ({"no_task_rules": ("/etc/audit/rules.d/x.rules:3",)}, "D-TASK", Level.WARN, "augenrules --load"),
+    ({"auditctl": {"lost": 7, "backlog_limit": 64}}, "D-LOST", Level.WARN, "auditctl -b 8192"),
+    ({"auditctl": {"rate_limit": 20}}, "D-RATE", Level.WARN, "auditctl -r 0"),
+    ({"auditctl": {"backlog": 60, "backlog_limit": 64}}, "D-BACKLOG", Level.WARN, "auditctl -b 128"),
+    ({"auditctl": {"enabled": 0}}, "D-AUDITOFF", Level.STOP, "auditctl -e 1"),
+    ({"store_present": False}, "D-STORE", Level.STOP, "policy package"),
+    ({"store_locked_by": "semodule (pid 7)"}, "D-LOCK", Level.WARN, "wait"),
+    ({"store_locked_by": ""}, "D-LOCK", Level.WARN, "wait"),
+    ({"expand_check": "0"}, "D-EXPAND", Level.NOTE, "expand-check = 1"),
+    ({"free": {"/var": 1000}}, "D-DISK", Level.STOP, "free space"),
+    ({"overdue": ("hub",)}, "D-OVERDUE", Level.STOP, "sepolicyd enforce"),
+    ({"broken_undo": ("/x/hub.json",)}, "D-UNDO", Level.STOP, "sepolicyd-lease.service"),
+    ({"open_operations": 1}, "D-JOURNAL", Level.STOP, "sepolicyd apply"),
+    ({"timer_problem": "no systemd"}, "D-TIMER", Level.STOP, "make install"),
+    ({"daemon_active": False}, "D-DAEMON", Level.WARN, "systemctl start sepolicyd"),
+    ({"default_state": False}, "D-STATE", Level.WARN, "drop-ins"),
+    ({"unasked": ("could not look at x",)}, "D-UNASKED", Level.NOTE, "root"),
+]
+
+
+def test_a_healthy_machine_has_no_finding() -> None:
+    assert judge(Facts(**HEALTHY), PROFILE) == ()
+
+
+@pytest.mark.parametrize(("change", "code", "level", "hint"), SICK, ids=[f"{code}-{level.name}" for _, code, level, _ in SICK])
+def test_each_sickness_is_found_and_mended(change: dict[str, Any], code: str, level: Level, hint: str) -> None:
+    found = judge(Facts(**{**HEALTHY, **change}), PROFILE)
+    assert [finding.code for finding in found] == [code]
+    assert found[0].level is level
+    assert hint in found[0].hint
+
+
+def test_every_code_has_its_meaning() -> None:
+    used = {code for _, code, _, _ in SICK}
+    assert used == {code for code in CODES if code.startswith("D-")}
+    source = Path(taint.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"T-[A-Z]+", source)) == {code for code in CODES if code.startswith("T-")}
+
+
+def test_what_our_lease_opened_is_no_finding() -> None:
+    facts = Facts(**{**HEALTHY, "permissive": frozenset({"hub_t"}), "leased": frozenset({"hub_t"})})
+    assert judge(facts, PROFILE) == ()
+    assert judge(Facts(**{**HEALTHY, "dontaudit_off": True, "hidden_lease": True}), PROFILE) == ()
+
+
+def test_the_worst_comes_first() -> None:
+    facts = Facts(**{**HEALTHY, "expand_check": "0", "daemon_active": False, "auditd_active": False})
+    assert [finding.level for finding in judge(facts, PROFILE)] == [Level.STOP, Level.WARN, Level.NOTE]
+
+
+PATH = (("/", 0o40755, 0, 0), ("/audit", 0o40750, 0, 4), ("/audit/log", 0o100640, 0, 4))
+
+
+@pytest.mark.parametrize(
+    ("parts", "uid", "groups", "blocked"),
+    [
+        (PATH, 100, (100, 4), ""),
+        (PATH, 100, (100,), "/audit"),
+        ((*PATH[:2], ("/audit/log", 0o100600, 0, 0)), 100, (4,), "/audit/log"),
+        ((*PATH[:2], ("/audit/log", 0o100600, 0, 0)), 0, (), ""),
+        ((*PATH[:2], ("/audit/log", 0o100400, 100, 4)), 100, (4,), ""),
+    ],
+)
+def test_who_may_read_the_log(parts: Any, uid: int, groups: tuple[int, ...], blocked: str) -> None:
+    assert FileAccess(parts).blocked_at(uid, groups) == blocked
+
+
+def test_modes_of_a_real_file(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    file = tmp_path / "log"
+    file.write_text("")
+    file.chmod(0o644)
+    owner = file.stat().st_uid
+    assert file_access(file).blocked_at(owner, ()) == ""
+    # mkdtemp's parents are private as well, so it may be stopped above
+    assert str(file).startswith(file_access(file).blocked_at(owner + 12345, ()))
+    assert file_access(file).blocked_at(owner + 12345, ())
+
+
+def test_audit_rules_and_status() -> None:
+    assert no_task_lines("# -a task,never\n-D\n-a task,never\n -A never,task -F uid=1\n-a always,exit\n") == [3, 4]
+    text = "enabled 1\nfailure 1\npid 512\nrate_limit 0\nlost 12\nbacklog 4\nloginuid_immutable 0 unlocked\n"
+    assert parse_audit_status(text)["lost"] == 12
+    assert parse_audit_status("AUDIT_STATUS: enabled=1 lost=3\n") == {}
+    assert parse_audit_status("") == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "flavour"), [(["policyrep.so", "__init__.py"], "ok"), (["praat.py", "__init__.py"], "other")]
+)
+def test_the_two_packages_called_setools(
+    files: list[str], flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "setools"
+    package.mkdir()
+    for name in files:
+        (package / name).write_text("raise RuntimeError('nothing may be imported to tell')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    monkeypatch.delitem(__import__("sys").modules, "setools", raising=False)
+    assert gather.setools_flavour() == flavour
+
+
+def test_it_looks_at_this_machine_whatever_it_is(tmp_path: Path) -> None:
+    found = examine(Settings(state=tmp_path, log=tmp_path / "nothing"), PROFILE)
+    codes = {finding.code for finding in found}
+    assert {"D-LOG", "D-STATE"} <= codes
+    assert all(finding.hint for finding in found)
+
+
+def test_who_may_not_look_is_told_and_not_thrown_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """doctor is what a person runs first, often without sudo, and the store is root's to look into."""
+
+    real = Path.is_dir
+
+    def is_dir(path: Path, **more: bool) -> bool:
+        if path.name == "modules":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    asker = gather._Asker()
+    assert gather._store(asker, Settings(root=tmp_path, state=tmp_path))["store_present"] is None
+    assert any("could not look at the store" in text for text in asker.problems)

@@ -1,0 +1,291 @@
+"""The one promise: by the deadline and one tick the machine enforces, or an undo stands that works when the world does again.
+
+Faults: any call fails (before or after its effect), the process dies at any call, clocks jump, the machine reboots, timers
+are stopped by hand, our module or our undo file is removed by hand.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Optional
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from sepolicyd.errors import SepolicydError
+from sepolicyd.rollout.lease import lifecycle as leases
+from sepolicyd.rollout.lease.end import end_due
+from sepolicyd.settings import Settings
+from tests.rollout.lease.fakes import Killed, Machine
+from tests.rollout.lease.test_lease import PROFILE, Confined
+
+TICK_S = 60.0
+BY_HAND = Settings(state=Path("/nonexistent"))
+
+
+def try_start(machine: Machine, seconds: float = 600, *, whole: bool = False, hidden: bool = False) -> Optional[BaseException]:
+    try:
+        leases.start(
+            BY_HAND, PROFILE, seconds, whole_system=whole, hidden=hidden, by="ada", world=machine.world(), policy=Confined()
+        )
+    except (SepolicydError, Killed) as error:
+        return error
+    return None
+
+
+def tick(machine: Machine) -> None:
+    """What systemd does once a minute, and when a transient timer fires: run the one-shot; it may die or fail."""
+    for unit, lease in list(machine.timers.items()):
+        if lease.is_due(machine.now):
+            machine.restarting.append(machine.timers.pop(unit))
+    for carried in [*machine.restarting, None]:
+        with suppress(SepolicydError, Killed):
+            if all(ended.done for ended in end_due(machine.world(), carried=carried)) and carried is not None:
+                machine.restarting.remove(carried)
+        machine.dead = False
+
+
+def run_on(machine: Machine, seconds: float) -> None:
+    """Let time pass with a tick each minute, faults over."""
+    machine.fail_at = machine.kill_at = None
+    machine.broken = frozenset()
+    passed = 0.0
+    while passed < seconds:
+        machine.pass_time(TICK_S)
+        passed += TICK_S
+        tick(machine)
+
+
+def calls_of_a_start(**options: bool) -> int:
+    machine = Machine()
+    assert try_start(machine, **options) is None
+    return machine.calls
+
+
+def calls_of_an_end(**options: bool) -> int:
+    machine = Machine()
+    try_start(machine, **options)
+    machine.pass_time(600)
+    before = machine.calls
+    tick(machine)
+    return machine.calls - before
+
+
+KINDS = [{}, {"hidden": True}, {"whole": True}, {"whole": True, "hidden": True}]
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+@pytest.mark.parametrize("how", ["fail_at", "kill_at"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_opening_interrupted_at_every_call(options: dict[str, bool], how: str, after: bool) -> None:
+    total = calls_of_a_start(**options)
+    assert total >= 6
+    for number in range(1, total + 1):
+        machine = Machine(**{how: number, how.replace("_at", "_after"): after})  # type: ignore[arg-type]
+        outcome = try_start(machine, **options)
+        if how == "fail_at" and outcome is not None:
+            # it said that it failed, so nothing is open now (not only at the deadline), or the undo stands and works
+            assert not machine.open_types or machine.undo, machine.trace
+        assert machine.undo or not (machine.open_types or machine.modules or machine.orphan), (number, machine.trace)
+        run_on(machine, 600 + TICK_S)
+        assert_closed(machine, f"call {number} of {machine.trace}")
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+@pytest.mark.parametrize("how", ["fail_at", "kill_at"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_ending_interrupted_at_every_call(options: dict[str, bool], how: str, after: bool) -> None:
+    total = calls_of_an_end(**options)
+    assert total >= 6
+    for number in range(1, total + 1):
+        machine = Machine()
+        assert try_start(machine, **options) is None
+        machine.pass_time(600)
+        setattr(machine, how, machine.calls + number)
+        setattr(machine, how.replace("_at", "_after"), after)
+        tick(machine)
+        assert machine.undo or not (machine.open_types or machine.modules), machine.trace
+        run_on(machine, TICK_S)
+        assert_closed(machine, f"call {number} of {machine.trace}")
+
+
+def assert_closed(machine: Machine, note: str = "") -> None:
+    """Nothing of a lease is left anywhere."""
+    assert machine.enforcing, note
+    assert not machine.open_types, note
+    assert not machine.modules, note
+    assert not machine.undo, note
+    assert not machine.dontaudit_off, note
+
+
+BREAKABLE = [
+    *(
+        "kernel.close_types",
+        "kernel.permissive_types",
+        "kernel.set_enforcing",
+        "kernel.enforcing",
+        "store.open",
+        "store.remove",
+    ),
+    *("store.restore_dontaudit", "store.lease_modules", "timers.arm", "timers.armed", "timers.disarm", "timers.stop_services"),
+    *("book.write", "book.record", "book.remove", "book.lock", "store.reload", "store.module_types"),
+]
+# With one of these broken the kernel can still be closed by another way.
+SURVIVABLE = [
+    *("store.remove", "kernel.close_types", "store.restore_dontaudit", "store.lease_modules", "timers.disarm"),
+    *("timers.stop_services", "book.write", "book.record", "book.remove", "book.lock"),
+]
+
+
+@pytest.mark.parametrize("broken", SURVIVABLE)
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_one_tool_that_never_works_does_not_keep_it_open(broken: str, options: dict[str, bool]) -> None:
+    machine = Machine()
+    assert try_start(machine, **options) is None
+    machine.broken = frozenset({broken})
+    machine.pass_time(600)
+    tick(machine)
+    assert machine.enforcing
+    assert not machine.open_types
+
+
+class Promise(RuleBasedStateMachine):
+    """Anything may happen; one tick after the deadline the model looks."""
+
+    @initialize(whole=st.booleans(), hidden=st.booleans())
+    def boot(self, whole: bool, hidden: bool) -> None:
+        self.machine = Machine()
+        self.options = {"whole": whole, "hidden": hidden}
+        self.lost = False
+        self.deadline: Optional[float] = None  # boottime by which it must be over
+
+    @rule(seconds=st.sampled_from([60, 300, 3600]), at=st.integers(0, 40), kill=st.booleans(), after=st.booleans())
+    def start(self, seconds: int, at: int, kill: bool, after: bool) -> None:
+        had = self._lease_id()
+        self._arm_fault(at, kill, after)
+        outcome = try_start(self.machine, seconds, **self.options)
+        self._disarm_fault()
+        if self._lease_id() != had:
+            self.deadline = self.machine.boottime + seconds
+        if outcome is None:
+            assert self.machine.open_types
+
+    @rule(seconds=st.sampled_from([30, 600]), at=st.integers(0, 20), kill=st.booleans(), after=st.booleans())
+    def renew(self, seconds: int, at: int, kill: bool, after: bool) -> None:
+        before = dict(self.machine.undo)
+        self._arm_fault(at, kill, after)
+        with suppress(SepolicydError, Killed):
+            leases.renew(BY_HAND, PROFILE, seconds, world=self.machine.world())
+        self._disarm_fault()
+        if self.machine.undo != before and self.deadline is not None:
+            self.deadline = max(self.deadline, self.machine.boottime + seconds)
+
+    @rule(at=st.integers(0, 20), kill=st.booleans(), after=st.booleans())
+    def stop(self, at: int, kill: bool, after: bool) -> None:
+        self._arm_fault(at, kill, after)
+        with suppress(SepolicydError, Killed):
+            leases.stop(BY_HAND, PROFILE, by="ada", world=self.machine.world())
+        self._disarm_fault()
+
+    @rule(seconds=st.sampled_from([1.0, 30.0, 60.0, 700.0]))
+    def wait(self, seconds: float) -> None:
+        self.machine.pass_time(seconds)
+
+    @rule(at=st.integers(0, 30), kill=st.booleans(), after=st.booleans())
+    def one_shot(self, at: int, kill: bool, after: bool) -> None:
+        self._arm_fault(at, kill, after)
+        tick(self.machine)
+        self._disarm_fault()
+
+    @rule(jump=st.sampled_from([-1e6, -3600.0, 3600.0, 1e6]))
+    def set_the_clock(self, jump: float) -> None:
+        self.machine.wall += jump
+
+    @rule()
+    def reboot(self) -> None:
+        self.machine.reboot()
+        if self.deadline is not None:
+            self.deadline = self.machine.boottime  # a reboot ends it
+        if self.lost:  # the timer that knew of hidden denials is gone too; they are no opening, and doctor tells of them
+            self.machine.dontaudit_off = False
+        tick(self.machine)  # sepolicyd-boot.service, before any other service
+
+    @rule(what=st.sampled_from(BREAKABLE))
+    def something_breaks(self, what: str) -> None:
+        self.machine.broken |= {what}
+
+    @rule()
+    def mend(self) -> None:
+        self.machine.broken = frozenset()
+
+    @precondition(lambda self: self.machine.timers and not self.lost)
+    @rule()
+    def state_directory_removed(self) -> None:
+        """Undo and history are gone: the lease's own timer, which carries the undo, is all that knows of it."""
+        self.machine.undo.clear()
+        self.machine.history.clear()
+        self.lost = True
+        # hidden denials, which no module in the store tells of, wait for that timer
+        self.deadline = max(lease.deadline_boottime for lease in self.machine.timers.values())
+
+    @precondition(lambda self: not self.lost)  # with both gone nothing of ours is left
+    @rule()
+    def timers_stopped_by_hand(self) -> None:
+        self.machine.timers.clear()
+
+    @rule()
+    def module_removed_by_hand(self) -> None:
+        self.machine.modules.clear()
+        self.machine.load()
+
+    @precondition(lambda self: "hub" in self.machine.undo)
+    @rule(torn=st.booleans())
+    def undo_lost(self, torn: bool) -> None:
+        if torn:
+            self.machine.undo["hub"] = '{"schema": 1'
+        else:
+            del self.machine.undo["hub"]
+        self.deadline = self.machine.boottime
+
+    @rule()
+    def look_after_the_deadline(self) -> None:
+        """Faults are mended, the deadline passes, one tick comes."""
+        self.mend()
+        if self.deadline is not None:
+            self.machine.pass_time(max(0.0, self.deadline - self.machine.boottime))
+        run_on(self.machine, TICK_S)
+        assert_closed(self.machine)
+        self.deadline = None
+        self.lost = False
+
+    @invariant()
+    def nothing_is_open_without_an_undo(self) -> None:
+        """An opening that no undo file knows is only one that somebody made by removing the file; the next tick ends it."""
+        if not hasattr(self, "machine") or self.deadline is None or self.lost:
+            return
+        overdue = self.machine.boottime >= self.deadline
+        opened = self.machine.open_types or self.machine.modules or self.machine.orphan
+        assert not opened or self.machine.undo or overdue, self.machine.trace
+
+    def _lease_id(self) -> str:
+        lease = self.machine.world().book.of(PROFILE.name)
+        return lease.id if lease else ""
+
+    def _arm_fault(self, at: int, kill: bool, after: bool) -> None:
+        """``at`` 0 is no fault."""
+        number = self.machine.calls + at if at else None
+        self.machine.kill_at, self.machine.fail_at = (number, None) if kill else (None, number)
+        self.machine.kill_after = self.machine.fail_after = after
+
+    def _disarm_fault(self) -> None:
+        self.machine.kill_at = self.machine.fail_at = None
+        self.machine.dead = False
+
+
+TestPromise = Promise.TestCase
+TestPromise.settings = settings(
+    max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

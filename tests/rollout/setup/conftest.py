@@ -1,0 +1,7 @@
+"""The machine on which init has been run, shared with the tests of the policy."""
+
+from __future__ import annotations
+
+from tests.policies.jupyterhub.conftest import inited, policy, profile
+
+__all__ = ["inited", "policy", "profile"]
