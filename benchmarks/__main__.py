@@ -1,6 +1,6 @@
 """Every figure of the README, measured side by side: prints the table; --write puts it into README.md.
 
-usage: python -m tests.bench [--write] [parse policy follower apply start]
+usage: python -m benchmarks [--write] [parse policy follower apply start]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def measure(names: list[str]) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="sepolicyd-bench-") as work:
         for name in names:
             print(f"bench: {name} ...", file=sys.stderr)
-            found = importlib.import_module(f"tests.bench.{name}").figures(Path(work))
+            found = importlib.import_module(f"benchmarks.{name}").figures(Path(work))
             for figure in found:
                 print(figure.row(), file=sys.stderr)
             figures += found

@@ -11,8 +11,8 @@ from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
+from sepolicyd.problems import Level
 from sepolicyd.rollout.doctor import examine
-from sepolicyd.rollout.problems import Level
 
 WORDS = {Level.STOP: ("must mend", "red"), Level.WARN: ("warning", "yellow"), Level.NOTE: ("note", "cyan")}
 

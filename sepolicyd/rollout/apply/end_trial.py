@@ -95,10 +95,6 @@ def _say(settings: Settings, level: str, text: str) -> None:
             process.run([*settings.alert_command, text], timeout=30)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
-
-
 def confirm(settings: Settings, *, by: str) -> trials.Trial:
     """Keep the version that is on trial.
 
@@ -154,3 +150,7 @@ def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Op
     trials.remove_trial(settings)
     trials.disarm(trial, settings)
     return settled
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

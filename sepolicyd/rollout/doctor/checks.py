@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable
 
+from sepolicyd.problems import Finding, Level
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.doctor.facts import OLDEST_PYTHON, Facts
-from sepolicyd.rollout.problems import Finding, Level
 
 MIN_FREE_BYTES = 256 << 20
 FULL_BACKLOG = 0.5  # of backlog_limit

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sepolicyd.problems import Finding
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.doctor.checks import judge
-from sepolicyd.rollout.problems import Finding
 from sepolicyd.settings import Settings
 
 

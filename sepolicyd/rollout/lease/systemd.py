@@ -13,7 +13,7 @@ from sepolicyd.rollout.lease.lease import Lease, carry_lease
 STATIC_UNITS = ("sepolicyd-boot.service", "sepolicyd-lease.timer")
 
 
-ONE_SHOT = "sepolicyd.rollout.lease.end"
+ONE_SHOT = "sepolicyd.rollout.lease"
 
 
 SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)

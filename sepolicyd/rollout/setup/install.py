@@ -12,8 +12,8 @@ from sepolicyd.module import transaction
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.module.transaction import BooleanValue
+from sepolicyd.problems import Finding
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.problems import Finding
 from sepolicyd.rollout.setup import base_dontaudit
 from sepolicyd.rollout.setup import journal as init_journal
 from sepolicyd.rollout.setup import labels as init_labels
@@ -22,7 +22,7 @@ from sepolicyd.rollout.setup import processes as init_processes
 from sepolicyd.rollout.setup.journal import Journal
 from sepolicyd.rollout.setup.plan import CONTEXTS, InitPlan, _programs
 from sepolicyd.rollout.setup.port_labels import PortChange
-from sepolicyd.rollout.setup.rootfs import inside
+from sepolicyd.services.rootfs import inside
 from sepolicyd.settings import Settings
 
 

@@ -11,9 +11,9 @@ from typing import Optional
 
 from sepolicyd.errors import ToolError
 from sepolicyd.module.source import FileContext
-from sepolicyd.rollout.problems import Finding, Level
-from sepolicyd.rollout.setup.unit_file import Unit
+from sepolicyd.problems import Finding, Level
 from sepolicyd.services.jupyterhub.discover import Installation
+from sepolicyd.services.unit_file import Unit
 
 XATTR = "security.selinux"
 # Trees that others share: a file in them may be labelled, the tree never

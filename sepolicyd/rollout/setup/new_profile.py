@@ -13,14 +13,15 @@ from sepolicyd.access import is_identifier
 from sepolicyd.errors import RefusedError, ToolError, UsageError
 from sepolicyd.module.store import Store
 from sepolicyd.policy.index import Oracle
-from sepolicyd.rollout.problems import Finding, Level
+from sepolicyd.problems import Finding, Level
 from sepolicyd.rollout.setup import labels as init_labels
-from sepolicyd.rollout.setup import new_profile_text, rootfs
+from sepolicyd.rollout.setup import new_profile_text
 from sepolicyd.rollout.setup.labels import SHARED, Label
-from sepolicyd.rollout.setup.rootfs import inside
 from sepolicyd.rollout.setup.service import Service
-from sepolicyd.rollout.setup.unit_file import Unit, read_unit
+from sepolicyd.services import rootfs
 from sepolicyd.services.jupyterhub.discover import CONTAINERS, INTERPRETER, SHELLS
+from sepolicyd.services.rootfs import inside
+from sepolicyd.services.unit_file import Unit, read_unit
 from sepolicyd.settings import Settings
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")

@@ -14,8 +14,8 @@ from sepolicyd.module.store import Installed, Store, policy_is_mls
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Ports
+from sepolicyd.problems import Finding, Level, stops
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.problems import Finding, Level, stops
 from sepolicyd.rollout.setup import base_dontaudit
 from sepolicyd.rollout.setup import journal as init_journal
 from sepolicyd.rollout.setup import labels as init_labels
@@ -25,12 +25,12 @@ from sepolicyd.rollout.setup.journal import Journal
 from sepolicyd.rollout.setup.labels import Label
 from sepolicyd.rollout.setup.port_labels import PortChange
 from sepolicyd.rollout.setup.processes import Running
-from sepolicyd.rollout.setup.unit_file import read_unit
 from sepolicyd.rules.guard import delta
 from sepolicyd.rules.guard.guard import load_guard
 from sepolicyd.rules.guard.override import parse_overrides
 from sepolicyd.services.jupyterhub import discover
 from sepolicyd.services.jupyterhub.discover import Installation
+from sepolicyd.services.unit_file import read_unit
 from sepolicyd.settings import Settings, policy_dirs
 
 HUB_PROFILE = "jupyterhub"

@@ -15,7 +15,7 @@ from typing import Optional
 from sepolicyd import process
 from sepolicyd.access import is_identifier
 from sepolicyd.errors import RefusedError, ToolError
-from sepolicyd.rollout.problems import Finding, Level
+from sepolicyd.problems import Finding, Level
 
 LOCAL = "ports.local"
 RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")

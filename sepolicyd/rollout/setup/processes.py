@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sepolicyd.problems import Finding, Level
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.problems import Finding, Level
 
 
 @dataclass(frozen=True, order=True)

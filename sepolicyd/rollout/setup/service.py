@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sepolicyd.rollout.problems import Finding
+from sepolicyd.problems import Finding
 from sepolicyd.rollout.setup.labels import Label
-from sepolicyd.rollout.setup.unit_file import Unit
+from sepolicyd.services.unit_file import Unit
 
 
 @dataclass(frozen=True)

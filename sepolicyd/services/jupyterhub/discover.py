@@ -11,12 +11,12 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, SepolicydError, UsageError
-from sepolicyd.rollout.problems import Finding, Level
-from sepolicyd.rollout.setup import unit_file
-from sepolicyd.rollout.setup.rootfs import inside, resolve
-from sepolicyd.rollout.setup.unit_file import Unit
+from sepolicyd.problems import Finding, Level
+from sepolicyd.services import unit_file
 from sepolicyd.services.jupyterhub import config as init_config
 from sepolicyd.services.jupyterhub.config import HubConfig
+from sepolicyd.services.rootfs import inside, resolve
+from sepolicyd.services.unit_file import Unit
 
 HUB = "jupyterhub"
 USER_SCRIPTS = ("jupyterhub-singleuser", "jupyter-labhub")

@@ -116,7 +116,7 @@ def test_a_compiler_that_slips_an_attribute_in_is_told_with_the_rule_that_opens(
     store: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The decisions' own module: the statement is no rule of the text, and it is refused by name, not only as strange."""
-    import sepolicyd.rollout.apply.plan as planning
+    import sepolicyd.rollout.apply.link as planning
 
     real = planning.build
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, ToolError
+from sepolicyd.problems import Level
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.end_trial import confirm
 from sepolicyd.rollout.apply.end_trial import main as endtrial
@@ -21,7 +22,6 @@ from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.doctor import gather
 from sepolicyd.rollout.doctor.checks import judge
 from sepolicyd.rollout.doctor.facts import Facts
-from sepolicyd.rollout.problems import Level
 from sepolicyd.settings import Settings
 from tests.paths import ROOT
 from tests.rollout.apply.world import MODULE, OPEN, READ, World, allow

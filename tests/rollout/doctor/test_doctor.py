@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sepolicyd.problems import Level
 from sepolicyd.rollout.doctor import gather
 from sepolicyd.rollout.doctor.checks import judge
 from sepolicyd.rollout.doctor.codes import CODES
@@ -16,7 +17,6 @@ from sepolicyd.rollout.doctor.examine import examine
 from sepolicyd.rollout.doctor.facts import Facts, FileAccess
 from sepolicyd.rollout.doctor.gather import file_access, no_task_lines, parse_audit_status
 from sepolicyd.rollout.learning import taint
-from sepolicyd.rollout.problems import Level
 from sepolicyd.settings import Settings
 from tests.rollout.lease.test_lease import PROFILE
 

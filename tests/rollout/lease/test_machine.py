@@ -301,7 +301,7 @@ def test_a_fault_of_our_own_closes_everything(tmp_path: Path, monkeypatch: pytes
     fake.modules["sepolicyd_lease_other"] = ("other_t",)
     fake.load()
     monkeypatch.setattr(host, "machine", lambda directory: fake.world())
-    monkeypatch.setattr(end, "end_due", lambda world, carried: {}["a fault"])
+    monkeypatch.setattr(__main__, "end_due", lambda world, carried: {}["a fault"])
     assert __main__.main(["--dir", str(tmp_path)]) == end.EXIT_PENDING
     assert fake.enforcing
     assert not fake.open_types
@@ -332,7 +332,7 @@ def systemd(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tools / "bin" / name).chmod(0o755)
     for name in ("sepolicyd-boot.service.enabled", "sepolicyd-lease.timer.enabled", "sepolicyd-lease.timer.active"):
         (tools / name).touch()
-    monkeypatch.setattr(host, "SYSTEMD", tools)
+    monkeypatch.setattr(systemd_module, "SYSTEMD", tools)
     return tools
 
 
@@ -350,7 +350,7 @@ def test_nothing_is_opened_unless_all_that_ends_it_is_in_place(systemd: Path, mo
     book.write(LEASE)
     book.path_of("hub").write_text("{")
     assert "one-shot" in str(timers.problem())
-    monkeypatch.setattr(host, "SYSTEMD", systemd / "nothing")
+    monkeypatch.setattr(systemd_module, "SYSTEMD", systemd / "nothing")
     assert "not run by systemd" in str(timers.problem())
 
 

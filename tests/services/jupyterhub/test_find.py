@@ -8,9 +8,9 @@ import pytest
 
 from sepolicyd.errors import InputError, RefusedError, UsageError
 from sepolicyd.module.base_module import contexts_of, render_gen_fc
-from sepolicyd.rollout.problems import Level
+from sepolicyd.problems import Level
 from sepolicyd.rollout.setup import labels as init_labels
-from sepolicyd.rollout.setup import rootfs, unit_file
+from sepolicyd.services import rootfs, unit_file
 from sepolicyd.services.jupyterhub import config as init_config
 from sepolicyd.services.jupyterhub import discover
 from tests.services.jupyterhub.machines import put, put_hub

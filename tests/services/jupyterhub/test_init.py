@@ -15,8 +15,8 @@ from sepolicyd.module import transaction
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.index import Oracle
 from sepolicyd.policy.labels import FileContexts, Ports
+from sepolicyd.problems import Level
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.problems import Level
 from sepolicyd.rollout.setup import journal, port_labels, processes
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup.install import local_booleans, run_init, undo_init
