@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.figures import Figure
 from sepolicyd.access import Access
 from sepolicyd.module.store import Store, create_store
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile, Role
 from sepolicyd.rollout.apply.pipeline import apply
 from sepolicyd.rollout.apply.plan import plan
@@ -28,9 +28,9 @@ TARGETS = ("var_t", "usr_t", "lib_t", "var_log_t", "mnt_t", "var_spool_t", "tmp_
 PERMISSIONS = ("getattr", "read", "open", "ioctl", "lock", "map", "write", "append", "create", "unlink")
 
 
-def decisions(policy: Oracle) -> dict[Access, Decision]:
+def decisions(policy: PolicyIndex) -> dict[Access, Decision]:
     accesses = [Access.of(SOURCE, target, "file", permission) for target in TARGETS for permission in PERMISSIONS]
-    wanted = tuple(access for access in accesses if not policy.known(access) and not policy.allowed(access).allowed)
+    wanted = tuple(access for access in accesses if not policy.missing_names(access) and not policy.allowed(access).allowed)
     return dict.fromkeys(wanted, Decision(AnswerKind.ALLOW, wanted, "bench", 1.7e9, "measured", id=1))
 
 
@@ -47,7 +47,7 @@ def measure(work: Path, rounds: int = ROUNDS) -> tuple[int, float, float, float]
     guard = _NoGuard(Guard.load(policy_dirs()).rules)
     bare, whole = [], []
     store = create_store(work / "store")
-    decided = decisions(Oracle.load(store.policy()))
+    decided = decisions(PolicyIndex.load(store.policy()))
     profile = Profile("bench", "", work, (), (Role("main", domains=(SOURCE,)),))
     for number in range(rounds):
         root = work / f"whole{number}"

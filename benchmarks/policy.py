@@ -42,11 +42,11 @@ def questions() -> list[tuple[str, str, str, str]]:
 
 def load() -> dict[str, Any]:
     """Load and index, as one process does it."""
-    from sepolicyd.policy.index import Oracle
+    from sepolicyd.policy.index import PolicyIndex
 
     start = time.perf_counter()
-    oracle = Oracle.load(POLICY)
-    oracle.holders("file", "read", "shadow_t")  # with the second index, which risk needs
+    policy_index = PolicyIndex.load(POLICY)
+    policy_index.holders("file", "read", "shadow_t")  # with the second index, which risk needs
     return {"seconds": time.perf_counter() - start}
 
 
@@ -55,9 +55,9 @@ def judge() -> dict[str, Any]:
     from sepolicyd.access import Access
     from sepolicyd.audit.model import Context
     from sepolicyd.policy.explain import explain
-    from sepolicyd.policy.index import Oracle
+    from sepolicyd.policy.index import PolicyIndex
 
-    oracle = Oracle.load(POLICY)
+    policy_index = PolicyIndex.load(POLICY)
     asked = questions()
     start = time.perf_counter()
     helped = 0
@@ -65,8 +65,8 @@ def judge() -> dict[str, Any]:
         source, target = Context.parse(scontext), Context.parse(tcontext)
         if source and target:
             access = Access.of(source.type, target.type, tclass, permission)
-            helped += explain(oracle, access, source, target).would_help
-            oracle.holders(tclass, permission, access.target)
+            helped += explain(policy_index, access, source, target).would_help
+            policy_index.holders(tclass, permission, access.target)
     return {"seconds": time.perf_counter() - start, "questions": len(asked), "would_help": helped}
 
 
@@ -125,7 +125,7 @@ def figures(work: Path) -> list[Figure]:
         ),
         Figure(
             f"{judged['questions']} denials explained, with rarity",
-            "why.explain, Oracle.holders",
+            "why.explain, PolicyIndex.holders",
             f"{judged['seconds']:.2f} s",
             "selinux.audit2why.analyze",
             f"{why:.2f} s",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 
-class Level(IntEnum):
+class Severity(IntEnum):
     """STOP ends a plan; WARN is shown and asked about; NOTE is only shown."""
 
     NOTE = 0
@@ -16,10 +16,10 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, order=True)
-class Finding:
+class Problem:
     """``code`` is stable, ``what`` one sentence with the object in it, ``hint`` what to do now."""
 
-    level: Level
+    level: Severity
     code: str
     what: str
     hint: str = ""
@@ -28,5 +28,5 @@ class Finding:
         return f"{self.what} ({self.hint})" if self.hint else self.what
 
 
-def stops(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(finding for finding in findings if finding.level is Level.STOP)
+def stops(findings: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(finding for finding in findings if finding.level is Severity.STOP)

@@ -11,7 +11,7 @@ import pytest
 from tests.paths import ROOT
 
 PACKAGE = ROOT / "sepolicyd"
-MAX_LINES = 420
+MAX_LINES = 425
 
 # Layers from the top (docs/architecture.md). A file imports its own layer and those below it, nothing above. A directory
 # named here covers all files in it; the longest matching name counts.

@@ -14,7 +14,7 @@ from sepolicyd.cli import json_output as keys
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, policy_option, profile_option, settings_from, state_options
 from sepolicyd.errors import UsageError
-from sepolicyd.rules.attribution.attribute import Taken, take
+from sepolicyd.rules.attribution.attribute import Attributed, attribute
 from sepolicyd.rules.candidate import group
 
 # What judges is imported where it is used: --grouped on a large log must not wait for it.
@@ -64,16 +64,16 @@ def analyze_command(
     settings = settings_from(**paths)
     result = _scan(files or (str(settings.log),))
     if grouped:
-        _grouped(result, take(result, None if everything else _profile(settings, profile_name)), as_json)
+        _grouped(result, attribute(result, None if everything else _profile(settings, profile_name)), as_json)
     else:
         from sepolicyd.cli.session import open_session
         from sepolicyd.rollout.review.queue import judge
-        from sepolicyd.rollout.session import open_oracle
+        from sepolicyd.rollout.session import open_policy
 
         session = open_session(profile_name, **paths)
-        taken = take(result, None if everything else session.profile)
-        oracle, note = open_oracle(settings, policy_file)
-        items = judge(session, taken.evidence, oracle, foreign=policy_file is not None)
+        taken = attribute(result, None if everything else session.profile)
+        policy_index, note = open_policy(settings, policy_file)
+        items = judge(session, taken.evidence, policy_index, foreign=policy_file is not None)
         if te:
             _print_te(name, items)
         elif as_json:
@@ -95,7 +95,7 @@ def _profile(settings: Settings, name: Optional[str]) -> Profile:
     return profiles.load(name or settings.profile, settings.policy_dirs)
 
 
-def _grouped(result: ScanResult, taken: Taken, as_json: bool) -> None:
+def _grouped(result: ScanResult, taken: Attributed, as_json: bool) -> None:
     """Candidates as they are grouped, before anything is judged."""
     candidates = group(taken.evidence, {})
     if as_json:
@@ -120,7 +120,7 @@ def _scan(files: Sequence[str]) -> ScanResult:
         return scan_files(paths, on_progress=bar.update)
 
 
-def document(result: ScanResult, taken: Taken) -> dict[str, Any]:
+def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
     """The counts in the JSON of analyze: of the whole log; ``foreign`` of denials that are not the profile's."""
     return {
         "lines": result.lines,
@@ -160,7 +160,7 @@ def _print(items: Sequence[Assessed], details: bool) -> None:
         terminal.data("\n".join(terminal.table([one_line(item) for item in items], header)))
 
 
-def _talk(result: ScanResult, taken: Taken, count: int) -> None:
+def _talk(result: ScanResult, taken: Attributed, count: int) -> None:
     terminal.talk(
         f"{terminal.plural(result.lines, 'line')}, {terminal.plural(result.events, 'event')}: "
         f"{terminal.plural(result.denials, 'denial')}, {result.granted} granted, "

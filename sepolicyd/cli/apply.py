@@ -15,7 +15,7 @@ from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit, RefusedError
 from sepolicyd.rollout.apply import end_trial, pipeline
 from sepolicyd.rollout.apply import rollback as back
-from sepolicyd.rollout.apply.desired import wanted
+from sepolicyd.rollout.apply.desired import desired_policy
 from sepolicyd.rollout.apply.plan import Plan
 from sepolicyd.rollout.apply.prepare import decided_now, planned
 from sepolicyd.rollout.session import Session, invoking_user
@@ -103,7 +103,7 @@ def apply_command(
         terminal.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
         if done.now_allowed:
             terminal.data(f"{terminal.plural(len(done.now_allowed), 'pending access', 'pending accesses')} allowed by it too")
-    for text in plan.wanted.manual:
+    for text in plan.desired.manual:
         terminal.talk(f"still to be done by hand: {terminal.escape(text)}")
     if done.deadline:
         terminal.talk(f"the previous version returns at {terminal.when(done.deadline)} unless you run: sepolicyd confirm")
@@ -144,7 +144,7 @@ def rollback_command(
       sepolicyd rollback --to 3 --reason "the terminal stopped working"
     """
     session = open_session(profile_name, **paths)
-    still = None if as_it_was else wanted(decided_now(session))
+    still = None if as_it_was else desired_policy(decided_now(session))
     settled = back.rollback(session.settings, session.profile.name, by=invoking_user(), to=version, reason=reason, still=still)
     terminal.data(terminal.escape(settled.text))
     if back.LEFT_OUT in settled.text:
@@ -189,7 +189,7 @@ def lines(plan: Plan) -> list[str]:
         shown.append(f"  boolean  {one.name} -> {VALUES[one.on]}{more}")
         shown += [f"    + {access}" for access in opens[:SHOWN]]
         shown += [f"    ... {SHOWN} are shown; --json has all"] if len(opens) > SHOWN else []
-    shown += [f"  relabel  {terminal.escape(path)}" for path in plan.wanted.paths]
+    shown += [f"  relabel  {terminal.escape(path)}" for path in plan.desired.paths]
     shown += [f"  left out {access}: {terminal.escape(why)}" for access, why in sorted(plan.left_out.items())]
     shown += [f"  no effect {access}: {terminal.escape(why)}" for access, why in sorted(plan.proof.without_effect.items())]
     shown += [
@@ -221,8 +221,8 @@ def document(plan: Plan) -> dict[str, Any]:
             {"name": one.name, "on": one.on, "opens": [str(access) for access in sorted(plan.opened.get(one.name, ()))]}
             for one in plan.booleans
         ],
-        "relabel": list(plan.wanted.paths),
-        "by_hand": list(plan.wanted.manual),
+        "relabel": list(plan.desired.paths),
+        "by_hand": list(plan.desired.manual),
         "left_out": {str(access): why for access, why in sorted(plan.left_out.items())},
         "without_effect": {str(access): why for access, why in sorted(plan.proof.without_effect.items())},
         "refusals": list(plan.proof.refusals),

@@ -11,10 +11,10 @@ from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
-from sepolicyd.problems import Level
+from sepolicyd.problems import Severity
 from sepolicyd.rollout.doctor import examine
 
-WORDS = {Level.STOP: ("must mend", "red"), Level.WARN: ("warning", "yellow"), Level.NOTE: ("note", "cyan")}
+WORDS = {Severity.STOP: ("must mend", "red"), Severity.WARN: ("warning", "yellow"), Severity.NOTE: ("note", "cyan")}
 
 
 @click.command("doctor")
@@ -43,4 +43,4 @@ def doctor_command(as_json: bool, profile_name: Optional[str], **paths: Optional
             terminal.data(f"          {terminal.escape(finding.hint)}")
     if not findings:
         terminal.talk("nothing found")
-    return int(Exit.FINDINGS if any(one.level is Level.STOP for one in findings) else Exit.DONE)
+    return int(Exit.FINDINGS if any(one.level is Severity.STOP for one in findings) else Exit.DONE)

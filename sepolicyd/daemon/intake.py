@@ -9,10 +9,10 @@ from typing import Optional, Protocol
 from sepolicyd.access import Access, is_identifier
 from sepolicyd.audit.follow.logfile import event_of
 from sepolicyd.audit.model import Denial, Notice, Sighting, Unparsed
-from sepolicyd.audit.scan.incremental import Pieces
+from sepolicyd.audit.scan.incremental import IncrementalScan
 from sepolicyd.rules.attribution.matcher import Match
 from sepolicyd.rules.evidence import evidence_of
-from sepolicyd.state.evidence_reader import Remark
+from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch
 
 MAX_UNPARSED = 200
@@ -28,7 +28,7 @@ AUDITD_TELLS = (b"START", b"END", b"ABORT", b"ERR", b"RESUME")
 MAX_REMARKS_OF_A_CHUNK = 100
 
 
-class Claims(Protocol):
+class DenialMatcher(Protocol):
     """What the daemon needs of rules.match.Matcher."""
 
     def match(self, denial: Denial) -> Optional[Match]: ...
@@ -37,9 +37,9 @@ class Claims(Protocol):
 class Intake:
     """Lines in, a Batch out. What is alike is told apart and matched once for all lines since the last :meth:`settle`."""
 
-    def __init__(self, matcher: Claims) -> None:
+    def __init__(self, matcher: DenialMatcher) -> None:
         self._matcher = matcher
-        self._pieces = Pieces()
+        self._pieces = IncrementalScan()
         self.batch = Batch()
 
     def feed(self, text: bytes) -> None:
@@ -59,7 +59,7 @@ class Intake:
     def _fold(self) -> None:
         if not self._pieces:
             return
-        result, self._pieces = self._pieces.result(), Pieces()
+        result, self._pieces = self._pieces.result(), IncrementalScan()
         counts = self.batch.counts
         for name in ("lines", "events", "denials", "granted", "notices", "other"):
             counts[name] += getattr(result, name)
@@ -100,14 +100,14 @@ def _between_flushes(text: bytes) -> list[bytes]:
     return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)])]
 
 
-def _remark(notice: Notice) -> Optional[Remark]:
+def _remark(notice: Notice) -> Optional[LogEvent]:
     """The kernel's own notices; each user-space object manager tells of the same load once more."""
     if not notice.type.startswith(("MAC_", "14")):
         return None
     kind = notice.what
     if kind == "setenforce" and notice.enforcing is not None:
         kind = "setenforce-1" if notice.enforcing else "setenforce-0"
-    return Remark(notice.event.seconds, kind, notice.text)
+    return LogEvent(notice.event.seconds, kind, notice.text)
 
 
 def _remark_losses(text: bytes, batch: Batch) -> None:
@@ -119,10 +119,10 @@ def _remark_losses(text: bytes, batch: Batch) -> None:
         for line, at in _lines_with(text, mark):
             if b"audit: " in line[:at] and b"type=" not in line[:at]:
                 batch.counts["lost"] += 1
-                batch.remarks.append(Remark(time.time(), "lost", line.decode(errors="replace")))
+                batch.remarks.append(LogEvent(time.time(), "lost", line.decode(errors="replace")))
     for line, at in _lines_with(text, AUDITD):
         if b"msg=" not in line[:at] and line[at + len(AUDITD) :].startswith(AUDITD_TELLS):
-            batch.remarks.append(Remark(_seconds(line), "auditd", line.decode(errors="replace")))
+            batch.remarks.append(LogEvent(_seconds(line), "auditd", line.decode(errors="replace")))
 
 
 def _lines_with(text: bytes, mark: bytes) -> Iterator[tuple[bytes, int]]:

@@ -16,14 +16,14 @@ from typing import Any, Optional
 import structlog
 
 from sepolicyd.audit.follow.follower import POLL_SECONDS, Doorbell, Follower
-from sepolicyd.audit.follow.logfile import Place
-from sepolicyd.daemon.intake import Claims, Intake
+from sepolicyd.audit.follow.logfile import LogPosition
+from sepolicyd.daemon.intake import DenialMatcher, Intake
 from sepolicyd.daemon.notify import Notifier
 from sepolicyd.errors import Exit, RefusedError, StateError
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.settings import Settings
-from sepolicyd.state.evidence_reader import Remark
+from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch, EvidenceStore
 
 COMMIT_SECONDS = 0.05  # evidence is saved no more often than this, and that soon after it was read
@@ -72,12 +72,14 @@ def configure_logging() -> None:
 class Daemon:
     """The loop: bell -> blocks -> chunks of finished events -> scan -> match -> batch -> one transaction with the place."""
 
-    def __init__(self, settings: Settings, store: EvidenceStore, matcher: Claims, *, since: Optional[float] = None) -> None:
+    def __init__(
+        self, settings: Settings, store: EvidenceStore, matcher: DenialMatcher, *, since: Optional[float] = None
+    ) -> None:
         self.stopping = False
         self._log = structlog.get_logger().bind(log=str(settings.log))
         self._store = store
         self._matcher = matcher
-        place = None if store.place is None else Place.from_json(store.place)
+        place = None if store.place is None else LogPosition.from_json(store.place)
         if place is not None and since is not None:
             self._log.warning("since has no effect: reading goes on at the saved place", record=place.record)
         _recall(matcher, store.memory)
@@ -156,7 +158,7 @@ class Daemon:
         for happening in self._follower.happenings:
             self._log.warning("reading the log", kind=happening.kind, what=happening.text)
             self._intake.batch.counts["gaps"] += happening.kind == "gap"
-            self._intake.batch.remarks.append(Remark(time.time(), happening.kind, happening.text))
+            self._intake.batch.remarks.append(LogEvent(time.time(), happening.kind, happening.text))
         self._follower.happenings.clear()
 
     def _save_when_due(self, busy: bool) -> float:
@@ -204,12 +206,12 @@ class Daemon:
             self._log.info("more new accesses", count=len(new) - MAX_LOGGED)
 
 
-def _memory(matcher: Claims) -> Any:
+def _memory(matcher: DenialMatcher) -> Any:
     remember = getattr(matcher, "memory", None)
     return remember() if remember is not None else None
 
 
-def _recall(matcher: Claims, memory: Any) -> None:
+def _recall(matcher: DenialMatcher, memory: Any) -> None:
     recall = getattr(matcher, "recall", None)
     if recall is not None and memory is not None:
         recall(memory)

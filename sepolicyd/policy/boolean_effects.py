@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 
 from sepolicyd.access import Access
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 
 
-def opened(policy: Oracle, settings: Mapping[str, bool], states: Mapping[str, bool]) -> frozenset[Access]:
+def opened(policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping[str, bool]) -> frozenset[Access]:
     """Every access that these settings switch on and that the policy does not give today, attributes expanded.
 
     :param settings: booleans to be set; those that the policy does not have are left out
@@ -20,7 +20,7 @@ def opened(policy: Oracle, settings: Mapping[str, bool], states: Mapping[str, bo
 
 
 def _switched(
-    policy: Oracle, settings: Mapping[str, bool], before: Mapping[str, bool], after: Mapping[str, bool]
+    policy: PolicyIndex, settings: Mapping[str, bool], before: Mapping[str, bool], after: Mapping[str, bool]
 ) -> Iterator[Access]:
     for (source, target, tclass), conditional in policy.raw.av_conditional["allow"].items():
         for permissions, condition in conditional:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import Constraint
 
 SIDES = {"t1": "source", "t2": "target"}
@@ -27,7 +27,7 @@ class Exemption:
         return f"{self.type} as {self.side} of {self.rule} {self.tclass} {{ {shown} }}"
 
 
-def exempted(before: Oracle, after: Oracle) -> frozenset[Exemption]:
+def exempted(before: PolicyIndex, after: PolicyIndex) -> frozenset[Exemption]:
     """Types that ``after`` names in a constraint so as to let them pass, and that ``before`` held back.
 
     Attributes are expanded, so that a type counts too which joins an attribute that the binary does not hold any more by

@@ -16,17 +16,17 @@ MAX_REASONS = 3
 
 
 @dataclass(frozen=True)
-class Level:
+class MlsLevel:
     """Rank of the sensitivity and the places of the categories; ``text`` as the context wrote it."""
 
     rank: int
     categories: frozenset[int]
     text: str = ""
 
-    def dominates(self, other: Level) -> bool:
+    def dominates(self, other: MlsLevel) -> bool:
         return self.rank >= other.rank and self.categories >= other.categories
 
-    def equals(self, other: Level) -> bool:
+    def equals(self, other: MlsLevel) -> bool:
         return self.rank == other.rank and self.categories == other.categories
 
 
@@ -37,8 +37,8 @@ class Subject:
     user: str
     role: str
     type: str
-    low: Optional[Level] = None
-    high: Optional[Level] = None
+    low: Optional[MlsLevel] = None
+    high: Optional[MlsLevel] = None
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ class LevelNames:
     sensitivities: Mapping[str, int]
     categories: Mapping[str, int]
 
-    def parse_range(self, text: str) -> Optional[tuple[Level, Level]]:
+    def parse_range(self, text: str) -> Optional[tuple[MlsLevel, MlsLevel]]:
         """Low and high of `s0-s15:c0.c1023`, None where a name is not the policy's (a translated range)."""
         low_text, _, high_text = text.partition("-")
         low = self.parse_level(low_text)
         high = self.parse_level(high_text) if high_text else low
         return None if low is None or high is None else (low, high)
 
-    def parse_level(self, text: str) -> Optional[Level]:
-        """`s0:c1,c5.c9` as a Level, or None."""
+    def parse_level(self, text: str) -> Optional[MlsLevel]:
+        """`s0:c1,c5.c9` as a MlsLevel, or None."""
         sensitivity, _, categories = text.strip().partition(":")
         if sensitivity not in self.sensitivities:
             return None
@@ -74,7 +74,7 @@ class LevelNames:
             if first not in self.categories or (last or first) not in self.categories:
                 return None
             places.update(range(self.categories[first], self.categories[last or first] + 1))
-        return Level(self.sensitivities[sensitivity], frozenset(places), text.strip())
+        return MlsLevel(self.sensitivities[sensitivity], frozenset(places), text.strip())
 
 
 def subject_of(context: Context, type_name: str, names: Optional[LevelNames]) -> Optional[Subject]:
@@ -143,7 +143,7 @@ class _Evaluation:
                 self.failed.append(f"{value} is {'not ' if operator == '==' else ''}in {_brief(right)}")
             return result
         other = self._values.get(str(right))
-        if isinstance(value, Level) and isinstance(other, Level):
+        if isinstance(value, MlsLevel) and isinstance(other, MlsLevel):
             result = _levels(value, operator, other)
         elif left.startswith("r"):
             result = self._roles(str(value), operator, str(other))
@@ -159,14 +159,14 @@ class _Evaluation:
         return {"==": left == right, "!=": left != right, "dom": down, "domby": up}.get(operator, not down and not up)
 
 
-def _levels(left: Level, operator: str, right: Level) -> bool:
+def _levels(left: MlsLevel, operator: str, right: MlsLevel) -> bool:
     down, up = left.dominates(right), right.dominates(left)
     same = left.equals(right)
     return {"==": same, "!=": not same, "dom": down, "domby": up}.get(operator, not down and not up)
 
 
 def _text(value: object) -> str:
-    return value.text if isinstance(value, Level) else str(value)
+    return value.text if isinstance(value, MlsLevel) else str(value)
 
 
 def _brief(names: frozenset[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Optional, Union
 from sepolicyd.access import Access
 from sepolicyd.errors import InputError
 from sepolicyd.policy.constraint_exemptions import Exemption, exempted
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import ALL_XPERMS, Condition, Key, Ranges, Transition, XpermRule, subtract_ranges
 from sepolicyd.policy.setools_adapter import without_collector
 
@@ -102,8 +102,8 @@ class Delta:
     constraints are not applied (they only take away); a changed constraint stands in ``added`` and ``removed``.
     """
 
-    before: Oracle
-    after: Oracle
+    before: PolicyIndex
+    after: PolicyIndex
 
     @property
     def old(self) -> Path:
@@ -246,24 +246,24 @@ class Delta:
         return self.before.permissive_types - self.after.permissive_types
 
 
-def _memberships(oracle: Oracle) -> frozenset[tuple[str, str]]:
-    return frozenset((name, attribute) for name, attributes in oracle.types.items() for attribute in attributes)
+def _memberships(policy_index: PolicyIndex) -> frozenset[tuple[str, str]]:
+    return frozenset((name, attribute) for name, attributes in policy_index.types.items() for attribute in attributes)
 
 
-def difference(old: Union[Path, Oracle], new: Union[Path, Oracle]) -> Delta:
+def difference(old: Union[Path, PolicyIndex], new: Union[Path, PolicyIndex]) -> Delta:
     """The exact difference of two kernel policies; give loaded oracles where there are any, loading is most of the time.
 
     :raises ToolMissingError: no setools
     :raises InputError: a path that is no readable kernel policy; later, of any part of the Delta: two unrelated policies
     """
-    before = old if isinstance(old, Oracle) else Oracle.load(Path(old))
-    after = new if isinstance(new, Oracle) else Oracle.load(Path(new))
+    before = old if isinstance(old, PolicyIndex) else PolicyIndex.load(Path(old))
+    after = new if isinstance(new, PolicyIndex) else PolicyIndex.load(Path(new))
     return Delta(before, after)
 
 
-def _facts(oracle: Oracle) -> dict[str, frozenset[str]]:
+def _facts(policy_index: PolicyIndex) -> dict[str, frozenset[str]]:
     """All that is no access, as sets of lines by kind."""
-    raw = oracle.raw
+    raw = policy_index.raw
     found = {
         "type": frozenset(raw.types),
         "typeattribute": frozenset(f"{name} {attribute}" for name, attributes in raw.types.items() for attribute in attributes),
@@ -273,24 +273,24 @@ def _facts(oracle: Oracle) -> dict[str, frozenset[str]]:
         "class": frozenset(f"{name} {{ {' '.join(sorted(permissions))} }}" for name, permissions in raw.classes.items()),
         "boolean": frozenset(f"{name} {'on' if state else 'off'}" for name, state in raw.booleans.items()),
         "typebounds": frozenset(f"{parent} {child}" for child, parent in raw.bounds.items()),
-        "role": frozenset(f"{role} {name}" for role, types in oracle.roles.items() for name in types),
-        "constraint": frozenset(constraint.text for constraint in oracle.constraints),
+        "role": frozenset(f"{role} {name}" for role, types in policy_index.roles.items() for name in types),
+        "constraint": frozenset(constraint.text for constraint in policy_index.constraints),
         "handle_unknown": frozenset((raw.handle_unknown, "mls" if raw.mls else "no mls")),
-        "auditallow": frozenset(_lines(oracle, "auditallow")),
+        "auditallow": frozenset(_lines(policy_index, "auditallow")),
     }
-    found.update({OTHER_KINDS[kind]: lines for kind, lines in oracle.statements.items()})
+    found.update({OTHER_KINDS[kind]: lines for kind, lines in policy_index.statements.items()})
     return found
 
 
-def _lines(oracle: Oracle, rule: str) -> Iterator[str]:
-    for (source, target, tclass), permissions in oracle.raw.av[rule].items():
+def _lines(policy_index: PolicyIndex, rule: str) -> Iterator[str]:
+    for (source, target, tclass), permissions in policy_index.raw.av[rule].items():
         yield f"{source} {target}:{tclass} {{ {' '.join(sorted(permissions))} }}"
-    for (source, target, tclass), conditional in oracle.raw.av_conditional[rule].items():
+    for (source, target, tclass), conditional in policy_index.raw.av_conditional[rule].items():
         for permissions, condition in conditional:
             yield f"{source} {target}:{tclass} {{ {' '.join(sorted(permissions))} }} [ {condition} ]"
 
 
-def _side(before: Oracle, after: Oracle, changed: frozenset[str], rule: str) -> Side:
+def _side(before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], rule: str) -> Side:
     """What ``after`` has beyond ``before`` by rules of one word."""
     gains: dict[Key, tuple[Gain, ...]] = {}
     left = MAX_PAIRS
@@ -318,7 +318,7 @@ def _gains(new: frozenset[str], had: frozenset[str], key: Key, condition: Option
 
 
 def _rules_to_expand(
-    before: Oracle, after: Oracle, changed: frozenset[str], rule: str
+    before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], rule: str
 ) -> Iterator[tuple[Key, frozenset[str], Optional[Condition]]]:
     """The rules of ``after`` that differ from those of ``before``, or whose attributes do."""
     plain = before.raw.av[rule]
@@ -332,7 +332,9 @@ def _rules_to_expand(
                 yield key, permissions, condition
 
 
-def _had(before: Oracle, rule: str, key: Key, permissions: frozenset[str], condition: Optional[Condition]) -> frozenset[str]:
+def _had(
+    before: PolicyIndex, rule: str, key: Key, permissions: frozenset[str], condition: Optional[Condition]
+) -> frozenset[str]:
     """Those permissions of a rule that ``before`` has under the same key and condition."""
     if condition is None:
         return permissions & before.raw.av[rule].get(key, frozenset())
@@ -341,7 +343,7 @@ def _had(before: Oracle, rule: str, key: Key, permissions: frozenset[str], condi
 
 
 def _pairs(
-    before: Oracle, after: Oracle, key: Key, permissions: frozenset[str], had: frozenset[str]
+    before: PolicyIndex, after: PolicyIndex, key: Key, permissions: frozenset[str], had: frozenset[str]
 ) -> Iterator[tuple[Key, frozenset[str]]]:
     """The pairs of types that a rule reaches in ``after`` and not in ``before``, with what is new for each."""
     source, target, tclass = key
@@ -357,7 +359,9 @@ def _pairs(
             yield (left, right, tclass), new
 
 
-def _uncovered(before: Oracle, pair: Key, wanted: frozenset[str], condition: Optional[Condition], rule: str) -> frozenset[str]:
+def _uncovered(
+    before: PolicyIndex, pair: Key, wanted: frozenset[str], condition: Optional[Condition], rule: str
+) -> frozenset[str]:
     """Those permissions that ``before`` does not already give whenever ``condition`` holds."""
     source, target, tclass = pair
     if source not in before.raw.types or target not in before.raw.types:
@@ -387,7 +391,7 @@ def covers(conditions: tuple[Condition, ...], condition: Optional[Condition]) ->
 
 
 def _numbers(
-    before: Oracle, after: Oracle, changed: frozenset[str], gains: Mapping[Key, tuple[Gain, ...]]
+    before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], gains: Mapping[Key, tuple[Gain, ...]]
 ) -> dict[tuple[Key, str], Ranges]:
     """The ioctl (nlmsg) numbers gained, for every pair whose filter differs; booleans of xperm rules as they stand."""
     if not before.raw.xperms and not after.raw.xperms:
@@ -412,7 +416,7 @@ def _numbers(
     return found
 
 
-def _xperm_rules_that_differ(before: Oracle, after: Oracle, changed: frozenset[str]) -> Iterator[XpermRule]:
+def _xperm_rules_that_differ(before: PolicyIndex, after: PolicyIndex, changed: frozenset[str]) -> Iterator[XpermRule]:
     left, right = set(before.raw.xperms), set(after.raw.xperms)
     for rule in left | right:
         if rule.key[0] in changed or rule.key[1] in changed or rule not in left or rule not in right:

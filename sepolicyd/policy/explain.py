@@ -15,8 +15,8 @@ from typing import Optional
 from sepolicyd.access import Access
 from sepolicyd.audit.model import Context
 from sepolicyd.policy.constraints import Denied, LevelNames, denying, subject_of
-from sepolicyd.policy.index import Oracle
-from sepolicyd.policy.model import Answer, AnswerKind, Condition, Constraint, Key, Ranges, subtract_ranges
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.model import Condition, Constraint, Key, Ranges, Verdict, VerdictKind, subtract_ranges
 
 MAX_FLIPS = 2
 TRANSITIONS = frozenset({"transition", "dyntransition"})
@@ -48,7 +48,7 @@ class Why:
     """
 
     access: Access
-    te: Answer
+    te: Verdict
     booleans: tuple[BooleanFix, ...] = ()
     constraints: tuple[Denied, ...] = ()
     roles: str = ""
@@ -74,33 +74,35 @@ class Why:
         return self.te.xperms
 
 
-def explain(oracle: Oracle, access: Access, scontext: Optional[Context] = None, tcontext: Optional[Context] = None) -> Why:
+def explain(
+    policy_index: PolicyIndex, access: Access, scontext: Optional[Context] = None, tcontext: Optional[Context] = None
+) -> Why:
     """Judge one access. Without contexts only type enforcement, booleans, bounds and xperms are looked at.
 
     The types are those of the access; user, role and range come from the contexts (one denial's, of several).
     """
-    return explainer(oracle).explain(access, scontext, tcontext)
+    return explainer(policy_index).explain(access, scontext, tcontext)
 
 
-@lru_cache(maxsize=1)  # an Oracle is large: a replaced one must not stay alive here
-def explainer(oracle: Oracle) -> Explainer:
-    """The explainer of an oracle, made once."""
-    return Explainer(oracle)
+@lru_cache(maxsize=1)  # an PolicyIndex is large: a replaced one must not stay alive here
+def explainer(policy_index: PolicyIndex) -> Explainer:
+    """The explainer for a policy index, made once."""
+    return Explainer(policy_index)
 
 
 class Explainer:
     """Explanations out of one policy; keeps what is needed again and again."""
 
-    def __init__(self, oracle: Oracle) -> None:
-        self.oracle = oracle
+    def __init__(self, policy_index: PolicyIndex) -> None:
+        self.policy_index = policy_index
 
     @cached_property
     def _names(self) -> Optional[LevelNames]:
-        return LevelNames(self.oracle.sensitivities, self.oracle.categories) if self.oracle.mls else None
+        return LevelNames(self.policy_index.sensitivities, self.policy_index.categories) if self.policy_index.mls else None
 
     def explain(self, access: Access, scontext: Optional[Context], tcontext: Optional[Context]) -> Why:
-        te = self.oracle.allowed(access)
-        if te.kind is AnswerKind.UNKNOWN:
+        te = self.policy_index.allowed(access)
+        if te.kind is VerdictKind.UNKNOWN:
             sentence = f"The policy has no {', no '.join(te.unknown)}: this cannot be judged."
             return Why(access, te, sentence=sentence)
         constraints: tuple[Denied, ...] = ()
@@ -111,10 +113,10 @@ class Explainer:
         found = Why(
             access,
             te,
-            booleans=self.boolean_fixes(te) if te.kind is AnswerKind.BOOLEAN else (),
+            booleans=self.boolean_fixes(te) if te.kind is VerdictKind.BOOLEAN else (),
             constraints=constraints,
             roles=roles,
-            bounds=self.oracle.bound_that_denies(access),
+            bounds=self.policy_index.bound_that_denies(access),
             missing_numbers=self._missing_numbers(access),
             unjudged=unjudged,
         )
@@ -124,19 +126,19 @@ class Explainer:
     # -- constraints and roles -----------------------------------------------------------------------------------------
 
     def _constraints(self, access: Access, scontext: Context, tcontext: Context) -> tuple[tuple[Denied, ...], str]:
-        source = subject_of(scontext, self.oracle.resolve(access.source), self._names)
-        target = subject_of(tcontext, self.oracle.resolve(access.target_type), self._names)
+        source = subject_of(scontext, self.policy_index.resolve(access.source), self._names)
+        target = subject_of(tcontext, self.policy_index.resolve(access.target_type), self._names)
         if source is None or target is None:
             wrong = scontext if source is None else tcontext
             return (), f"the level of {wrong} is not one of this policy"
         constraints = self._constraints_by_class.get(access.tclass, ())
-        dominated = self.oracle.dominated_roles
+        dominated = self.policy_index.dominated_roles
         return denying(constraints, access.tclass, access.permission, source, target, dominated), ""
 
     @cached_property
     def _constraints_by_class(self) -> dict[str, tuple[Constraint, ...]]:
         found: dict[str, tuple[Constraint, ...]] = {}
-        for constraint in self.oracle.constraints:
+        for constraint in self.policy_index.constraints:
             found[constraint.tclass] = (*found.get(constraint.tclass, ()), constraint)
         return found
 
@@ -144,20 +146,20 @@ class Explainer:
         """What the kernel asks of roles on a transition (services.c: context_struct_compute_av, policydb_context_isvalid)."""
         if access.tclass != "process" or access.permission not in TRANSITIONS:
             return ""
-        if scontext.role != tcontext.role and (scontext.role, tcontext.role) not in self.oracle.role_allows:
+        if scontext.role != tcontext.role and (scontext.role, tcontext.role) not in self.policy_index.role_allows:
             return f"role {scontext.role} may not change to role {tcontext.role}"
-        known = self.oracle.roles.get(tcontext.role)
-        if known is not None and self.oracle.resolve(access.target_type) not in known:
+        known = self.policy_index.roles.get(tcontext.role)
+        if known is not None and self.policy_index.resolve(access.target_type) not in known:
             return f"role {tcontext.role} is not allowed the type {access.target_type}"
         return ""
 
     def _missing_numbers(self, access: Access) -> Ranges:
-        numbers = self.oracle.xperms(access.source, access.target_type, access.tclass, access.permission)
+        numbers = self.policy_index.xperms(access.source, access.target_type, access.tclass, access.permission)
         return () if numbers is None else subtract_ranges(access.xperms, numbers)
 
     # -- booleans ------------------------------------------------------------------------------------------------------
 
-    def boolean_fixes(self, te: Answer) -> tuple[BooleanFix, ...]:
+    def boolean_fixes(self, te: Verdict) -> tuple[BooleanFix, ...]:
         """The smallest sets of flipped booleans (one, else two) that allow the access, the least side effect first."""
         names = sorted({name for condition in te.conditions for name in condition.booleans})
         for size in range(1, MAX_FLIPS + 1):
@@ -167,7 +169,7 @@ class Explainer:
         return ()
 
     def _fix(self, conditions: tuple[Condition, ...], flips: tuple[str, ...]) -> Iterator[BooleanFix]:
-        states = {**self.oracle.booleans, **{name: not self.oracle.booleans[name] for name in flips}}
+        states = {**self.policy_index.booleans, **{name: not self.policy_index.booleans[name] for name in flips}}
         if any(condition.active(states) for condition in conditions):
             rules, domains = self.side_effect(tuple((name, states[name]) for name in flips))
             yield BooleanFix(tuple((name, states[name]) for name in flips), rules, domains)
@@ -183,13 +185,13 @@ class Explainer:
             for key, condition in self._by_boolean.get(name, ()):
                 if condition.switched_by(name, state):
                     rules += 1
-                    sources |= self.oracle.types_of(key[0])
+                    sources |= self.policy_index.types_of(key[0])
         return rules, len(sources)
 
     @cached_property
     def _by_boolean(self) -> dict[str, list[tuple[Key, Condition]]]:
         found: dict[str, list[tuple[Key, Condition]]] = {}
-        for key, rules in self.oracle.raw.av_conditional["allow"].items():
+        for key, rules in self.policy_index.raw.av_conditional["allow"].items():
             for _, condition in rules:
                 for name in condition.booleans:
                     found.setdefault(name, []).append((key, condition))
@@ -203,15 +205,15 @@ def _sentence(why: Why) -> str:
     obstacles += [f"{why.unjudged}, so constraints could not be judged"] if why.unjudged else []
     later = "; ".join(obstacles)
     kind = why.te.kind
-    if kind is AnswerKind.ALLOWED:
+    if kind is VerdictKind.ALLOWED:
         return f"A rule is there already, and {later}." if later else "The policy allows this already."
-    if kind is AnswerKind.BOUNDS:
+    if kind is VerdictKind.BOUNDS:
         return f"A rule is there already, and {later}."
-    if kind is AnswerKind.XPERM:
+    if kind is VerdictKind.XPERM:
         shown = " ".join(f"{low:#06x}" if low == high else f"{low:#06x}-{high:#06x}" for low, high in why.missing_numbers)
         text = f"The permission is there, and the policy filters its numbers: {shown or 'this one'} needs an allowxperm rule"
         return f"{text}; {later}." if later else f"{text}."
-    if kind is AnswerKind.BOOLEAN and why.booleans:
+    if kind is VerdictKind.BOOLEAN and why.booleans:
         text = f"Allowed with {why.booleans[0]}"
         more = f", or {len(why.booleans) - 1} other setting{_s(len(why.booleans) - 1)}" if len(why.booleans) > 1 else ""
         return f"{text}{more}; but {later}." if later else f"{text}{more}."

@@ -1,4 +1,4 @@
-"""A kernel policy, indexed once: one access in, an Answer out; and who else may do it, by rules, attributes and booleans."""
+"""A kernel policy, indexed once: one access in, an Verdict out; and who else may do it, by rules, attributes and booleans."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from sepolicyd.access import Access
 from sepolicyd.policy import setools_adapter
 from sepolicyd.policy.model import (
     ALL_XPERMS,
-    Answer,
-    AnswerKind,
     Condition,
     Conditional,
     Constraint,
@@ -20,6 +18,8 @@ from sepolicyd.policy.model import (
     PortRange,
     Ranges,
     Transition,
+    Verdict,
+    VerdictKind,
     XpermRule,
     join_ranges,
     subtract_ranges,
@@ -47,7 +47,7 @@ class Pair(NamedTuple):
 EMPTY = Pair(frozenset(), ())
 
 
-class Oracle:
+class PolicyIndex:
     """One policy at one time; never changes once loaded. A command asks for it by :func:`identity_of` its file, each time."""
 
     def __init__(self, raw: RawPolicy) -> None:
@@ -55,7 +55,7 @@ class Oracle:
         self._pairs: dict[tuple[str, Key], Pair] = {}
 
     @classmethod
-    def load(cls, path: Path) -> Oracle:
+    def load(cls, path: Path) -> PolicyIndex:
         """Read and index a kernel policy (0.6 to 1 s for a distribution's).
 
         :raises ToolMissingError: no setools
@@ -121,7 +121,7 @@ class Oracle:
     def attributes_of(self, type_name: str) -> frozenset[str]:
         return self.raw.types.get(self.resolve(type_name), frozenset())
 
-    def known(self, access: Access) -> list[str]:
+    def missing_names(self, access: Access) -> list[str]:
         """Names of the access that this policy lacks, as ["type x_t", "class y", "permission p of class file"]."""
         missing = []
         for name in dict.fromkeys((access.source, access.target_type)):
@@ -179,24 +179,24 @@ class Oracle:
         now = self.raw.booleans if states is None else states
         return permission in pair.permissions or any(item.active(now) for item in pair.conditions(permission))
 
-    def allowed(self, access: Access) -> Answer:
+    def allowed(self, access: Access) -> Verdict:
         """What type enforcement says of the access, with the booleans as they stand. Constraints: :func:`why.explain`."""
-        unknown = self.known(access)
+        unknown = self.missing_names(access)
         if unknown:
-            return Answer(AnswerKind.UNKNOWN, unknown=tuple(unknown))
+            return Verdict(VerdictKind.UNKNOWN, unknown=tuple(unknown))
         source, target, permission = access.source, access.target_type, access.permission
         conditions = self.pair(source, target, access.tclass).conditions(permission)
         silent = self._dontaudited(source, target, access.tclass, permission)
         if not self.grants(source, target, access.tclass, permission):
-            kind = AnswerKind.BOOLEAN if conditions else AnswerKind.DONTAUDIT if silent else AnswerKind.NONE
-            return Answer(kind, conditions, silent)
+            kind = VerdictKind.BOOLEAN if conditions else VerdictKind.DONTAUDIT if silent else VerdictKind.NONE
+            return Verdict(kind, conditions, silent)
         bound = self.bound_that_denies(access)
         if bound:
-            return Answer(AnswerKind.BOUNDS, conditions, silent, bound=bound)
+            return Verdict(VerdictKind.BOUNDS, conditions, silent, bound=bound)
         numbers = self.xperms(source, target, access.tclass, permission)
         left_out = numbers is not None and bool(subtract_ranges(access.xperms, numbers) or not numbers)
-        kind = AnswerKind.XPERM if left_out else AnswerKind.ALLOWED
-        return Answer(kind, conditions, silent, xperms=numbers)
+        kind = VerdictKind.XPERM if left_out else VerdictKind.ALLOWED
+        return Verdict(kind, conditions, silent, xperms=numbers)
 
     def _dontaudited(self, source: str, target: str, tclass: str, permission: str) -> bool:
         pair = self.pair(source, target, tclass, "dontaudit")

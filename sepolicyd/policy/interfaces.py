@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from sepolicyd.access import SELF, Access
 from sepolicyd.errors import InputError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interface_parser import EVERY, InterfaceRule, InterfaceText, Names, UnusableError, parse_interface
 from sepolicyd.process import run
 
@@ -96,7 +96,7 @@ class Interfaces:
         return cls(expansions)
 
     def covering(
-        self, oracle: Oracle, accesses: Iterable[Access], *, refuses: Callable[[Access], bool] = lambda _: False
+        self, policy_index: PolicyIndex, accesses: Iterable[Access], *, refuses: Callable[[Access], bool] = lambda _: False
     ) -> list[Offer]:
         """Interfaces that give all of the accesses (of one source), the least surplus first, MAX_OFFERS at most.
 
@@ -105,70 +105,74 @@ class Interfaces:
         wanted = frozenset(accesses)
         if not wanted or len({access.source for access in wanted}) != 1:
             return []
-        offers = [offer for name in self._named(wanted, oracle) if (offer := self._offer(name, oracle, wanted, refuses))]
+        offers = [
+            offer for name in self._named(wanted, policy_index) if (offer := self._offer(name, policy_index, wanted, refuses))
+        ]
         return sorted(offers, key=lambda offer: (len(offer.surplus), len(offer.silences), offer.interface))[:MAX_OFFERS]
 
-    def _named(self, wanted: frozenset[Access], oracle: Oracle) -> list[str]:
+    def _named(self, wanted: frozenset[Access], policy_index: PolicyIndex) -> list[str]:
         """Interfaces whose text names the class, and the target or one of its attributes, of every access."""
         names: Optional[set[str]] = None
         for access in wanted:
-            reach = {access.target, access.target_type, *oracle.attributes_of(access.target_type)}
+            reach = {access.target, access.target_type, *policy_index.attributes_of(access.target_type)}
             here = set().union(*(self._by_word.get(word, ()) for word in reach)) & self._by_word.get(access.tclass, set())
             names = here if names is None else names & here
         return sorted(names or ())
 
     def _offer(
-        self, name: str, oracle: Oracle, wanted: frozenset[Access], refuses: Callable[[Access], bool]
+        self, name: str, policy_index: PolicyIndex, wanted: frozenset[Access], refuses: Callable[[Access], bool]
     ) -> Optional[Offer]:
         source = next(iter(wanted)).source
         text = self.text(name)
-        if text is None or any(not oracle.types_of(item) and item not in oracle.raw.attributes for item in text.required):
+        if text is None or any(
+            not policy_index.types_of(item) and item not in policy_index.raw.attributes for item in text.required
+        ):
             return None  # it does more, or a module with it would not link
-        given = _within(text, "allow", source, oracle)
+        given = _within(text, "allow", source, policy_index)
         if given is None or not wanted <= given:
             return None
-        surplus = [access for access in given - wanted if not oracle.allowed(access).allowed]
-        hidden = _within(text, "dontaudit", source, oracle)
+        surplus = [access for access in given - wanted if not policy_index.allowed(access).allowed]
+        hidden = _within(text, "dontaudit", source, policy_index)
         if hidden is None or len(surplus) > MAX_SURPLUS or any(refuses(access) for access in surplus):
             return None
-        silences = sorted(access for access in hidden - given if not oracle.allowed(access).dontaudited)
+        silences = sorted(access for access in hidden - given if not policy_index.allowed(access).dontaudited)
         if any(refuses(access) for access in silences):
             return None
         return Offer(name, source, given, tuple(sorted(surplus)), tuple(silences))
 
 
-def _within(text: InterfaceText, word: str, source: str, oracle: Oracle) -> Optional[frozenset[Access]]:
+def _within(text: InterfaceText, word: str, source: str, policy_index: PolicyIndex) -> Optional[frozenset[Access]]:
     """Every access of the rules of one word, None where they are too many to be shown (all files, all domains)."""
     found: set[Access] = set()
     for rule in text.rules:
         if rule.word == word:
-            found.update(islice(accesses_of(rule, source, oracle), MAX_ACCESSES + 1))
+            found.update(islice(accesses_of(rule, source, policy_index), MAX_ACCESSES + 1))
             if len(found) > MAX_ACCESSES:
                 return None
     return frozenset(found)
 
 
-def accesses_of(rule: InterfaceRule, subject: str, oracle: Oracle) -> Iterator[Access]:
+def accesses_of(rule: InterfaceRule, subject: str, policy_index: PolicyIndex) -> Iterator[Access]:
     """Every access of a rule with its argument replaced by ``subject``, attributes expanded by the policy."""
-    sources, targets = _types(rule.sources, subject, oracle), _types(rule.targets, subject, oracle)
-    for tclass in rule.classes.of(frozenset(oracle.classes)) & oracle.classes.keys():
-        permissions = rule.permissions.of(oracle.classes[tclass]) & oracle.classes[tclass]
+    sources, targets = _types(rule.sources, subject, policy_index), _types(rule.targets, subject, policy_index)
+    for tclass in rule.classes.of(frozenset(policy_index.classes)) & policy_index.classes.keys():
+        permissions = rule.permissions.of(policy_index.classes[tclass]) & policy_index.classes[tclass]
         for source, target, permission in product(sources, targets, permissions):
             yield Access.of(source, source if target == SELF else target, tclass, permission)
 
 
-def _types(names: Names, subject: str, oracle: Oracle) -> frozenset[str]:
+def _types(names: Names, subject: str, policy_index: PolicyIndex) -> frozenset[str]:
     def expanded(members: frozenset[str]) -> frozenset[str]:
         found: set[str] = set()
         for name in members:
             if name in {SELF, EVERY}:
                 found.add(name)
             else:
-                found |= {subject} if name == SUBJECT else oracle.types_of(name)
+                found |= {subject} if name == SUBJECT else policy_index.types_of(name)
         return frozenset(found)
 
     members = expanded(names.members)
-    every = frozenset(oracle.types) if names.complement or EVERY in members else frozenset()
+    every = frozenset(policy_index.types) if names.complement or EVERY in members else frozenset()
     return Names(members, expanded(names.without), names.complement).of(every)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import InputError, SepolicydError, ToolMissingError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import PortRange
 from sepolicyd.policy.selinux_config import selinux_type
 from sepolicyd.settings import Settings
@@ -156,9 +156,9 @@ class Ports:
         self.local = frozenset(local)
 
     @classmethod
-    def from_policy(cls, oracle: Oracle, store: Optional[Path] = None) -> Ports:
+    def from_policy(cls, policy_index: PolicyIndex, store: Optional[Path] = None) -> Ports:
         """:param store: active directory of the store; its ports.local tells which ranges an administrator has set"""
-        return cls(oracle.ports, _local_ports(store / "ports.local") if store else ())
+        return cls(policy_index.ports, _local_ports(store / "ports.local") if store else ())
 
     def range_of(self, protocol: str, port: int) -> Optional[PortRange]:
         """The range that the kernel would take: the first in the order of the policy (services.c, security_port_sid)."""
@@ -208,21 +208,21 @@ class Reach:
 class Labels:
     """File contexts and ports of one root; ``missing`` says why there are no file contexts."""
 
-    oracle: Oracle
+    policy_index: PolicyIndex
     ports: Ports
     files: Optional[FileContexts] = None
     missing: str = ""
 
     @classmethod
-    def load(cls, settings: Settings, oracle: Oracle) -> Labels:
+    def load(cls, settings: Settings, policy_index: PolicyIndex) -> Labels:
         """What is there for the root of the settings; missing file contexts are a reason in ``missing``, no error."""
         name = selinux_type(settings.root)
-        ports = Ports.from_policy(oracle, settings.root / "var/lib/selinux" / name / "active")
+        ports = Ports.from_policy(policy_index, settings.root / "var/lib/selinux" / name / "active")
         try:
             files = FileContexts.load(settings.root / "etc/selinux" / name / "contexts/files/file_contexts")
         except SepolicydError as error:
-            return cls(oracle, ports, missing=str(error))
-        return cls(oracle, ports, files)
+            return cls(policy_index, ports, missing=str(error))
+        return cls(policy_index, ports, files)
 
     def lookup(self, path: str, tclass: str = "file") -> Optional[str]:
         return self.files.lookup(path, tclass) if self.files else None
@@ -232,7 +232,7 @@ class Labels:
 
     def reach(self, type_name: str) -> Reach:
         """Blast radius of a type (domain.md C10)."""
-        name = self.oracle.resolve(type_name)
+        name = self.policy_index.resolve(type_name)
         specs = self.files.by_type.get(name, []) if self.files else []
         # whole trees first, the shortest first: they show best how wide it is
         shown = sorted(specs, key=lambda spec: (not spec.tree, len(spec.stem), spec.pattern))
@@ -244,11 +244,11 @@ class Labels:
         """The confined domains that may change files of a type, conditional rules of both branches counted."""
         found: set[str] = set()
         for tclass in FILE_CLASSES:
-            for permission in self.oracle.classes.get(tclass, frozenset()).intersection(WRITE_PERMISSIONS):
-                found |= self.oracle.sources_of(tclass, permission, type_name)
-        return frozenset(found & self.oracle.domains - self.oracle.unconfined)
+            for permission in self.policy_index.classes.get(tclass, frozenset()).intersection(WRITE_PERMISSIONS):
+                found |= self.policy_index.sources_of(tclass, permission, type_name)
+        return frozenset(found & self.policy_index.domains - self.policy_index.unconfined)
 
 
-def open_labels(settings: Settings, oracle: Oracle) -> Labels:
+def open_labels(settings: Settings, policy_index: PolicyIndex) -> Labels:
     """The labels of the root of the settings, as :meth:`Labels.load`."""
-    return Labels.load(settings, oracle)
+    return Labels.load(settings, policy_index)

@@ -12,7 +12,7 @@ Ranges = tuple[tuple[int, int], ...]  # inclusive, sorted, disjoint
 ALL_XPERMS: Ranges = ((0, 0xFFFF),)
 
 
-class AnswerKind(str, Enum):
+class VerdictKind(str, Enum):
     """What the policy says of one access; the first that fits, in the order in which a person would want to know it."""
 
     ALLOWED = "allowed"
@@ -70,14 +70,14 @@ Conditional = tuple[frozenset[str], Condition]  # permissions, and when
 
 
 @dataclass(frozen=True)
-class Answer:
+class Verdict:
     """One access judged. ``conditions``: those of every conditional rule that grants it, active or not.
 
     ``dontaudited``: a denial of it is not logged. ``unknown``: names that the policy does not have ("type x_t").
     ``xperms``: the numbers that the policy lets through, None where it does not filter them.
     """
 
-    kind: AnswerKind
+    kind: VerdictKind
     conditions: tuple[Condition, ...] = ()
     dontaudited: bool = False
     unknown: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Answer:
 
     @property
     def allowed(self) -> bool:
-        return self.kind is AnswerKind.ALLOWED
+        return self.kind is VerdictKind.ALLOWED
 
 
 @dataclass(frozen=True, order=True)

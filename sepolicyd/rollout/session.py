@@ -10,7 +10,7 @@ from typing import Optional
 
 from sepolicyd import profiles
 from sepolicyd.errors import InputError, SepolicydError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import find_policy, identity_of
 from sepolicyd.rollout.learning.coverage import Mark
 from sepolicyd.rollout.lease import exercises
@@ -44,7 +44,7 @@ class Session:
         return read_evidence(self.settings.evidence_db)
 
 
-def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Optional[Oracle], str]:
+def open_policy(settings: Settings, policy_file: Optional[Path]) -> tuple[Optional[PolicyIndex], str]:
     """The policy to judge against, or None and why not.
 
     :raises InputError: a policy that was named cannot be read
@@ -60,9 +60,9 @@ def open_oracle(settings: Settings, policy_file: Optional[Path]) -> tuple[Option
 
 
 @lru_cache(maxsize=2)
-def _loaded(identity: tuple[object, ...]) -> Oracle:
+def _loaded(identity: tuple[object, ...]) -> PolicyIndex:
     """One policy is read once in a command; another identity (a load, a new file) is another policy."""
-    return Oracle.load(Path(str(identity[0])))
+    return PolicyIndex.load(Path(str(identity[0])))
 
 
 def invoking_user() -> str:

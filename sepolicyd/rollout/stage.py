@@ -18,7 +18,7 @@ class Rollout(str, Enum):
 
 
 @dataclass(frozen=True)
-class Facts:
+class StageFacts:
     """What is true now. ``domains_loaded``: the loaded policy knows the profile's domains.
 
     ``unconfined``: the loaded policy lets them do everything, so nothing is denied. ``lease_open``: a lease of ours is
@@ -38,7 +38,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StageReport:
     """A state, why it is that one, and the command that leads on."""
 
     state: Rollout
@@ -46,23 +46,25 @@ class Standing:
     next: str
 
 
-def standing(facts: Facts) -> Standing:
+def standing(facts: StageFacts) -> StageReport:
     """The first of these that holds; what is more open wins over what is more closed, so that it is never hidden."""
     if not facts.domains_loaded:
-        return Standing(Rollout.NEW, "the loaded policy knows no domain of this service", "sepolicyd init")
+        return StageReport(Rollout.NEW, "the loaded policy knows no domain of this service", "sepolicyd init")
     if facts.unconfined:
-        return Standing(Rollout.NEW, "the service runs unconfined, so nothing is denied to it", "sepolicyd init")
+        return StageReport(Rollout.NEW, "the service runs unconfined, so nothing is denied to it", "sepolicyd init")
     if facts.lease_open:
-        return Standing(Rollout.LEARNING, "a lease is open", 'sepolicyd learn mark "NAME", then sepolicyd review')
+        return StageReport(Rollout.LEARNING, "a lease is open", 'sepolicyd learn mark "NAME", then sepolicyd review')
     if facts.trial_open:
-        return Standing(Rollout.TRIAL, "a module waits to be confirmed", "sepolicyd confirm")
+        return StageReport(Rollout.TRIAL, "a module waits to be confirmed", "sepolicyd confirm")
     if facts.permissive:
-        return Standing(Rollout.CONFINED, "it is permissive without a lease of ours", "sepolicyd doctor")
+        return StageReport(Rollout.CONFINED, "it is permissive without a lease of ours", "sepolicyd doctor")
     if facts.pending or facts.unapplied:
         waiting = f"{facts.pending} accesses are undecided, {facts.unapplied} decided but not applied"
-        return Standing(Rollout.REVIEWING, waiting, "sepolicyd review" if facts.pending else "sepolicyd apply")
+        return StageReport(Rollout.REVIEWING, waiting, "sepolicyd review" if facts.pending else "sepolicyd apply")
     if not facts.version:
-        return Standing(Rollout.CONFINED, "its domain is loaded and enforced, nothing was learnt yet", "sepolicyd learn start")
-    return Standing(
+        return StageReport(
+            Rollout.CONFINED, "its domain is loaded and enforced, nothing was learnt yet", "sepolicyd learn start"
+        )
+    return StageReport(
         Rollout.ENFORCED, f"version {facts.version} is loaded, enforced, and nothing is pending", "sepolicyd status"
     )

@@ -11,7 +11,7 @@ from typing import Optional
 
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, SepolicydError, StateError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rollout.apply.trial import read_trial
 from sepolicyd.rollout.apply.versions import Versions, module_name
 from sepolicyd.rollout.history import Entry, History
@@ -22,8 +22,8 @@ from sepolicyd.rollout.learning.tainted import find_taints
 from sepolicyd.rollout.lease import status
 from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.review.queue import Queue, queue
-from sepolicyd.rollout.session import Session, open_oracle
-from sepolicyd.rollout.stage import Facts, Standing, standing
+from sepolicyd.rollout.session import Session, open_policy
+from sepolicyd.rollout.stage import StageFacts, StageReport, standing
 from sepolicyd.state.decisions import Decision, allowed
 
 
@@ -31,7 +31,7 @@ from sepolicyd.state.decisions import Decision, allowed
 class Picture:
     """Everything that one screen shows; ``lease`` None where only root could tell."""
 
-    standing: Standing
+    standing: StageReport
     queue: Queue
     lease: Optional[status.LeaseStatus]
     lease_note: str
@@ -52,12 +52,12 @@ def look(session: Session, policy_file: Optional[Path]) -> Picture:
         raise RefusedError(f"only root can read {directory}, where leases and versions are kept", "run this with sudo")
     waiting = queue(session, policy_file)
     lease, lease_note = _lease(session)
-    oracle, _ = open_oracle(session.settings, policy_file)
+    policy_index, _ = open_policy(session.settings, policy_file)
     versions = Versions(session.settings.rollout_dir, module_name(session.profile.name))
     version = versions.current()
     taints = _taints(session, waiting)
     return Picture(
-        standing=standing(_facts(session, waiting, lease, oracle, version, versions)),
+        standing=standing(_facts(session, waiting, lease, policy_index, version, versions)),
         queue=waiting,
         lease=lease,
         lease_note=lease_note,
@@ -74,22 +74,22 @@ def _facts(
     session: Session,
     waiting: Queue,
     lease: Optional[status.LeaseStatus],
-    oracle: Optional[Oracle],
+    policy_index: Optional[PolicyIndex],
     version: int,
     versions: Versions,
-) -> Facts:
+) -> StageFacts:
     profile = session.profile
     own = [name for name in profile.domains if name not in profile.unpoliced]
-    domains = [] if oracle is None else [name for name in own if oracle.types_of(name)]
-    permissive = oracle.permissive_types if oracle is not None else frozenset()
+    domains = [] if policy_index is None else [name for name in own if policy_index.types_of(name)]
+    permissive = policy_index.permissive_types if policy_index is not None else frozenset()
     try:
         trial = read_trial(session.settings)
         on_trial = trial is not None and trial.module == versions.name
     except StateError:
         on_trial = True  # damaged: the next command that root runs takes the version back
-    return Facts(
+    return StageFacts(
         domains_loaded=bool(domains),
-        unconfined=oracle is not None and any(oracle.is_unconfined(name) for name in domains),
+        unconfined=policy_index is not None and any(policy_index.is_unconfined(name) for name in domains),
         lease_open=lease is not None and lease.lease is not None,
         permissive=bool(permissive & set(own)) or (lease is not None and not lease.enforcing),
         pending=sum(len(item.candidate.evidence) for item in waiting.items),

@@ -48,7 +48,7 @@ CHANGE_COUNTER = slice(24, 28)  # https://sqlite.org/fileformat2.html#file_chang
 
 
 @dataclass(frozen=True)
-class Remark:
+class LogEvent:
     """Something that colours the evidence: ``at`` epoch seconds, ``kind`` policyload, setenforce, lost, gap, auditd, other."""
 
     at: float
@@ -67,7 +67,7 @@ class Snapshot:
     evidence: Mapping[Access, Evidence] = field(default_factory=dict)
     by_role: Mapping[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[LogEvent, ...] = ()
     unparsed: tuple[tuple[str, str], ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
     bad_rows: tuple[str, ...] = ()
@@ -279,9 +279,9 @@ def _key(columns: tuple[Any, ...]) -> tuple[Access, str]:
     return (Access(source, target, tclass, permission), role)
 
 
-def _remarks(connection: sqlite3.Connection, bad: list[str]) -> tuple[Remark, ...]:
+def _remarks(connection: sqlite3.Connection, bad: list[str]) -> tuple[LogEvent, ...]:
     rows = _rows(connection, "notices", ("at", "kind", "text"), bad, limit=2000, kinds=("real", "text", "text"))
-    return tuple(Remark(*row) for row in rows)
+    return tuple(LogEvent(*row) for row in rows)
 
 
 def _json(text: Optional[str], bad: list[str]) -> Any:

@@ -15,7 +15,7 @@ from sepolicyd.audit.model import Unparsed
 from sepolicyd.errors import UsageError
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import evidence_codec
-from sepolicyd.state.evidence_reader import SCHEMA, VERSION, Remark
+from sepolicyd.state.evidence_reader import SCHEMA, VERSION, LogEvent
 from sepolicyd.storage.sqlite import open_database, transaction, translated
 
 MAX_ACCESSES = 20_000  # distinct (access, role): a flood of invented names must not fill the disk
@@ -37,7 +37,7 @@ class Batch:
     evidence: dict[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     unparsed: list[Unparsed] = field(default_factory=list)
-    remarks: list[Remark] = field(default_factory=list)
+    remarks: list[LogEvent] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
     def add(self, accesses: Iterable[Access], role: str, seen: Evidence) -> None:
@@ -157,7 +157,7 @@ class EvidenceStore:
                 [(_clean(line.reason), _clean(line.text)) for line in lines[:MAX_UNPARSED]],
             )
 
-    def _keep_notices(self, notices: Sequence[Remark]) -> None:
+    def _keep_notices(self, notices: Sequence[LogEvent]) -> None:
         if notices:
             self._connection.executemany(
                 "INSERT INTO notices(at, kind, text) VALUES (?,?,?)",

@@ -18,8 +18,8 @@ from sepolicyd.storage.files import append_json, read_text, write_whole
 
 START = "0" * 64
 WRITING, WRITTEN = "writing", "written"
-Place = tuple[int, str]  # a line's number and hash
-NOTHING: Place = (0, START)
+ChainHead = tuple[int, str]  # a line's number and hash
+NOTHING: ChainHead = (0, START)
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
@@ -42,7 +42,7 @@ class Chain:
         number, previous = before = self._base()
         line: dict[str, Any] = {**values, "number": number + 1, "previous": previous}
         line["hash"] = digest_of(line)
-        own: Place = (number + 1, line["hash"])
+        own: ChainHead = (number + 1, line["hash"])
         self._write_head(own, WRITING, before)
         append_json(self.path, line)
         self._write_head(own, WRITTEN)
@@ -107,18 +107,18 @@ class Chain:
             return [f"what follows the line with number {head[0][0]} was not written by sepolicyd"]
         return [f"the last line (number {number}) is not the one that was written"]
 
-    def _base(self) -> Place:
+    def _base(self) -> ChainHead:
         """What the next line follows. Where file and head do not agree the gap must stay to be seen, so it follows the head."""
         head, last = self._head(), self._last()
         if head is not None:
             return last if last in head else head[0]
         return last if last == NOTHING and not self.head_path.exists() else (last[0] + 1, last[1])
 
-    def _last(self) -> Place:
+    def _last(self) -> ChainHead:
         found = self.values()
         return (found[-1]["number"], found[-1]["hash"]) if found else NOTHING
 
-    def _head(self) -> Optional[list[Place]]:
+    def _head(self) -> Optional[list[ChainHead]]:
         """What the last line may be: the one written last, and while one is being written the one before it. None: no head."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             head = json.loads(self.head_path.read_text(encoding="utf-8"))
@@ -128,7 +128,7 @@ class Chain:
             return places
         return None
 
-    def _write_head(self, last: Place, state: str, before: Optional[Place] = None) -> None:
+    def _write_head(self, last: ChainHead, state: str, before: Optional[ChainHead] = None) -> None:
         values: dict[str, Any] = {"number": last[0], "hash": last[1], "state": state}
         if before is not None:
             values["before"] = {"number": before[0], "hash": before[1]}

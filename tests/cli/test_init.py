@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.module.store import Store, create_store
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from tests.cli.conftest import Runner
 from tests.policies.jupyterhub.conftest import need_toolchain
 from tests.services.jupyterhub.machines import put_hub
@@ -32,7 +32,7 @@ def test_a_boolean_that_the_configuration_asks_for_is_switched_only_by_a_person(
         assert f"{name}, asked for by: " in done.out
     assert "switched on: jupyterhub_connect_db" in done.out
     assert "setsebool -P jupyterhub_connect_web on" in done.err
-    booleans = Oracle.load(Store(root).policy()).booleans
+    booleans = PolicyIndex.load(Store(root).policy()).booleans
     assert (booleans["jupyterhub_connect_db"], booleans["jupyterhub_connect_web"]) == (True, False)
     undone = sepolicyd("init", "jupyterhub", "--root", root, "--undo")
     assert "values forgotten: jupyterhub_connect_db" in undone.out

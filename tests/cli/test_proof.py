@@ -1,6 +1,6 @@
 """The captured logs, asked and answered, and the fixes carried out in a store of our own: the policy gives what was decided.
 
-What the resulting policy says is asked of audit2why and setools, not only of our own oracle.
+What the resulting policy says is asked of audit2why and setools, not only of our own policy_index.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sepolicyd.access import Access
 from sepolicyd.cli.apply import document
 from sepolicyd.errors import RefusedError
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import open_labels
 from sepolicyd.rollout.apply.desired import rule_kind
 from sepolicyd.rollout.apply.pipeline import Applied, apply
@@ -29,7 +29,7 @@ from sepolicyd.rollout.review.answer import store_decision
 from sepolicyd.rollout.review.queue import judge, with_interfaces
 from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
-from sepolicyd.rules.attribution.attribute import take
+from sepolicyd.rules.attribution.attribute import attribute
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.state.decisions import AnswerKind, Decision
@@ -66,8 +66,8 @@ class Done:
     applied: Applied
 
     after: Path
-    old: Oracle
-    new: Oracle
+    old: PolicyIndex
+    new: PolicyIndex
 
     @property
     def kern(self) -> Path:
@@ -75,7 +75,7 @@ class Done:
 
 
 def evidence_of_logs(profile: profiles.Profile) -> dict[Access, Evidence]:
-    found = take(scan_files(LOGS), profile).evidence
+    found = attribute(scan_files(LOGS), profile).evidence
     for access, seen in evidence_from(INVENTED).items():
         found[access] = found[access].merge(seen) if access in found else seen
     return found
@@ -100,8 +100,8 @@ def done(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytes
     session = Session(configured, profiles.load("jupyterhub", configured.policy_dirs))
     before = place / "before"
     shutil.copy(place / "root/var/lib/selinux/default/active/policy.kern", before)
-    evidence, oracle = evidence_of_logs(session.profile), Oracle.load(before)
-    items = judge(session, evidence, oracle)
+    evidence, policy_index = evidence_of_logs(session.profile), PolicyIndex.load(before)
+    items = judge(session, evidence, policy_index)
     store = session.decisions()
     chosen: dict[str, Fix] = {}
     # interfaces are looked up for some of them: 80 ms each
@@ -123,7 +123,9 @@ def done(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytes
         applied = apply(plan, configured, by="proof")
     after = place / "after"
     shutil.copy(place / "root/var/lib/selinux/default/active/policy.kern", after)
-    return Done(session, items, chosen, decided, evidence, before, plan, shown, applied, after, oracle, Oracle.load(after))
+    return Done(
+        session, items, chosen, decided, evidence, before, plan, shown, applied, after, policy_index, PolicyIndex.load(after)
+    )
 
 
 def rules_of(done: Done, word: str = "allow") -> set[Access]:

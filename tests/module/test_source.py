@@ -27,7 +27,7 @@ from sepolicyd.module.source import (
     render_te,
 )
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from tests.rollout.apply.world import make_store
 
 A = Access.of
@@ -122,7 +122,7 @@ def test_a_type_that_an_update_takes_away_takes_its_rules_with_it_and_no_more(tm
     kept = A("svc_t", "etc_t", "file", "write")
     store.install([build(render_te("m", [kept, A("svc_t", "extra_t", "file", "read")]), tmp_path)], 360)
     store.install([], 100, remove=["extra"])
-    policy = Oracle.load(store.policy())
+    policy = PolicyIndex.load(store.policy())
     assert policy.allowed(kept).allowed
     assert "extra_t" not in policy.types
 

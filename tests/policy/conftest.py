@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from tests.policy.toys import DISTRIBUTION
 
 
 @pytest.fixture(scope="session")
-def distribution() -> Oracle:
+def distribution() -> PolicyIndex:
     if not DISTRIBUTION.exists():
         pytest.skip("the distribution's policy is not installed")
-    return Oracle.load(DISTRIBUTION)
+    return PolicyIndex.load(DISTRIBUTION)

@@ -19,7 +19,7 @@ from sepolicyd.access import Access
 from sepolicyd.errors import InputError
 from sepolicyd.policy import delta as delta_module
 from sepolicyd.policy.delta import Origin, difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from tests.policy.stores import link, package
 from tests.policy.toys import DISTRIBUTION, compile_cil, needs_distribution, needs_secilc, types
 
@@ -333,7 +333,7 @@ def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_distribution
-def test_a_module_in_the_distributions_policy(linked: Path, distribution: Oracle) -> None:
+def test_a_module_in_the_distributions_policy(linked: Path, distribution: PolicyIndex) -> None:
     delta = difference(distribution, linked)
     assert delta.new_types == {"probe_t", "probe_exec_t"}
     assert ("chronyd_t", "can_read_shadow_passwords") in delta.joined
@@ -351,7 +351,7 @@ def test_a_module_in_the_distributions_policy(linked: Path, distribution: Oracle
 @needs_distribution
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("sediff") is None, reason="sediff is not installed")
-def test_as_sediff_on_the_distributions_policy(linked: Path, distribution: Oracle) -> None:
+def test_as_sediff_on_the_distributions_policy(linked: Path, distribution: PolicyIndex) -> None:
     shown = subprocess.run(["sediff", "--allow", str(DISTRIBUTION), str(linked)], capture_output=True, text=True, check=False)
     pattern = re.compile(r"\+ allow (\S+) (\S+):(\S+) (?:\{ (.*?) \}|(\S+));")
     theirs = {

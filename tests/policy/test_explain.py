@@ -12,8 +12,8 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.audit.model import Context
 from sepolicyd.policy.explain import Why, explain, explainer
-from sepolicyd.policy.index import Oracle
-from sepolicyd.policy.model import AnswerKind
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.model import VerdictKind
 from tests.policy.questions import LOGS, WORKER, denials
 from tests.policy.stores import link, package
 from tests.policy.toys import DISTRIBUTION, compile_cil, needs_distribution, needs_secilc, types
@@ -21,18 +21,18 @@ from tests.policy.toys import DISTRIBUTION, compile_cil, needs_distribution, nee
 pytestmark = pytest.mark.toolchain
 
 
-def why(oracle: Oracle, source: str, target: str, tclass: str, permission: str) -> Why:
+def why(policy_index: PolicyIndex, source: str, target: str, tclass: str, permission: str) -> Why:
     scontext, tcontext = Context.parse(source), Context.parse(target)
     assert scontext is not None
     assert tcontext is not None
-    return explain(oracle, Access.of(scontext.type, tcontext.type, tclass, permission), scontext, tcontext)
+    return explain(policy_index, Access.of(scontext.type, tcontext.type, tclass, permission), scontext, tcontext)
 
 
 BASE = types("app_t", "data_t", "free_t") + "(typeattribute exempt)(typeattributeset exempt (free_t kernel_t))"
 
 
-def constrained(folder: Path, expression: str, keyword: str = "mlsconstrain") -> Oracle:
-    return Oracle.load(compile_cil(f"{BASE}({keyword} (file (read)) {expression})", folder / "policy"))
+def constrained(folder: Path, expression: str, keyword: str = "mlsconstrain") -> PolicyIndex:
+    return PolicyIndex.load(compile_cil(f"{BASE}({keyword} (file (read)) {expression})", folder / "policy"))
 
 
 @needs_secilc
@@ -94,10 +94,12 @@ def test_levels(tmp_path: Path, expression: str, source: str, target: str, passe
     ],
 )
 def test_users_roles_types(tmp_path: Path, expression: str, source: str, target: str, passes: bool) -> None:
-    oracle = constrained(tmp_path, expression, "constrain")
-    found = why(oracle, f"{source}:s0", f"{target}:s0", "file", "read")
+    policy_index = constrained(tmp_path, expression, "constrain")
+    found = why(policy_index, f"{source}:s0", f"{target}:s0", "file", "read")
     assert (not found.constraints) == passes
-    assert why(oracle, f"{source}:s0", f"{target}:s0", "file", "write").would_help  # another permission is not constrained
+    assert why(
+        policy_index, f"{source}:s0", f"{target}:s0", "file", "write"
+    ).would_help  # another permission is not constrained
     if not passes:
         assert not found.would_help
         assert found.sentence.startswith(
@@ -107,8 +109,8 @@ def test_users_roles_types(tmp_path: Path, expression: str, source: str, target:
 
 @needs_secilc
 def test_categories_are_named_in_the_sentence(tmp_path: Path) -> None:
-    oracle = constrained(tmp_path, "(or (dom h1 h2) (eq t1 exempt))")
-    found = why(oracle, "u:r:app_t:s0:c1", "u:r:data_t:s0:c3", "file", "read")
+    policy_index = constrained(tmp_path, "(or (dom h1 h2) (eq t1 exempt))")
+    found = why(policy_index, "u:r:app_t:s0:c1", "u:r:data_t:s0:c3", "file", "read")
     assert "s0:c1 against s0:c3" in found.sentence
     assert "app_t is not in { free_t kernel_t }" in found.sentence
 
@@ -116,28 +118,28 @@ def test_categories_are_named_in_the_sentence(tmp_path: Path) -> None:
 @needs_secilc
 def test_transitions_need_roles(tmp_path: Path) -> None:
     body = types("app_t", "shell_t") + "(type other_t)(roletype q other_t)(allow app_t shell_t (process (transition)))"
-    oracle = Oracle.load(compile_cil(body + "(roleallow q r)", tmp_path / "policy"))
-    assert why(oracle, "u:r:app_t:s0", "u:r:shell_t:s0", "process", "transition").allowed
-    changed = why(oracle, "u:r:app_t:s0", "u:q:shell_t:s0", "process", "transition")
+    policy_index = PolicyIndex.load(compile_cil(body + "(roleallow q r)", tmp_path / "policy"))
+    assert why(policy_index, "u:r:app_t:s0", "u:r:shell_t:s0", "process", "transition").allowed
+    changed = why(policy_index, "u:r:app_t:s0", "u:q:shell_t:s0", "process", "transition")
     assert changed.te.allowed
     assert not changed.allowed
     assert changed.sentence == "A rule is there already, and role r may not change to role q."
-    assert why(oracle, "u:r:app_t:s0", "u:r:other_t:s0", "process", "transition").roles == (
+    assert why(policy_index, "u:r:app_t:s0", "u:r:other_t:s0", "process", "transition").roles == (
         "role r is not allowed the type other_t"
     )
-    assert not why(oracle, "u:r:app_t:s0", "u:q:shell_t:s0", "process", "ptrace").roles
+    assert not why(policy_index, "u:r:app_t:s0", "u:q:shell_t:s0", "process", "ptrace").roles
 
 
 @needs_secilc
 def test_bounds_and_numbers(tmp_path: Path) -> None:
     body = BASE + "(typebounds app_t free_t)(allow app_t data_t (file (read)))(allow free_t data_t (file (write ioctl)))"
     body += "(allow app_t data_t (file (ioctl)))(allowx free_t data_t (ioctl file (0x5401)))"
-    oracle = Oracle.load(compile_cil(body, tmp_path / "policy"))
-    bounded = explain(oracle, Access("free_t", "data_t", "file", "write"))
-    assert (bounded.te.kind, bounded.bounds, bounded.would_help) == (AnswerKind.BOUNDS, "app_t", False)
-    assert explain(oracle, Access("free_t", "data_t", "file", "read")).would_help
-    assert not explain(oracle, Access("free_t", "data_t", "file", "append")).would_help
-    number = explain(oracle, Access("free_t", "data_t", "file", "ioctl", ((0x5401, 0x5403),)))
+    policy_index = PolicyIndex.load(compile_cil(body, tmp_path / "policy"))
+    bounded = explain(policy_index, Access("free_t", "data_t", "file", "write"))
+    assert (bounded.te.kind, bounded.bounds, bounded.would_help) == (VerdictKind.BOUNDS, "app_t", False)
+    assert explain(policy_index, Access("free_t", "data_t", "file", "read")).would_help
+    assert not explain(policy_index, Access("free_t", "data_t", "file", "append")).would_help
+    number = explain(policy_index, Access("free_t", "data_t", "file", "ioctl", ((0x5401, 0x5403),)))
     assert number.missing_numbers == ((0x5402, 0x5403),)
     assert "0x5402-0x5403 needs an allowxperm rule" in number.sentence
 
@@ -155,27 +157,27 @@ def test_booleans_alone_and_in_pairs_with_side_effects(tmp_path: Path) -> None:
 (booleanif kept (false (allow app_t data_t (file (execute)))))
 """
     )
-    oracle = Oracle.load(compile_cil(body, tmp_path / "policy"))
-    read = explain(oracle, Access("app_t", "data_t", "file", "read"))
+    policy_index = PolicyIndex.load(compile_cil(body, tmp_path / "policy"))
+    read = explain(policy_index, Access("app_t", "data_t", "file", "read"))
     # narrow: its own rule, and the one it shares with `both`
     assert [str(fix) for fix in read.booleans] == ["narrow=on (2 rules for 1 domain)", "wide=on (2 rules for 3 domains)"]
     assert read.sentence == "Allowed with narrow=on (2 rules for 1 domain), or 1 other setting."
-    append = explain(oracle, Access("app_t", "data_t", "file", "append"))
+    append = explain(policy_index, Access("app_t", "data_t", "file", "append"))
     assert [fix.settings for fix in append.booleans] == [(("both", True), ("narrow", True))]
-    execute = explain(oracle, Access("app_t", "data_t", "file", "execute"))
+    execute = explain(policy_index, Access("app_t", "data_t", "file", "execute"))
     assert [fix.settings for fix in execute.booleans] == [(("kept", False),)]
 
 
 @needs_secilc
 def test_unknown_names_are_not_judged(tmp_path: Path) -> None:
-    oracle = Oracle.load(compile_cil(BASE, tmp_path / "policy"))
-    found = why(oracle, "u:r:nosuch_t:s0", "u:r:data_t:s0", "file", "read")
+    policy_index = PolicyIndex.load(compile_cil(BASE, tmp_path / "policy"))
+    found = why(policy_index, "u:r:nosuch_t:s0", "u:r:data_t:s0", "file", "read")
     assert not found.would_help
     assert found.sentence == "The policy has no type nosuch_t: this cannot be judged."
 
 
 @needs_distribution
-def test_known_side_effects(distribution: Oracle) -> None:
+def test_known_side_effects(distribution: PolicyIndex) -> None:
     """Figures of sesearch -A -b on Debian 12's policy."""
     found = explain(distribution, Access("httpd_t", "unreserved_port_t", "tcp_socket", "name_connect"))
     assert [str(fix) for fix in found.booleans] == [
@@ -186,17 +188,17 @@ def test_known_side_effects(distribution: Oracle) -> None:
 
 
 @needs_distribution
-def test_a_rule_and_a_constraint_are_seen_together(distribution: Oracle) -> None:
+def test_a_rule_and_a_constraint_are_seen_together(distribution: PolicyIndex) -> None:
     """audit2why shows the missing rule alone (audit2why.c tests type enforcement first and stops)."""
     found = why(distribution, "system_u:system_r:svirt_t:s0:c1", "system_u:object_r:shadow_t:s0:c9", "file", "read")
-    assert found.te.kind is AnswerKind.NONE
+    assert found.te.kind is VerdictKind.NONE
     assert not found.would_help
     assert "s0:c1 against s0:c9" in found.sentence
 
 
 @needs_distribution
 @pytest.mark.skipif(not LOGS, reason="no captured logs")
-def test_as_audit2why_on_real_denials(distribution: Oracle) -> None:
+def test_as_audit2why_on_real_denials(distribution: PolicyIndex) -> None:
     asked = denials()
     worker = [sys.executable, "-c", WORKER, str(DISTRIBUTION)]
     done = subprocess.run(
@@ -212,13 +214,13 @@ def test_as_audit2why_on_real_denials(distribution: Oracle) -> None:
         if theirs == "TERULE":
             # audit2why flips a boolean and asks for the whole decision: with a constraint in the way no boolean seems to
             # help, and it says "missing rule" of an access that has one (systemd_tmpfiles_t relabelling a user's home)
-            behind = mine.te.kind is AnswerKind.BOOLEAN and bool(mine.constraints)
-            agree = behind or mine.te.kind in {AnswerKind.NONE, AnswerKind.DONTAUDIT}
+            behind = mine.te.kind is VerdictKind.BOOLEAN and bool(mine.constraints)
+            agree = behind or mine.te.kind in {VerdictKind.NONE, VerdictKind.DONTAUDIT}
         elif theirs == "DONTAUDIT":
             agree = mine.te.dontaudited and not mine.allowed
         elif theirs == "BOOLEAN":
             alone = {fix.settings[0][0] for fix in mine.booleans if len(fix.settings) == 1}
-            agree = mine.te.kind is AnswerKind.BOOLEAN and alone == set(booleans)
+            agree = mine.te.kind is VerdictKind.BOOLEAN and alone == set(booleans)
         elif theirs == "CONSTRAINT":
             agree = mine.te.allowed and bool(mine.constraints)
         elif theirs == "RBAC":
@@ -234,7 +236,7 @@ def test_as_audit2why_on_real_denials(distribution: Oracle) -> None:
 @pytest.mark.slow
 @needs_distribution
 @pytest.mark.skipif(not LOGS, reason="no captured logs")
-def test_would_help_is_what_happens_when_the_rules_are_linked(tmp_path: Path, distribution: Oracle) -> None:
+def test_would_help_is_what_happens_when_the_rules_are_linked(tmp_path: Path, distribution: PolicyIndex) -> None:
     """Every access without a rule gets one; audit2why on the new policy must allow just those where that was to help."""
     levels = [("s0:c1", "s0:c9"), ("s0:c1.c5", "s0:c3")]
     asked = {
@@ -250,7 +252,7 @@ def test_would_help_is_what_happens_when_the_rules_are_linked(tmp_path: Path, di
         )
     }
     whys = {question: why(distribution, *question) for question in sorted(asked)}
-    without = {key: found for key, found in whys.items() if found.te.kind in {AnswerKind.NONE, AnswerKind.DONTAUDIT}}
+    without = {key: found for key, found in whys.items() if found.te.kind in {VerdictKind.NONE, VerdictKind.DONTAUDIT}}
     rules, required = set(), set()
     for found in without.values():
         access = found.access

@@ -17,11 +17,11 @@ import pytest
 from sepolicyd.access import SELF, Access
 from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.policy import setools_adapter
-from sepolicyd.policy.index import Oracle
-from sepolicyd.policy.model import AnswerKind, join_ranges, ranges_of, subtract_ranges
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.model import VerdictKind, join_ranges, ranges_of, subtract_ranges
 from sepolicyd.policy.policy_files import LIVE_POLICY, find_policy, identity_of
 from sepolicyd.policy.selinux_config import selinux_type
-from sepolicyd.rollout.session import open_oracle
+from sepolicyd.rollout.session import open_policy
 from sepolicyd.settings import Settings
 from tests.policy.toys import compile_cil, needs_checkpolicy, needs_distribution, needs_secilc, types
 
@@ -71,8 +71,8 @@ TOY = (
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
-    return Oracle.load(compile_cil(TOY, tmp_path_factory.mktemp("toy") / "policy"))
+def toy(tmp_path_factory: pytest.TempPathFactory) -> PolicyIndex:
+    return PolicyIndex.load(compile_cil(TOY, tmp_path_factory.mktemp("toy") / "policy"))
 
 
 FILE = ("data_t", "file")
@@ -84,48 +84,48 @@ NUMBER = ((0x5401, 0x5401),)
 @pytest.mark.parametrize(
     ("access", "kind"),
     [
-        (Access("src_t", *FILE, "read"), AnswerKind.ALLOWED),
-        (Access("src_alias", *FILE, "read"), AnswerKind.ALLOWED),
-        (Access("src_t", *FILE, "write"), AnswerKind.NONE),
-        (Access("attr_t", *FILE, "write"), AnswerKind.ALLOWED),
-        (Access("wide_t", *FILE, "write"), AnswerKind.ALLOWED),
-        (Access("attr_t", SELF, "process", "fork"), AnswerKind.ALLOWED),
-        (Access("attr_t", "src_t", "process", "fork"), AnswerKind.NONE),
-        (Access("bool_t", *FILE, "execute"), AnswerKind.BOOLEAN),
-        (Access("bool_t", *FILE, "append"), AnswerKind.ALLOWED),
-        (Access("bool_t", "data_t", "dir", "read"), AnswerKind.ALLOWED),
-        (Access("bool_t", "data_t", "dir", "write"), AnswerKind.BOOLEAN),
-        (Access("quiet_t", *FILE, "read"), AnswerKind.DONTAUDIT),
-        (Access("quiet_t", *FILE, "write"), AnswerKind.DONTAUDIT),
-        (Access("quiet_t", *FILE, "open"), AnswerKind.NONE),
-        (Access("child_t", *FILE, "read"), AnswerKind.ALLOWED),
-        (Access("child_t", *FILE, "write"), AnswerKind.BOUNDS),
-        (Access("io_t", *FILE, "ioctl", NUMBER), AnswerKind.ALLOWED),
-        (Access("io_t", *FILE, "ioctl", ((0x0650, 0x0750),)), AnswerKind.ALLOWED),
-        (Access("io_t", *FILE, "ioctl", ((0x0650, 0x0850),)), AnswerKind.XPERM),
-        (Access("io_t", *FILE, "ioctl", ((0x8901, 0x8901),)), AnswerKind.XPERM),
-        (Access("io_t", *FILE, "ioctl"), AnswerKind.ALLOWED),
-        (Access("io_t", "data_t", "tcp_socket", "ioctl"), AnswerKind.XPERM),
-        (Access("nosuch_t", *FILE, "read"), AnswerKind.UNKNOWN),
-        (Access("domain", *FILE, "read"), AnswerKind.UNKNOWN),
-        (Access("src_t", "data_t", "nosuch", "read"), AnswerKind.UNKNOWN),
-        (Access("src_t", *FILE, "nosuch"), AnswerKind.UNKNOWN),
+        (Access("src_t", *FILE, "read"), VerdictKind.ALLOWED),
+        (Access("src_alias", *FILE, "read"), VerdictKind.ALLOWED),
+        (Access("src_t", *FILE, "write"), VerdictKind.NONE),
+        (Access("attr_t", *FILE, "write"), VerdictKind.ALLOWED),
+        (Access("wide_t", *FILE, "write"), VerdictKind.ALLOWED),
+        (Access("attr_t", SELF, "process", "fork"), VerdictKind.ALLOWED),
+        (Access("attr_t", "src_t", "process", "fork"), VerdictKind.NONE),
+        (Access("bool_t", *FILE, "execute"), VerdictKind.BOOLEAN),
+        (Access("bool_t", *FILE, "append"), VerdictKind.ALLOWED),
+        (Access("bool_t", "data_t", "dir", "read"), VerdictKind.ALLOWED),
+        (Access("bool_t", "data_t", "dir", "write"), VerdictKind.BOOLEAN),
+        (Access("quiet_t", *FILE, "read"), VerdictKind.DONTAUDIT),
+        (Access("quiet_t", *FILE, "write"), VerdictKind.DONTAUDIT),
+        (Access("quiet_t", *FILE, "open"), VerdictKind.NONE),
+        (Access("child_t", *FILE, "read"), VerdictKind.ALLOWED),
+        (Access("child_t", *FILE, "write"), VerdictKind.BOUNDS),
+        (Access("io_t", *FILE, "ioctl", NUMBER), VerdictKind.ALLOWED),
+        (Access("io_t", *FILE, "ioctl", ((0x0650, 0x0750),)), VerdictKind.ALLOWED),
+        (Access("io_t", *FILE, "ioctl", ((0x0650, 0x0850),)), VerdictKind.XPERM),
+        (Access("io_t", *FILE, "ioctl", ((0x8901, 0x8901),)), VerdictKind.XPERM),
+        (Access("io_t", *FILE, "ioctl"), VerdictKind.ALLOWED),
+        (Access("io_t", "data_t", "tcp_socket", "ioctl"), VerdictKind.XPERM),
+        (Access("nosuch_t", *FILE, "read"), VerdictKind.UNKNOWN),
+        (Access("domain", *FILE, "read"), VerdictKind.UNKNOWN),
+        (Access("src_t", "data_t", "nosuch", "read"), VerdictKind.UNKNOWN),
+        (Access("src_t", *FILE, "nosuch"), VerdictKind.UNKNOWN),
     ],
     ids=str,
 )
-def test_answers(toy: Oracle, access: Access, kind: AnswerKind) -> None:
+def test_answers(toy: PolicyIndex, access: Access, kind: VerdictKind) -> None:
     assert toy.allowed(access).kind is kind
 
 
 @pytest.mark.toolchain
 @needs_secilc
-def test_what_an_answer_carries(toy: Oracle) -> None:
+def test_what_an_answer_carries(toy: PolicyIndex) -> None:
     answer = toy.allowed(Access("bool_t", "data_t", "dir", "write"))
     assert [str(item) for item in answer.conditions] == ["!(on ^ off)"]
     assert answer.conditions[0].active({"on": True, "off": True})
     assert toy.allowed(Access("child_t", *FILE, "write")).bound == "parent_t"
     assert toy.allowed(Access("io_t", *FILE, "ioctl")).xperms == ((0x0600, 0x07FF), (0x5400, 0x5410))
-    assert toy.known(Access("nosuch_t", "domain", "nosuch", "x")) == [
+    assert toy.missing_names(Access("nosuch_t", "domain", "nosuch", "x")) == [
         "type nosuch_t",
         "attribute, not a type: domain",
         "class nosuch",
@@ -134,7 +134,7 @@ def test_what_an_answer_carries(toy: Oracle) -> None:
 
 @pytest.mark.toolchain
 @needs_secilc
-def test_names_and_sets(toy: Oracle) -> None:
+def test_names_and_sets(toy: PolicyIndex) -> None:
     assert toy.types_of("outer") == {"attr_t", "wide_t"}
     assert toy.types_of("src_alias") == {"src_t"}
     assert not toy.types_of("nosuch")
@@ -157,7 +157,7 @@ def test_names_and_sets(toy: Oracle) -> None:
 @needs_secilc
 def test_unconfined_by_right_when_the_attribute_is_gone(tmp_path: Path) -> None:
     without = TOY.replace("unconfined_domain_type", "renamed_by_somebody")
-    assert Oracle.load(compile_cil(without, tmp_path / "policy")).unconfined == {"free_t"}
+    assert PolicyIndex.load(compile_cil(without, tmp_path / "policy")).unconfined == {"free_t"}
 
 
 @pytest.mark.toolchain
@@ -169,11 +169,11 @@ def test_older_policy_versions_and_no_mls(tmp_path: Path, version: int) -> None:
         if version >= 30
         else "\n".join(line for line in TOY.splitlines() if not line.startswith(("(allowx", "(dontauditx")))
     )
-    oracle = Oracle.load(compile_cil(body, tmp_path / "policy", mls=False, version=version))
-    assert oracle.version == version
-    assert not oracle.mls
-    assert oracle.allowed(Access("attr_t", *FILE, "write")).allowed
-    assert oracle.allowed(Access("attr_t", SELF, "process", "fork")).allowed
+    policy_index = PolicyIndex.load(compile_cil(body, tmp_path / "policy", mls=False, version=version))
+    assert policy_index.version == version
+    assert not policy_index.mls
+    assert policy_index.allowed(Access("attr_t", *FILE, "write")).allowed
+    assert policy_index.allowed(Access("attr_t", SELF, "process", "fork")).allowed
 
 
 @pytest.mark.toolchain
@@ -182,8 +182,8 @@ def test_sensitivities_rank_by_order_not_by_name(tmp_path: Path) -> None:
     names = [f"s{number}" for number in range(12)]
     extra = "".join(f"(sensitivity {name})" for name in names[2:])
     body = f"{extra}(sensitivityorder ({' '.join(names[1:])}))"
-    oracle = Oracle.load(compile_cil(body, tmp_path / "policy"))
-    assert sorted(oracle.sensitivities, key=oracle.sensitivities.__getitem__) == names
+    policy_index = PolicyIndex.load(compile_cil(body, tmp_path / "policy"))
+    assert sorted(policy_index.sensitivities, key=policy_index.sensitivities.__getitem__) == names
 
 
 @pytest.mark.toolchain
@@ -206,11 +206,11 @@ sid kernel u:r:a_t
         ["checkpolicy", "-c", "31", "-o", str(binary), str(source)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    oracle = Oracle.load(binary)
-    assert oracle.holders("file", "read", "obj_t") == ["a_t", "b_t"]
-    assert oracle.allowed(Access("FAIL_t", "obj_t", "file", "read")).kind is AnswerKind.NONE
-    assert oracle.allowed(Access("b_t", SELF, "process", "fork")).allowed
-    assert oracle.allowed(Access("b_t", "a_t", "process", "fork")).kind is AnswerKind.NONE
+    policy_index = PolicyIndex.load(binary)
+    assert policy_index.holders("file", "read", "obj_t") == ["a_t", "b_t"]
+    assert policy_index.allowed(Access("FAIL_t", "obj_t", "file", "read")).kind is VerdictKind.NONE
+    assert policy_index.allowed(Access("b_t", SELF, "process", "fork")).allowed
+    assert policy_index.allowed(Access("b_t", "a_t", "process", "fork")).kind is VerdictKind.NONE
 
 
 SINK = (
@@ -249,21 +249,23 @@ SINK = (
 @pytest.mark.toolchain
 @needs_secilc
 def test_every_statement_can_be_read(tmp_path: Path) -> None:
-    oracle = Oracle.load(compile_cil(SINK, tmp_path / "policy"))
-    counts = {kind: len(lines) for kind, lines in oracle.statements.items()}
+    policy_index = PolicyIndex.load(compile_cil(SINK, tmp_path / "policy"))
+    counts = {kind: len(lines) for kind, lines in policy_index.statements.items()}
     assert counts == {
         "portcons": 2, "genfscons": 2, "fs_uses": 2, "nodecons": 2, "netifcons": 1, "initialsids": 1, "ibpkeycons": 1,
         "ibendportcons": 1, "rbacrules": 2, "mlsrules": 1, "defaults": 4, "polcaps": 1, "users": 2, "validatetrans": 2,
     }  # fmt: skip
-    assert "ibpkeycon fe80:: 0x0-0x10 u:r:a_t:s0" in oracle.statements["ibpkeycons"]
-    assert [constraint.text for constraint in oracle.constraints] == ["constrain file { read } ((r1 == r2) or (u1 == { u v }))"]
-    assert oracle.roles["q"] == {"c_t"}
-    assert oracle.role_allows == {("r", "q")}
-    assert oracle.users["u"] == {"r", "q"}
-    assert {rule.rule for rule in oracle.transitions()} == {"type_change", "type_member", "type_transition"}
-    assert oracle.allowed(Access("a_t", "b_t", "filesystem", "mount")).allowed
-    assert oracle.allowed(Access("a_t", SELF, "db_table", "select")).allowed
-    assert oracle.known(Access("a_t", "b_t", "filesystem", "unmount")) == []
+    assert "ibpkeycon fe80:: 0x0-0x10 u:r:a_t:s0" in policy_index.statements["ibpkeycons"]
+    assert [constraint.text for constraint in policy_index.constraints] == [
+        "constrain file { read } ((r1 == r2) or (u1 == { u v }))"
+    ]
+    assert policy_index.roles["q"] == {"c_t"}
+    assert policy_index.role_allows == {("r", "q")}
+    assert policy_index.users["u"] == {"r", "q"}
+    assert {rule.rule for rule in policy_index.transitions()} == {"type_change", "type_member", "type_transition"}
+    assert policy_index.allowed(Access("a_t", "b_t", "filesystem", "mount")).allowed
+    assert policy_index.allowed(Access("a_t", SELF, "db_table", "select")).allowed
+    assert policy_index.missing_names(Access("a_t", "b_t", "filesystem", "unmount")) == []
 
 
 # -- the distribution's policy ---------------------------------------------------------------------------------------------
@@ -294,14 +296,14 @@ def test_every_statement_can_be_read(tmp_path: Path) -> None:
         ("file", "read", "etc_t", 589),
     ],
 )
-def test_rarity(distribution: Oracle, tclass: str, permission: str, target: str, count: int) -> None:
+def test_rarity(distribution: PolicyIndex, tclass: str, permission: str, target: str, count: int) -> None:
     """Figures measured independently, of refpolicy 2.20221101 in Debian 12: confined domains that hold the access."""
     assert len(distribution.holders(tclass, permission, target)) == count
 
 
 @pytest.mark.toolchain
 @needs_distribution
-def test_unconfined_domains_by_attribute_and_by_right_agree(distribution: Oracle) -> None:
+def test_unconfined_domains_by_attribute_and_by_right_agree(distribution: PolicyIndex) -> None:
     named = distribution.types_of("unconfined_domain_type")
     assert len(named) == 24
     assert distribution._unconfined_by_right() == named
@@ -310,7 +312,7 @@ def test_unconfined_domains_by_attribute_and_by_right_agree(distribution: Oracle
 
 @pytest.mark.toolchain
 @needs_distribution
-def test_five_hundred_answers_as_setools_gives_them(distribution: Oracle) -> None:
+def test_five_hundred_answers_as_setools_gives_them(distribution: PolicyIndex) -> None:
     """The index against an expansion by setools, for sources drawn at random; and the time it takes."""
     chance = random.Random(5)
     domains, every = sorted(distribution.domains), sorted(distribution.types)
@@ -348,7 +350,7 @@ def test_five_hundred_answers_as_setools_gives_them(distribution: Oracle) -> Non
 
 def test_no_such_policy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"policy .*nothing cannot be read: No such file"):
-        Oracle.load(tmp_path / "nothing")
+        PolicyIndex.load(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(
@@ -364,12 +366,12 @@ def test_not_a_kernel_policy(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "policy.33"
     path.write_bytes(content)
     with pytest.raises(InputError, match=says):
-        Oracle.load(path)
+        PolicyIndex.load(path)
 
 
 def test_a_directory_is_no_policy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Is a directory"):
-        Oracle.load(tmp_path)
+        PolicyIndex.load(tmp_path)
 
 
 @pytest.mark.toolchain
@@ -381,7 +383,7 @@ def test_a_newer_version_is_named(tmp_path: Path) -> None:
     struct.pack_into("<I", content, 8 + length, 99)
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"version 99\) cannot be read by the installed libsepol"):
-        Oracle.load(path)
+        PolicyIndex.load(path)
 
 
 @pytest.mark.toolchain
@@ -392,13 +394,13 @@ def test_every_truncation_is_an_input_error(tmp_path: Path) -> None:
         path = tmp_path / "cut"
         path.write_bytes(whole[:length])
         with pytest.raises(InputError):
-            Oracle.load(path)
+            PolicyIndex.load(path)
 
 
 def test_setools_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "setools", None)
     with pytest.raises(ToolMissingError, match="setools is not installed") as caught:
-        Oracle.load(_some_file(tmp_path))
+        PolicyIndex.load(_some_file(tmp_path))
     assert "python3-setools" in caught.value.hint
 
 
@@ -409,7 +411,7 @@ def test_the_speech_toolkit_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delitem(sys.modules, "setools", raising=False)
     importlib.invalidate_caches()
     with pytest.raises(ToolMissingError, match="another package of that name") as caught:
-        Oracle.load(_some_file(tmp_path))
+        PolicyIndex.load(_some_file(tmp_path))
     assert "pip uninstall setools" in caught.value.hint
 
 
@@ -426,18 +428,18 @@ def _some_file(folder: Path) -> Path:
 @needs_secilc
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = compile_cil(TOY, tmp_path / "policy")
-    oracle, note = open_oracle(Settings(), path)
-    assert oracle is not None and not note
-    assert open_oracle(Settings(), path)[0] is oracle
+    policy_index, note = open_policy(Settings(), path)
+    assert policy_index is not None and not note
+    assert open_policy(Settings(), path)[0] is policy_index
     compile_cil(TOY + "(allow src_t data_t (file (append)))", path)
     os.utime(path, ns=(1, 1))
-    fresh, _ = open_oracle(Settings(), path)
+    fresh, _ = open_policy(Settings(), path)
     assert fresh is not None
     assert fresh.allowed(Access("src_t", *FILE, "append")).allowed
-    assert not oracle.allowed(Access("src_t", *FILE, "append")).allowed
+    assert not policy_index.allowed(Access("src_t", *FILE, "append")).allowed
     path.unlink()
     with pytest.raises(InputError):
-        open_oracle(Settings(), path)
+        open_policy(Settings(), path)
 
 
 def test_policy_of_a_root(tmp_path: Path) -> None:
@@ -487,7 +489,7 @@ def test_the_kernels_policy_is_waited_for_while_another_reads_it(tmp_path: Path,
 
     monkeypatch.setattr(Path, "open", busy)
     monkeypatch.setattr(setools_adapter, "BUSY_PAUSES_S", (0.0, 0.0, 0.0))
-    assert Oracle.load(path).permissive_types == {"quiet_t"}
+    assert PolicyIndex.load(path).permissive_types == {"quiet_t"}
     assert not refusals
 
 

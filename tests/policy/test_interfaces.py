@@ -11,7 +11,7 @@ from sepolicyd.access import Access
 from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.policy import interfaces
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interface_parser import Names, UnusableError, parse_interface
 from sepolicyd.policy.interfaces import Interfaces, one_argument_interfaces
 from tests.policy.stores import link, package_with_interfaces
@@ -79,16 +79,16 @@ def accesses(*permissions: str, target: str = "data_t", tclass: str = "file") ->
 @needs_secilc
 @needs_m4
 def test_offers_with_their_exact_surplus(tmp_path: Path, include: Path) -> None:
-    oracle = Oracle.load(compile_cil(POLICY, tmp_path / "policy"))
+    policy_index = PolicyIndex.load(compile_cil(POLICY, tmp_path / "policy"))
     known = Interfaces.load(tmp_path / "cache", include)
-    offers = known.covering(oracle, accesses("read", "open"))
+    offers = known.covering(policy_index, accesses("read", "open"))
     assert [str(offer) for offer in offers] == ["data_read(app_t)", "data_all_but_secret(app_t)", "data_if_there(app_t)"]
     assert [offer.surplus for offer in offers] == [
         (),
         tuple(accesses("getattr")),
         (Access("secret_t", "app_t", "process", "ptrace"),),
     ]
-    (manage,) = known.covering(oracle, accesses("write"))
+    (manage,) = known.covering(policy_index, accesses("write"))
     wanted = [*accesses("add_name", "read", "search", "write", tclass="dir"), *accesses("append", "open", "read")]
     assert manage.surplus == tuple(wanted)
     assert manage.silences == tuple(accesses("execute"))
@@ -97,13 +97,13 @@ def test_offers_with_their_exact_surplus(tmp_path: Path, include: Path) -> None:
 @needs_secilc
 @needs_m4
 def test_never_when_the_surplus_is_refused(tmp_path: Path, include: Path) -> None:
-    oracle = Oracle.load(compile_cil(POLICY, tmp_path / "policy"))
+    policy_index = PolicyIndex.load(compile_cil(POLICY, tmp_path / "policy"))
     known = Interfaces.load(tmp_path / "cache", include)
-    offers = known.covering(oracle, accesses("read", "open"), refuses=lambda access: access.permission == "ptrace")
+    offers = known.covering(policy_index, accesses("read", "open"), refuses=lambda access: access.permission == "ptrace")
     assert [offer.interface for offer in offers] == ["data_read", "data_all_but_secret", "data_manage"]
-    assert not known.covering(oracle, accesses("write"), refuses=lambda access: access.permission == "execute")
+    assert not known.covering(policy_index, accesses("write"), refuses=lambda access: access.permission == "execute")
     # what is asked for is not the interface's surplus, and what the policy allows already is none
-    allowed = Oracle.load(compile_cil(POLICY + "(allow app_t data_t (file (getattr)))", tmp_path / "more"))
+    allowed = PolicyIndex.load(compile_cil(POLICY + "(allow app_t data_t (file (getattr)))", tmp_path / "more"))
     first, second, _ = known.covering(allowed, accesses("read"), refuses=lambda access: access.permission == "getattr")
     assert (first.interface, first.surplus) == ("data_all_but_secret", tuple(accesses("open")))
     assert (second.interface, second.surplus) == ("data_read", tuple(accesses("open")))
@@ -112,11 +112,11 @@ def test_never_when_the_surplus_is_refused(tmp_path: Path, include: Path) -> Non
 @needs_secilc
 @needs_m4
 def test_nothing_to_offer(tmp_path: Path, include: Path) -> None:
-    oracle = Oracle.load(compile_cil(POLICY, tmp_path / "policy"))
+    policy_index = PolicyIndex.load(compile_cil(POLICY, tmp_path / "policy"))
     known = Interfaces.load(tmp_path / "cache", include)
-    assert known.covering(oracle, []) == []
-    assert known.covering(oracle, accesses("read", target="nosuch_t")) == []
-    assert known.covering(oracle, [*accesses("read"), Access("secret_t", "data_t", "file", "open")]) == []
+    assert known.covering(policy_index, []) == []
+    assert known.covering(policy_index, accesses("read", target="nosuch_t")) == []
+    assert known.covering(policy_index, [*accesses("read"), Access("secret_t", "data_t", "file", "open")]) == []
 
 
 @needs_m4
@@ -202,7 +202,7 @@ PROBED = (
 @needs_m4
 @needs_distribution
 @pytest.mark.skipif(not DEVEL.is_dir(), reason="the reference policy's headers are not installed")
-def test_offers_are_what_a_linked_module_gains(tmp_path: Path, distribution: Oracle) -> None:
+def test_offers_are_what_a_linked_module_gains(tmp_path: Path, distribution: PolicyIndex) -> None:
     """Each interface on a type of its own, compiled by the headers' Makefile and linked in a copy of the store."""
     known = Interfaces.load(tmp_path / "cache")
     usable = [name for name in PROBED if known.text(name) is not None]
@@ -219,4 +219,4 @@ def test_offers_are_what_a_linked_module_gains(tmp_path: Path, distribution: Ora
         assert given is not None, name
         # optional blocks are counted though what they need is not there: an offer never promises less than it brings
         assert mine <= given, (name, sorted(map(str, mine - given)))
-        assert {access for access in given if not distribution.known(access)[1:]} == mine, name
+        assert {access for access in given if not distribution.missing_names(access)[1:]} == mine, name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import InputError, ToolMissingError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Labels, Ports, Spec, open_labels
 from sepolicyd.policy.model import PortRange
 from sepolicyd.settings import Settings
@@ -105,7 +105,7 @@ def test_no_binding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_ports_the_first_range_wins_and_local_ones_are_known(tmp_path: Path) -> None:
     body = types("web_t", "low_t") + "(portcon tcp (1 1023) (u r low_t ((s0)(s0))))(portcon tcp 80 (u r web_t ((s0)(s0))))"
     (tmp_path / "ports.local").write_text("# by semanage\nportcon tcp 80 system_u:object_r:web_t:s0\nportcon nonsense\n")
-    ports = Ports.from_policy(Oracle.load(compile_cil(body, tmp_path / "policy")), tmp_path)
+    ports = Ports.from_policy(PolicyIndex.load(compile_cil(body, tmp_path / "policy")), tmp_path)
     assert [ports.owner("tcp", port) for port in (80, 81, 1023, 1024)] == ["web_t", "low_t", "low_t", None]
     assert ports.owner("udp", 80) is None
     assert ports.is_local("tcp", 80)
@@ -115,15 +115,15 @@ def test_ports_the_first_range_wins_and_local_ones_are_known(tmp_path: Path) -> 
 
 @needs_secilc
 def test_a_root_without_file_contexts_gives_a_reason(tmp_path: Path) -> None:
-    oracle = Oracle.load(compile_cil(types("hub_t"), tmp_path / "policy"))
-    labels = open_labels(Settings(root=tmp_path), oracle)
+    policy_index = PolicyIndex.load(compile_cil(types("hub_t"), tmp_path / "policy"))
+    labels = open_labels(Settings(root=tmp_path), policy_index)
     assert "do not exist" in labels.missing
     assert labels.lookup("/srv/hub") is None
     assert labels.reach("hub_t").patterns == 0
 
 
 @needs_distribution
-def test_the_distributions_labels_and_ports(distribution: Oracle) -> None:
+def test_the_distributions_labels_and_ports(distribution: PolicyIndex) -> None:
     labels = Labels.load(Settings(), distribution)
     assert not labels.missing
     paths = {
@@ -155,7 +155,7 @@ def test_the_distributions_labels_and_ports(distribution: Oracle) -> None:
         ("var_lib_t", 2),
     ],
 )
-def test_reach(distribution: Oracle, type_name: str, patterns: int) -> None:
+def test_reach(distribution: PolicyIndex, type_name: str, patterns: int) -> None:
     """Figures counted independently in Debian 12's file_contexts."""
     reach = Labels.load(Settings(), distribution).reach(type_name)
     assert reach.patterns == patterns

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels, open_labels
 from sepolicyd.settings import Settings
 
@@ -14,12 +14,12 @@ POLICY = Path("/etc/selinux/default/policy/policy.33")
 
 
 @pytest.fixture(scope="session")
-def oracle() -> Oracle:
+def policy_index() -> PolicyIndex:
     if not POLICY.exists():
         pytest.skip("the distribution's policy is not installed")
-    return Oracle.load(POLICY)
+    return PolicyIndex.load(POLICY)
 
 
 @pytest.fixture(scope="session")
-def labels(oracle: Oracle) -> Labels:
-    return open_labels(Settings(), oracle)
+def labels(policy_index: PolicyIndex) -> Labels:
+    return open_labels(Settings(), policy_index)

@@ -14,7 +14,7 @@ from sepolicyd.audit.parse.denial import denials_of, denials_of_line
 from sepolicyd.audit.parse.event import Assembler
 from sepolicyd.audit.parse.record import Record, parse
 from sepolicyd.audit.scan.files import scan_files
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.attribution.matcher import Matcher
@@ -72,13 +72,15 @@ def candidates_from(lines: Iterable[str], role: str = "") -> list[Candidate]:
 
 
 def judge(
-    lines: Sequence[str], oracle: Optional[Oracle], labels: Optional[Labels] = None, *, role: str = "", **more: Any
+    lines: Sequence[str], policy_index: Optional[PolicyIndex], labels: Optional[Labels] = None, *, role: str = "", **more: Any
 ) -> list[Assessed]:
-    return assess(candidates_from(lines, role), profile=PROFILE, guard=GUARD, oracle=oracle, labels=labels, **more)
+    return assess(candidates_from(lines, role), profile=PROFILE, guard=GUARD, policy_index=policy_index, labels=labels, **more)
 
 
-def one(lines: Sequence[str], oracle: Optional[Oracle], labels: Optional[Labels] = None, *, role: str = "") -> Assessed:
-    found = judge(lines, oracle, labels, role=role)
+def one(
+    lines: Sequence[str], policy_index: Optional[PolicyIndex], labels: Optional[Labels] = None, *, role: str = ""
+) -> Assessed:
+    found = judge(lines, policy_index, labels, role=role)
     assert len(found) == 1, [str(item.candidate.accesses) for item in found]
     return found[0]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.policy import delta
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rules.guard.guard import load_guard
 from tests.vm.bench import ROOT, Context
 from tests.vm.machine import Result
@@ -69,7 +69,7 @@ def policy(context: Context, name: str) -> Path:
 
 def opens(account: Account, before: Path, after: Path, domains: Sequence[str], students: str) -> None:
     """Fill in what the domains may after the rollout and could not before it; `students` is where their code runs."""
-    new = Oracle.load(after)
+    new = PolicyIndex.load(after)
     found = delta.difference(before, new)
     held = [access for access in found.gained if access.source in domains]
     judged = load_guard([ROOT / "policies"]).judge(held, None, new)

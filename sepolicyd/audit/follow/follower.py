@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from sepolicyd.audit.follow.logfile import EVENT_ID, Generation, Place, close_all, digest, event_of, generations
+from sepolicyd.audit.follow.logfile import EVENT_ID, LogFile, LogPosition, close_all, digest, event_of, generations
 from sepolicyd.audit.follow.tail import Chunk, Tail
 from sepolicyd.errors import InputError
 
@@ -38,22 +38,22 @@ class Follower:
     told apart by their first line, so that renaming, copying, compressing and the reuse of an inode change nothing.
     """
 
-    def __init__(self, log: Path, place: Optional[Place] = None, *, since: Optional[float] = None) -> None:
+    def __init__(self, log: Path, place: Optional[LogPosition] = None, *, since: Optional[float] = None) -> None:
         """
         :param place: where reading goes on, as :meth:`take` gave it; None: from the oldest file on
         :param since: epoch seconds, earlier lines are passed over; without effect where there is a place
         """
         self.log = log
         self.happenings: list[Happening] = []
-        self._tail = Tail(place or Place(since=since))
-        self._current: Optional[Generation] = None
+        self._tail = Tail(place or LogPosition(since=since))
+        self._current: Optional[LogFile] = None
         self._began = False
-        self._next: Optional[Generation] = None  # seen with a line in it while the current one is read to its end
+        self._next: Optional[LogFile] = None  # seen with a line in it while the current one is read to its end
         self._told: set[str] = set()
         self._since = self._tail.place.since
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LogPosition:
         return replace(self._tail.place, since=self._since)
 
     @property
@@ -75,7 +75,7 @@ class Follower:
         :raises InputError: the log cannot be followed: missing, unreadable or a directory
         """
         try:
-            Generation(self.log, live=True).close()
+            LogFile(self.log, live=True).close()
         except FileNotFoundError:
             raise InputError(
                 f"the audit log {self.log} does not exist", "is auditd running? name another log with --log"
@@ -127,7 +127,7 @@ class Follower:
         self._open(following[0], 0, b"", files)
         return True
 
-    def _open(self, chosen: Generation, offset: int, before: bytes, files: list[Generation]) -> None:
+    def _open(self, chosen: LogFile, offset: int, before: bytes, files: list[LogFile]) -> None:
         close_all(file for file in files if file is not chosen)
         if self._current is not None:
             self._current.close()
@@ -153,7 +153,7 @@ class Follower:
         current, position = self._reading(), self._tail.position
         self._forget_next()
         files = self._files()
-        place = Place(current.head, position, digest(self._tail.last_bytes))
+        place = LogPosition(current.head, position, digest(self._tail.last_bytes))
         copy = _holder([file for file in files if file.key != current.key], place)
         close_all(file for file in files if file is not copy)
         if copy is not None:
@@ -169,7 +169,7 @@ class Follower:
         self._current = None
         return self._begin()
 
-    def _rewritten(self, current: Generation, position: int) -> bool:
+    def _rewritten(self, current: LogFile, position: int) -> bool:
         """The same first line and other lines after it: a foreign hand (truncate -s, an editor). Cut: its end is where
         the writer goes on. Longer: what is new in it cannot be told, and rather twice than never.
         """
@@ -208,27 +208,27 @@ class Follower:
             self._next.close()
             self._next = None
 
-    def _files(self) -> list[Generation]:
+    def _files(self) -> list[LogFile]:
         files, problems = generations(self.log)
         for problem in problems:
             self._tell("unreadable", problem)
         return files
 
-    def _unread(self, files: list[Generation]) -> list[Generation]:
+    def _unread(self, files: list[LogFile]) -> list[LogFile]:
         """The files after the one that was read last, oldest first; where that is gone, all that have not been read."""
         last = self._current.head if self._current is not None else self._tail.last_head
         done = self._tail.heads
         places = [index for index, file in enumerate(files) if file.head == last]
         return [file for file in files[places[-1] + 1 if places else 0 :] if file.head not in done]
 
-    def _skip_older(self, files: list[Generation]) -> list[Generation]:
+    def _skip_older(self, files: list[LogFile]) -> list[LogFile]:
         """Without those whose last write was before --since."""
         since = self._since or 0.0
         kept = [file for file in files if file.live or file.modified >= since] or files[-1:]
         self._tail.pass_over([file.head for file in files if file not in kept])
         return kept
 
-    def _note_gap(self, following: Generation) -> None:
+    def _note_gap(self, following: LogFile) -> None:
         """The file that was read last is gone: were others between it and the next? Serials tell, where they go on."""
         before, after = event_of(self._tail.last_record.encode()), event_of(following.first_line())
         if before and after and before[1] <= after[1] <= before[1] + 1:
@@ -237,7 +237,7 @@ class Follower:
             "gap", f"{self.log} was rotated away before it was read: lines between {before} and {after} may be lost", once=False
         )
 
-    def _reading(self) -> Generation:
+    def _reading(self) -> LogFile:
         if self._current is None:
             raise RuntimeError("no file is open")
         return self._current
@@ -257,7 +257,7 @@ def drop_before(text: bytes, since: float) -> tuple[bytes, bool]:
     return b"", False
 
 
-def _holder(files: list[Generation], place: Place) -> Optional[Generation]:
+def _holder(files: list[LogFile], place: LogPosition) -> Optional[LogFile]:
     """The file that was read up to the place: the same inode before the live file before a copy."""
     fitting = [file for file in files if place.head and file.holds(place.head, place.offset, place.tail)]
     return max(fitting, key=lambda file: (file.inode == place.inode, file.live, not file.compressed), default=None)

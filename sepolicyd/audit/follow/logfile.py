@@ -27,7 +27,7 @@ def digest(data: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class LogPosition:
     """How far a log was read: everything before it, and nothing after it, has been handed on.
 
     ``head`` identifies the file by its first line, ``offset`` counts (decoded) bytes, ``tail`` is the digest of the at
@@ -48,7 +48,7 @@ class Place:
         return {**asdict(self), "done": list(self.done)}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Place:
+    def from_json(cls, values: Mapping[str, Any]) -> LogPosition:
         return cls(
             head=str(values["head"]),
             offset=int(values["offset"]),
@@ -60,7 +60,7 @@ class Place:
         )
 
 
-class Generation:
+class LogFile:
     """An open file of the log. It keeps its descriptor, so that it can be read to its end after it was renamed or deleted."""
 
     def __init__(self, path: Path, *, live: bool) -> None:
@@ -202,7 +202,7 @@ class _Inflated:
         self._ended, self.damage = True, damage
 
 
-def generations(log: Path) -> tuple[list[Generation], list[str]]:
+def generations(log: Path) -> tuple[list[LogFile], list[str]]:
     """The log's files, oldest first, each open, none twice, none empty; and what could not be opened, with the reason.
 
     A rotation may run while the directory is read: it is read again until names and inodes stand still. Of a file and its
@@ -218,7 +218,7 @@ def generations(log: Path) -> tuple[list[Generation], list[str]]:
         close_all(opened)
     else:
         raise OSError(errno.EAGAIN, "files are renamed without a pause", str(log.parent))
-    kept: dict[str, Generation] = {}
+    kept: dict[str, LogFile] = {}
     for generation in opened:
         if generation.head and generation.head not in kept:
             kept[generation.head] = generation
@@ -226,7 +226,7 @@ def generations(log: Path) -> tuple[list[Generation], list[str]]:
     return [generation for _, generation in sorted((_age(log, found.path), found) for found in kept.values())], problems
 
 
-def close_all(opened: Iterable[Generation]) -> None:
+def close_all(opened: Iterable[LogFile]) -> None:
     for generation in opened:
         generation.close()
 
@@ -259,13 +259,13 @@ def _names(log: Path) -> list[str]:
     return [name for name in names if name == log.name or (name.startswith(log.name) and ROTATED.match(name[len(log.name) :]))]
 
 
-def _open_all(log: Path, names: Iterable[str]) -> tuple[list[Generation], list[str]]:
+def _open_all(log: Path, names: Iterable[str]) -> tuple[list[LogFile], list[str]]:
     """Open them, the live file first, then plain ones: the order in which copies are preferred."""
-    opened: list[Generation] = []
+    opened: list[LogFile] = []
     problems: list[str] = []
     for name in sorted(names, key=lambda name: (name != log.name, name.endswith(".gz"), name)):
         try:
-            opened.append(Generation(log.parent / name, live=name == log.name))
+            opened.append(LogFile(log.parent / name, live=name == log.name))
         except FileNotFoundError:
             continue  # the listing is compared again afterwards
         except OSError as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from sepolicyd.audit.follow.logfile import EVENT_ID, MAX_DONE, TAIL_BYTES, Place, digest
+from sepolicyd.audit.follow.logfile import EVENT_ID, MAX_DONE, TAIL_BYTES, LogPosition, digest
 
 WINDOW_BYTES = 1 << 16  # an event is expected to begin no further than this before its last line
 MAX_LINE_BYTES = 1 << 20  # the kernel's limit is 8970 (MAX_AUDIT_MESSAGE_LENGTH)
@@ -29,7 +29,7 @@ class Chunk:
     """Whole lines to be counted, and the place to save with them."""
 
     text: bytes
-    place: Place
+    place: LogPosition
 
 
 @dataclass
@@ -61,14 +61,14 @@ class _Segment:
 class Tail:
     """What was read and not yet handed on, over as many files as it stretches. Pure: the time comes as an argument."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: LogPosition) -> None:
         self._place = place
         self._segments: list[_Segment] = []
         self._waiting: Optional[tuple[float, int]] = None  # (since when, up to which byte of the text) lines are held back
         self._has_syscalls = False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LogPosition:
         """Where everything that was handed on ends."""
         return self._place
 
@@ -200,7 +200,7 @@ class Tail:
             heads = tuple(head for head in self._place.done if head != done.head)
             self._place = replace(self._place, done=(*heads, done.head)[-MAX_DONE:])
 
-    def _reached(self, lines: bytes) -> Place:
+    def _reached(self, lines: bytes) -> LogPosition:
         segment = self._segments[0]
         found = list(EVENT_ID.finditer(lines, max(0, len(lines) - 16384)))
         record = (found[-1].group(1) + b":" + found[-1].group(2)).decode() if found else self._place.record

@@ -17,7 +17,7 @@ _SYSCALL = re.compile(
 _PATH = re.compile(r'item=\d+ name=(?P<name>"[^"]*"|[0-9A-F]+)(?: inode=(?P<inode>\d+) .*?)?(?: nametype=(?P<nametype>[A-Z]+))')
 
 
-class Beside:
+class Companions:
     """SYSCALL, PATH, CWD, PROCTITLE, SOCKADDR and EXECVE of one event."""
 
     __slots__ = ("_bodies", "_paths", "_syscall")

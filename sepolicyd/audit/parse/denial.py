@@ -10,7 +10,7 @@ from sepolicyd.access import is_identifier
 from sepolicyd.audit.model import Context, Denial, Kind, Notice, SelinuxError, Unparsed, Verdict
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse.classes import KNOWN, is_cut
-from sepolicyd.audit.parse.companions import Beside
+from sepolicyd.audit.parse.companions import Companions
 from sepolicyd.audit.parse.event import Event
 from sepolicyd.audit.parse.record import GROUP_SEPARATOR, MARK, Record, parse
 
@@ -54,7 +54,7 @@ def denials_of(event: Event, *, first_only: bool = False) -> Denials:
 
     :param first_only: only what the first record says; the others still enrich it
     """
-    beside = Beside()
+    beside = Companions()
     messages: list[tuple[Record, str]] = []
     for number, record in enumerate(event.records):
         for kind, piece in _pieces(record):
@@ -93,7 +93,7 @@ def denials_of_line(line: Union[bytes, str], number: int = 0) -> Denials:
 
 
 def message(
-    record: Record, text: str, beside: Beside, lines: tuple[str, ...]
+    record: Record, text: str, beside: Companions, lines: tuple[str, ...]
 ) -> Union[Denial, Notice, SelinuxError, Unparsed, int]:
     """One message classified; the int stands for another security module's, or a mark that is only a name."""
     # only what stands before the mark: a comm= or name= must not be able to pass a denial off as another module's
@@ -123,7 +123,7 @@ def _denial(
     kind: Kind,
     verdict: Verdict,
     permissions: tuple[str, ...],
-    beside: Beside,
+    beside: Companions,
     lines: tuple[str, ...],
 ) -> Union[Denial, Unparsed]:
     rest, _, _ = rest.partition(GROUP_SEPARATOR)
@@ -204,7 +204,7 @@ def _doubt(permissions: tuple[str, ...], tclass: str) -> str:
     return ""
 
 
-def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, str], beside: Beside) -> dict[str, Any]:
+def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, str], beside: Companions) -> dict[str, Any]:
     """The fields of a Denial that come from the text and the other records."""
     own = {**after, **values} if kind is Kind.AVC else values
     syscall = beside.syscall if kind is not Kind.USER_AVC else {}
@@ -252,7 +252,7 @@ def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, s
     }
 
 
-def _error(record: Record, text: str, beside: Beside, lines: tuple[str, ...]) -> Union[Denial, SelinuxError, Unparsed]:
+def _error(record: Record, text: str, beside: Companions, lines: tuple[str, ...]) -> Union[Denial, SelinuxError, Unparsed]:
     """SELINUX_ERR: bounds carries an access; the others (invalid context, bounded or validated transition) do not."""
     values = field.fields_of(text)
     if values.get("perms") and "tclass" in values:

@@ -13,7 +13,7 @@ MEMORY = 256 << 20  # for xz, whose packer chooses how much its unpacker needs; 
 
 
 @dataclass(frozen=True)
-class Kind:
+class PackedFormat:
     """A way of packing, told by the first bytes of the file (magic(5)) and not by its name."""
 
     name: str
@@ -22,15 +22,15 @@ class Kind:
 
 
 KINDS = (
-    Kind("gzip", b"\x1f\x8b", "zlib"),
-    Kind("xz", b"\xfd7zXZ\0", "lzma"),
-    Kind("bzip2", b"BZh", "bz2"),
-    Kind("zstd", b"\x28\xb5\x2f\xfd", None),  # in Python's library from 3.14 on
+    PackedFormat("gzip", b"\x1f\x8b", "zlib"),
+    PackedFormat("xz", b"\xfd7zXZ\0", "lzma"),
+    PackedFormat("bzip2", b"BZh", "bz2"),
+    PackedFormat("zstd", b"\x28\xb5\x2f\xfd", None),  # in Python's library from 3.14 on
 )
 LONGEST_MAGIC = max(len(kind.magic) for kind in KINDS)
 
 
-def kind_of(start: bytes) -> Optional[Kind]:
+def kind_of(start: bytes) -> Optional[PackedFormat]:
     """How a file that begins so is packed, or None."""
     return next((kind for kind in KINDS if start.startswith(kind.magic)), None)
 
@@ -38,7 +38,7 @@ def kind_of(start: bytes) -> Optional[Kind]:
 class Unpacked:
     """Just enough of a file for reading blocks of lines. ``trouble`` says at the end what was wrong, "" if nothing."""
 
-    def __init__(self, kind: Kind, start: bytes, file: BinaryIO) -> None:
+    def __init__(self, kind: PackedFormat, start: bytes, file: BinaryIO) -> None:
         self._kind = kind
         self._file = file
         self._packed = start
@@ -124,7 +124,7 @@ class _Zlib:
         return self._unpacker.decompress(self._unpacker.unconsumed_tail + packed, most)
 
 
-def _unpacker(kind: Kind) -> tuple[Any, tuple[type[Exception], ...]]:
+def _unpacker(kind: PackedFormat) -> tuple[Any, tuple[type[Exception], ...]]:
     """A decompressor, and what it raises at damage. bz2 and lzma are loaded where they are needed: starting is to be quick."""
     if kind.unpacker == "lzma":
         import lzma

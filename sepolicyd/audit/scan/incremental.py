@@ -8,7 +8,7 @@ from sepolicyd.audit.scan.files import BLOCK, ScanResult, result_of
 from sepolicyd.audit.scan.sweep import Sweep
 
 
-class Pieces:
+class IncrementalScan:
     """Feed it, ask for the result, throw it away. Sightings are told apart and parsed once for all pieces."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ PROTOCOLS = ("tcp", "udp", "dccp", "sctp")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredPolicy:
     """What all standing decisions ask together. ``paths`` are relabelled after the load; ``manual``: fixes for a person."""
 
     rules: tuple[Rule, ...] = ()
@@ -31,7 +31,7 @@ class Wanted:
     manual: tuple[str, ...] = ()
 
 
-def wanted(decided: Mapping[Access, Decision]) -> Wanted:
+def desired_policy(decided: Mapping[Access, Decision]) -> DesiredPolicy:
     """
     :raises RefusedError: a stored fix is not what a fix may be (the decisions were written by other hands)
     """
@@ -45,7 +45,7 @@ def wanted(decided: Mapping[Access, Decision]) -> Wanted:
         if decision.answer == AnswerKind.ALLOW and decision.fix_kind not in RULES:
             fixes[decision.id] = decision
     details = [(decision, decision.fix_detail) for _, decision in sorted(fixes.items())]
-    return Wanted(
+    return DesiredPolicy(
         tuple(sorted(rules)),
         tuple(sorted({_context(item) for _, detail in details for item in detail.get("contexts", ())})),
         tuple(sorted({_transition(item) for _, detail in details for item in detail.get("transitions", ())})),

@@ -17,9 +17,9 @@ from sepolicyd.errors import RefusedError, SepolicydError
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.installed import ForeignModuleError
-from sepolicyd.rollout.apply.journal import DONE, Journal
+from sepolicyd.rollout.apply.journal import DONE, ApplyJournal
 from sepolicyd.rollout.apply.lock import locked
-from sepolicyd.rollout.apply.partial_return import wanted_of
+from sepolicyd.rollout.apply.partial_return import desired_of
 from sepolicyd.rollout.apply.recovery import Settled, settle
 from sepolicyd.rollout.apply.rollback import AlreadyThereError, move
 from sepolicyd.rollout.apply.trial import running_trial
@@ -101,7 +101,7 @@ def confirm(settings: Settings, *, by: str) -> trials.Trial:
     :raises RefusedError: none is, or its time is over
     """
     with locked(settings):
-        for operation in Journal(settings.rollout_dir).open():
+        for operation in ApplyJournal(settings.rollout_dir).open():
             settle(settings, operation)
         trial = running_trial(settings)
         if trial is None:
@@ -124,7 +124,7 @@ def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[
     :raises SepolicydError: it could not be done; the trial stays, and the next try does it
     """
     with locked(settings):
-        for operation in Journal(settings.rollout_dir).open():
+        for operation in ApplyJournal(settings.rollout_dir).open():
             settle(settings, operation)
         return end_trial_locked(settings, even_if_not_due=even_if_not_due)
 
@@ -136,7 +136,7 @@ def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Op
         return None
     versions = Versions(settings.rollout_dir, trial.module)
     if versions.current() == trial.version:
-        never_more = wanted_of(versions.load(trial.version))
+        never_more = desired_of(versions.load(trial.version))
         try:
             settled = move(
                 settings, trial.module, trial.return_to,

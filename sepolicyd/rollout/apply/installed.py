@@ -17,14 +17,14 @@ class ForeignModuleError(RefusedError):
 
 
 @dataclass(frozen=True)
-class Standing:
+class InstalledVersion:
     """The version that the store holds, and all of its modules."""
 
     version: Version
     modules: tuple[Installed, ...]
 
 
-def standing(store: Store, versions: Versions, priority: int, directory: Path) -> Standing:
+def standing(store: Store, versions: Versions, priority: int, directory: Path) -> InstalledVersion:
     """
     :param directory: a new directory for the extracted package
     :raises RefusedError: a module of our name stands at another priority, or with a content that we never made
@@ -32,21 +32,21 @@ def standing(store: Store, versions: Versions, priority: int, directory: Path) -
     everything = store.modules()
     _check_priority(everything, versions.name, priority)
     if not any(module.name == versions.name for module in everything):
-        return Standing(EMPTY, everything)
+        return InstalledVersion(EMPTY, everything)
     digest = sha256(_content(store, versions.name, priority, directory))
     current = versions.current()
     if current != NONE and versions.load(current).modules.get(versions.name) == digest:
-        return Standing(versions.load(current), everything)
-    known = versions.known(versions.name, digest)
+        return InstalledVersion(versions.load(current), everything)
+    known = versions.numbers_of(versions.name, digest)
     if not known:
         raise ForeignModuleError(
             f"the module {versions.name} at priority {priority} was not made by sepolicyd, or was changed since",
             f"keep a copy (semodule -X {priority} -E {versions.name}), then semodule -X {priority} -r {versions.name}",
         )
-    return Standing(versions.load(known[-1]), everything)
+    return InstalledVersion(versions.load(known[-1]), everything)
 
 
-def fresh_bases(store: Store, kept: Standing, base: Sequence[Path], priority: int, directory: Path) -> dict[str, bytes]:
+def fresh_bases(store: Store, kept: InstalledVersion, base: Sequence[Path], priority: int, directory: Path) -> dict[str, bytes]:
     """Those base packages that the store does not hold like this, by module name.
 
     :raises RefusedError: a module of that name stands at another priority

@@ -29,7 +29,7 @@ class Operation:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Journal:
+class ApplyJournal:
     """``apply.jsonl`` in root's rollout directory. One operation at a time: the caller holds the lock."""
 
     def __init__(self, directory: Path) -> None:

@@ -14,8 +14,8 @@ from sepolicyd.module.build import build
 from sepolicyd.module.source import Rule, SourceText, render
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.module.transaction import Before, commit
-from sepolicyd.policy.index import Oracle
-from sepolicyd.rollout.apply.desired import Wanted
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.rollout.apply.desired import DesiredPolicy
 from sepolicyd.rollout.apply.installed import (
     install,
     target_booleans,
@@ -29,8 +29,8 @@ from sepolicyd.settings import Settings
 class Linked:
     source: SourceText
     package: bytes
-    start: Oracle
-    policy: Oracle
+    start: PolicyIndex
+    policy: PolicyIndex
     left_out: Mapping[Access, str]
 
 
@@ -38,7 +38,14 @@ class LinkBench:
     """The copy of the store on which a plan is tried."""
 
     def __init__(
-        self, settings: Settings, store: Store, versions: Versions, previous: Version, asked: Wanted, place: Path, say: OnStep
+        self,
+        settings: Settings,
+        store: Store,
+        versions: Versions,
+        previous: Version,
+        asked: DesiredPolicy,
+        place: Path,
+        say: OnStep,
     ) -> None:
         self.settings, self.versions, self.previous, self.asked, self.place, self.say = (
             settings, versions, previous, asked, place, say,
@@ -54,15 +61,15 @@ class LinkBench:
         self.ports = [port for port in ports if port not in self.local.ports]
         self.booleans = [one for one in booleans if one not in self.local.booleans]
 
-    def link(self, fresh: Mapping[str, bytes], before: Future[Oracle]) -> Linked:
+    def link(self, fresh: Mapping[str, bytes], before: Future[PolicyIndex]) -> Linked:
         """
         :param before: the present policy, being read in a thread while semodule works: the two together cost what one does
         """
-        start: Optional[Oracle] = None
+        start: Optional[PolicyIndex] = None
         if fresh:
             self.say("link the base module")
             install(self.copy, fresh, self.settings.priority, self.place)
-            start = Oracle.load(self.copy.policy())
+            start = PolicyIndex.load(self.copy.policy())
         rules, failure = self.asked.rules, None
         made: Optional[tuple[SourceText, bytes]] = None
         try:
@@ -78,7 +85,7 @@ class LinkBench:
         source, package = made
         left_out.update({item.access: item.reason for item in source.refused})
         self.say("compare")
-        return Linked(source, package, start, Oracle.load(self.copy.policy()), left_out)
+        return Linked(source, package, start, PolicyIndex.load(self.copy.policy()), left_out)
 
     def _try(self, rules: tuple[Rule, ...]) -> tuple[SourceText, bytes]:
         asked, name = self.asked, self.versions.name
@@ -90,8 +97,8 @@ class LinkBench:
         return source, package
 
 
-def _unknown(access: Access, policy: Oracle) -> str:
-    missing = policy.known(access)
+def _unknown(access: Access, policy: PolicyIndex) -> str:
+    missing = policy.missing_names(access)
     return f"the policy has no {' and no '.join(missing)}" if missing else ""
 
 

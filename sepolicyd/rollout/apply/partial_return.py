@@ -11,7 +11,7 @@ from typing import Any
 from sepolicyd.module.build import build
 from sepolicyd.module.source import FileContext, Rule, SourceText, TypeTransition, render
 from sepolicyd.module.transaction import BooleanValue, PortLabel
-from sepolicyd.rollout.apply.desired import Wanted
+from sepolicyd.rollout.apply.desired import DesiredPolicy
 from sepolicyd.rollout.apply.versions import Version, Versions, labels_of, sha256
 
 NO_LABELS = sha256(b"")
@@ -28,7 +28,7 @@ class Part:
     left_out: tuple[str, ...]
 
 
-def part_of(version: Version, still: Wanted) -> Part:
+def part_of(version: Version, still: DesiredPolicy) -> Part:
     """
     :param still: what the standing decisions ask, or what a later version holds: nothing else returns
     """
@@ -49,9 +49,9 @@ def part_of(version: Version, still: Wanted) -> Part:
     )
 
 
-def wanted_of(version: Version) -> Wanted:
+def desired_of(version: Version) -> DesiredPolicy:
     """What a version asks of the policy, in the form of what decisions ask."""
-    return Wanted(
+    return DesiredPolicy(
         rules=version.rules,
         contexts=version.contexts,
         transitions=version.transitions,
@@ -91,7 +91,7 @@ def files_of(source: SourceText, packages: Mapping[str, bytes]) -> dict[str, byt
     return {**files, f"{source.name}.te": source.te.encode(), f"{source.name}.fc": source.fc.encode()}
 
 
-def _is_wanted(change: Mapping[str, Any], still: Wanted) -> bool:
+def _is_wanted(change: Mapping[str, Any], still: DesiredPolicy) -> bool:
     """Paths are labelled as the policy then says, so that they may stay."""
     if change["kind"] == "port":
         return _port(change) in still.ports

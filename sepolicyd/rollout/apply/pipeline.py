@@ -22,12 +22,12 @@ from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.end_trial import end_trial_locked
 from sepolicyd.rollout.apply.installed import install
-from sepolicyd.rollout.apply.journal import UNDONE, Journal, Operation
+from sepolicyd.rollout.apply.journal import UNDONE, ApplyJournal, Operation
 from sepolicyd.rollout.apply.lock import BUSY, locked
-from sepolicyd.rollout.apply.partial_return import files_of, keep_part, part_of, wanted_of
+from sepolicyd.rollout.apply.partial_return import desired_of, files_of, keep_part, part_of
 from sepolicyd.rollout.apply.plan import Plan
 from sepolicyd.rollout.apply.recovery import Settled, finish, settle, to_version
-from sepolicyd.rollout.apply.verify import Kernel, verify_kernel, verify_store
+from sepolicyd.rollout.apply.verify import LoadedPolicy, verify_kernel, verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions, labels_of, rules_to, sha256
 from sepolicyd.settings import Settings
 
@@ -58,7 +58,7 @@ def recover(settings: Settings) -> list[Settled]:
     """
     if not settings.rollout_dir.is_dir() or not os.access(settings.rollout_dir, os.W_OK):
         return []  # nothing was ever applied, or this is no root: only root can settle
-    journal = Journal(settings.rollout_dir)
+    journal = ApplyJournal(settings.rollout_dir)
     if not journal.open() and not (settings.rollout_dir / trials.FILE).exists():
         return []
     try:
@@ -71,7 +71,7 @@ def recover(settings: Settings) -> list[Settled]:
 
 
 def _recover_locked(settings: Settings) -> list[Settled]:
-    settled = [settle(settings, operation) for operation in Journal(settings.rollout_dir).open()]
+    settled = [settle(settings, operation) for operation in ApplyJournal(settings.rollout_dir).open()]
     ended = end_trial_locked(settings)
     return settled + ([ended] if ended else [])
 
@@ -83,7 +83,7 @@ def apply(
     by: str,
     pending: Iterable[Access] = (),
     confirm_within: Optional[float] = None,
-    kernel: Optional[Kernel] = None,
+    kernel: Optional[LoadedPolicy] = None,
     on_step: Optional[Callable[[str], None]] = None,
 ) -> Applied:
     """
@@ -120,12 +120,12 @@ class _Work:
     """One apply under the lock."""
 
     def __init__(
-        self, made: Plan, settings: Settings, by: str, within: Optional[float], kernel: Kernel, say: Callable[[str], None]
+        self, made: Plan, settings: Settings, by: str, within: Optional[float], kernel: LoadedPolicy, say: Callable[[str], None]
     ) -> None:
         self.made, self.settings, self.by, self.within, self.kernel, self.say = made, settings, by, within, kernel, say
         self.store = Store(settings.root)
         self.versions = Versions(settings.rollout_dir, made.module)
-        self.journal = Journal(settings.rollout_dir)
+        self.journal = ApplyJournal(settings.rollout_dir)
         self.id = uuid.uuid4().hex[:12]
         self.seconds: dict[str, float] = {}
         self.last = time.monotonic()
@@ -218,8 +218,8 @@ class _Work:
             labels=labels_of(made.source),
             parent=made.previous.number,
             at=time.time(),
-            contexts=made.wanted.contexts,
-            transitions=made.wanted.transitions,
+            contexts=made.desired.contexts,
+            transitions=made.desired.transitions,
         )
         self.versions.write(version, files_of(made.source, made.packages))
         self._mark("kept")
@@ -238,7 +238,7 @@ class _Work:
 
     def _keep_return(self, version: Version, place: Path) -> int:
         """What returns is never more than both allow: of a previous version with what nobody wants any more, the rest."""
-        part = part_of(self.made.previous, wanted_of(version))
+        part = part_of(self.made.previous, desired_of(version))
         if not part.left_out:
             return self.made.previous.number
         mls = policy_is_mls(self.store.policy())
@@ -289,10 +289,10 @@ def _changes(made: Plan, *, live: bool) -> tuple[Mapping[str, Any], ...]:
             "type": port.type,
             "before": ports[port.protocol, port.number],
         }
-        for port in made.wanted.ports
+        for port in made.desired.ports
     ]
-    found += [{"kind": "boolean", "name": one.name, "on": one.on, "before": values[one.name]} for one in made.wanted.booleans]
-    found += [{"kind": "path", "path": path, "before": _context(path) if live else ""} for path in made.wanted.paths]
+    found += [{"kind": "boolean", "name": one.name, "on": one.on, "before": values[one.name]} for one in made.desired.booleans]
+    found += [{"kind": "path", "path": path, "before": _context(path) if live else ""} for path in made.desired.paths]
     return tuple({**change, "before": known.get(_change_key(change), change["before"])} for change in found)
 
 

@@ -20,12 +20,12 @@ from sepolicyd.module.store import Store
 from sepolicyd.module.transaction import Before, BooleanValue, PortLabel
 from sepolicyd.policy.boolean_effects import opened
 from sepolicyd.policy.delta import Delta, difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import find_policy
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.apply.desired import Wanted, wanted
+from sepolicyd.rollout.apply.desired import DesiredPolicy, desired_policy
 from sepolicyd.rollout.apply.installed import (
-    Standing,
+    InstalledVersion,
     fresh_bases,
     standing,
     still_ours,
@@ -57,7 +57,7 @@ class Plan:
     number: int
     previous: Version
     source: SourceText
-    wanted: Wanted
+    desired: DesiredPolicy
     packages: Mapping[str, bytes]
     changed: tuple[str, ...]
     delta: Delta
@@ -68,16 +68,16 @@ class Plan:
     before: Before
     store_policy: str
     linked_policy: str
-    linked: Oracle = field(repr=False, compare=False)
+    linked: PolicyIndex = field(repr=False, compare=False)
 
     @property
     def ports(self) -> tuple[PortLabel, ...]:
         """Ports whose local label would change; those of the previous version that nobody wants any more get theirs back."""
-        return tuple(port for port in target_ports(self.previous, self.wanted.ports) if port not in self.before.ports)
+        return tuple(port for port in target_ports(self.previous, self.desired.ports) if port not in self.before.ports)
 
     @property
     def booleans(self) -> tuple[BooleanValue, ...]:
-        return tuple(one for one in target_booleans(self.previous, self.wanted.booleans) if one not in self.before.booleans)
+        return tuple(one for one in target_booleans(self.previous, self.desired.booleans) if one not in self.before.booleans)
 
     @property
     def empty(self) -> bool:
@@ -116,10 +116,12 @@ def plan(
     versions = Versions(settings.rollout_dir, module_name(profile.name))
     overrides, _ = parse_overrides(settings.overrides)
     with workdir("plan") as directory, ThreadPoolExecutor(max_workers=1) as pool:
-        before = pool.submit(Oracle.load, find_policy(settings))
+        before = pool.submit(PolicyIndex.load, find_policy(settings))
         kept = standing(store, versions, settings.priority, directory / "kept")
         fresh = fresh_bases(store, kept, base, settings.priority, directory / "bases")
-        bench = LinkBench(settings, store, versions, kept.version, wanted(decided), directory, on_step or (lambda _: None))
+        bench = LinkBench(
+            settings, store, versions, kept.version, desired_policy(decided), directory, on_step or (lambda _: None)
+        )
         linked = bench.link(fresh, before)
         delta = difference(linked.start, linked.policy)
         base_delta = difference(before.result(), linked.start) if fresh else None
@@ -132,7 +134,7 @@ def plan(
 
         proof = judge(None)
         if proof.refusals and settings.live:
-            proof = judge(difference(before.result(), Oracle.load(store.policy())))
+            proof = judge(difference(before.result(), PolicyIndex.load(store.policy())))
         ours = still_ours(store, kept.version, versions.name, settings.priority, directory / "bases")
         carried = {name: versions.package(kept.version.number, name) for name in ours}
         return Plan(
@@ -141,7 +143,7 @@ def plan(
             number=versions.next(),
             previous=kept.version,
             source=linked.source,
-            wanted=bench.asked,
+            desired=bench.asked,
             packages={**carried, **fresh, versions.name: linked.package},
             changed=tuple(sorted([*fresh, *([] if _same(kept, linked.source) else [versions.name])])),
             delta=delta,
@@ -156,7 +158,7 @@ def plan(
         )
 
 
-def _opened(linked: Linked, asked: Wanted) -> dict[str, frozenset[Access]]:
+def _opened(linked: Linked, asked: DesiredPolicy) -> dict[str, frozenset[Access]]:
     """What each decided boolean opens in the linked policy, one after another from how they stand today."""
     policy = linked.policy
     today = {name: linked.start.booleans.get(name, state) for name, state in policy.booleans.items()}
@@ -167,7 +169,7 @@ def _opened(linked: Linked, asked: Wanted) -> dict[str, frozenset[Access]]:
     return found
 
 
-def _same(kept: Standing, source: SourceText) -> bool:
+def _same(kept: InstalledVersion, source: SourceText) -> bool:
     """Whether the store's module says the same; the version's number stands in the text, so the text cannot tell."""
     if kept.version.number == NONE:
         return not (source.rules or source.fc or source.transitions)

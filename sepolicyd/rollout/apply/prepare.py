@@ -13,7 +13,7 @@ from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.rollout.apply.link import OnStep
 from sepolicyd.rollout.apply.plan import Plan, plan
-from sepolicyd.rollout.session import Session, open_oracle
+from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.state.decisions import Decision
 
 
@@ -28,12 +28,12 @@ def planned(session: Session, on_step: Optional[OnStep] = None) -> Iterator[Plan
 
 def _needs_base(session: Session, decided: Any) -> bool:
     """Whether decisions name types that the base module declares and the store's policy does not have."""
-    oracle, _ = open_oracle(session.settings, None)
-    if oracle is None:
+    policy_index, _ = open_policy(session.settings, None)
+    if policy_index is None:
         return False
     own = session.profile.own_types
     names = {name for access in decided for name in (access.source, access.target_type) if name in own}
-    return any(oracle.known(Access.of(name, name, "process", "fork")) for name in names)
+    return any(policy_index.missing_names(Access.of(name, name, "process", "fork")) for name in names)
 
 
 def base_package(session: Session, place: Path) -> Path:

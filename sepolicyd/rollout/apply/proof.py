@@ -9,9 +9,9 @@ from typing import Optional
 from sepolicyd.access import Access
 from sepolicyd.module.source import ALLOW, SourceText
 from sepolicyd.policy.delta import Delta
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.apply.desired import Wanted
+from sepolicyd.rollout.apply.desired import DesiredPolicy
 from sepolicyd.rollout.apply.verify import some
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.delta import Judge
@@ -40,9 +40,9 @@ class Proof:
 
 def prove(
     delta: Delta,
-    linked: Oracle,
+    linked: PolicyIndex,
     source: SourceText,
-    asked: Wanted,
+    asked: DesiredPolicy,
     decided: Mapping[Access, Decision],
     guard: Judge,
     profile: Profile,
@@ -84,7 +84,7 @@ def prove(
 
 
 def _findings(
-    delta: Delta, linked: Oracle, source: SourceText, guard: Judge, profile: Profile
+    delta: Delta, linked: PolicyIndex, source: SourceText, guard: Judge, profile: Profile
 ) -> dict[Access, tuple[Finding, ...]]:
     """The guard on what would be gained, and on every rule of the module: one may be in the policy by another way today."""
     allowed = {rule.access for rule in source.rules if rule.kind == ALLOW}
@@ -97,7 +97,9 @@ def _findings(
     return {access: tuple(items) for access, items in sorted(found.items())}
 
 
-def _switched(opened: Iterable[Access], linked: Oracle, guard: Judge, profile: Profile) -> dict[Access, tuple[Finding, ...]]:
+def _switched(
+    opened: Iterable[Access], linked: PolicyIndex, guard: Judge, profile: Profile
+) -> dict[Access, tuple[Finding, ...]]:
     """The guard on what a boolean opens for the service. What it opens for others its author decided; the preview tells it."""
     mine = sorted(access for access in opened if access.source in profile.domains)
     found = guard.judge(mine, profile, linked)
@@ -110,12 +112,12 @@ def _whence(access: Access, delta: Delta) -> str:
     return f"{access} (by the rule on {through})" if through else str(access)
 
 
-def _key(access: Access, policy: Oracle) -> tuple[str, str, str, str]:
+def _key(access: Access, policy: PolicyIndex) -> tuple[str, str, str, str]:
     """What an access is but for its numbers, aliases resolved."""
     return (policy.resolve(access.source), policy.resolve(access.target_type), access.tclass, access.permission)
 
 
-def _by_key(source: SourceText, policy: Oracle) -> dict[tuple[str, str, str, str], list[Access]]:
+def _by_key(source: SourceText, policy: PolicyIndex) -> dict[tuple[str, str, str, str], list[Access]]:
     found: dict[tuple[str, str, str, str], list[Access]] = {}
     for rule in source.rules:
         if rule.kind == ALLOW:
@@ -132,7 +134,7 @@ def _cover(access: Access, rules: Sequence[Access]) -> Optional[Access]:
     return None
 
 
-def _strange(delta: Delta, source: SourceText, asked: Wanted, drift: Optional[Delta]) -> Iterable[str]:
+def _strange(delta: Delta, source: SourceText, asked: DesiredPolicy, drift: Optional[Delta]) -> Iterable[str]:
     """Every difference that is no access and that no decision asks for.
 
     Booleans are left out: the kernel keeps its running values over a load, so that they differ from the store's by right,
@@ -155,7 +157,7 @@ def _strange(delta: Delta, source: SourceText, asked: Wanted, drift: Optional[De
             yield f"{access} would no longer be logged"
 
 
-def _without_effect(linked: Oracle, source: SourceText) -> dict[Access, str]:
+def _without_effect(linked: PolicyIndex, source: SourceText) -> dict[Access, str]:
     found = {}
     for rule in source.rules:
         if rule.kind == ALLOW:

@@ -19,7 +19,7 @@ from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
 from sepolicyd.module.transaction import BooleanValue, PortLabel
 from sepolicyd.rollout.apply.installed import install, standing, still_ours, target_booleans, target_ports
-from sepolicyd.rollout.apply.journal import DONE, UNDONE, Journal, Operation
+from sepolicyd.rollout.apply.journal import DONE, UNDONE, ApplyJournal, Operation
 from sepolicyd.rollout.apply.verify import verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions
 from sepolicyd.rollout.history import Entry, History
@@ -102,11 +102,11 @@ def finish(settings: Settings, versions: Versions, operation: Operation) -> None
             details=dict(details.get("history", {})),
         )
     )
-    Journal(settings.rollout_dir).end(operation.id, time.time(), DONE)
+    ApplyJournal(settings.rollout_dir).end(operation.id, time.time(), DONE)
 
 
 def close(settings: Settings, operation: Operation, how: str, text: str) -> Settled:
-    Journal(settings.rollout_dir).end(operation.id, time.time(), how, {"why": text})
+    ApplyJournal(settings.rollout_dir).end(operation.id, time.time(), how, {"why": text})
     return Settled(operation.id, how, text)
 
 

@@ -10,11 +10,11 @@ from sepolicyd.errors import RefusedError, SepolicydError
 from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rollout.apply import trial as trials
-from sepolicyd.rollout.apply.desired import Wanted
+from sepolicyd.rollout.apply.desired import DesiredPolicy
 from sepolicyd.rollout.apply.installed import standing
-from sepolicyd.rollout.apply.journal import DONE, Journal, Operation
+from sepolicyd.rollout.apply.journal import DONE, ApplyJournal, Operation
 from sepolicyd.rollout.apply.lock import locked
 from sepolicyd.rollout.apply.partial_return import keep_part, part_of
 from sepolicyd.rollout.apply.recovery import Settled, finish, settle, to_version
@@ -37,7 +37,7 @@ def rollback(
     by: str,
     to: Optional[int] = None,
     reason: str = "",
-    still: Optional[Wanted] = None,
+    still: Optional[DesiredPolicy] = None,
 ) -> Settled:
     """Put a kept version back: modules, ports and booleans in one transaction, then the labels of the same paths.
 
@@ -49,7 +49,7 @@ def rollback(
     :raises ToolError: nothing has been changed
     """
     with locked(settings):
-        for operation in Journal(settings.rollout_dir).open():
+        for operation in ApplyJournal(settings.rollout_dir).open():
             settle(settings, operation)
         running = running_trial(settings)
         done = move(settings, MODULE_PREFIX + profile, to, kind="rollback", by=by, reason=reason, still=still)
@@ -60,7 +60,14 @@ def rollback(
 
 
 def move(
-    settings: Settings, module: str, to: Optional[int], *, kind: str, by: str, reason: str, still: Optional[Wanted] = None
+    settings: Settings,
+    module: str,
+    to: Optional[int],
+    *,
+    kind: str,
+    by: str,
+    reason: str,
+    still: Optional[DesiredPolicy] = None,
 ) -> Settled:
     """One journalled transaction from the version in the store to another; the caller holds the lock."""
     store, versions = Store(settings.root), Versions(settings.rollout_dir, module)
@@ -101,7 +108,7 @@ def move(
                 "dropped_rules": rules_to(set(held.rules) - set(target.rules)),
             },
         }
-        at, journal = time.time(), Journal(settings.rollout_dir)
+        at, journal = time.time(), ApplyJournal(settings.rollout_dir)
         operation = Operation(uuid.uuid4().hex[:12], {**details, "at": at})
         journal.plan(operation.id, at, details)
         kernel = SelinuxFs()
@@ -110,7 +117,7 @@ def move(
             to_version(settings, store, versions, held.number, target.number, place)
             store.realign()
             if loads >= 0:
-                verify_kernel(kernel, loads, Oracle.load(store.policy()))
+                verify_kernel(kernel, loads, PolicyIndex.load(store.policy()))
         except SepolicydError:
             settle(settings, operation)
             raise

@@ -12,7 +12,7 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import StateError
-from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.settings import Settings
 from sepolicyd.storage.files import cannot_write, sync_directory, write_whole
@@ -142,7 +142,7 @@ def running_trial(settings: Settings) -> Optional[Trial]:
     try:
         return read_trial(settings)
     except StateError:
-        for operation in reversed(Journal(settings.rollout_dir).operations()):
+        for operation in reversed(ApplyJournal(settings.rollout_dir).operations()):
             given = operation.details
             if given.get("kind") == "apply" and given.get("history", {}).get("confirm_within"):
                 names = (str(given.get("profile", "")), str(given["module"]))

@@ -9,7 +9,7 @@ from typing import Any, Optional, Protocol
 from sepolicyd.errors import ToolError
 from sepolicyd.module.store import Store
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import LIVE_POLICY
 from sepolicyd.rollout.apply.versions import sha256
 
@@ -18,7 +18,7 @@ PAUSE_S = 0.1
 SHOWN = 5
 
 
-class Kernel(Protocol):
+class LoadedPolicy(Protocol):
     """The running kernel's SELinux (rollout.selinuxfs.SelinuxFs is one)."""
 
     def enabled(self) -> bool: ...
@@ -34,7 +34,7 @@ def some(items: Sequence[Any]) -> str:
     return ", ".join(map(str, items[:SHOWN])) + more
 
 
-def verify_store(store: Store, checked: str, linked: Optional[Oracle]) -> str:
+def verify_store(store: Store, checked: str, linked: Optional[PolicyIndex]) -> str:
     """The store's policy is the one that was checked, and the one that a boot would load.
 
     :param checked: sha256 of the checked policy.kern
@@ -51,11 +51,13 @@ def verify_store(store: Store, checked: str, linked: Optional[Oracle]) -> str:
         return "identical"
     if linked is None:
         raise ToolError(f"the policy of {store.directory} is not the one that was checked", "run: semodule -lfull")
-    _check_gained(linked, Oracle.load(store.policy()), str(store.directory))
+    _check_gained(linked, PolicyIndex.load(store.policy()), str(store.directory))
     return "compared"
 
 
-def verify_kernel(kernel: Kernel, loads_before: int, linked: Oracle, *, sleep: Callable[[float], None] = time.sleep) -> None:
+def verify_kernel(
+    kernel: LoadedPolicy, loads_before: int, linked: PolicyIndex, *, sleep: Callable[[float], None] = time.sleep
+) -> None:
     """The kernel has loaded a policy since, and that is the checked one.
 
     semodule may say that all is well and the kernel have nothing new (security-profiles-operator issue 2463).
@@ -70,10 +72,10 @@ def verify_kernel(kernel: Kernel, loads_before: int, linked: Oracle, *, sleep: C
         raise ToolError(
             "the kernel has not loaded the new policy", "run: semodule -R, and see the journal for avc: and selinux:"
         )
-    _check_gained(linked, Oracle.load(LIVE_POLICY), "the kernel")
+    _check_gained(linked, PolicyIndex.load(LIVE_POLICY), "the kernel")
 
 
-def _check_gained(checked: Oracle, present: Oracle, where: str) -> None:
+def _check_gained(checked: PolicyIndex, present: PolicyIndex, where: str) -> None:
     delta = difference(checked, present)
     if delta.gained or delta.permissive_gained:
         more = [*sorted(delta.gained), *(f"permissive {name}" for name in sorted(delta.permissive_gained))]

@@ -145,7 +145,7 @@ class Versions:
         """All packages of a version by module name; of version 0 none."""
         return {module: self.package(number, module) for module in self.load(number).modules}
 
-    def known(self, module: str, digest: str) -> list[int]:
+    def numbers_of(self, module: str, digest: str) -> list[int]:
         """The versions whose package of this module has this hash."""
         found = []
         for number in self.numbers():

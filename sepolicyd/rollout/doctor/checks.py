@@ -5,36 +5,36 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable
 
-from sepolicyd.problems import Finding, Level
+from sepolicyd.problems import Problem, Severity
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.doctor.facts import OLDEST_PYTHON, Facts
+from sepolicyd.rollout.doctor.facts import OLDEST_PYTHON, MachineFacts
 
 MIN_FREE_BYTES = 256 << 20
 FULL_BACKLOG = 0.5  # of backlog_limit
 RESTART_AUDITD = "service auditd restart"  # auditd.service refuses a manual stop on Fedora and RHEL (RefuseManualStop=)
 
 
-def judge(facts: Facts, profile: Profile) -> tuple[Finding, ...]:
+def judge(facts: MachineFacts, profile: Profile) -> tuple[Problem, ...]:
     """All findings, the worst first. Pure; ``facts`` come from :func:`sepolicyd.rollout.doctor.gather.gather`."""
-    found: list[Finding] = []
+    found: list[Problem] = []
     for check in CHECKS:
         found += check(facts, profile)
     return tuple(sorted(found, key=lambda finding: (-finding.level, finding.code)))
 
 
-def _stop(code: str, what: str, hint: str) -> Finding:
-    return Finding(Level.STOP, code, what, hint)
+def _stop(code: str, what: str, hint: str) -> Problem:
+    return Problem(Severity.STOP, code, what, hint)
 
 
-def _warn(code: str, what: str, hint: str) -> Finding:
-    return Finding(Level.WARN, code, what, hint)
+def _warn(code: str, what: str, hint: str) -> Problem:
+    return Problem(Severity.WARN, code, what, hint)
 
 
-def _note(code: str, what: str, hint: str) -> Finding:
-    return Finding(Level.NOTE, code, what, hint)
+def _note(code: str, what: str, hint: str) -> Problem:
+    return Problem(Severity.NOTE, code, what, hint)
 
 
-def _interpreter(facts: Facts, _: Profile) -> Iterable[Finding]:
+def _interpreter(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if facts.python < OLDEST_PYTHON:
         yield _stop(
             "D-PYTHON",
@@ -57,7 +57,7 @@ def _interpreter(facts: Facts, _: Profile) -> Iterable[Finding]:
         )
 
 
-def _selinux(facts: Facts, _: Profile) -> Iterable[Finding]:
+def _selinux(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if facts.enabled is False:
         yield _stop(
             "D-DISABLED",
@@ -88,7 +88,7 @@ def _selinux(facts: Facts, _: Profile) -> Iterable[Finding]:
         yield _stop("D-LABEL", f"{path} has no SELinux label", f"run: restorecon -R -F {path}")
 
 
-def _domains(facts: Facts, profile: Profile) -> Iterable[Finding]:
+def _domains(facts: MachineFacts, profile: Profile) -> Iterable[Problem]:
     own = [name for name in profile.domains if name not in profile.unpoliced]
     if facts.known_domains is not None and not any(name in facts.known_domains for name in own):
         yield _stop(
@@ -123,7 +123,7 @@ def _domains(facts: Facts, profile: Profile) -> Iterable[Finding]:
         )
 
 
-def _hidden(facts: Facts, _: Profile) -> Iterable[Finding]:
+def _hidden(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if facts.dontaudit_off and not facts.hidden_lease:
         yield _warn(
             "D-DONTAUDIT",
@@ -132,7 +132,7 @@ def _hidden(facts: Facts, _: Profile) -> Iterable[Finding]:
         )
 
 
-def _audit(facts: Facts, _: Profile) -> Iterable[Finding]:
+def _audit(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if facts.auditd_active is False:
         yield _stop(
             "D-AUDITD",
@@ -161,7 +161,7 @@ def _audit(facts: Facts, _: Profile) -> Iterable[Finding]:
         )
 
 
-def _losses(facts: Facts, _: Profile) -> Iterable[Finding]:
+def _losses(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     numbers = facts.auditctl
     if numbers.get("lost"):
         yield _warn(
@@ -182,7 +182,7 @@ def _losses(facts: Facts, _: Profile) -> Iterable[Finding]:
         yield _stop("D-AUDITOFF", "auditing is switched off in the kernel", "run: auditctl -e 1")
 
 
-def _store(facts: Facts, _: Profile) -> Iterable[Finding]:
+def _store(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if facts.store_present is False:
         yield _stop("D-STORE", "there is no policy store on this machine", "install the distribution's policy package")
     if facts.store_locked_by is not None:
@@ -203,7 +203,7 @@ def _store(facts: Facts, _: Profile) -> Iterable[Finding]:
             )
 
 
-def _ours(facts: Facts, _: Profile) -> Iterable[Finding]:
+def _ours(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     for name in facts.overdue:
         yield _stop(
             "D-OVERDUE",
@@ -244,11 +244,11 @@ def _ours(facts: Facts, _: Profile) -> Iterable[Finding]:
         )
 
 
-def _unasked(facts: Facts, _: Profile) -> Iterable[Finding]:
+def _unasked(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     for text in facts.unasked:
         yield _note("D-UNASKED", text, "run this as root, on the machine itself")
 
 
-CHECKS: tuple[Callable[[Facts, Profile], Iterable[Finding]], ...] = (
+CHECKS: tuple[Callable[[MachineFacts, Profile], Iterable[Problem]], ...] = (
     *(_interpreter, _selinux, _domains, _hidden, _audit, _losses, _store, _ours, _unasked),
 )

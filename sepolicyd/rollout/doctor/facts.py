@@ -30,7 +30,7 @@ class FileAccess:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineFacts:
     """What was seen on the machine; None where it could not be asked, which ``unasked`` says in words.
 
     ``services``: unit -> type of its main process, ``programs``: unit -> its program's path. ``permissive``: types permissive

@@ -20,11 +20,11 @@ from sepolicyd.module.store import Store
 from sepolicyd.policy.selinux_config import setting
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.apply import trial as trials
-from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.clock import SystemClock
-from sepolicyd.rollout.doctor.facts import Facts, FileAccess
+from sepolicyd.rollout.doctor.facts import FileAccess, MachineFacts
 from sepolicyd.rollout.lease.book import LeaseBook
-from sepolicyd.rollout.lease.lease import BrokenUndo, Lease
+from sepolicyd.rollout.lease.lease import CorruptLease, Lease
 from sepolicyd.rollout.lease.systemd import SystemdTimers
 from sepolicyd.settings import DEFAULT_STATE, Settings
 
@@ -36,7 +36,7 @@ NO_TASK = re.compile(r"^\s*-[aA]\s+(?:task,never|never,task)\b")
 T = TypeVar("T")
 
 
-def gather(settings: Settings, profile: Profile) -> Facts:
+def gather(settings: Settings, profile: Profile) -> MachineFacts:
     """Look at everything once. Never raises an expected error."""
     ask = _Asker()
     kernel = SelinuxFs()
@@ -58,7 +58,7 @@ def gather(settings: Settings, profile: Profile) -> Facts:
     }
     if enabled:
         given.update(_policy(kernel, settings, profile, ask))
-    return Facts(**given, unasked=tuple(ask.problems))
+    return MachineFacts(**given, unasked=tuple(ask.problems))
 
 
 class _Asker:
@@ -105,14 +105,14 @@ def _policy(kernel: SelinuxFs, settings: Settings, profile: Profile, ask: _Asker
 
 
 def _by_oracle(settings: Settings, profile: Profile) -> dict[str, Any]:
-    from sepolicyd.policy.index import Oracle
+    from sepolicyd.policy.index import PolicyIndex
     from sepolicyd.policy.policy_files import find_policy
 
-    oracle = Oracle.load(find_policy(settings))
+    policy_index = PolicyIndex.load(find_policy(settings))
     own = [name for name in profile.domains if name not in profile.unpoliced]
     return {
-        "unconfined_domains": tuple(name for name in own if oracle.is_unconfined(name)),
-        "neveraudit": tuple(sorted(frozenset(own) & oracle.raw.neveraudit)),
+        "unconfined_domains": tuple(name for name in own if policy_index.is_unconfined(name)),
+        "neveraudit": tuple(sorted(frozenset(own) & policy_index.raw.neveraudit)),
     }
 
 
@@ -243,15 +243,15 @@ def _leases(settings: Settings, ask: _Asker) -> dict[str, Any]:
         ask.problems.append(f"could not look at leases and journals: {settings.rollout_dir} is root's")
         return {}
     now = SystemClock().now()
-    no_items: list[Union[Lease, BrokenUndo]] = []
+    no_items: list[Union[Lease, CorruptLease]] = []
     items = ask("the undo files", LeaseBook(settings.rollout_dir).all, no_items)
     leases = [item for item in items if isinstance(item, Lease)]
-    operations = ask("the apply journal", lambda: len(Journal(settings.rollout_dir).open()), 0)
+    operations = ask("the apply journal", lambda: len(ApplyJournal(settings.rollout_dir).open()), 0)
     return {
         "leased": frozenset(name for lease in leases for name in lease.domains),
         "hidden_lease": any(lease.hidden for lease in leases),
         "overdue": tuple(lease.profile for lease in leases if lease.is_due(now)),
-        "broken_undo": tuple(str(item.path) for item in items if isinstance(item, BrokenUndo)),
+        "broken_undo": tuple(str(item.path) for item in items if isinstance(item, CorruptLease)),
         "open_operations": operations,
         "trial_problem": trials.problem(settings),
     }

@@ -24,7 +24,7 @@ LOST_KINDS = frozenset({"lost", "gap", "damaged", "overflow", "auditd"})
 SENDER = re.compile(r"type=(?:USER_AVC|1107) [^']*?\bsubj=[^:\s']+:[^:\s']+:([^:\s']+)")
 
 
-class Remark(Protocol):
+class DatedEvent(Protocol):
     """sepolicyd.state.evidence_reader.Remark is one: when, what kind, and the text (a stranger's: escape before showing)."""
 
     @property
@@ -90,7 +90,7 @@ def own_acts(
     return spans
 
 
-def taints(remarks: Iterable[Remark], leases: Sequence[Window], ours: Sequence[tuple[float, float]]) -> tuple[Taint, ...]:
+def taints(remarks: Iterable[DatedEvent], leases: Sequence[Window], ours: Sequence[tuple[float, float]]) -> tuple[Taint, ...]:
     """Everything that spoils evidence gathered in these leases, by time."""
     found = [
         Taint(window.start, window.end, "T-GLOBAL", "the whole machine was permissive during this lease")
@@ -119,7 +119,7 @@ def is_own_claim(seen: Evidence, domains: Iterable[str]) -> bool:
     return any(match.group(1) in own for sample in seen.samples for match in SENDER.finditer(sample))
 
 
-def colour(evidence: Mapping[Access, Evidence], found: Sequence[Taint], domains: Iterable[str]) -> dict[Access, Evidence]:
+def annotate(evidence: Mapping[Access, Evidence], found: Sequence[Taint], domains: Iterable[str]) -> dict[Access, Evidence]:
     """The same evidence, each with the taints that touch the time between its first and last sighting."""
     own = tuple(domains)
     coloured = {}

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import Optional
 
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.learning.taint import Remark, Taint, own_acts, taints, windows
+from sepolicyd.rollout.learning.taint import DatedEvent, Taint, own_acts, taints, windows
 from sepolicyd.rollout.lease import exercises
 from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.settings import Settings
 
 
 def find_taints(
-    settings: Settings, profile: str, remarks: Iterable[Remark], *, now: Optional[float] = None
+    settings: Settings, profile: str, remarks: Iterable[DatedEvent], *, now: Optional[float] = None
 ) -> tuple[Taint, ...]:
     """What spoils evidence gathered in the leases of a profile; () where only root may read when they were.
 

@@ -10,7 +10,7 @@ from typing import Optional
 
 from sepolicyd.rollout.lease.end import EXIT_DONE, EXIT_PENDING, end_all, end_due
 from sepolicyd.rollout.lease.kernel import Ended
-from sepolicyd.rollout.lease.lease import DEFAULT_DIR, BrokenUndo, Lease, carried_lease
+from sepolicyd.rollout.lease.lease import DEFAULT_DIR, CorruptLease, Lease, carried_lease
 from sepolicyd.rollout.lease.orphans import last_resort
 
 
@@ -30,11 +30,11 @@ def main(arguments: Optional[list[str]] = None) -> int:
     parser.add_argument("--undo", type=_carried, help="the lease whose timer this is, for when its file is gone")
     # a timer that an earlier or a later version has armed must end its lease all the same
     given, _ = parser.parse_known_args(arguments)
-    from sepolicyd.rollout.lease.host import machine
+    from sepolicyd.rollout.lease.host import live_environment
 
-    world = machine(given.dir)
+    world = live_environment(given.dir)
     if given.check:
-        return EXIT_PENDING if any(isinstance(item, BrokenUndo) for item in world.book.all()) else EXIT_DONE
+        return EXIT_PENDING if any(isinstance(item, CorruptLease) for item in world.book.all()) else EXIT_DONE
     if not world.kernel.enabled():
         print("<4>SELinux is disabled: nothing to end in the kernel; undo files are kept")
         return EXIT_DONE

@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, StateError
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.lease.lease import DEFAULT_DIR, BrokenUndo, Lease, parse_lease, render_lease
+from sepolicyd.rollout.lease.lease import DEFAULT_DIR, CorruptLease, Lease, parse_lease, render_lease
 from sepolicyd.storage.hashchain import Chain
 
 
@@ -71,20 +71,20 @@ class LeaseBook:
         if path.parent.is_dir():
             _sync_directory(path.parent)
 
-    def all(self) -> list[Lease | BrokenUndo]:
-        """Every undo there is, sorted by file name; what cannot be read is a BrokenUndo, never passed over."""
-        found: list[Lease | BrokenUndo] = []
+    def all(self) -> list[Lease | CorruptLease]:
+        """Every undo there is, sorted by file name; what cannot be read is a CorruptLease, never passed over."""
+        found: list[Lease | CorruptLease] = []
         try:
             paths = sorted(self.undo_dir.iterdir())
         except FileNotFoundError:
             return []
         except OSError as error:
-            return [BrokenUndo(self.undo_dir, str(error))]
+            return [CorruptLease(self.undo_dir, str(error))]
         for path in paths:
             try:
                 found.append(parse_lease(_read_own(path)))
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-                found.append(BrokenUndo(path, str(error)))
+                found.append(CorruptLease(path, str(error)))
         return found
 
     def of(self, profile: str) -> Optional[Lease]:

@@ -17,9 +17,9 @@ from dataclasses import replace
 from typing import Optional
 
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.rollout.lease.environment import World
+from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.kernel import Ended, attempt, close_in_kernel, is_closed, refuses_loads
-from sepolicyd.rollout.lease.lease import PLANNED, BrokenUndo, Lease
+from sepolicyd.rollout.lease.lease import PLANNED, CorruptLease, Lease
 from sepolicyd.rollout.lease.orphans import end_broken, end_forgotten, end_orphans
 
 PAUSES_S = (0.0, 5.0, 15.0)  # before each try within one run; after that the timers try again
@@ -29,7 +29,7 @@ EXIT_DONE, EXIT_PENDING = 0, 3
 SECURE_MODE = "the boolean secure_mode_policyload is on, so that the kernel takes no policy"
 
 
-def end_due(world: World, *, lock_wait: float = LOCK_WAIT_S, carried: Optional[Lease] = None) -> list[Ended]:
+def end_due(world: Environment, *, lock_wait: float = LOCK_WAIT_S, carried: Optional[Lease] = None) -> list[Ended]:
     """End what is due (a lease of another boot always is), what is broken, and modules of ours without an undo file.
 
     :param carried: the lease as its own timer tells it, for the case that the state directory is gone
@@ -52,7 +52,7 @@ def end_due(world: World, *, lock_wait: float = LOCK_WAIT_S, carried: Optional[L
         return [_close_only(world, lease, error.what) for lease in _due_leases(world, carried)]
 
 
-def end_due_locked(world: World, carried: Optional[Lease] = None) -> list[Ended]:
+def end_due_locked(world: Environment, carried: Optional[Lease] = None) -> list[Ended]:
     """:func:`end_due` for a caller that holds the book's lock.
 
     A lease that is only planned while nobody else holds the lock was left by a command that died while opening it: it is
@@ -62,7 +62,7 @@ def end_due_locked(world: World, carried: Optional[Lease] = None) -> list[Ended]
     unfinished: list[Lease] = []
     now = world.clock.now()
     for item in [*world.book.all(), *_lost(world, carried)]:
-        if isinstance(item, BrokenUndo):
+        if isinstance(item, CorruptLease):
             ended.append(end_broken(world, item))
         elif item.is_due(now) or item.phase == PLANNED:
             ended.append(end_lease(world, item, _why(world, item)))
@@ -73,14 +73,14 @@ def end_due_locked(world: World, carried: Optional[Lease] = None) -> list[Ended]
     return ended
 
 
-def _why(world: World, lease: Lease) -> str:
+def _why(world: Environment, lease: Lease) -> str:
     now = world.clock.now()
     if not lease.is_due(now):
         return "its opening was interrupted"
     return "reboot" if now.boot_id != lease.opened.boot_id else "deadline"
 
 
-def _lost(world: World, carried: Optional[Lease]) -> list[Lease]:
+def _lost(world: Environment, carried: Optional[Lease]) -> list[Lease]:
     """The lease that the timer carries, if no file knows it (somebody removed the state directory) and it never ended."""
     if carried is None or not carried.is_due(world.clock.now()):
         return []
@@ -91,7 +91,7 @@ def _lost(world: World, carried: Optional[Lease]) -> list[Lease]:
     return [] if any((entry.get("id"), entry.get("what")) == (carried.id, "ended") for entry in history) else [carried]
 
 
-def end_lease(world: World, lease: Lease, why: str) -> Ended:
+def end_lease(world: Environment, lease: Lease, why: str) -> Ended:
     """End one lease now, whatever its deadline; the caller holds the book's lock. Never raises an expected error."""
     began = world.clock.now().boottime
     errors: list[str] = []
@@ -113,20 +113,20 @@ def end_lease(world: World, lease: Lease, why: str) -> Ended:
     return _finish(world, lease, ended)
 
 
-def end_all(world: World) -> list[Ended]:
+def end_all(world: Environment) -> list[Ended]:
     """End every lease now, due or not (before the software that could end it later is removed)."""
     with world.book.lock(LOCK_WAIT_S):
         ended = [end_lease(world, item, "all leases ended") for item in world.book.all() if isinstance(item, Lease)]
         return ended + end_due_locked(world)
 
 
-def _due_leases(world: World, carried: Optional[Lease] = None) -> list[Lease]:
+def _due_leases(world: Environment, carried: Optional[Lease] = None) -> list[Lease]:
     now = world.clock.now()
     due = [item for item in world.book.all() if isinstance(item, Lease) and item.is_due(now)]
     return due + _lost(world, carried)
 
 
-def _remove(world: World, lease: Lease, errors: list[str]) -> bool:
+def _remove(world: Environment, lease: Lease, errors: list[str]) -> bool:
     """Take our module out of the store, tried again with back-off; waits for the load that this makes."""
     for pause in PAUSES_S:
         if pause:
@@ -141,7 +141,7 @@ def _remove(world: World, lease: Lease, errors: list[str]) -> bool:
     return False
 
 
-def _verify(world: World, lease: Lease, errors: list[str]) -> bool:
+def _verify(world: Environment, lease: Lease, errors: list[str]) -> bool:
     """Read back; semodule's load may have been skipped or be late (kernel: policyload counter), so close once more if not."""
     for pause in PAUSES_S:
         if pause:
@@ -152,13 +152,13 @@ def _verify(world: World, lease: Lease, errors: list[str]) -> bool:
     return is_closed(world, lease, errors)
 
 
-def _restore_dontaudit(world: World, lease: Lease, errors: list[str]) -> bool:
+def _restore_dontaudit(world: Environment, lease: Lease, errors: list[str]) -> bool:
     if not lease.hidden or not world.store.dontaudit_off():
         return True
     return attempt(world.store.restore_dontaudit, errors)
 
 
-def _finish(world: World, lease: Lease, ended: Ended) -> Ended:
+def _finish(world: Environment, lease: Lease, ended: Ended) -> Ended:
     """Write the history; forget the undo only when all is done; never be silent about what is not."""
     problems: list[str] = []
     what = "ended" if ended.done else "end failed"
@@ -175,7 +175,7 @@ def _finish(world: World, lease: Lease, ended: Ended) -> Ended:
         ended = replace(ended, done=gone)
         attempt(lambda: world.timers.disarm(lease), problems)
         if gone:
-            world.voice.say(
+            world.alerts.notice(
                 f"lease of {lease.profile} ended ({ended.why}): enforcing again after {ended.seconds_to_closed:.1f} s,"
                 f" nothing of it left after {ended.seconds:.1f} s"
             )
@@ -184,21 +184,21 @@ def _finish(world: World, lease: Lease, ended: Ended) -> Ended:
         state = "the kernel enforces it, but something is left behind" if ended.closed else "IT IS STILL OPEN"
         if refuses_loads(world):
             state += f" ({SECURE_MODE}: REBOOT NOW, the next boot enforces)"
-        world.voice.shout(
+        world.alerts.critical(
             f"the lease of {lease.profile} could not be ended ({ended.why}): {state}; {'; '.join(ended.errors[-3:])}."
             f" It is tried again each minute. By hand: semodule -X {lease.priority} -r {lease.module}; setenforce 1",
             lease.alert_command,
         )
     if problems:
-        world.voice.shout(f"after the end of the lease of {lease.profile}: {'; '.join(problems)}", lease.alert_command)
+        world.alerts.critical(f"after the end of the lease of {lease.profile}: {'; '.join(problems)}", lease.alert_command)
     return replace(ended, errors=(*ended.errors, *problems))
 
 
-def _close_only(world: World, lease: Lease, reason: str) -> Ended:
+def _close_only(world: Environment, lease: Lease, reason: str) -> Ended:
     errors = [reason]
     close_in_kernel(world, lease, errors)
     closed = is_closed(world, lease, errors)
-    world.voice.shout(
+    world.alerts.critical(
         f"the lease of {lease.profile} is due but {reason}: "
         f"{'closed in the kernel for now' if closed else 'IT IS STILL OPEN'}, tried again each minute",
         lease.alert_command,

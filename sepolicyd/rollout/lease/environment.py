@@ -1,4 +1,4 @@
-"""The ports through which a lease touches the machine: kernel, store, timers, clock, voice; only their shapes stand here."""
+"""The ports through which a lease touches the machine: kernel, store, timers, clock, alerts; only their shapes stand here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.lease import Lease
 
 
-class Kernel(Protocol):
+class KernelControl(Protocol):
     """SELinux as the running kernel has it. Every method may raise ToolError."""
 
     def enabled(self) -> bool: ...
@@ -101,21 +101,21 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
-class Voice(Protocol):
-    def shout(self, text: str, command: tuple[str, ...] = ()) -> None:
+class Alerts(Protocol):
+    def critical(self, text: str, command: tuple[str, ...] = ()) -> None:
         """Into the journal at level critical, and through the hook command; never raises."""
         ...
 
-    def say(self, text: str) -> None: ...
+    def notice(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
-class World:
+class Environment:
     """The ports together; tests give fakes that keep state, :func:`sepolicyd.rollout.lease.host.machine` the real ones."""
 
-    kernel: Kernel
+    kernel: KernelControl
     store: ModuleStore
     timers: Timers
     clock: Clock
-    voice: Voice
+    alerts: Alerts
     book: LeaseBook

@@ -15,7 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}\Z")
 
 
 @dataclass(frozen=True)
-class Mark:
+class ExerciseMark:
     """An exercise began: ``epoch`` in seconds of the wall clock, ``lease`` the id of the lease in which it was done."""
 
     name: str
@@ -35,7 +35,7 @@ def check_name(name: str) -> None:
         raise RefusedError(f"{name!r} cannot be the name of an exercise", "use up to 64 letters, digits, blanks, and . _ + -")
 
 
-def append(file: Path, mark: Mark) -> None:
+def append(file: Path, mark: ExerciseMark) -> None:
     """:raises StateError: the line could not be written"""
     append_json(file, asdict(mark))
     try:
@@ -44,7 +44,7 @@ def append(file: Path, mark: Mark) -> None:
         raise StateError(f"{file} cannot be made readable: {error.strerror}", "run this as root") from error
 
 
-def read(file: Path) -> list[Mark]:
+def read(file: Path) -> list[ExerciseMark]:
     """All marks by time; a line cut short by a crash is left out, a missing file is none."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -53,5 +53,5 @@ def read(file: Path) -> list[Mark]:
     marks = []
     for line in lines:
         with suppress(ValueError, TypeError):
-            marks.append(Mark(**json.loads(line)))
+            marks.append(ExerciseMark(**json.loads(line)))
     return sorted(marks, key=lambda mark: mark.epoch)

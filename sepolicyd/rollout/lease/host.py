@@ -1,4 +1,4 @@
-"""The ports of world.py on the real machine: semodule, systemd, the clocks and the journal; standard library and `process`."""
+"""Adapters of environment.py for this machine: semodule, systemd, clocks and journal; standard library and `process` only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sepolicyd.errors import SepolicydError
 from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.rollout.clock import SystemClock
 from sepolicyd.rollout.lease.book import LeaseBook
-from sepolicyd.rollout.lease.environment import World
+from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR
 from sepolicyd.rollout.lease.semodule import SemoduleStore
 from sepolicyd.rollout.lease.systemd import SystemdTimers
 
 
-class JournalVoice:
+class JournalAlerts:
     """The port ``Voice``: syslog(3) reaches the journal from a terminal as well as from a unit."""
 
-    def shout(self, text: str, command: tuple[str, ...] = ()) -> None:
+    def critical(self, text: str, command: tuple[str, ...] = ()) -> None:
         self._log(syslog.LOG_CRIT, text)
         if command:
             try:
@@ -27,7 +27,7 @@ class JournalVoice:
             except SepolicydError as error:
                 self._log(syslog.LOG_ERR, f"alert_command failed: {error}")
 
-    def say(self, text: str) -> None:
+    def notice(self, text: str) -> None:
         self._log(syslog.LOG_NOTICE, text)
 
     def _log(self, level: int, text: str) -> None:
@@ -35,6 +35,8 @@ class JournalVoice:
         syslog.syslog(level, text)
 
 
-def machine(directory: Path = DEFAULT_DIR) -> World:
-    """This machine."""
-    return World(SelinuxFs(), SemoduleStore(), SystemdTimers(directory), SystemClock(), JournalVoice(), LeaseBook(directory))
+def live_environment(directory: Path = DEFAULT_DIR) -> Environment:
+    """The environment of this machine."""
+    return Environment(
+        SelinuxFs(), SemoduleStore(), SystemdTimers(directory), SystemClock(), JournalAlerts(), LeaseBook(directory)
+    )

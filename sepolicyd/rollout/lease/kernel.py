@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sepolicyd.errors import SepolicydError
-from sepolicyd.rollout.lease.environment import World
+from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import Lease
 
 
@@ -39,25 +39,25 @@ def attempt(act: Callable[[], object], errors: list[str]) -> bool:
     return True
 
 
-def close_in_kernel(world: World, lease: Lease, errors: list[str]) -> None:
+def close_in_kernel(world: Environment, lease: Lease, errors: list[str]) -> None:
     if lease.domains:
         attempt(lambda: world.kernel.close_types(lease.domains), errors)
     if this_boot(world, lease):
         attempt(lambda: enforce(world), errors)
 
 
-def enforce(world: World) -> None:
+def enforce(world: Environment) -> None:
     """Every lease began on an enforcing machine, so whoever switched it off since: by the deadline it enforces."""
     if not world.kernel.enforcing():
         world.kernel.set_enforcing(True)
 
 
-def this_boot(world: World, lease: Lease) -> bool:
+def this_boot(world: Environment, lease: Lease) -> bool:
     """After a reboot /etc/selinux/config has decided on enforcing, and that is the administrator's."""
     return world.clock.now().boot_id == lease.opened.boot_id
 
 
-def is_closed(world: World, lease: Lease, errors: list[str]) -> bool:
+def is_closed(world: Environment, lease: Lease, errors: list[str]) -> bool:
     """What the kernel itself says; unreadable means not closed."""
     try:
         still = sorted(world.kernel.permissive_types() & frozenset(lease.domains))
@@ -72,7 +72,7 @@ def is_closed(world: World, lease: Lease, errors: list[str]) -> bool:
     return not still and enforcing
 
 
-def refuses_loads(world: World) -> bool:
+def refuses_loads(world: Environment) -> bool:
     """Whether the kernel takes no other policy until a reboot (secure_mode_policyload); what cannot be told is no."""
     try:
         return world.kernel.refuses_loads()

@@ -68,7 +68,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class BrokenUndo:
+class CorruptLease:
     """An undo file that cannot be understood; it is ended like a lease of everything."""
 
     path: Path

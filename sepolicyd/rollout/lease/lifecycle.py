@@ -14,8 +14,8 @@ from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.lease import exercises, preconditions
 from sepolicyd.rollout.lease.end import end_due_locked, end_lease
-from sepolicyd.rollout.lease.environment import World
-from sepolicyd.rollout.lease.host import machine
+from sepolicyd.rollout.lease.environment import Environment
+from sepolicyd.rollout.lease.host import live_environment
 from sepolicyd.rollout.lease.kernel import Ended, close_in_kernel
 from sepolicyd.rollout.lease.lease import OPEN, Lease, module_name, module_text
 from sepolicyd.settings import Settings
@@ -41,7 +41,7 @@ def start(
     whole_system: bool = False,
     hidden: bool = False,
     by: str = "",
-    world: Optional[World] = None,
+    world: Optional[Environment] = None,
     policy: Optional[preconditions.PolicyFacts] = None,
 ) -> Lease:
     """Open a lease: check that it can be ended, write the undo, arm systemd, verify, open, verify.
@@ -62,7 +62,7 @@ def start(
         preconditions.refuse_machine(world, hidden=hidden)
         domains = () if whole_system else preconditions.domains_to_open(world, profile)
         if domains:
-            preconditions.refuse_domains(domains, world.kernel.permissive_types(), policy or _oracle(settings))
+            preconditions.refuse_domains(domains, world.kernel.permissive_types(), policy or _policy_index(settings))
         module = module_name(profile.name)
         world.store.check(module, module_text(domains))
         now = world.clock.now()
@@ -75,7 +75,7 @@ def start(
         return _open(world, lease)
 
 
-def _open(world: World, lease: Lease) -> Lease:
+def _open(world: Environment, lease: Lease) -> Lease:
     """The undo before the act; whatever fails from here on ends the lease again."""
     world.book.write(lease)
     try:
@@ -92,17 +92,17 @@ def _open(world: World, lease: Lease) -> Lease:
     except BaseException:  # Ctrl-C too: a lease that was never announced is not left open
         end_lease(world, lease, "could not be opened")
         raise
-    world.voice.say(f"lease of {lease.profile} opened by {lease.by}: {_scope(lease)} until {_local(lease.deadline_wall)}")
+    world.alerts.notice(f"lease of {lease.profile} opened by {lease.by}: {_scope(lease)} until {_local(lease.deadline_wall)}")
     return opened
 
 
-def _arm(world: World, lease: Lease) -> None:
+def _arm(world: Environment, lease: Lease) -> None:
     world.timers.arm(lease, lease.remaining(world.clock.now()))
     if not world.timers.armed(lease):
         raise ToolError(f"systemd does not show {lease.unit}.timer as active", f"see: systemctl status {lease.unit}.timer")
 
 
-def _verify_open(world: World, lease: Lease) -> None:
+def _verify_open(world: Environment, lease: Lease) -> None:
     """semodule's load may be skipped without a word (SPO#2463): then the store's policy is loaded once more."""
     if lease.whole_system:
         return
@@ -114,12 +114,12 @@ def _verify_open(world: World, lease: Lease) -> None:
         raise ToolError(f"{', '.join(sorted(missing))} did not become permissive in the kernel", "see: semodule -lfull")
 
 
-def _verify_in_time(world: World, lease: Lease) -> None:
+def _verify_in_time(world: Environment, lease: Lease) -> None:
     if lease.is_due(world.clock.now()):
         raise ToolError("opening the lease took longer than the lease", "ask for a longer one with --for")
 
 
-def renew(settings: Settings, profile: Profile, seconds: float, *, world: Optional[World] = None) -> Lease:
+def renew(settings: Settings, profile: Profile, seconds: float, *, world: Optional[Environment] = None) -> Lease:
     """Move the deadline to ``seconds`` from now (also nearer); the new timer is armed before the undo says so.
 
     :raises RefusedError: there is no open lease, or a cap is reached
@@ -146,7 +146,7 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
         return new
 
 
-def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[World] = None) -> Ended:
+def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[Environment] = None) -> Ended:
     """End the lease now.
 
     :raises RefusedError: there is none, or another command is at work for minutes
@@ -160,7 +160,7 @@ def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[
 
 
 @contextmanager
-def _closed_first(world: World, profile: Profile) -> Iterator[None]:
+def _closed_first(world: Environment, profile: Profile) -> Iterator[None]:
     """Hold the lock; but whoever has it now, the kernel closes this lease before we wait.
 
     :raises RefusedError: the lock is held for minutes; the kernel enforces all the same
@@ -185,7 +185,7 @@ def enforce(
     *,
     pending: Optional[Callable[[], Any]] = None,
     by: str = "",
-    world: Optional[World] = None,
+    world: Optional[Environment] = None,
 ) -> Enforced:
     """End the lease if there is one and switch enforcing on. Nothing here ever goes back to permissive.
 
@@ -207,7 +207,7 @@ def enforce(
     return Enforced(ended, world.kernel.enforcing(), pending() if pending else None)
 
 
-def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[World] = None) -> exercises.Mark:
+def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Environment] = None) -> exercises.ExerciseMark:
     """Begin an exercise: flush the kernel's access cache, so that each access is logged once more, and note name and time.
 
     :raises RefusedError: no lease is open, or the name is not a plain one
@@ -222,24 +222,24 @@ def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Wor
         if world.book.of(profile.name) is None:
             raise RefusedError(f"the lease of {profile.name} has just ended", "run: sepolicyd learn start")
         world.store.reload()
-        made = exercises.Mark(name=name, epoch=world.clock.now().wall, profile=profile.name, lease=lease.id)
+        made = exercises.ExerciseMark(name=name, epoch=world.clock.now().wall, profile=profile.name, lease=lease.id)
         exercises.append(exercises.path(settings.state), made)
         world.book.record("marked", world.clock.now(), id=lease.id, profile=profile.name, name=name, by=caller())
     return made
 
 
-def _oracle(settings: Settings) -> preconditions.PolicyFacts:
-    from sepolicyd.policy.index import Oracle
+def _policy_index(settings: Settings) -> preconditions.PolicyFacts:
+    from sepolicyd.policy.index import PolicyIndex
     from sepolicyd.policy.policy_files import find_policy
 
-    facts: preconditions.PolicyFacts = Oracle.load(find_policy(settings))
+    facts: preconditions.PolicyFacts = PolicyIndex.load(find_policy(settings))
     return facts
 
 
-def _machine(settings: Settings) -> World:
+def _machine(settings: Settings) -> Environment:
     if os.geteuid() != 0:
         raise RefusedError("only root opens and ends leases", "run this with sudo")
-    return machine(settings.rollout_dir)
+    return live_environment(settings.rollout_dir)
 
 
 def _entry(lease: Lease) -> dict[str, Any]:

@@ -7,14 +7,14 @@ in the store (files, without semodule), the undo files that can be read, the his
 from __future__ import annotations
 
 from sepolicyd.rollout.lease.book import unended
-from sepolicyd.rollout.lease.environment import World
+from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce
-from sepolicyd.rollout.lease.lease import MODULE_PREFIX, BrokenUndo, Lease
+from sepolicyd.rollout.lease.lease import MODULE_PREFIX, CorruptLease, Lease
 
 NO_UNDO = "no undo file"
 
 
-def end_broken(world: World, broken: BrokenUndo) -> Ended:
+def end_broken(world: Environment, broken: CorruptLease) -> Ended:
     """An undo that cannot be read: every lease module goes, and the machine enforces; the file is kept until that is done."""
     errors: list[str] = []
     closed, done = _end_everything(world, errors)
@@ -26,27 +26,27 @@ def end_broken(world: World, broken: BrokenUndo) -> Ended:
         done = attempt(lambda: world.book.remove_path(broken.path), errors)
     if not done:
         text += f"; not finished, tried again each minute: {'; '.join(errors)}"
-    world.voice.shout(text)
+    world.alerts.critical(text)
     return Ended(broken.path.stem, "broken undo", closed, done, tuple(errors))
 
 
-def last_resort(world: World, reason: str) -> Ended:
+def last_resort(world: Environment, reason: str) -> Ended:
     """The program that ends leases has failed itself: nothing is trusted, everything that a lease may have opened is closed."""
     errors = [reason]
     closed, _ = _end_everything(world, errors)
     state = "the machine enforces" if closed else "SOMETHING IS STILL OPEN (by hand: setenforce 1; semodule -lfull)"
-    attempt(lambda: world.voice.shout(f"ending leases failed ({'; '.join(errors)}); {state}"), errors)
+    attempt(lambda: world.alerts.critical(f"ending leases failed ({'; '.join(errors)}); {state}"), errors)
     return Ended("", "last resort", closed, False, tuple(errors))  # never done: the undo files stand, systemd tries again
 
 
-def end_orphans(world: World) -> list[Ended]:
+def end_orphans(world: Environment) -> list[Ended]:
     """Modules of ours that no undo file knows (somebody removed the file): an opening without a deadline is none."""
     known = {item.module for item in world.book.all() if isinstance(item, Lease)}
     errors: list[str] = []
     ended = []
     modules: dict[str, int] = {}
     if not attempt(lambda: modules.update(world.store.lease_modules()), errors):
-        world.voice.shout(f"lease modules cannot be listed: {'; '.join(errors)}")
+        world.alerts.critical(f"lease modules cannot be listed: {'; '.join(errors)}")
         return [Ended("", NO_UNDO, False, False, tuple(errors))]
     for name, priority in modules.items():
         if name not in known:
@@ -54,19 +54,19 @@ def end_orphans(world: World) -> list[Ended]:
             closed = attempt(lambda name=name: _close_module(world, name), errors)  # type: ignore[misc]
             done = attempt(lambda name=name, priority=priority: world.store.remove(name, priority), errors)  # type: ignore[misc]
             state = "was removed" if done else f"could not be removed, tried again each minute: {'; '.join(errors)}"
-            world.voice.shout(f"module {name} had no undo file and {state}")
+            world.alerts.critical(f"module {name} had no undo file and {state}")
             ended.append(Ended(name[len(MODULE_PREFIX) :], NO_UNDO, closed or done, done, tuple(errors)))
     return ended
 
 
-def end_forgotten(world: World) -> list[Ended]:
+def end_forgotten(world: Environment) -> list[Ended]:
     """What leases switched that the history opened and nobody ended, while their undo file is gone."""
     now = world.clock.now()
     known = {item.id for item in world.book.all() if isinstance(item, Lease)}
     problems: list[str] = []
     history: list[dict[str, object]] = []
     if not attempt(lambda: history.extend(world.book.history()), problems):
-        world.voice.shout(f"whether a lease was forgotten cannot be told: {'; '.join(problems)}")
+        world.alerts.critical(f"whether a lease was forgotten cannot be told: {'; '.join(problems)}")
         return [Ended("", NO_UNDO, False, False, tuple(problems))]
     ended = []
     for entry in unended(history):
@@ -85,12 +85,12 @@ def end_forgotten(world: World) -> list[Ended]:
         if done and not (entry.get("whole_system") or entry.get("hidden")):
             continue  # its module, if there was one, has been ended as an orphan
         state = "what it had switched is back" if done else "; ".join(errors)
-        world.voice.shout(f"the undo file of a lease of {profile} is gone: {state}")
+        world.alerts.critical(f"the undo file of a lease of {profile} is gone: {state}")
         ended.append(Ended(profile, NO_UNDO, closed, done, tuple(errors)))
     return ended
 
 
-def _end_everything(world: World, errors: list[str]) -> tuple[bool, bool]:
+def _end_everything(world: Environment, errors: list[str]) -> tuple[bool, bool]:
     """Whether the kernel enforces everything that a lease may have opened, and whether nothing of it is left in the store."""
     modules: dict[str, int] = {}
     closed = attempt(lambda: enforce(world), errors)
@@ -112,11 +112,11 @@ def _end_everything(world: World, errors: list[str]) -> tuple[bool, bool]:
     return (closed or done), done
 
 
-def _close_module(world: World, name: str) -> None:
+def _close_module(world: Environment, name: str) -> None:
     _close_types(world, tuple(sorted(world.store.module_types(name))))
 
 
-def _close_types(world: World, types: tuple[str, ...]) -> None:
+def _close_types(world: Environment, types: tuple[str, ...]) -> None:
     if types:
         world.kernel.close_types(types)
 

@@ -7,8 +7,8 @@ from typing import Optional, Protocol
 from sepolicyd.errors import RefusedError
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.lease.book import leased_seconds
-from sepolicyd.rollout.lease.environment import World
-from sepolicyd.rollout.lease.lease import DAY_S, BrokenUndo, Lease
+from sepolicyd.rollout.lease.environment import Environment
+from sepolicyd.rollout.lease.lease import DAY_S, CorruptLease, Lease
 from sepolicyd.settings import Settings
 from sepolicyd.storage.files import refuse_unsafe
 
@@ -28,7 +28,7 @@ class PolicyFacts(Protocol):
     def is_unconfined(self, type_name: str) -> bool: ...
 
 
-def domains_to_open(world: World, profile: Profile) -> tuple[str, ...]:
+def domains_to_open(world: Environment, profile: Profile) -> tuple[str, ...]:
     """The profile's own domains that the loaded policy knows, without those that it lists only for services without a policy.
 
     :raises RefusedError: none of them is loaded
@@ -43,7 +43,9 @@ def domains_to_open(world: World, profile: Profile) -> tuple[str, ...]:
     return tuple(name for name in own if name in known)
 
 
-def refuse_request(settings: Settings, world: World, profile: Profile, seconds: float, running: Optional[Lease] = None) -> None:
+def refuse_request(
+    settings: Settings, world: Environment, profile: Profile, seconds: float, running: Optional[Lease] = None
+) -> None:
     """What can be said without asking the kernel."""
     if not settings.live:
         raise RefusedError(f"{settings.root} is not this machine: a lease is about the running kernel", "leave --root away")
@@ -67,7 +69,7 @@ def refuse_request(settings: Settings, world: World, profile: Profile, seconds: 
         raise RefusedError(f"a lease of {profile.name} is open already", "run: sepolicyd learn renew, or learn stop")
 
 
-def refuse_machine(world: World, *, hidden: bool) -> None:
+def refuse_machine(world: Environment, *, hidden: bool) -> None:
     """What kernel, store and systemd say."""
     if not world.kernel.enabled():
         raise RefusedError("SELinux is disabled on this machine", "boot with it enabled first; see: sestatus")
@@ -82,7 +84,7 @@ def refuse_machine(world: World, *, hidden: bool) -> None:
             " ended",
             "setsebool -P secure_mode_policyload off, and reboot if it is on already; see: getsebool secure_mode_policyload",
         )
-    broken = [item for item in world.book.all() if isinstance(item, BrokenUndo)]
+    broken = [item for item in world.book.all() if isinstance(item, CorruptLease)]
     if broken:
         raise RefusedError(f"{broken[0].path} cannot be understood: {broken[0].reason}", "run: sepolicyd doctor")
     if hidden and world.store.dontaudit_off():

@@ -11,8 +11,8 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease import exercises
 from sepolicyd.rollout.lease.book import leased_seconds
-from sepolicyd.rollout.lease.environment import World
-from sepolicyd.rollout.lease.lease import DAY_S, BrokenUndo, Lease
+from sepolicyd.rollout.lease.environment import Environment
+from sepolicyd.rollout.lease.lease import DAY_S, CorruptLease, Lease
 from sepolicyd.rollout.lease.lifecycle import _machine
 from sepolicyd.settings import Settings
 
@@ -33,18 +33,18 @@ class LeaseStatus:
     foreign_types: tuple[str, ...]
     used_today: float
     problems: tuple[str, ...]
-    marks: tuple[exercises.Mark, ...] = ()
+    marks: tuple[exercises.ExerciseMark, ...] = ()
     known_types: frozenset[str] = frozenset()
     enabled: bool = True
 
 
-def status(settings: Settings, profile: Profile, *, world: Optional[World] = None) -> LeaseStatus:
+def status(settings: Settings, profile: Profile, *, world: Optional[Environment] = None) -> LeaseStatus:
     """Everything about the lease of a profile, read now; what cannot be read is a problem, not an exception."""
     world = world or _machine(settings)
     problems: list[str] = []
     items = _read(world.book.all, [], problems)
     leases = [item for item in items if isinstance(item, Lease)]
-    problems += [f"{item.path} cannot be understood: {item.reason}" for item in items if isinstance(item, BrokenUndo)]
+    problems += [f"{item.path} cannot be understood: {item.reason}" for item in items if isinstance(item, CorruptLease)]
     now = world.clock.now()
     lease = next((item for item in leases if item.profile == profile.name), None)
     enabled = world.kernel.enabled()

@@ -12,13 +12,13 @@ from typing import Optional
 from sepolicyd.access import Access
 from sepolicyd.errors import SepolicydError, UsageError
 from sepolicyd.policy import labels as policy_labels
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.rollout.learning.coverage import assign_exercises
-from sepolicyd.rollout.learning.taint import colour
+from sepolicyd.rollout.learning.taint import annotate
 from sepolicyd.rollout.learning.tainted import find_taints
-from sepolicyd.rollout.review.reopened import again
-from sepolicyd.rollout.session import Session, open_oracle
+from sepolicyd.rollout.review.reopened import reopened
+from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.setup import base_dontaudit
 from sepolicyd.rules.assess.assess import Assessed, allowed_now, assess
 from sepolicyd.rules.candidate import group
@@ -72,22 +72,22 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
     finally:
         store.close()
     evidence = dict(snapshot.evidence) if everything else pending(snapshot.evidence, decided)
-    evidence.update(again(session.settings, session.profile.name, snapshot.evidence, decided))
-    oracle, note = open_oracle(session.settings, policy_file)
+    evidence.update(reopened(session.settings, session.profile.name, snapshot.evidence, decided))
+    policy_index, note = open_policy(session.settings, policy_file)
     solved: frozenset[Access] = frozenset()
-    if oracle is not None and not everything:
+    if policy_index is not None and not everything:
         # what the base module answers in silence is asked only because a lease has made it loud
-        quiet = base_dontaudit.read(session.settings, session.profile.name).among(evidence, oracle)
-        solved = allowed_now(oracle, evidence) | quiet
+        quiet = base_dontaudit.read(session.settings, session.profile.name).among(evidence, policy_index)
+        solved = allowed_now(policy_index, evidence) | quiet
     evidence = {access: seen for access, seen in evidence.items() if access not in solved}
     found = find_taints(session.settings, session.profile.name, snapshot.remarks)
-    evidence = colour(assign_exercises(evidence, session.marks()), found, session.profile.domains)
-    items = judge(session, evidence, oracle, foreign=policy_file is not None)
+    evidence = annotate(assign_exercises(evidence, session.marks()), found, session.profile.domains)
+    items = judge(session, evidence, policy_index, foreign=policy_file is not None)
     return Queue(tuple(items), snapshot, decided, note, len(solved))
 
 
 def judge(
-    session: Session, evidence: Mapping[Access, Evidence], oracle: Optional[Oracle], *, foreign: bool = False
+    session: Session, evidence: Mapping[Access, Evidence], policy_index: Optional[PolicyIndex], *, foreign: bool = False
 ) -> list[Assessed]:
     """Candidates of the evidence with everything known of them.
 
@@ -95,12 +95,14 @@ def judge(
     :raises UsageError: an override in the configuration cannot be used
     """
     guard = session.guard()
-    labels = None if oracle is None or foreign else policy_labels.open_labels(session.settings, oracle)
+    labels = None if policy_index is None or foreign else policy_labels.open_labels(session.settings, policy_index)
     overrides, wrong = parse_overrides(session.settings.overrides)
     if wrong:
         raise UsageError(f"{session.settings.config}: {'; '.join(wrong)}", "mend or remove them")
     candidates = group(evidence, guard.facets(evidence, session.profile))
-    return assess(candidates, profile=session.profile, guard=guard, oracle=oracle, labels=labels, overrides=overrides)
+    return assess(
+        candidates, profile=session.profile, guard=guard, policy_index=policy_index, labels=labels, overrides=overrides
+    )
 
 
 def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path] = None) -> Assessed:
@@ -108,13 +110,13 @@ def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path
 
     Asked for one candidate at a time (80 ms each): a list of all would wait for what nobody looks at.
     """
-    oracle, _ = open_oracle(session.settings, policy_file)
+    policy_index, _ = open_policy(session.settings, policy_file)
     interfaces = _interfaces()
-    if oracle is None or interfaces is None or not item.approvable:
+    if policy_index is None or interfaces is None or not item.approvable:
         return item
     refined = assess(
-        [item.candidate], profile=session.profile, guard=session.guard(), oracle=oracle, interfaces=interfaces,
-        labels=None if policy_file is not None else policy_labels.open_labels(session.settings, oracle),
+        [item.candidate], profile=session.profile, guard=session.guard(), policy_index=policy_index, interfaces=interfaces,
+        labels=None if policy_file is not None else policy_labels.open_labels(session.settings, policy_index),
     )[0]  # fmt: skip
     return replace(item, fix=refined.fix, alternatives=refined.alternatives)
 

@@ -20,7 +20,7 @@ SEEN = "seen"  # in a decision's fix_detail: when the candidate was last seen, b
 GRACE_S = 60.0  # files are relabelled after the version is written
 
 
-def again(
+def reopened(
     settings: Settings, profile: str, evidence: Mapping[Access, Evidence], decided: Mapping[Access, Decision]
 ) -> dict[Access, Evidence]:
     """Those of the evidence that were decided by a fix that is no rule, and were seen again after it was carried out.

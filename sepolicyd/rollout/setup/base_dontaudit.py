@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.settings import Settings
 
 VERSION = 1
@@ -22,33 +22,33 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Silent:
+class BaseDontaudits:
     """``rules``: (domain, target type or attribute, class) to the permissions that are denied without a word."""
 
     rules: Mapping[Key, frozenset[str]] = field(default_factory=dict)
 
-    def among(self, accesses: Iterable[Access], oracle: Oracle) -> frozenset[Access]:
+    def among(self, accesses: Iterable[Access], policy_index: PolicyIndex) -> frozenset[Access]:
         """Those of the accesses that the base module answers so."""
-        return frozenset(access for access in accesses if self._holds(access, oracle))
+        return frozenset(access for access in accesses if self._holds(access, policy_index))
 
-    def _holds(self, access: Access, oracle: Oracle) -> bool:
+    def _holds(self, access: Access, policy_index: PolicyIndex) -> bool:
         target = access.target_type
-        names = (target, *oracle.attributes_of(target))
+        names = (target, *policy_index.attributes_of(target))
         return any(access.permission in self.rules.get((access.source, name, access.tclass), ()) for name in names)
 
 
-def silent_of(oracle: Oracle, domains: Iterable[str]) -> Silent:
+def silent_of(policy_index: PolicyIndex, domains: Iterable[str]) -> BaseDontaudits:
     """The unconditional dontaudit rules of a policy whose source is one of these domains, and no attribute."""
     own = frozenset(domains)
-    rules = {key: permissions for key, permissions in oracle.raw.av["dontaudit"].items() if key[0] in own}
-    return Silent({key: frozenset(permissions) for key, permissions in rules.items()})
+    rules = {key: permissions for key, permissions in policy_index.raw.av["dontaudit"].items() if key[0] in own}
+    return BaseDontaudits({key: frozenset(permissions) for key, permissions in rules.items()})
 
 
 def path_of(settings: Settings, profile: str) -> Path:
     return settings.rollout_dir / f"silent-{profile}.json"
 
 
-def write(settings: Settings, profile: str, silent: Silent) -> None:
+def write(settings: Settings, profile: str, silent: BaseDontaudits) -> None:
     """:raises StateError: it cannot be written"""
     path = path_of(settings, profile)
     rows = [[*key, sorted(permissions)] for key, permissions in sorted(silent.rules.items())]
@@ -61,7 +61,7 @@ def write(settings: Settings, profile: str, silent: Silent) -> None:
         raise StateError(f"{path} cannot be written: {error.strerror}", "free space there") from error
 
 
-def read(settings: Settings, profile: str) -> Silent:
+def read(settings: Settings, profile: str) -> BaseDontaudits:
     """What was written at init; nothing where init has not been done.
 
     :raises StateError: the file is damaged
@@ -70,9 +70,9 @@ def read(settings: Settings, profile: str) -> Silent:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         rows = data["rules"] if data["version"] == VERSION else []
-        return Silent({(source, target, tclass): frozenset(names) for source, target, tclass, names in rows})
+        return BaseDontaudits({(source, target, tclass): frozenset(names) for source, target, tclass, names in rows})
     except FileNotFoundError:
-        return Silent()
+        return BaseDontaudits()
     except PermissionError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}", "run this as root") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,14 +12,14 @@ from sepolicyd.module import transaction
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.module.transaction import BooleanValue
-from sepolicyd.problems import Finding
+from sepolicyd.problems import Problem
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.setup import base_dontaudit
 from sepolicyd.rollout.setup import journal as init_journal
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup import port_labels as ports
 from sepolicyd.rollout.setup import processes as init_processes
-from sepolicyd.rollout.setup.journal import Journal
+from sepolicyd.rollout.setup.journal import SetupJournal
 from sepolicyd.rollout.setup.plan import CONTEXTS, InitPlan, _programs
 from sepolicyd.rollout.setup.port_labels import PortChange
 from sepolicyd.services.rootfs import inside
@@ -33,7 +33,7 @@ class InitDone:
     module: str
     relabelled: tuple[str, ...] = ()
     ports: tuple[PortChange, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Problem, ...] = ()
     restart: str = ""
     booleans: tuple[str, ...] = ()
 
@@ -84,9 +84,9 @@ def _install(store: Store, package: Path, plan: InitPlan, switch: Sequence[str])
     transaction.commit(store.root, store.kind, packages=[package], priority=plan.priority, booleans=values)
 
 
-def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> Journal:
+def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> SetupJournal:
     """How the machine was before the first init; what an earlier init wrote down stays."""
-    old = init_journal.read(settings, plan.profile) or Journal(plan.profile, plan.module, plan.priority)
+    old = init_journal.read(settings, plan.profile) or SetupJournal(plan.profile, plan.module, plan.priority)
     return replace(
         old,
         ports=tuple(dict.fromkeys((*old.ports, *plan.ports))),

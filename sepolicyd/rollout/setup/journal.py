@@ -17,7 +17,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Journal:
+class SetupJournal:
     """``paths`` are what was relabelled, ``labels`` the context that each of them and all below it had before ("" none).
 
     ``booleans`` are those that the module brings: a local value of one would outlive it, and count again after the next init.
@@ -36,7 +36,7 @@ def path_of(settings: Settings, profile: str) -> Path:
     return settings.rollout_dir / f"init-{profile}.json"
 
 
-def read(settings: Settings, profile: str) -> Optional[Journal]:
+def read(settings: Settings, profile: str) -> Optional[SetupJournal]:
     """The journal of this profile, None where init has not been done.
 
     :raises StateError: it cannot be read or is damaged
@@ -47,7 +47,7 @@ def read(settings: Settings, profile: str) -> Optional[Journal]:
         if data["version"] != VERSION:
             raise StateError(f"{path} is of version {data['version']!r}", "use the sepolicyd that wrote it")
         changes = tuple(PortChange(**change) for change in data["ports"])
-        return Journal(
+        return SetupJournal(
             data["profile"],
             data["module"],
             int(data["priority"]),
@@ -63,7 +63,7 @@ def read(settings: Settings, profile: str) -> Optional[Journal]:
         raise StateError(f"the journal {path} cannot be read: {error}", hint) from error
 
 
-def write(settings: Settings, journal: Journal) -> None:
+def write(settings: Settings, journal: SetupJournal) -> None:
     """:raises StateError: it cannot be written; nothing may be changed then"""
     path = path_of(settings, journal.profile)
     fresh = path.with_name(f".{path.name}.new")

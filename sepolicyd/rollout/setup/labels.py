@@ -11,7 +11,7 @@ from typing import Optional
 
 from sepolicyd.errors import ToolError
 from sepolicyd.module.source import FileContext
-from sepolicyd.problems import Finding, Level
+from sepolicyd.problems import Problem, Severity
 from sepolicyd.services.jupyterhub.discover import Installation
 from sepolicyd.services.unit_file import Unit
 
@@ -150,21 +150,21 @@ def unit_labels(unit: Optional[Unit], prefix: str) -> list[Label]:
     return labels
 
 
-def findings_of(found: Installation) -> list[Finding]:
+def findings_of(found: Installation) -> list[Problem]:
     """What the places of the files forbid."""
     findings = []
     for folder in state_dirs(found):
         if folder in SHARED:
             what = f"the hub keeps its state in {folder}, which others share: it could neither be labelled nor kept from others"
             hint = "set WorkingDirectory= in the unit, to /var/lib/jupyterhub say, and move jupyterhub.sqlite there"
-            findings.append(Finding(Level.STOP, "I-shared", what, hint))
+            findings.append(Problem(Severity.STOP, "I-shared", what, hint))
     key = found.config.text("JupyterHub.ssl_key")
     if key and found.path(key).startswith(("/etc/letsencrypt/", "/etc/pki/", "/etc/ssl/")):
         what = f"the TLS key {found.path(key)} may serve other programs too, which could not read it any more"
-        findings.append(Finding(Level.WARN, "I-key", what, "copy key and certificate to /etc/jupyterhub/keys"))
+        findings.append(Problem(Severity.WARN, "I-key", what, "copy key and certificate to /etc/jupyterhub/keys"))
     if found.prefix.startswith(USERS_TREES):
         what = f"JupyterHub is installed in {found.prefix}, where users' files lie: its code would not be protected"
-        findings.append(Finding(Level.STOP, "I-home", what, "install it under /opt"))
+        findings.append(Problem(Severity.STOP, "I-home", what, "install it under /opt"))
     return findings
 
 
@@ -180,7 +180,7 @@ def code_labels(found: Installation) -> tuple[Label, ...]:
     )
 
 
-def owner_findings(labels: Iterable[Label], present: Callable[[str, str], Optional[str]], own: frozenset[str]) -> list[Finding]:
+def owner_findings(labels: Iterable[Label], present: Callable[[str, str], Optional[str]], own: frozenset[str]) -> list[Problem]:
     """Paths that another module's file contexts name already.
 
     :param present: the type that file_contexts gives a path now, by path and class ("file", "dir"), None for none
@@ -191,11 +191,11 @@ def owner_findings(labels: Iterable[Label], present: Callable[[str, str], Option
         if now and now not in GENERIC and now not in own:
             what = f"{label.path} is {now} now: another module owns it"
             hint = "remove that module or that file context, or put the file elsewhere"
-            findings.append(Finding(Level.STOP, "I-path", what, hint))
+            findings.append(Problem(Severity.STOP, "I-path", what, hint))
     return findings
 
 
-def mount_findings(labels: Iterable[Label], mounts: Optional[str]) -> list[Finding]:
+def mount_findings(labels: Iterable[Label], mounts: Optional[str]) -> list[Problem]:
     """Paths on file systems that keep no labels. ``mounts`` is /proc/self/mounts; the kernel writes ``seclabel`` where it may.
 
     None, and a machine whose root has no ``seclabel`` (SELinux is off there), give nothing to judge by.
@@ -211,7 +211,7 @@ def mount_findings(labels: Iterable[Label], mounts: Optional[str]) -> list[Findi
         if "seclabel" not in options or fixed:
             why = f"mounted with {fixed}" if fixed else f"a {kind} file system, which keeps no labels"
             what = f"{label.path} lies on {point}, {why}: it cannot become {label.type}"
-            findings.append(Finding(Level.STOP, "I-mount", what, "move it to a file system with labels (ext4, xfs, btrfs)"))
+            findings.append(Problem(Severity.STOP, "I-mount", what, "move it to a file system with labels (ext4, xfs, btrfs)"))
     return findings
 
 

@@ -12,8 +12,8 @@ from sepolicyd import profiles
 from sepolicyd.access import is_identifier
 from sepolicyd.errors import RefusedError, ToolError, UsageError
 from sepolicyd.module.store import Store
-from sepolicyd.policy.index import Oracle
-from sepolicyd.problems import Finding, Level
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.problems import Problem, Severity
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup import new_profile_text
 from sepolicyd.rollout.setup.labels import SHARED, Label
@@ -42,7 +42,7 @@ class NewProfile:
     name: str
     directory: Path
     files: tuple[Path, ...]
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Problem, ...] = field(default=())
 
 
 def new_profile(settings: Settings, name: str, unit: str, out: Path) -> NewProfile:
@@ -75,7 +75,7 @@ def _contexts(settings: Settings) -> Path:
 
 
 def _check_types(settings: Settings, name: str) -> None:
-    present = Oracle.load(Store(settings.root).policy()).types
+    present = PolicyIndex.load(Store(settings.root).policy()).types
     taken = sorted(each for each in present if each in (f"{name}_t", f"{name}_exec_t"))
     if taken:
         raise RefusedError(f"the policy has {taken[0]} already: this service has a policy", "take another name")
@@ -96,12 +96,12 @@ def read_service(root: Path, name: str, unit_name: str) -> Service:
     ports = _ports(root, unit)
     if not ports:
         what = f"no port was found in {unit_name}: {name}_port_t is declared and has no number yet"
-        findings.append(Finding(Level.NOTE, "I-noport", what, f"add it under ports: in {profiles.FILE}"))
+        findings.append(Problem(Severity.NOTE, "I-noport", what, f"add it under ports: in {profiles.FILE}"))
     ordered = tuple(sorted(seen.values(), key=lambda label: label.path))
     return Service(name, unit, program, ordered, ports, tuple(findings))
 
 
-def _program(root: Path, unit: Unit) -> tuple[str, list[Finding]]:
+def _program(root: Path, unit: Unit) -> tuple[str, list[Problem]]:
     """The file on whose label the domain is entered, links followed."""
     argv = unit.argv
     if not argv or not argv[0].startswith("/"):
@@ -118,7 +118,7 @@ def _program(root: Path, unit: Unit) -> tuple[str, list[Finding]]:
     if not program.startswith(SHARED_PROGRAMS):
         return program, []
     what = f"{program} may be started by others too, who would come into this domain where a transition is for them"
-    return program, [Finding(Level.WARN, "I-shared", what, "let the service have a copy or an environment of its own")]
+    return program, [Problem(Severity.WARN, "I-shared", what, "let the service have a copy or an environment of its own")]
 
 
 def _labels(root: Path, unit: Unit, name: str) -> list[Label]:

@@ -12,16 +12,16 @@ from sepolicyd.module import base_module
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Installed, Store, policy_is_mls
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Ports
-from sepolicyd.problems import Finding, Level, stops
+from sepolicyd.problems import Problem, Severity, stops
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.setup import base_dontaudit
 from sepolicyd.rollout.setup import journal as init_journal
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup import port_labels as ports
 from sepolicyd.rollout.setup import processes as init_processes
-from sepolicyd.rollout.setup.journal import Journal
+from sepolicyd.rollout.setup.journal import SetupJournal
 from sepolicyd.rollout.setup.labels import Label
 from sepolicyd.rollout.setup.port_labels import PortChange
 from sepolicyd.rollout.setup.processes import Running
@@ -34,7 +34,7 @@ from sepolicyd.services.unit_file import read_unit
 from sepolicyd.settings import Settings, policy_dirs
 
 HUB_PROFILE = "jupyterhub"
-NOT_SILENT = base_dontaudit.Silent()
+NOT_SILENT = base_dontaudit.BaseDontaudits()
 CONTEXTS = "contexts/files/file_contexts"
 FEDORAS = frozenset(("unconfined_service_t", "passwd_file_t"))  # what Fedora's base policy has, and the reference policy not
 SELINUXFS = Path("/sys/fs/selinux/enforce")
@@ -57,14 +57,14 @@ class InitPlan:
     processes: tuple[Running, ...] = ()
     booleans: tuple[tuple[str, str], ...] = ()
     tunables: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Problem, ...] = ()
     installation: Optional[Installation] = None
     package: bytes = b""
-    quiet: base_dontaudit.Silent = NOT_SILENT
+    quiet: base_dontaudit.BaseDontaudits = NOT_SILENT
     again: bool = False
 
     @property
-    def stopped(self) -> tuple[Finding, ...]:
+    def stopped(self) -> tuple[Problem, ...]:
         return stops(self.findings)
 
 
@@ -89,7 +89,7 @@ def plan_init(
     found, labels = _what(settings.root, profile, unit)
     source = profile.file(".te").read_text(encoding="utf-8")
     name, _ = base_module.module_of(source, profile.file(".te"))
-    before = Oracle.load(store.policy())
+    before = PolicyIndex.load(store.policy())
     journal = init_journal.read(settings, profile.name)
     changes = _port_changes(profile, found, before, store)
     findings = [*(found.findings if found else ()), *_conflicts(store, before, profile, name, journal), *_off(settings)]
@@ -122,11 +122,11 @@ def plan_init(
     return plan if plan.stopped else _proved(plan, store, profile, headers, before, settings)
 
 
-def _off(settings: Settings) -> list[Finding]:
+def _off(settings: Settings) -> list[Problem]:
     if not settings.live or SELINUXFS.exists():
         return []
     what = "SELinux is off on this machine: the policy is built and the files are labelled when it is switched on"
-    return [Finding(Level.WARN, "I-off", what, "Debian: selinux-activate; Fedora: SELINUX=enforcing in /etc/selinux/config")]
+    return [Problem(Severity.WARN, "I-off", what, "Debian: selinux-activate; Fedora: SELINUX=enforcing in /etc/selinux/config")]
 
 
 def _what(root: Path, profile: Profile, unit: str) -> tuple[Optional[Installation], tuple[Label, ...]]:
@@ -139,7 +139,9 @@ def _what(root: Path, profile: Profile, unit: str) -> tuple[Optional[Installatio
     return None, tuple(init_labels.label_of(context) for context in base_module.contexts_of(text))
 
 
-def _conflicts(store: Store, before: Oracle, profile: Profile, name: str, journal: Optional[Journal]) -> list[Finding]:
+def _conflicts(
+    store: Store, before: PolicyIndex, profile: Profile, name: str, journal: Optional[SetupJournal]
+) -> list[Problem]:
     """A policy that the service has already and that is not ours."""
     ours = Installed(name, journal.priority) if journal else None
     findings = []
@@ -148,15 +150,15 @@ def _conflicts(store: Store, before: Oracle, profile: Profile, name: str, journa
         if ours is None or module.priority != ours.priority:
             what = f"there is a module {name} at priority {module.priority} already"
             hint = f"remove it first: semodule -X {module.priority} -r {name}"
-            findings.append(Finding(Level.STOP, "I-policy", what, hint))
+            findings.append(Problem(Severity.STOP, "I-policy", what, hint))
     present = sorted(profile.own_types & set(before.types))
     if present and not others:
         what = f"the policy has {', '.join(present[:3])} already, from another module"
-        findings.append(Finding(Level.STOP, "I-policy", what, "find it: semodule -lfull | grep -i " + profile.name))
+        findings.append(Problem(Severity.STOP, "I-policy", what, "find it: semodule -lfull | grep -i " + profile.name))
     return findings
 
 
-def _port_changes(profile: Profile, found: Optional[Installation], before: Oracle, store: Store) -> tuple[PortChange, ...]:
+def _port_changes(profile: Profile, found: Optional[Installation], before: PolicyIndex, store: Store) -> tuple[PortChange, ...]:
     table = Ports.from_policy(before, store.active)
     local = ports.read_local(store.active)
     numbers = found.ports if found else {}
@@ -170,7 +172,7 @@ def _port_changes(profile: Profile, found: Optional[Installation], before: Oracl
     return tuple(changes)
 
 
-def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, before: Oracle, settings: Settings) -> InitPlan:
+def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, before: PolicyIndex, settings: Settings) -> InitPlan:
     """The plan with its package, linked in a copy: types that it brings, labels and ports as the result has them, the guard."""
     mls = policy_is_mls(store.policy())
     _check_family(before, headers)
@@ -184,7 +186,7 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
         # the ports' types come with the module: libsemanage takes both in one transaction
         ports.write_local(copy.active, plan.ports, level=":s0" if mls else "")
         copy.install([package], plan.priority)
-        after = Oracle.load(copy.policy())
+        after = PolicyIndex.load(copy.policy())
         findings = [*plan.findings, *_unlike(plan, copy, after), *_refused(before, after, profile, settings)]
         types = tuple(sorted(profile.own_types & set(after.types)))
         done = package.read_bytes()
@@ -192,25 +194,25 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
     return replace(plan, types=types, package=done, quiet=quiet, findings=tuple(sorted(findings, reverse=True)))
 
 
-def _check_family(before: Oracle, headers: Path) -> None:
+def _check_family(before: PolicyIndex, headers: Path) -> None:
     """:raises ToolMissingError: the text that needs no headers is the reference policy's, and this is Fedora's"""
     if base_module.headers_here(headers) is None and before.types.keys() >= FEDORAS:
         what = "the policy headers are not installed, and without them a base module can be built for Debian's policy only"
         raise ToolMissingError(what, "dnf install selinux-policy-devel")
 
 
-def _refused(before: Oracle, after: Oracle, profile: Profile, settings: Settings) -> list[Finding]:
+def _refused(before: PolicyIndex, after: PolicyIndex, profile: Profile, settings: Settings) -> list[Problem]:
     """What the guard refuses of the base module: a base is written by a person or by --new, and nobody decides its rules."""
     overrides, _ = parse_overrides(settings.overrides)
     guard = load_guard(settings.policy_dirs or policy_dirs())
     hint = f"take it out of {profile.file('.te')}, or write an override for that access into {settings.config}"
     return [
-        Finding(Level.STOP, found.code, f"the base module {found.text}", hint)
+        Problem(Severity.STOP, found.code, f"the base module {found.text}", hint)
         for found in delta.base(difference(before, after), guard, profile, overrides)
     ]
 
 
-def _unlike(plan: InitPlan, copy: Store, after: Oracle) -> list[Finding]:
+def _unlike(plan: InitPlan, copy: Store, after: PolicyIndex) -> list[Problem]:
     """What came out otherwise than it was meant: a label that another pattern wins, a port that kept its type."""
     findings = []
     contexts = FileContexts.load(copy.etc / copy.kind / CONTEXTS)
@@ -218,13 +220,13 @@ def _unlike(plan: InitPlan, copy: Store, after: Oracle) -> list[Finding]:
         result = contexts.lookup(label.path, "dir" if label.tree else "file")
         if result != label.type:
             what = f"{label.path} would be {result or 'without a label'} and not {label.type}: another file context wins"
-            findings.append(Finding(Level.STOP, "I-label", what, "see: semanage fcontext -l -C"))
+            findings.append(Problem(Severity.STOP, "I-label", what, "see: semanage fcontext -l -C"))
     table = Ports.from_policy(after, copy.active)
     for change in plan.ports:
         result = table.owner(change.protocol, change.number)
         if result != change.after:
             what = f"{change.protocol} port {change.number} would stay {result}"
-            findings.append(Finding(Level.STOP, "I-port", what, "see: semanage port -l -C"))
+            findings.append(Problem(Severity.STOP, "I-port", what, "see: semanage port -l -C"))
     return findings
 
 

@@ -15,7 +15,7 @@ from typing import Optional
 from sepolicyd import process
 from sepolicyd.access import is_identifier
 from sepolicyd.errors import RefusedError, ToolError
-from sepolicyd.problems import Finding, Level
+from sepolicyd.problems import Problem, Severity
 
 LOCAL = "ports.local"
 RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
@@ -76,7 +76,7 @@ def read_local(active: Path) -> tuple[LocalPort, ...]:
         raise ToolError(f"{active / LOCAL} cannot be read: {error.strerror}", "run this as root") from error
 
 
-def judge(changes: Iterable[PortChange], own: frozenset[str]) -> list[Finding]:
+def judge(changes: Iterable[PortChange], own: frozenset[str]) -> list[Problem]:
     """What stands against taking these numbers over."""
     findings = []
     for change in changes:
@@ -84,18 +84,18 @@ def judge(changes: Iterable[PortChange], own: frozenset[str]) -> list[Finding]:
         if change.local and change.local not in own:
             what = f"the administrator has made {name} {change.local}"
             hint = f"semanage port -d -p {change.protocol} {change.number}, or let the hub use another port"
-            findings.append(Finding(Level.STOP, "I-port", what, hint))
+            findings.append(Problem(Severity.STOP, "I-port", what, hint))
         elif change.before in WEB:
             what = f"{name} stays {change.before}, which web servers share"
             hub = change.after == "jupyterhub_port_t"
             hint = "switch jupyterhub_proxy_bind_http on" if hub else "a rollout asks for the right to listen there"
-            findings.append(Finding(Level.WARN, "I-web", what, hint))
+            findings.append(Problem(Severity.WARN, "I-web", what, hint))
         elif change.before not in TAKEABLE and change.before not in own:
             what = f"{name} is {change.before}: another module owns it"
-            findings.append(Finding(Level.STOP, "I-port", what, "let the hub use another port"))
+            findings.append(Problem(Severity.STOP, "I-port", what, "let the hub use another port"))
         elif change.before in ("soundd_port_t", "transproxy_port_t"):
             what = f"{name} is taken from {change.before}, and given back on removal"
-            findings.append(Finding(Level.NOTE, "I-taken", what, "who served it under that type no longer may"))
+            findings.append(Problem(Severity.NOTE, "I-taken", what, "who served it under that type no longer may"))
     return findings
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepolicyd.problems import Finding, Level
+from sepolicyd.problems import Problem, Severity
 from sepolicyd.profiles import Profile
 
 
@@ -47,23 +47,23 @@ def domain_of(current: bytes) -> str:
     return fields[2] if len(fields) >= 3 else ""
 
 
-def still_elsewhere(processes: Iterable[Running], profile: Profile) -> tuple[Finding, ...]:
+def still_elsewhere(processes: Iterable[Running], profile: Profile) -> tuple[Problem, ...]:
     """A process keeps the domain in which it was started: which of them do, and what makes them change."""
     old = [process for process in processes if process.domain not in profile.domains]
     if not old:
         return ()
     if not any(process.domain for process in old):
         what = "SELinux is off on this machine: nothing is confined until it is switched on"
-        return (Finding(Level.WARN, "I-off", what, "boot with SELinux (selinux-activate, or security=selinux)"),)
+        return (Problem(Severity.WARN, "I-off", what, "boot with SELinux (selinux-activate, or security=selinux)"),)
     domains = ", ".join(sorted({process.domain for process in old}))
     pids = ", ".join(f"{process.pid} ({process.comm})" for process in old[:5]) + (" ..." if len(old) > 5 else "")
     what = f"{len(old)} processes of the service are still {domains}: they were started before the policy was loaded ({pids})"
-    return (Finding(Level.WARN, "I-running", what, "restart the service"),)
+    return (Problem(Severity.WARN, "I-running", what, "restart the service"),)
 
 
 def why_unconfined(
     processes: Iterable[Running], profile: Profile, *, labels: Iterable[tuple[str, str, str]]
-) -> tuple[Finding, ...]:
+) -> tuple[Problem, ...]:
     """Why the service is not in its domain: its programs lack their label, or it has not been started since.
 
     :param labels: path, type that it should have, type that it has
@@ -74,4 +74,4 @@ def why_unconfined(
         return outside
     path, meant, now = wrong[0]
     what = f"the service runs outside its domain because {path} is {now or 'without a label'} and not {meant}"
-    return (Finding(Level.WARN, "I-unlabelled", what, f"restorecon -v {path}, then restart the service"), *outside)
+    return (Problem(Severity.WARN, "I-unlabelled", what, f"restorecon -v {path}, then restart the service"), *outside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sepolicyd.problems import Finding
+from sepolicyd.problems import Problem
 from sepolicyd.rollout.setup.labels import Label
 from sepolicyd.services.unit_file import Unit
 
@@ -18,7 +18,7 @@ class Service:
     program: str
     labels: tuple[Label, ...]
     ports: tuple[int, ...]
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Problem, ...] = ()
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -10,10 +10,10 @@ from sepolicyd.access import Access
 from sepolicyd.audit.model import Context
 from sepolicyd.policy import explain as policy_why
 from sepolicyd.policy.explain import Why
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Interfaces, Offer
 from sepolicyd.policy.labels import Labels
-from sepolicyd.policy.model import AnswerKind
+from sepolicyd.policy.model import VerdictKind
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.assess import risk
 from sepolicyd.rules.assess.bursts import Burst, bursts
@@ -67,12 +67,12 @@ class Assessed:
 
 
 @dataclass(frozen=True)
-class _Around:
+class AssessmentContext:
     """What is the same for all candidates of one call."""
 
     profile: Profile
     guard: Guard
-    oracle: Optional[Oracle]
+    policy_index: Optional[PolicyIndex]
     labels: Optional[Labels]
     advice: tuple[Advice, ...]
     walked: frozenset[str]
@@ -88,7 +88,7 @@ def assess(
     *,
     profile: Profile,
     guard: Guard,
-    oracle: Optional[Oracle] = None,
+    policy_index: Optional[PolicyIndex] = None,
     labels: Optional[Labels] = None,
     overrides: Sequence[Override] = (),
     interfaces: Optional[Interfaces] = None,
@@ -100,50 +100,52 @@ def assess(
     :raises InputError: the profile's advice has mistakes
     """
     accesses = [access for candidate in candidates for access in candidate.evidence]
-    around = _Around(
+    around = AssessmentContext(
         profile=profile,
         guard=guard,
-        oracle=oracle,
+        policy_index=policy_index,
         labels=labels,
         advice=known_advice.load(profile.directory),
         walked=walked(candidates),
-        cascades=cascades(candidates, _common(candidates, profile, oracle)),
-        pairs=risk.write_and_run(accesses, oracle),
-        bursts=tuple(bursts(_refused(candidates, profile, guard, oracle))),
+        cascades=cascades(candidates, _common(candidates, profile, policy_index)),
+        pairs=risk.write_and_run(accesses, policy_index),
+        bursts=tuple(bursts(_refused(candidates, profile, guard, policy_index))),
         overrides={override.access: override for override in overrides},
         interfaces=interfaces,
     )
     return sorted((_one(candidate, around) for candidate in candidates), key=lambda item: item.order)
 
 
-def allowed_now(policy: Oracle, evidence: Mapping[Access, Evidence]) -> frozenset[Access]:
+def allowed_now(policy: PolicyIndex, evidence: Mapping[Access, Evidence]) -> frozenset[Access]:
     """Those that the policy allows by now, constraints included, in every context in which they were denied."""
     return frozenset(
         access
         for access, seen in evidence.items()
-        if policy.allowed(access).kind is AnswerKind.ALLOWED and _why(policy, access, seen).allowed
+        if policy.allowed(access).kind is VerdictKind.ALLOWED and _why(policy, access, seen).allowed
     )
 
 
-def _common(candidates: Sequence[Candidate], profile: Profile, oracle: Optional[Oracle]) -> frozenset[str]:
+def _common(candidates: Sequence[Candidate], profile: Profile, policy_index: Optional[PolicyIndex]) -> frozenset[str]:
     """Ids of candidates that ask what nearly every confined domain may do."""
-    return frozenset(candidate.id for candidate in candidates if Question(candidate, profile, oracle).is_common(ladder.COMMON))
+    return frozenset(
+        candidate.id for candidate in candidates if Question(candidate, profile, policy_index).is_common(ladder.COMMON)
+    )
 
 
 def _refused(
-    candidates: Sequence[Candidate], profile: Profile, guard: Guard, oracle: Optional[Oracle]
+    candidates: Sequence[Candidate], profile: Profile, guard: Guard, policy_index: Optional[PolicyIndex]
 ) -> dict[Access, Evidence]:
     """Accesses refused for what they open; R-017 alone (another's domain) is no attack."""
     return {
         access: seen
         for candidate in candidates
         for access, seen in candidate.evidence.items()
-        if any(f.level == REFUSED and f.code != "R-017" for f in guard.judge_access(access, profile, oracle))
+        if any(f.level == REFUSED and f.code != "R-017" for f in guard.judge_access(access, profile, policy_index))
     }
 
 
-def _one(candidate: Candidate, around: _Around) -> Assessed:
-    policy, profile = around.oracle, around.profile
+def _one(candidate: Candidate, around: AssessmentContext) -> Assessed:
+    policy, profile = around.policy_index, around.profile
     whys = {access: _why(policy, access, candidate.evidence[access]) for access in candidate.accesses} if policy else {}
     advice = tuple(known_advice.advice_for(around.advice, candidate, profile, policy))
     question = Question(
@@ -192,7 +194,7 @@ def _second_look(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(replace(finding, level=REVIEW) if finding.code == "W-002" else finding for finding in findings)
 
 
-def _is_noise(question: Question, around: _Around) -> bool:
+def _is_noise(question: Question, around: AssessmentContext) -> bool:
     """Whether the guard prefers a dontaudit for every one of the accesses."""
     guard, profile = around.guard, around.profile
     return all(
@@ -201,9 +203,9 @@ def _is_noise(question: Question, around: _Around) -> bool:
     )
 
 
-def _offers(question: Question, around: _Around) -> tuple[Offer, ...]:
+def _offers(question: Question, around: AssessmentContext) -> tuple[Offer, ...]:
     """Interfaces that cover it and whose surplus the guard does not refuse."""
-    policy, profile, guard = around.oracle, around.profile, around.guard
+    policy, profile, guard = around.policy_index, around.profile, around.guard
     if around.interfaces is None or policy is None or question.refused or question.unknown or question.allowed:
         return ()
     if question.obstacles or question.source not in profile.domains or question.has("W-001"):
@@ -219,18 +221,18 @@ def _fields(question: Question) -> dict[str, Any]:
     return {name: getattr(question, name) for name in Question.__dataclass_fields__}
 
 
-def _why(policy: Oracle, access: Access, seen: Evidence) -> Why:
+def _why(policy: PolicyIndex, access: Access, seen: Evidence) -> Why:
     """Judged with the contexts of the evidence: the ones that a constraint denies, if any does."""
     contexts = [(Context.parse(source), Context.parse(target)) for source, target in seen.contexts] or [(None, None)]
     found = policy_why.explain(policy, access, *contexts[0])
     for scontext, tcontext in contexts[1:]:
-        if found.constraints or found.roles or found.te.kind is AnswerKind.UNKNOWN:
+        if found.constraints or found.roles or found.te.kind is VerdictKind.UNKNOWN:
             break
         found = policy_why.explain(policy, access, scontext, tcontext)
     return found
 
 
-def _findings(question: Question, around: _Around, mine: Sequence[Burst]) -> tuple[Finding, ...]:
+def _findings(question: Question, around: AssessmentContext, mine: Sequence[Burst]) -> tuple[Finding, ...]:
     """All remarks, the heaviest first, each code once."""
     found = _by_guard(question, around)
     question = Question(**{**_fields(question), "findings": tuple(found)})
@@ -241,7 +243,7 @@ def _findings(question: Question, around: _Around, mine: Sequence[Burst]) -> tup
     return tuple(sorted(kept.values(), key=lambda finding: (LEVELS.index(finding.level), finding.code)))
 
 
-def _by_guard(question: Question, around: _Around) -> list[Finding]:
+def _by_guard(question: Question, around: AssessmentContext) -> list[Finding]:
     """One finding for each line that fits, with all the permissions that it fits."""
     guard = around.guard
     permissions: dict[str, list[str]] = {}
@@ -304,7 +306,7 @@ def _may_switch(question: Question, guard: Guard, fix: Fix) -> bool:
     return fix.kind != BOOLEAN or not _heavier(question, guard, ((fix.detail["boolean"], fix.detail["value"]),), REFUSED)
 
 
-def _by_evidence(question: Question, around: _Around, mine: Sequence[Burst]) -> list[Finding]:
+def _by_evidence(question: Question, around: AssessmentContext, mine: Sequence[Burst]) -> list[Finding]:
     guard = around.guard
     found = [*risk.who_asked(question, guard), *risk.secrets(question, guard)]
     for advice in question.advice:

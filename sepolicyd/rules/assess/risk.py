@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Optional
 
 from sepolicyd.access import Access
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.guard.guard import Finding, Guard
@@ -41,7 +41,7 @@ def opens(question: Question) -> list[str]:
     return said
 
 
-def _rarity(question: Question, policy: Oracle) -> list[str]:
+def _rarity(question: Question, policy: PolicyIndex) -> list[str]:
     confined = len(policy.domains - policy.unconfined)
     groups: dict[tuple[str, ...], list[str]] = {}
     for permission in sorted(question.permissions):
@@ -74,7 +74,7 @@ def _reach(question: Question) -> list[str]:
     return said
 
 
-def write_and_run(accesses: Iterable[Access], policy: Optional[Oracle]) -> dict[tuple[str, str], str]:
+def write_and_run(accesses: Iterable[Access], policy: Optional[PolicyIndex]) -> dict[tuple[str, str], str]:
     """(source, target) of files that a domain could write and run, by these accesses and what it holds already -> which."""
     writes: dict[tuple[str, str], set[str]] = {}
     runs: dict[tuple[str, str], set[str]] = {}
@@ -95,7 +95,7 @@ def write_and_run(accesses: Iterable[Access], policy: Optional[Oracle]) -> dict[
     return found
 
 
-def _held(place: tuple[str, str], policy: Optional[Oracle]) -> frozenset[str]:
+def _held(place: tuple[str, str], policy: Optional[PolicyIndex]) -> frozenset[str]:
     if policy is None or place[0] not in policy.types or place[1] not in policy.types:
         return frozenset()
     return policy.pair(place[0], place[1], "file").permissions

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Attributed:
     """Evidence by access, and how many denials were not the service's."""
 
     evidence: dict[Access, Evidence]
     foreign: int
 
 
-def take(result: ScanResult, profile: Optional[Profile]) -> Taken:
+def attribute(result: ScanResult, profile: Optional[Profile]) -> Attributed:
     """Evidence of the sightings that are the profile's, or of all where there is no profile."""
     evidence: dict[Access, Evidence] = {}
     if profile is None:
         for sighting in result.sightings:
             fold(evidence, sighting.denial.accesses(), evidence_of(sighting))
-        return Taken(evidence, 0)
+        return Attributed(evidence, 0)
     from sepolicyd.rules.attribution.matcher import Matcher
 
     matcher = Matcher(profile)
@@ -39,4 +39,4 @@ def take(result: ScanResult, profile: Optional[Profile]) -> Taken:
             foreign += sighting.count
             continue
         fold(evidence, sighting.denial.accesses(), evidence_of(sighting, role=match.role, reason=match.reason))
-    return Taken(evidence, foreign)
+    return Attributed(evidence, foreign)

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 from sepolicyd.access import Access
 from sepolicyd.policy.boolean_effects import opened
 from sepolicyd.policy.explain import BooleanFix
-from sepolicyd.policy.index import Oracle
-from sepolicyd.policy.model import AnswerKind
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.model import VerdictKind
 from sepolicyd.rules.fixes import fix
 from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.rules.fixes.question import Question
@@ -23,7 +23,7 @@ MAX_SHOWN = 4
 def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
     """The booleans of the policy that allow all of it that is not allowed yet, the least side effect first."""
     missing = [why for why in question.whys.values() if not why.allowed]
-    if not missing or any(why.hindered or why.te.kind is not AnswerKind.BOOLEAN for why in missing):
+    if not missing or any(why.hindered or why.te.kind is not VerdictKind.BOOLEAN for why in missing):
         return
     options = [set(why.booleans) for why in missing]
     for one in sorted(set.intersection(*options), key=lambda option: (option.rules, option.domains, option.settings)):
@@ -45,9 +45,9 @@ def partly(question: Question) -> str:
     """What booleans allow where none allows all of it: "read: X=on (...)", "" where none allows any."""
     said: dict[str, list[str]] = {}
     for access, why in sorted(question.whys.items()):
-        if why.te.kind is AnswerKind.BOOLEAN and why.booleans:
+        if why.te.kind is VerdictKind.BOOLEAN and why.booleans:
             said.setdefault(str(why.booleans[0]), []).append(access.permission)
-        elif why.te.kind is AnswerKind.BOOLEAN:
+        elif why.te.kind is VerdictKind.BOOLEAN:
             said.setdefault("several together", []).append(access.permission)
     return "; ".join(f"{' '.join(permissions)} by {name}" for name, permissions in said.items())
 
@@ -76,10 +76,10 @@ def _side_effect(question: Question, effect: BooleanFix) -> str:
 
 
 # Kept with the policy and no longer than it, as question._HELD
-_OPENED: WeakKeyDictionary[Oracle, dict[tuple[tuple[str, bool], ...], frozenset[Access]]] = WeakKeyDictionary()
+_OPENED: WeakKeyDictionary[PolicyIndex, dict[tuple[tuple[str, bool], ...], frozenset[Access]]] = WeakKeyDictionary()
 
 
-def _opened(policy: Oracle, settings: tuple[tuple[str, bool], ...]) -> frozenset[Access]:
+def _opened(policy: PolicyIndex, settings: tuple[tuple[str, bool], ...]) -> frozenset[Access]:
     known = _OPENED.setdefault(policy, {})
     if settings not in known:
         known[settings] = opened(policy, dict(settings), policy.booleans)

@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 
 from sepolicyd.access import Access
 from sepolicyd.policy.explain import Why
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Offer
 from sepolicyd.policy.labels import FILE_CLASSES, Labels
-from sepolicyd.policy.model import AnswerKind
+from sepolicyd.policy.model import VerdictKind
 from sepolicyd.profiles import OwnedPath, Port, Profile
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
@@ -31,7 +31,7 @@ class Question:
 
     candidate: Candidate
     profile: Profile
-    policy: Optional[Oracle] = None
+    policy: Optional[PolicyIndex] = None
     labels: Optional[Labels] = None
     findings: tuple[Finding, ...] = ()
     advice: tuple[Advice, ...] = ()
@@ -88,7 +88,7 @@ class Question:
     @cached_property
     def unknown(self) -> tuple[str, ...]:
         """Names that neither the policy nor the service's base module has."""
-        missing = {name for why in self.whys.values() if why.te.kind is AnswerKind.UNKNOWN for name in why.te.unknown}
+        missing = {name for why in self.whys.values() if why.te.kind is VerdictKind.UNKNOWN for name in why.te.unknown}
         return tuple(sorted(name for name in missing if name.rpartition(" ")[2] not in self.profile.own_types))
 
     @cached_property
@@ -181,10 +181,10 @@ class Question:
 
 
 # Kept with the policy and no longer than it: an index is 140 MB, and a cache that names it would keep it alive.
-_HELD: WeakKeyDictionary[Oracle, dict[tuple[str, str, str], tuple[str, ...]]] = WeakKeyDictionary()
+_HELD: WeakKeyDictionary[PolicyIndex, dict[tuple[str, str, str], tuple[str, ...]]] = WeakKeyDictionary()
 
 
-def _holders(policy: Oracle, tclass: str, permission: str, target: str) -> tuple[str, ...]:
+def _holders(policy: PolicyIndex, tclass: str, permission: str, target: str) -> tuple[str, ...]:
     held = _HELD.setdefault(policy, {})
     key = (tclass, permission, target)
     if key not in held:

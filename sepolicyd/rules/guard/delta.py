@@ -7,7 +7,7 @@ from typing import Optional, Protocol
 
 from sepolicyd.access import Access
 from sepolicyd.policy.delta import Delta
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.guard.guard import REFUSE, Finding
 from sepolicyd.rules.guard.override import Override
@@ -21,11 +21,11 @@ class Judge(Protocol):
     """The guard, as far as it is asked here (rules.guard.Guard is one)."""
 
     def judge(
-        self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+        self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[PolicyIndex] = None
     ) -> dict[Access, list[Finding]]: ...
 
     def judge_dontaudit(
-        self, access: Access, profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+        self, access: Access, profile: Optional[Profile] = None, policy: Optional[PolicyIndex] = None
     ) -> list[Finding]: ...
 
     def judge_joined(
@@ -33,7 +33,7 @@ class Judge(Protocol):
     ) -> list[Finding]: ...
 
     def judge_statement(
-        self, text: str, profile: Optional[Profile] = None, policy: Optional[Oracle] = None
+        self, text: str, profile: Optional[Profile] = None, policy: Optional[PolicyIndex] = None
     ) -> list[Finding]: ...
 
 

@@ -31,7 +31,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Rule:
+class GuardRule:
     """One line of the guard: what it matches, why, and who says so. ``prefer`` is the kind of fix that is better."""
 
     code: str
@@ -61,7 +61,7 @@ def worst(levels: Iterable[str]) -> str:
 class Guard:
     """All lines of guard.yaml. Pure: the profile and the policy come with each call."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[GuardRule]) -> None:
         self.rules = tuple(rules)
         self._by_code = {rule.code: rule for rule in rules}
 
@@ -79,7 +79,7 @@ class Guard:
         places = ", ".join(map(str, where)) or "no directory"
         raise InputError(f"there is no {FILE} in {places}", "install sepolicyd's policies")
 
-    def rule(self, code: str) -> Rule:
+    def rule(self, code: str) -> GuardRule:
         """:raises KeyError: no such code"""
         return self._by_code[code]
 
@@ -220,7 +220,7 @@ FIXES = {
 }
 
 
-def parse(path: Path) -> tuple[Rule, ...]:
+def parse(path: Path) -> tuple[GuardRule, ...]:
     """:raises InputError: every mistake of the file at once"""
     top = read(path)
     sets = _sets(top)
@@ -240,9 +240,9 @@ def _sets(top: Section) -> Mapping[str, tuple[str, ...]]:
     return {name: part.texts(name) for name in part.values}
 
 
-def _rule(part: Section, sets: Mapping[str, tuple[str, ...]]) -> Rule:
+def _rule(part: Section, sets: Mapping[str, tuple[str, ...]]) -> GuardRule:
     computed = part.flag("computed")
-    rule = Rule(
+    rule = GuardRule(
         code=part.text("code", required=True),
         level=part.text("level", REFUSE, required=True, oneof=LEVELS[:3]),
         title=part.text("title", required=True),

@@ -11,7 +11,7 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, SepolicydError, UsageError
-from sepolicyd.problems import Finding, Level
+from sepolicyd.problems import Problem, Severity
 from sepolicyd.services import unit_file
 from sepolicyd.services.jupyterhub import config as init_config
 from sepolicyd.services.jupyterhub.config import HubConfig
@@ -48,7 +48,7 @@ class Installation:
     proxy: str = ""
     config: HubConfig = field(default_factory=HubConfig)
     workdir: str = "/"
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Problem, ...] = ()
 
     @property
     def unit_name(self) -> str:
@@ -116,12 +116,12 @@ def _unit(root: Path, name: str) -> Optional[Unit]:
     return None
 
 
-def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Finding]]:
+def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
     """The hub's script as it is started, and what hinders a transition on it."""
     if unit is None:
         for script in _usual(root):
             what = f"no unit starts {script}: started from a shell, the hub keeps the domain of that shell (unconfined_t)"
-            return script, [Finding(Level.WARN, "I-unit", what, UNIT_HINT)]
+            return script, [Problem(Severity.WARN, "I-unit", what, UNIT_HINT)]
         raise RefusedError("JupyterHub is not installed here: no unit and none of the usual places has it", "name --unit")
     argv = unit.argv
     if not argv:
@@ -138,11 +138,11 @@ def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Finding]]:
         _absent(unit, argv[0])
     if INTERPRETER.match(name):
         what = f"{unit.name} starts {name}, and the domain follows the label of what is started: python's, which all share"
-        return script, [Finding(Level.STOP, "I-python", what, f"let ExecStart begin with {script}")]
+        return script, [Problem(Severity.STOP, "I-python", what, f"let ExecStart begin with {script}")]
     kind = "shell" if name in SHELLS else "program"
     what = f"{unit.name} starts the {kind} {argv[0]}, which starts the hub: from initrc_t (Debian) that is a transition,"
     what += " from unconfined_service_t (Fedora, RHEL) none, and the hub would stay unconfined"
-    return script, [Finding(Level.WARN, "I-wrapper", what, f"let ExecStart begin with {script}")]
+    return script, [Problem(Severity.WARN, "I-wrapper", what, f"let ExecStart begin with {script}")]
 
 
 def _absent(unit: Unit, program: str) -> str:
@@ -221,17 +221,21 @@ def _config_path(root: Path, unit: Optional[Unit]) -> str:
     return named
 
 
-def _config(root: Path, path: str, prefix: str) -> tuple[HubConfig, list[Finding]]:
+def _config(root: Path, path: str, prefix: str) -> tuple[HubConfig, list[Problem]]:
     if not path:
-        return HubConfig(), [Finding(Level.NOTE, "I-config", "no jupyterhub_config.py was found: JupyterHub's defaults hold")]
+        return HubConfig(), [
+            Problem(Severity.NOTE, "I-config", "no jupyterhub_config.py was found: JupyterHub's defaults hold")
+        ]
     config = init_config.read(inside(root, path), Path(path), {"sys.prefix": prefix})
     asked = ("JupyterHub.cookie_secret_file", "JupyterHub.db_url", "JupyterHub.ssl_key", "JupyterHub.port", "Spawner.cmd")
     computed = [key for key in config.computed if key in asked]
     note = f"{path} computes {', '.join(computed)}, which only a run could tell; the default is labelled"
-    return config, [Finding(Level.WARN, "I-computed", note, "set it to a plain text, or check the labels")] if computed else []
+    return config, [
+        Problem(Severity.WARN, "I-computed", note, "set it to a plain text, or check the labels")
+    ] if computed else []
 
 
-def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[str, ...], str, list[Finding]]:
+def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[str, ...], str, list[Problem]]:
     """The single-user scripts and the proxy, links followed, and a finding for what is missing."""
     findings = []
     own = config.command("Spawner.cmd", "LocalProcessSpawner.cmd", "SystemdSpawner.cmd")[:1]
@@ -239,18 +243,18 @@ def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[st
     found = tuple(dict.fromkeys(resolve(root, script) for script in users if script))
     if not found:
         what = "no single-user script (jupyterhub-singleuser) was found: students' servers would stay in the hub's domain"
-        findings.append(Finding(Level.STOP, "I-singleuser", what, "install it, or set Spawner.cmd to its path"))
+        findings.append(Problem(Severity.STOP, "I-singleuser", what, "install it, or set Spawner.cmd to its path"))
     if config.text("JupyterHub.proxy_class") or config.values.get("ConfigurableHTTPProxy.should_start") is False:
         return found, "", findings
     command = config.command("ConfigurableHTTPProxy.command", "JupyterHub.proxy_cmd")
     proxy = _which(root, command[0] if command else PROXY, folders)
     if not proxy:
-        findings.append(Finding(Level.WARN, "I-proxy", f"{PROXY} was not found; without it the hub does not start"))
+        findings.append(Problem(Severity.WARN, "I-proxy", f"{PROXY} was not found; without it the hub does not start"))
     return found, resolve(root, proxy) if proxy else "", findings
 
 
-def _user(unit: Optional[Unit]) -> list[Finding]:
+def _user(unit: Optional[Unit]) -> list[Problem]:
     if unit is None or unit.user in ("root", "0"):
         return []
     what = f"{unit.name} runs as {unit.user}, not as root: PAM logins of others and LocalProcessSpawner need root"
-    return [Finding(Level.WARN, "I-user", what, "with sudospawner, switch jupyterhub_use_sudospawner on")]
+    return [Problem(Severity.WARN, "I-user", what, "with sudospawner, switch jupyterhub_use_sudospawner on")]

@@ -11,10 +11,10 @@ import pytest
 
 from sepolicyd import profiles
 from sepolicyd.audit.scan.files import scan_files
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.process import SOURCE_TREE
 from sepolicyd.rules.assess.assess import Assessed, assess
-from sepolicyd.rules.attribution.attribute import take
+from sepolicyd.rules.attribution.attribute import attribute
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.guard.guard import load_guard
 from tests.audit.corpus.test_corpus import FLOORS, JUPYTERHUB, ROOT
@@ -35,16 +35,20 @@ HELD_BACK = ("CONSTRAINT", "RBAC", "BOUNDS")
 @pytest.fixture(scope="module")
 def judged() -> list[Assessed]:
     """All candidates of all logs, of a profile whose domains are all their sources: none is refused only as another's."""
-    oracle = Oracle.load(POLICY)
+    policy_index = PolicyIndex.load(POLICY)
     profile = profiles.load("jupyterhub", [SOURCE_TREE / "policies"])
     guard = load_guard([SOURCE_TREE / "policies"])
     found = [path for path in (*CAPTURED, *PUBLIC) if path.is_file()]
     # what this policy has no name for cannot be judged, by either of us
-    evidence = {access: seen for access, seen in take(scan_files(found), None).evidence.items() if not oracle.known(access)}
+    evidence = {
+        access: seen
+        for access, seen in attribute(scan_files(found), None).evidence.items()
+        if not policy_index.missing_names(access)
+    }
     sources = tuple(sorted({access.source for access in evidence}))
     profile = replace(profile, roles=(replace(profile.roles[0], domains=sources),), own_types=frozenset())
     candidates = group(evidence, guard.facets(evidence, profile))
-    return assess(candidates, profile=profile, guard=guard, oracle=oracle, labels=None)
+    return assess(candidates, profile=profile, guard=guard, policy_index=policy_index, labels=None)
 
 
 def asked_of(items: list[Assessed]) -> dict[tuple[str, str, str, str], tuple[Assessed, object]]:

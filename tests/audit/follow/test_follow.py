@@ -13,7 +13,7 @@ from typing import Optional
 import pytest
 
 from sepolicyd.audit.follow.follower import Doorbell, Follower
-from sepolicyd.audit.follow.logfile import HEAD_BYTES, Generation, Place
+from sepolicyd.audit.follow.logfile import HEAD_BYTES, LogFile, LogPosition
 from sepolicyd.errors import InputError
 from tests.audit.follow.writer import Writer, event
 from tests.paths import DATA
@@ -24,7 +24,7 @@ ROTATION = DATA / "jupyterhub" / "rotation"
 class Reader:
     """A follower and a clock that is far enough on for nothing to be held back when asked so."""
 
-    def __init__(self, log: Path, place: Optional[Place] = None, since: Optional[float] = None) -> None:
+    def __init__(self, log: Path, place: Optional[LogPosition] = None, since: Optional[float] = None) -> None:
         self.follower = Follower(log, place, since=since)
         self.clock = 0.0
         self.place = place
@@ -47,7 +47,7 @@ class Reader:
 
     def again(self) -> Reader:
         self.follower.close()
-        return Reader(self.follower.log, self.place and Place.from_json(self.place.to_json()))
+        return Reader(self.follower.log, self.place and LogPosition.from_json(self.place.to_json()))
 
 
 @pytest.fixture
@@ -354,13 +354,13 @@ def test_a_directory_or_a_pipe_is_refused(tmp_path: Path) -> None:
 def test_the_head_is_the_first_line_and_no_more(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     path.write_bytes(event(1)[0])
-    before = Generation(path, live=True)
+    before = LogFile(path, live=True)
     with path.open("ab") as file:
         file.write(event(2)[0])
-    after = Generation(path, live=True)
+    after = LogFile(path, live=True)
     assert before.head == after.head != ""
     path.write_bytes(b"y" * HEAD_BYTES)
-    long = Generation(path, live=True)
+    long = LogFile(path, live=True)
     assert long.head not in ("", before.head)
     for opened in (before, after, long):
         opened.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sepolicyd.audit.follow.follower import Follower
-from sepolicyd.audit.follow.logfile import Place
+from sepolicyd.audit.follow.logfile import LogPosition
 from tests.audit.follow.writer import Writer, event
 
 
@@ -29,7 +29,7 @@ class Following(RuleBasedStateMachine):
         self.away = False
         self.stale = False
         self.committed = b""
-        self.place: Optional[Place] = None
+        self.place: Optional[LogPosition] = None
         self.follower = Follower(self.log)
         self.unsaved = b""
 
@@ -104,7 +104,7 @@ class Following(RuleBasedStateMachine):
         """What was not saved is gone; a new process begins at the saved place."""
         self.follower.close()
         self.unsaved = b""
-        self.follower = Follower(self.log, self.place and Place.from_json(self.place.to_json()))
+        self.follower = Follower(self.log, self.place and LogPosition.from_json(self.place.to_json()))
 
     def take(self, final: bool = False) -> None:
         chunk = self.follower.take(self.clock, final=final)

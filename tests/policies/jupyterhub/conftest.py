@@ -13,7 +13,7 @@ from sepolicyd.module import base_module
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
 from sepolicyd.policy.delta import Delta
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.process import SOURCE_TREE
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.setup.install import InitDone, run_init
@@ -55,9 +55,9 @@ def inited(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Inited
 
 
 @pytest.fixture(scope="session")
-def policy(inited: Inited) -> Oracle:
+def policy(inited: Inited) -> PolicyIndex:
     """The kernel policy after init."""
-    return Oracle.load(Store(inited.settings.root).policy())
+    return PolicyIndex.load(Store(inited.settings.root).policy())
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +69,12 @@ def fedora_package(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -
 
 
 @pytest.fixture(scope="session")
-def fedora_names(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Oracle:
+def fedora_names(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> PolicyIndex:
     """Fedora's names, and only they."""
     place = tmp_path_factory.mktemp("fedora_names")
     store = create_store(place)
     store.install([put(place, "fedora_base.cil", fedora.NAMES_CIL), fedora_package], 360)
-    return Oracle.load(store.policy())
+    return PolicyIndex.load(store.policy())
 
 
 @pytest.fixture(scope="session")
@@ -96,12 +96,12 @@ def fedora_delta(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path)
 
 
 @pytest.fixture(scope="session")
-def fedora_policy(fedora_delta: Delta) -> Oracle:
+def fedora_policy(fedora_delta: Delta) -> PolicyIndex:
     return fedora_delta.after
 
 
 @pytest.fixture(scope="session", params=["debian", "fedora"])
-def either(request: pytest.FixtureRequest) -> Oracle:
+def either(request: pytest.FixtureRequest) -> PolicyIndex:
     """The kernel policy of both families."""
-    found: Oracle = request.getfixturevalue("policy" if request.param == "debian" else "fedora_policy")
+    found: PolicyIndex = request.getfixturevalue("policy" if request.param == "debian" else "fedora_policy")
     return found

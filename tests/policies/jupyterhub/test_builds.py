@@ -14,7 +14,7 @@ from sepolicyd.errors import ToolError, ToolMissingError
 from sepolicyd.module import base_module
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from tests.policies.jupyterhub import fedora
 from tests.policies.jupyterhub.conftest import Inited, need_toolchain
@@ -73,7 +73,7 @@ def checking_store(place: Path) -> Store:
 
 
 def test_without_headers_the_same_policy_comes_out_and_neverallow_passes(
-    inited: Inited, policy: Oracle, profile: Profile, tmp_path: Path
+    inited: Inited, policy: PolicyIndex, profile: Profile, tmp_path: Path
 ) -> None:
     contexts = base_module.contexts_of(profile.file(".fc").read_text(encoding="utf-8"))
     assert len(contexts) > 10
@@ -99,7 +99,7 @@ def test_without_headers_and_without_the_plain_text_it_says_so(profile: Profile,
     assert "selinux-policy-devel" in error.value.hint
 
 
-def test_with_fedoras_names_each_guard_takes_its_other_way(fedora_policy: Oracle) -> None:
+def test_with_fedoras_names_each_guard_takes_its_other_way(fedora_policy: PolicyIndex) -> None:
     def may(source: str, target: str, tclass: str, permission: str) -> bool:
         return fedora_policy.allowed(Access.of(source, target, tclass, permission)).allowed
 
@@ -115,7 +115,7 @@ def test_with_fedoras_names_each_guard_takes_its_other_way(fedora_policy: Oracle
     assert not may("jupyterhub_user_t", "xdg_data_t", "file", "write")
 
 
-def test_fedoras_names_change_nothing_else(policy: Oracle, fedora_names: Oracle) -> None:
+def test_fedoras_names_change_nothing_else(policy: PolicyIndex, fedora_names: PolicyIndex) -> None:
     """What the guards leave out where an interface is missing is this much and no more."""
     difference = delta.difference(policy, fedora_names)
     # node and the students look names up without the attribute; all that they lose by that is the hub's on Debian
@@ -128,13 +128,13 @@ def test_fedoras_names_change_nothing_else(policy: Oracle, fedora_names: Oracle)
     assert gained <= {*fedora.FEDORA_TYPES, *more}, sorted(gained)
 
 
-def holds(policy: Oracle, source: str, access: Access) -> bool:
+def holds(policy: PolicyIndex, source: str, access: Access) -> bool:
     answer = policy.allowed(Access.of(source, access.target, access.tclass, access.permission))
     return answer.allowed or bool(answer.conditions)
 
 
 @pytest.mark.parametrize("source", ["jupyterhub_user_t", "jupyterhub_proxy_t"])
-def test_names_are_looked_up_on_fedora_without_what_its_attribute_gives(fedora_policy: Oracle, source: str) -> None:
+def test_names_are_looked_up_on_fedora_without_what_its_attribute_gives(fedora_policy: PolicyIndex, source: str) -> None:
     assert source not in fedora_policy.types_of("nsswitch_domain")
     for target, tclass, permission in (
         ("passwd_file_t", "file", "map"),

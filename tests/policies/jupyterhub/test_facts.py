@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Ports
 from sepolicyd.process import SOURCE_TREE
 
@@ -125,7 +125,7 @@ BOOLEANS = re.compile(r"^gen_tunable\((\w+), (true|false)\)", re.MULTILINE)
 @pytest.mark.parametrize(
     ("source", "targets", "tclass", "permissions"), [row[1:] for row in NEVER], ids=[row[0] for row in NEVER]
 )
-def test_never(either: Oracle, source: str, targets: tuple[str, ...], tclass: str, permissions: tuple[str, ...]) -> None:
+def test_never(either: PolicyIndex, source: str, targets: tuple[str, ...], tclass: str, permissions: tuple[str, ...]) -> None:
     policy = either
     fedora = "unconfined_service_t" in policy.types
     known = policy.classes[tclass]
@@ -147,12 +147,12 @@ def test_never(either: Oracle, source: str, targets: tuple[str, ...], tclass: st
 
 
 @pytest.mark.parametrize(("source", "target", "tclass", "permissions"), [row[1:] for row in MUST], ids=[row[0] for row in MUST])
-def test_must(either: Oracle, source: str, target: str, tclass: str, permissions: tuple[str, ...]) -> None:
+def test_must(either: PolicyIndex, source: str, target: str, tclass: str, permissions: tuple[str, ...]) -> None:
     missing = [each for each in permissions if not either.allowed(Access.of(source, target, tclass, each)).allowed]
     assert missing == []
 
 
-def test_shadow_is_reached_through_the_helper_alone(either: Oracle) -> None:
+def test_shadow_is_reached_through_the_helper_alone(either: PolicyIndex) -> None:
     readers = set(either.holders("file", "read", "shadow_t"))
     assert "chkpwd_t" in readers
     assert not readers & {HUB, PROXY, USER}
@@ -167,17 +167,17 @@ def test_shadow_is_reached_through_the_helper_alone(either: Oracle) -> None:
         assert touching == ({"chkpwd_t"} if source == HUB else set())
 
 
-def _may_file(policy: Oracle, source: str, target: str, permission: str) -> bool:
+def _may_file(policy: PolicyIndex, source: str, target: str, permission: str) -> bool:
     return policy.allowed(Access.of(source, target, "file", permission)).allowed
 
 
-def test_entry_only_through_the_own_scripts(either: Oracle) -> None:
+def test_entry_only_through_the_own_scripts(either: PolicyIndex) -> None:
     for domain, script in ((HUB, "jupyterhub_exec_t"), (PROXY, "jupyterhub_proxy_exec_t"), (USER, "jupyterhub_user_exec_t")):
         entries = {target for target in either.types if either.allowed(Access.of(domain, target, "file", "entrypoint")).allowed}
         assert entries == {script}
 
 
-def test_transitions_follow_the_script(either: Oracle) -> None:
+def test_transitions_follow_the_script(either: PolicyIndex) -> None:
     assert either.transition("init_t", "jupyterhub_exec_t", "process") == HUB
     assert either.transition(HUB, "jupyterhub_proxy_exec_t", "process") == PROXY
     assert either.transition(HUB, "jupyterhub_user_exec_t", "process") == USER
@@ -195,13 +195,13 @@ def test_transitions_follow_the_script(either: Oracle) -> None:
         ("jupyter", ""),
     ],
 )
-def test_an_upgrade_by_pip_or_npm_keeps_the_labels(policy: Oracle, script: str, label: str) -> None:
+def test_an_upgrade_by_pip_or_npm_keeps_the_labels(policy: PolicyIndex, script: str, label: str) -> None:
     for who in ("unconfined_t", "initrc_t"):
         for directory in ("bin_t", "lib_t", "usr_t"):
             assert policy.transition(who, directory, "file", script) == label
 
 
-def test_every_port_that_the_kernel_may_choose_can_be_reached(policy: Oracle) -> None:
+def test_every_port_that_the_kernel_may_choose_can_be_reached(policy: PolicyIndex) -> None:
     """net.ipv4.ip_local_port_range's default; the hub asks a server, a server its kernels, at ports that bind(0) gave."""
     chosen = range(32768, 61000)
     ranges = [item for item in Ports.from_policy(policy).ranges if item.protocol == "tcp"]
@@ -212,16 +212,16 @@ def test_every_port_that_the_kernel_may_choose_can_be_reached(policy: Oracle) ->
         assert not denied
 
 
-def test_who_may_enter_the_students_domain(either: Oracle) -> None:
+def test_who_may_enter_the_students_domain(either: PolicyIndex) -> None:
     entering = {source for source in either.domains if either.allowed(Access.of(source, USER, "process", "transition")).allowed}
     assert entering - either.unconfined == {HUB}
 
 
-def test_categories_hold_where_the_spawner_gives_them(either: Oracle) -> None:
+def test_categories_hold_where_the_spawner_gives_them(either: PolicyIndex) -> None:
     assert USER in either.types_of("mcs_constrained_type")
 
 
-def test_each_boolean_is_off_and_described(policy: Oracle) -> None:
+def test_each_boolean_is_off_and_described(policy: PolicyIndex) -> None:
     text = (SOURCE_TREE / "policies/jupyterhub/jupyterhub.te").read_text(encoding="utf-8")
     declared = dict(BOOLEANS.findall(text))
     assert len(declared) >= 10
@@ -231,13 +231,13 @@ def test_each_boolean_is_off_and_described(policy: Oracle) -> None:
         assert re.search(rf"## </desc>\ngen_tunable\({name},", text), f"{name} has no description"
 
 
-def test_each_boolean_opens_something(policy: Oracle) -> None:
+def test_each_boolean_opens_something(policy: PolicyIndex) -> None:
     named = {name for _, condition in _conditional(policy) for name in condition}
     declared = {name for name in policy.booleans if name.startswith("jupyterhub_")}
     assert declared <= named
 
 
-def _conditional(policy: Oracle) -> list[tuple[str, tuple[str, ...]]]:
+def _conditional(policy: PolicyIndex) -> list[tuple[str, tuple[str, ...]]]:
     found = []
     for source in (HUB, PROXY, USER, "httpd_t"):
         for target in policy.types:

@@ -12,7 +12,7 @@ import pytest
 from sepolicyd import profiles
 from sepolicyd.errors import ToolMissingError
 from sepolicyd.module.store import Store, create_store
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.policy.policy_files import find_policy
 from sepolicyd.profiles import Profile
@@ -68,7 +68,7 @@ def test_the_hub(machine: Fedora, profile: Profile, tmp_path: Path) -> None:
     assert store.directory == root / "var/lib/selinux/targeted"
     assert find_policy(settings).parent == root / "etc/selinux/targeted/policy"
     assert store.aligned
-    policy = Oracle.load(store.policy())
+    policy = PolicyIndex.load(store.policy())
     assert policy.transition("init_t", "jupyterhub_exec_t", "process") == "jupyterhub_t"
     assert Ports.from_policy(policy, store.active).owner("tcp", 8000) == "jupyterhub_port_t"
     contexts = FileContexts.load(store.etc / "targeted/contexts/files/file_contexts")

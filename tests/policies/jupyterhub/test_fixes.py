@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels, open_labels
 from sepolicyd.rules.assess.assess import Assessed
 from tests.policies.jupyterhub.conftest import Inited
@@ -39,17 +39,17 @@ SWITCHES = [
 
 
 @pytest.fixture(scope="module")
-def labels(inited: Inited, policy: Oracle) -> Labels:
+def labels(inited: Inited, policy: PolicyIndex) -> Labels:
     return open_labels(inited.settings, policy)
 
 
-def judged(asked: tuple, policy: Oracle, labels: Labels) -> Assessed:
+def judged(asked: tuple, policy: PolicyIndex, labels: Labels) -> Assessed:
     permissions, source, target, tclass, more = asked
     return one([line(permissions, source, target, tclass, comm="x", pid=7, **more)], policy, labels)
 
 
 @pytest.mark.parametrize(("name", "asked", "level"), SWITCHES, ids=[f"{case[0]}-{case[1][0]}" for case in SWITCHES])
-def test_the_switch_is_proposed_with_its_side_effect(name, asked, level, policy: Oracle, labels: Labels) -> None:
+def test_the_switch_is_proposed_with_its_side_effect(name, asked, level, policy: PolicyIndex, labels: Labels) -> None:
     item = judged(asked, policy, labels)
     assert (item.fix.kind, item.fix.detail.get("boolean")) == ("boolean", name), (item.fix, item.alternatives)
     assert re.search(r"it opens (too: allow |nothing else|[0-9,]+ other accesses too)", item.fix.text), item.fix.text
@@ -57,36 +57,36 @@ def test_the_switch_is_proposed_with_its_side_effect(name, asked, level, policy:
     assert item.approvable, item.why_not
 
 
-def test_every_switch_of_the_base_module_is_among_them(policy: Oracle) -> None:
+def test_every_switch_of_the_base_module_is_among_them(policy: PolicyIndex) -> None:
     assert {name for name in policy.booleans if name.startswith("jupyterhub_")} <= {case[0] for case in SWITCHES}
 
 
-def test_a_program_with_its_own_domain_is_switched_into_it(policy: Oracle, labels: Labels) -> None:
+def test_a_program_with_its_own_domain_is_switched_into_it(policy: PolicyIndex, labels: Labels) -> None:
     """execute_no_trans is what a missing transition looks like: the switch allows the transition instead."""
     item = judged(("execute execute_no_trans", HUB, "useradd_exec_t", "file", {"path": "/usr/sbin/useradd"}), policy, labels)
     assert item.fix.detail.get("boolean") == "jupyterhub_create_users"
     assert "it runs in useradd_t" in item.fix.text
 
 
-def test_what_the_base_denies_in_silence_is_not_switched_on(policy: Oracle, labels: Labels) -> None:
+def test_what_the_base_denies_in_silence_is_not_switched_on(policy: PolicyIndex, labels: Labels) -> None:
     """jupyterhub_hub_write_homes would give dac_override, and 48 other accesses with it."""
     item = judged(("dac_override", HUB, HUB, "capability", {}), policy, labels)
     assert item.fix.kind == "dontaudit" and "without a word" in item.fix.text
 
 
-def test_a_switch_that_answers_one_part_is_not_proposed_for_all(policy: Oracle, labels: Labels) -> None:
+def test_a_switch_that_answers_one_part_is_not_proposed_for_all(policy: PolicyIndex, labels: Labels) -> None:
     item = judged(("chown sys_admin", HUB, HUB, "capability", {}), policy, labels)
     assert item.fix.kind == "allow"
     assert any(f.code == "U-004" and "chown by jupyterhub_hub_write_homes=on" in f.text for f in item.findings)
 
 
-def test_the_web_server_is_pointed_away_from_the_hubs_own_api(policy: Oracle, labels: Labels) -> None:
+def test_the_web_server_is_pointed_away_from_the_hubs_own_api(policy: PolicyIndex, labels: Labels) -> None:
     item = judged(("name_connect", "httpd_t", "jupyterhub_hub_port_t", "tcp_socket", {"dest": 8081}), policy, labels)
     assert item.fix.kind == "application" and not item.approvable
     assert "proxy_pass http://127.0.0.1:8000;" in item.fix.commands
 
 
-def test_a_constraint_on_a_part_is_told_before_approval(policy: Oracle, labels: Labels) -> None:
+def test_a_constraint_on_a_part_is_told_before_approval(policy: PolicyIndex, labels: Labels) -> None:
     """The students' domain is held to its categories: of another student's directory a rule would help only what no
     constraint is for."""
     text = line(

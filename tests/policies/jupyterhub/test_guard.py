@@ -10,7 +10,7 @@ from sepolicyd.access import Access
 from sepolicyd.module.store import Store
 from sepolicyd.policy import delta
 from sepolicyd.policy.delta import Delta
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.guard import load_guard
@@ -20,7 +20,7 @@ from tests.policies.jupyterhub.test_replay import HUB, LOGS, PROXY, USER, scan_f
 pytestmark = pytest.mark.toolchain
 
 
-def test_nothing_that_the_guard_refuses(policy: Oracle, profile: Profile) -> None:
+def test_nothing_that_the_guard_refuses(policy: PolicyIndex, profile: Profile) -> None:
     """Every access that the base module brings to its domains, booleans switched on or not."""
     difference = delta.difference(Store().policy(), policy)
     held = [access for access in difference.gained if access.source in (HUB, PROXY, USER)]
@@ -34,7 +34,7 @@ def test_nothing_that_the_guard_refuses(policy: Oracle, profile: Profile) -> Non
     assert all(judged.given_to_all(difference, access) for access in refused)
 
 
-def test_it_joins_nothing_that_exempts_and_no_constraint_lets_it_pass(policy: Oracle, profile: Profile) -> None:
+def test_it_joins_nothing_that_exempts_and_no_constraint_lets_it_pass(policy: PolicyIndex, profile: Profile) -> None:
     """The whole of it as init judges it: attributes, constraints, and every access of its own domains."""
     difference = delta.difference(Store().policy(), policy)
     assert len(difference.joined) > 50
@@ -52,7 +52,7 @@ def test_what_fedora_gives_to_every_domain_does_not_stop_init(fedora_delta: Delt
         assert not judged.given_to_all(fedora_delta, Access.of(USER, target, "file", permission))
 
 
-def test_the_procedure_by_hand_would_have_loaded_what_the_guard_refuses(profile: Profile, policy: Oracle) -> None:
+def test_the_procedure_by_hand_would_have_loaded_what_the_guard_refuses(profile: Profile, policy: PolicyIndex) -> None:
     """audit2allow over log 03 gives everything to one domain, students included."""
     given: set[Access] = set()
     for sighting in scan_files([LOGS / "03-workflow-5-rounds-permissive-to-enforcing.log.gz"]).sightings:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 
 from sepolicyd.audit.scan.files import scan_files
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rules import candidate
 from sepolicyd.rules.assess.assess import CLOSED, Assessed, assess
-from sepolicyd.rules.attribution.attribute import take
+from sepolicyd.rules.attribution.attribute import attribute
 from sepolicyd.rules.guard.guard import load_guard
 from tests.paths import DATA
 from tests.policies.jupyterhub.conftest import POLICIES
@@ -24,11 +24,11 @@ USER = "jupyterhub_user_t"
 
 
 @pytest.fixture(scope="module")
-def asked(policy: Oracle, profile: Profile) -> list[Assessed]:
+def asked(policy: PolicyIndex, profile: Profile) -> list[Assessed]:
     guard = load_guard([POLICIES])
-    evidence = take(scan_files([LOG]), profile).evidence
+    evidence = attribute(scan_files([LOG]), profile).evidence
     candidates = candidate.group(evidence, guard.facets(evidence, profile))
-    return assess(candidates, profile=profile, guard=guard, oracle=policy)
+    return assess(candidates, profile=profile, guard=guard, policy_index=policy)
 
 
 def test_nothing_that_students_caused_opens_anything_unread(asked: list[Assessed]) -> None:

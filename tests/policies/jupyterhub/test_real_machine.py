@@ -13,7 +13,7 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.audit.scan.files import scan_files
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from tests.paths import DATA
 
 pytestmark = pytest.mark.toolchain
@@ -28,7 +28,7 @@ FROM_A_SHELL = {
 }
 
 
-def left_to_ask(log: Path, policy: Oracle) -> dict[tuple[str, str, str], set[str]]:
+def left_to_ask(log: Path, policy: PolicyIndex) -> dict[tuple[str, str, str], set[str]]:
     """What neither the policy allows nor its dontaudit rules silence, of what the service's domains were denied."""
     left: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for sighting in scan_files([log]).sightings:
@@ -43,10 +43,10 @@ def left_to_ask(log: Path, policy: Oracle) -> dict[tuple[str, str, str], set[str
     return dict(left)
 
 
-def test_a_domain_lease_leaves_one_question(policy: Oracle) -> None:
+def test_a_domain_lease_leaves_one_question(policy: PolicyIndex) -> None:
     assert left_to_ask(LOGS / "domain-lease.log.gz", policy) == EXECMEM
 
 
-def test_the_papers_way_leaves_six(policy: Oracle) -> None:
+def test_the_papers_way_leaves_six(policy: PolicyIndex) -> None:
     """Seven on the machine: on its smaller policy the proxy's look at a home directory is not silenced."""
     assert left_to_ask(LOGS / "paper-lease.log.gz", policy) == {**EXECMEM, **FROM_A_SHELL}

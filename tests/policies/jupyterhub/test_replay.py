@@ -15,7 +15,7 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.audit.model import Denial
 from sepolicyd.audit.scan.files import scan_files
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rollout.setup import base_dontaudit as silent
 from tests.paths import DATA
 from tests.policies.jupyterhub.conftest import Inited
@@ -33,7 +33,7 @@ MOVED = frozenset(("tmp_t", "tmpfs_t", "user_home_dir_t", "var_run_t"))
 ROOTS = frozenset(("/", "/tmp", "/home", "/run", "/home/alice", "/home/bob", "tmp", "home", "run", "alice", "bob"))
 
 
-def renamed(denial: Denial, policy: Oracle, *, one_domain: bool = False) -> tuple[str, str]:
+def renamed(denial: Denial, policy: PolicyIndex, *, one_domain: bool = False) -> tuple[str, str]:
     """Source and target as they would be after init."""
     source, target = denial.scontext.type, denial.tcontext.type
     if source == HUB and denial.comm in NODE:
@@ -54,7 +54,7 @@ def renamed(denial: Denial, policy: Oracle, *, one_domain: bool = False) -> tupl
     return source, target
 
 
-def judge(log: Path, policy: Oracle, *, one_domain: bool = False) -> tuple[int, int, dict[tuple[str, str, str], set[str]]]:
+def judge(log: Path, policy: PolicyIndex, *, one_domain: bool = False) -> tuple[int, int, dict[tuple[str, str, str], set[str]]]:
     """Number of accesses of the service, of those that are silently denied, and what is left as questions."""
     accesses: set[Access] = set()
     for sighting in scan_files([log]).sightings:
@@ -75,7 +75,7 @@ def judge(log: Path, policy: Oracle, *, one_domain: bool = False) -> tuple[int, 
     return len(accesses), silent, dict(left)
 
 
-def test_a_rollout_in_two_domains_leaves_six_questions(policy: Oracle) -> None:
+def test_a_rollout_in_two_domains_leaves_six_questions(policy: PolicyIndex) -> None:
     accesses, silent, left = judge(APART, policy)
     assert accesses > 400
     assert silent < 70
@@ -91,7 +91,7 @@ def test_a_rollout_in_two_domains_leaves_six_questions(policy: Oracle) -> None:
     }
 
 
-def test_what_is_silent_is_probing_and_nothing_that_works(policy: Oracle) -> None:
+def test_what_is_silent_is_probing_and_nothing_that_works(policy: PolicyIndex) -> None:
     """Accesses hidden by dontaudit: other processes' state (ps), and the hub's shadow_t, which the helper reads for it."""
     for sighting in scan_files([APART]).sightings:
         denial = sighting.denial
@@ -111,7 +111,7 @@ def test_what_is_silent_is_probing_and_nothing_that_works(policy: Oracle) -> Non
             )
 
 
-def test_a_hostile_session_gets_nothing(policy: Oracle) -> None:
+def test_a_hostile_session_gets_nothing(policy: PolicyIndex) -> None:
     """Log 02: sudo, su, mount, dmesg, ss, ip, systemctl, reading kmsg and shadow, typed in a notebook."""
     _, _, left = judge(RICH, policy, one_domain=True)
     refused = {target for source, target, _ in left if source == USER}
@@ -132,7 +132,7 @@ def test_a_hostile_session_gets_nothing(policy: Oracle) -> None:
     assert left[(USER, "mnt_t", "dir")] == {"mounton"}
 
 
-def test_the_procedure_by_hand_needs_no_second_round(policy: Oracle) -> None:
+def test_the_procedure_by_hand_needs_no_second_round(policy: PolicyIndex) -> None:
     """Log 03 is five rounds of audit2allow; of all their denials the base leaves what no class needs."""
     accesses, _, left = judge(LOGS / "03-workflow-5-rounds-permissive-to-enforcing.log.gz", policy, one_domain=True)
     assert accesses > 300
@@ -143,7 +143,7 @@ def test_the_procedure_by_hand_needs_no_second_round(policy: Oracle) -> None:
     }
 
 
-def test_hidden_denials_made_loud_ask_nothing_more(policy: Oracle, inited: Inited) -> None:
+def test_hidden_denials_made_loud_ask_nothing_more(policy: PolicyIndex, inited: Inited) -> None:
     """Under `semodule -DB` every access that the base hides is logged; those that it hides by name are answered by it."""
     quiet = silent.read(inited.settings, "jupyterhub")
     asked: set[Access] = set()

@@ -14,10 +14,10 @@ from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import render_te
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.end_trial import confirm, end_trial
-from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.pipeline import apply, recover
 from sepolicyd.rollout.apply.proof import prove
 from sepolicyd.rollout.apply.rollback import rollback
@@ -73,7 +73,7 @@ def test_the_same_again_changes_nothing(machine: World) -> None:
 def test_a_decision_taken_back_goes_with_the_next_apply(machine: World) -> None:
     machine.apply(allow(READ, OPEN))
     machine.apply(allow(READ))
-    policy = Oracle.load(machine.store.policy())
+    policy = PolicyIndex.load(machine.store.policy())
     assert policy.allowed(READ).allowed
     assert not policy.allowed(OPEN).allowed
 
@@ -150,7 +150,7 @@ def test_a_base_module_that_init_has_renewed_is_left_alone(machine: World, tmp_p
     machine.store.install([base(WRITE, EXECMEM)], machine.settings.priority)
     renewed = machine.policy()
     machine.apply(allow(READ, OPEN))
-    assert Oracle.load(machine.store.policy()).allowed(EXECMEM).allowed
+    assert PolicyIndex.load(machine.store.policy()).allowed(EXECMEM).allowed
     rollback(machine.settings, "svc", by="bob", to=1)
     assert machine.policy() == renewed
     rollback(machine.settings, "svc", by="bob", to=0)
@@ -159,17 +159,17 @@ def test_a_base_module_that_init_has_renewed_is_left_alone(machine: World, tmp_p
 
 def test_the_drift_of_a_store_is_not_ours_unless_it_opens(machine: World, tmp_path: Path) -> None:
     """On the machine itself another hand may have changed the store without a load; our load would bring it in."""
-    running = Oracle.load(_kept(machine, tmp_path / "running"))
+    running = PolicyIndex.load(_kept(machine, tmp_path / "running"))
     other = tmp_path / "other.cil"
     other.write_text("(type drift_t)(typepermissive other_t)(allow svc_t drift_t (file (read)))")
     machine.store.install([other], 400)
-    stored = Oracle.load(_kept(machine, tmp_path / "stored"))
+    stored = PolicyIndex.load(_kept(machine, tmp_path / "stored"))
     plan = machine.plan(allow(READ))
     proof = prove(
         difference(running, plan.linked),
         plan.linked,
         plan.source,
-        plan.wanted,
+        plan.desired,
         allow(READ),
         ShadowGuard(),
         machine.profile,
@@ -234,7 +234,7 @@ def test_rollback_goes_back_one_and_to_none(machine: World) -> None:
     with pytest.raises(RefusedError, match="at version 0 already"):
         rollback(machine.settings, "svc", by="bob", to=0)
     rollback(machine.settings, "svc", by="bob", to=2)
-    assert Oracle.load(machine.store.policy()).allowed(OPEN).allowed
+    assert PolicyIndex.load(machine.store.policy()).allowed(OPEN).allowed
     whats = [(entry.what, entry.version) for entry in History(machine.settings.rollout_dir).entries()]
     assert whats == [("apply", 1), ("apply", 2), ("rollback", 1), ("rollback", 0), ("rollback", 2)]
 
@@ -275,7 +275,7 @@ def test_port_boolean_and_file_context_are_one_change_and_go_back_together(machi
     assert not plan.proof.refusals
     assert plan.delta.gained == {READ}
     apply(plan, machine.settings, by="alice")
-    policy = Oracle.load(machine.store.policy())
+    policy = PolicyIndex.load(machine.store.policy())
     assert policy.booleans["svc_may_read"]
     assert [port.type for port in policy.ports if port.low == 9000] == ["svc_port_t"]
     contexts = machine.settings.root / "etc/selinux/default/contexts/files/file_contexts"
@@ -293,12 +293,12 @@ def test_files_of_an_own_type_by_a_transition(machine: World) -> None:
     assert not plan.proof.refusals
     assert not plan.delta.gained
     apply(plan, machine.settings, by="alice")
-    assert Oracle.load(machine.store.policy()).transition("svc_t", "var_t", "file") == "svc_data_t"
+    assert PolicyIndex.load(machine.store.policy()).transition("svc_t", "var_t", "file") == "svc_data_t"
 
 
 def test_a_fix_that_only_a_person_can_do_is_told(machine: World) -> None:
     plan = machine.plan(allow(READ, fix="application", detail={"file": "config.py", "line": "c.x = False"}))
-    assert plan.wanted.manual == ("cafe: set c.x = False in config.py",)
+    assert plan.desired.manual == ("cafe: set c.x = False in config.py",)
     assert plan.empty
 
 
@@ -349,7 +349,7 @@ def test_what_returns_after_a_trial_never_allows_more(machine: World) -> None:
     machine.apply(allow(READ, OPEN))
     machine.apply(allow(READ, WRITE), confirm_within=600)
     end_trial(machine.settings, even_if_not_due=True)
-    policy = Oracle.load(machine.store.policy())
+    policy = PolicyIndex.load(machine.store.policy())
     assert policy.allowed(READ).allowed
     assert not policy.allowed(OPEN).allowed
     assert not policy.allowed(WRITE).allowed
@@ -379,7 +379,7 @@ def test_a_locked_store_is_told_with_its_holder(machine: World) -> None:
 
 def test_the_journal_holds_each_step(machine: World) -> None:
     machine.apply(allow(READ))
-    [operation] = Journal(machine.settings.rollout_dir).operations()
+    [operation] = ApplyJournal(machine.settings.rollout_dir).operations()
     assert operation.end == "done"
     assert operation.steps == ("kept", "installed", "verified")
     assert json.loads(json.dumps(operation.details["history"]))["gained"] == [str(READ)]
@@ -401,5 +401,5 @@ def test_a_policy_that_is_not_the_checked_one_is_taken_back(machine: World, monk
     with pytest.raises(ToolError, match="allows what was not checked: svc_t shadow_t:file read"):
         machine.apply(allow(READ))
     assert machine.ours() == []
-    assert not Journal(machine.settings.rollout_dir).open()
+    assert not ApplyJournal(machine.settings.rollout_dir).open()
     assert machine.policy() != before

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, SepolicydError
-from sepolicyd.rollout.apply.desired import wanted
+from sepolicyd.rollout.apply.desired import desired_policy
 from sepolicyd.rollout.apply.end_trial import confirm, end_trial
-from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.trial import read_trial
@@ -46,7 +46,7 @@ def second(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def back(machine: World) -> None:
-    rollback(machine.settings, "svc", by="bob", to=1, still=wanted(allow(READ)))
+    rollback(machine.settings, "svc", by="bob", to=1, still=desired_policy(allow(READ)))
 
 
 def kept(machine: World) -> None:
@@ -71,7 +71,7 @@ def writes_of(second: World, act: Callable[[World], None], directory: Path) -> i
 def whole(machine: World, before: bytes, note: object) -> None:
     """Nothing is open, the records agree with the store, and it is the version before or the one that was asked for."""
     recover(machine.settings)
-    assert not Journal(machine.settings.rollout_dir).open(), note
+    assert not ApplyJournal(machine.settings.rollout_dir).open(), note
     assert History(machine.settings.rollout_dir).verify() == [], note
     assert machine.store.installed_policy().read_bytes() == machine.policy(), note
     versions = Versions(machine.settings.rollout_dir, MODULE)
@@ -150,7 +150,7 @@ def test_a_real_disk_without_room(second: World, tmp_path: Path, where: str) -> 
         assert held == ({READ, WRITE} if machine.policy() == second.policy() else {READ, OPEN, WRITE}), (room, done.stderr)
         assert held == {READ, WRITE} or done.returncode == 0 or where == "state", (room, done.stderr)
         assert machine.store.installed_policy().read_bytes() == machine.policy(), room
-        assert not Journal(machine.settings.rollout_dir).open(), room
+        assert not ApplyJournal(machine.settings.rollout_dir).open(), room
         assert History(machine.settings.rollout_dir).verify() == [], room
         world(place).apply(allow(READ, OPEN, WRITE))
     assert outcomes == {0, 7}, "some had room and some had not"
@@ -172,6 +172,6 @@ def test_two_at_once(second: World, tmp_path: Path) -> None:
     applied = [entry.version for entry in History(machine.settings.rollout_dir).entries() if entry.what == "apply"]
     assert applied == [1, 2, versions.current()], "one of them alone has changed anything"
     assert History(machine.settings.rollout_dir).verify() == []
-    assert not Journal(machine.settings.rollout_dir).open()
+    assert not ApplyJournal(machine.settings.rollout_dir).open()
     for process, text in zip(both, said):
         assert process.returncode == 0 or "changing the policy" in text or "has changed since" in text or "locked by" in text

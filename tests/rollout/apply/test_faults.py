@@ -16,7 +16,7 @@ from typing import Callable, Optional
 import pytest
 
 from sepolicyd.errors import RefusedError, SepolicydError, ToolError
-from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.trial import read_trial, remove_trial
@@ -96,7 +96,7 @@ def check(machine: World, before: World, after: World, *, again: bool = True) ->
     is_new = machine.policy() == after.policy()
     versions = Versions(machine.settings.rollout_dir, MODULE)
     assert {rule.access for rule in versions.load(versions.current()).rules} == ({READ, OPEN} if is_new else {READ})
-    assert not Journal(machine.settings.rollout_dir).open()
+    assert not ApplyJournal(machine.settings.rollout_dir).open()
     assert History(machine.settings.rollout_dir).verify() == []
     applied = [entry.version for entry in History(machine.settings.rollout_dir).entries() if entry.what == "apply"]
     assert applied == ([1, versions.current()] if is_new else [1])
@@ -247,7 +247,7 @@ def test_a_policy_that_the_kernel_refused_does_not_stay_for_the_next_boot(
 
 def test_and_neither_when_we_were_killed_there(before: World, after: World, tmp_path: Path) -> None:
     machine = before.again(tmp_path)
-    Journal(machine.settings.rollout_dir).plan(
+    ApplyJournal(machine.settings.rollout_dir).plan(
         "cut", 0.0, {"kind": "apply", "module": MODULE, "from": 1, "to": 2, "workdir": "", "by": "alice"}
     )
     machine.store.installed_policy().write_bytes(after.policy())
@@ -261,7 +261,7 @@ def test_and_neither_when_we_were_killed_there(before: World, after: World, tmp_
 def test_a_store_left_without_an_active_part_is_put_back(before: World, after: World, tmp_path: Path) -> None:
     """Killed between libsemanage's two renames."""
     machine = before.again(tmp_path)
-    Journal(machine.settings.rollout_dir).plan(
+    ApplyJournal(machine.settings.rollout_dir).plan(
         "cut", 0.0, {"kind": "apply", "module": MODULE, "from": 1, "to": 2, "workdir": "", "by": "alice"}
     )
     machine.store.active.rename(machine.store.directory / "previous")

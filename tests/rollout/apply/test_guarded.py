@@ -13,7 +13,7 @@ from sepolicyd.errors import RefusedError
 from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import SourceText, render_te
 from sepolicyd.policy.delta import difference
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.process import SOURCE_TREE
 from sepolicyd.rollout.apply.pipeline import apply
 from sepolicyd.rollout.apply.plan import Plan, plan
@@ -103,11 +103,11 @@ def test_an_override_is_for_an_access_and_not_for_an_attribute(store: World, tmp
 
 
 def test_leaving_what_holds_a_type_back_counts_too(store: World, tmp_path: Path) -> None:
-    start = Oracle.load(store.store.policy())
+    start = PolicyIndex.load(store.store.policy())
     freed = tmp_path / "attributes.cil"
     freed.write_text(ATTRIBUTES.replace("mcs_constrained_type (svc_t)", "mcs_constrained_type (other_t)"))
     store.store.install([freed], 100)
-    delta = difference(start, Oracle.load(store.store.policy()))
+    delta = difference(start, PolicyIndex.load(store.store.policy()))
     assert {str(found) for found in delta.exempted} == {"svc_t as source of mlsconstrain file { read }"}
     assert [finding.code for finding in judged.memberships(delta, GUARD, store.profile)] == ["R-020"]
 

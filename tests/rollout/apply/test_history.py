@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import StateError
-from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.history import FILE, HEAD, Entry, History
 from sepolicyd.storage import hashchain
 from sepolicyd.storage.hashchain import digest_of
@@ -175,7 +175,7 @@ def test_half_a_line_of_a_crash_is_passed_over(history: History, monkeypatch: py
 
 
 def test_the_journal_knows_what_is_open(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = ApplyJournal(tmp_path)
     journal.plan("a", 1.0, {"kind": "apply"})
     journal.step("a", 2.0, "kept")
     journal.plan("b", 3.0, {"kind": "rollback"})

@@ -10,9 +10,9 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rollout.apply import trial as trials
-from sepolicyd.rollout.apply.desired import wanted
+from sepolicyd.rollout.apply.desired import desired_policy
 from sepolicyd.rollout.apply.end_trial import confirm, end_trial
 from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.rollback import rollback
@@ -51,7 +51,7 @@ def everything() -> dict[Access, Any]:
 
 def shown(machine: World) -> dict[str, bool]:
     """Which parts of `everything` the store holds."""
-    policy = Oracle.load(machine.store.policy())
+    policy = PolicyIndex.load(machine.store.policy())
     contexts = (machine.settings.root / "etc/selinux/default/contexts/files/file_contexts").read_text()
     return {
         "open": policy.allowed(OPEN).allowed,
@@ -90,7 +90,7 @@ def test_a_rollback_leaves_out_what_was_denied_since_and_says_so(machine: World)
     machine.apply(everything())
     now = {access: decision for access, decision in everything().items() if access not in {OPEN, READ_VAR, LABEL}}
     machine.apply(now)
-    done = rollback(machine.settings, "svc", by="bob", to=1, still=wanted(now))
+    done = rollback(machine.settings, "svc", by="bob", to=1, still=desired_policy(now))
     assert "left out, for they were denied or taken back since: " in done.text
     for words in (f"allow {OPEN}", "/srv/svc(/.*)? as svc_data_t", "boolean svc_may_read on"):
         assert words in done.text
@@ -105,7 +105,7 @@ def test_with_nothing_denied_since_the_very_version_returns(machine: World) -> N
     first = machine.policy()
     now = {**everything(), **allow(WRITE, number=20)}
     machine.apply(now)
-    done = rollback(machine.settings, "svc", by="bob", still=wanted(everything()))
+    done = rollback(machine.settings, "svc", by="bob", still=desired_policy(everything()))
     assert "left out" not in done.text
     assert machine.policy() == first
     assert Versions(machine.settings.rollout_dir, MODULE).current() == 1
@@ -126,7 +126,7 @@ def test_a_version_whose_labels_were_not_noted_says_that_they_are_left_out(machi
     del values["contexts"], values["transitions"]
     path.write_text(json.dumps(values))
     machine.apply(allow(READ))
-    done = rollback(machine.settings, "svc", by="bob", to=1, still=wanted(allow(READ)))
+    done = rollback(machine.settings, "svc", by="bob", to=1, still=desired_policy(allow(READ)))
     assert "file contexts and type transitions" in done.text
 
 
@@ -146,11 +146,11 @@ def test_a_trial_whose_file_is_damaged_is_over(machine: World, how: str) -> None
     elif how == "the next command":
         assert recover(machine.settings)
     elif how == "rollback":
-        rollback(machine.settings, "svc", by="bob", still=wanted(allow(READ)))
+        rollback(machine.settings, "svc", by="bob", still=desired_policy(allow(READ)))
     else:
         with pytest.raises(RefusedError, match="too late"):
             confirm(machine.settings, by="bob")
-    policy = Oracle.load(machine.store.policy())
+    policy = PolicyIndex.load(machine.store.policy())
     assert [policy.allowed(one).allowed for one in (READ, OPEN, WRITE)] == [True, False, False]
     assert not path.exists()
     assert end_trial(machine.settings) is None
@@ -169,7 +169,7 @@ def test_a_part_is_a_version_like_any_other(machine: World) -> None:
     machine.apply(allow(READ, OPEN))
     machine.apply(allow(READ))
     machine.apply(allow(READ, WRITE))
-    rollback(machine.settings, "svc", by="bob", to=1, still=wanted(allow(READ, WRITE)))
+    rollback(machine.settings, "svc", by="bob", to=1, still=desired_policy(allow(READ, WRITE)))
     assert machine.apply(allow(READ, WRITE)).changed
     rollback(machine.settings, "svc", by="bob", to=0)
     assert machine.ours() == []

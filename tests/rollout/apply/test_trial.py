@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, ToolError
-from sepolicyd.problems import Level
+from sepolicyd.problems import Severity
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.end_trial import confirm
 from sepolicyd.rollout.apply.end_trial import main as endtrial
-from sepolicyd.rollout.apply.journal import Journal
+from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.doctor import gather
 from sepolicyd.rollout.doctor.checks import judge
-from sepolicyd.rollout.doctor.facts import Facts
+from sepolicyd.rollout.doctor.facts import MachineFacts
 from sepolicyd.settings import Settings
 from tests.paths import ROOT
 from tests.rollout.apply.world import MODULE, OPEN, READ, World, allow
@@ -62,7 +62,7 @@ def test_what_cannot_be_armed_is_not_loaded(machine: World, systemd: Path, tmp_p
         machine.apply(allow(READ), confirm_within=600)
     assert machine.policy() == before
     assert trials.read_trial(machine.settings) is None
-    assert not Journal(machine.settings.rollout_dir).open()
+    assert not ApplyJournal(machine.settings.rollout_dir).open()
     (tmp_path / "broken").unlink()
     machine.apply(allow(READ), confirm_within=600)
     assert machine.ours() == [MODULE]
@@ -139,8 +139,8 @@ def test_a_foreign_module_in_its_place_is_told_once_and_shown_until_it_is_mended
     assert "was not made by sepolicyd" in told
     facts = gather._leases(machine.settings, gather._Asker())
     assert facts["trial_problem"] == told
-    (finding,) = (one for one in judge(Facts(trial_problem=told), machine.profile) if one.code == "D-TRIAL")
-    assert finding.level is Level.STOP
+    (finding,) = (one for one in judge(MachineFacts(trial_problem=told), machine.profile) if one.code == "D-TRIAL")
+    assert finding.level is Severity.STOP
     machine.store.install([], machine.settings.priority, remove=[MODULE])
     assert endtrial(argv) == 0
     assert trials.problem(machine.settings) == ""

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from sepolicyd.problems import Level
+from sepolicyd.problems import Severity
 from sepolicyd.rollout.doctor import gather
 from sepolicyd.rollout.doctor.checks import judge
 from sepolicyd.rollout.doctor.codes import CODES
 from sepolicyd.rollout.doctor.examine import examine
-from sepolicyd.rollout.doctor.facts import Facts, FileAccess
+from sepolicyd.rollout.doctor.facts import FileAccess, MachineFacts
 from sepolicyd.rollout.doctor.gather import file_access, no_task_lines, parse_audit_status
 from sepolicyd.rollout.learning import taint
 from sepolicyd.settings import Settings
@@ -28,60 +28,60 @@ HEALTHY: dict[str, Any] = {
 }
 
 SICK = [
-    ({"python": (3, 8)}, "D-PYTHON", Level.STOP, "3.9"),
-    ({"missing_tools": (("checkmodule", "checkpolicy"),)}, "D-TOOL", Level.STOP, "install the package checkpolicy"),
-    ({"setools": "other"}, "D-SETOOLS", Level.STOP, "pip uninstall setools"),
-    ({"setools": "missing"}, "D-SETOOLS", Level.STOP, "python3-setools"),
-    ({"enabled": False}, "D-DISABLED", Level.STOP, "fixfiles"),
-    ({"enforcing": False}, "D-PERMISSIVE", Level.STOP, "setenforce 1"),
-    ({"loads_refused": True}, "D-SECUREMODE", Level.STOP, "setsebool -P secure_mode_policyload off"),
-    ({"trial_problem": "a module on trial could not be taken back"}, "D-TRIAL", Level.STOP, "sepolicyd-trial.service"),
-    ({"configured": "permissive"}, "D-CONFIG", Level.WARN, "SELINUX=enforcing"),
-    ({"unlabeled": ("/var",)}, "D-LABEL", Level.STOP, "restorecon -R -F /var"),
-    ({"known_domains": ()}, "D-DOMAIN", Level.STOP, "sepolicyd init hub"),
-    ({"unconfined_domains": ("hub_t",)}, "D-UNCONFINED", Level.STOP, "sepolicyd init hub"),
-    ({"services": {"hub.service": "initrc_t"}}, "D-SERVICE", Level.STOP, "systemctl restart hub.service"),
+    ({"python": (3, 8)}, "D-PYTHON", Severity.STOP, "3.9"),
+    ({"missing_tools": (("checkmodule", "checkpolicy"),)}, "D-TOOL", Severity.STOP, "install the package checkpolicy"),
+    ({"setools": "other"}, "D-SETOOLS", Severity.STOP, "pip uninstall setools"),
+    ({"setools": "missing"}, "D-SETOOLS", Severity.STOP, "python3-setools"),
+    ({"enabled": False}, "D-DISABLED", Severity.STOP, "fixfiles"),
+    ({"enforcing": False}, "D-PERMISSIVE", Severity.STOP, "setenforce 1"),
+    ({"loads_refused": True}, "D-SECUREMODE", Severity.STOP, "setsebool -P secure_mode_policyload off"),
+    ({"trial_problem": "a module on trial could not be taken back"}, "D-TRIAL", Severity.STOP, "sepolicyd-trial.service"),
+    ({"configured": "permissive"}, "D-CONFIG", Severity.WARN, "SELINUX=enforcing"),
+    ({"unlabeled": ("/var",)}, "D-LABEL", Severity.STOP, "restorecon -R -F /var"),
+    ({"known_domains": ()}, "D-DOMAIN", Severity.STOP, "sepolicyd init hub"),
+    ({"unconfined_domains": ("hub_t",)}, "D-UNCONFINED", Severity.STOP, "sepolicyd init hub"),
+    ({"services": {"hub.service": "initrc_t"}}, "D-SERVICE", Severity.STOP, "systemctl restart hub.service"),
     (
         {"services": {"hub.service": "initrc_t"}, "programs": {"hub.service": "/opt/hub/bin/hub"}},
         "D-SERVICE",
-        Level.STOP,
+        Severity.STOP,
         "restorecon -v /opt/hub/bin/hub",
     ),
-    ({"permissive": frozenset({"hub_t"})}, "D-FOREIGN", Level.STOP, "semanage permissive -d hub_t"),
-    ({"permissive": frozenset({"other_t"})}, "D-FOREIGN", Level.NOTE, "semanage permissive -d other_t"),
-    ({"neveraudit": ("hub_t",)}, "D-NEVERAUDIT", Level.STOP, "typeneveraudit"),
-    ({"dontaudit_off": True}, "D-DONTAUDIT", Level.WARN, "semodule -B"),
-    ({"auditd_active": False}, "D-AUDITD", Level.STOP, "systemctl start auditd"),
-    ({"daemon_user": False}, "D-USER", Level.WARN, "make install"),
-    ({"log_present": False}, "D-LOG", Level.STOP, "log:"),
-    ({"log_blocked_at": "/var/log/audit"}, "D-LOGGROUP", Level.STOP, "log_group = sepolicyd"),
-    ({"no_task_rules": ("/etc/audit/rules.d/x.rules:3",)}, "D-TASK", Level.WARN, "augenrules --load"),
-    ({"auditctl": {"lost": 7, "backlog_limit": 64}}, "D-LOST", Level.WARN, "auditctl -b 8192"),
-    ({"auditctl": {"rate_limit": 20}}, "D-RATE", Level.WARN, "auditctl -r 0"),
-    ({"auditctl": {"backlog": 60, "backlog_limit": 64}}, "D-BACKLOG", Level.WARN, "auditctl -b 128"),
-    ({"auditctl": {"enabled": 0}}, "D-AUDITOFF", Level.STOP, "auditctl -e 1"),
-    ({"store_present": False}, "D-STORE", Level.STOP, "policy package"),
-    ({"store_locked_by": "semodule (pid 7)"}, "D-LOCK", Level.WARN, "wait"),
-    ({"store_locked_by": ""}, "D-LOCK", Level.WARN, "wait"),
-    ({"expand_check": "0"}, "D-EXPAND", Level.NOTE, "expand-check = 1"),
-    ({"free": {"/var": 1000}}, "D-DISK", Level.STOP, "free space"),
-    ({"overdue": ("hub",)}, "D-OVERDUE", Level.STOP, "sepolicyd enforce"),
-    ({"broken_undo": ("/x/hub.json",)}, "D-UNDO", Level.STOP, "sepolicyd-lease.service"),
-    ({"open_operations": 1}, "D-JOURNAL", Level.STOP, "sepolicyd apply"),
-    ({"timer_problem": "no systemd"}, "D-TIMER", Level.STOP, "make install"),
-    ({"daemon_active": False}, "D-DAEMON", Level.WARN, "systemctl start sepolicyd"),
-    ({"default_state": False}, "D-STATE", Level.WARN, "drop-ins"),
-    ({"unasked": ("could not look at x",)}, "D-UNASKED", Level.NOTE, "root"),
+    ({"permissive": frozenset({"hub_t"})}, "D-FOREIGN", Severity.STOP, "semanage permissive -d hub_t"),
+    ({"permissive": frozenset({"other_t"})}, "D-FOREIGN", Severity.NOTE, "semanage permissive -d other_t"),
+    ({"neveraudit": ("hub_t",)}, "D-NEVERAUDIT", Severity.STOP, "typeneveraudit"),
+    ({"dontaudit_off": True}, "D-DONTAUDIT", Severity.WARN, "semodule -B"),
+    ({"auditd_active": False}, "D-AUDITD", Severity.STOP, "systemctl start auditd"),
+    ({"daemon_user": False}, "D-USER", Severity.WARN, "make install"),
+    ({"log_present": False}, "D-LOG", Severity.STOP, "log:"),
+    ({"log_blocked_at": "/var/log/audit"}, "D-LOGGROUP", Severity.STOP, "log_group = sepolicyd"),
+    ({"no_task_rules": ("/etc/audit/rules.d/x.rules:3",)}, "D-TASK", Severity.WARN, "augenrules --load"),
+    ({"auditctl": {"lost": 7, "backlog_limit": 64}}, "D-LOST", Severity.WARN, "auditctl -b 8192"),
+    ({"auditctl": {"rate_limit": 20}}, "D-RATE", Severity.WARN, "auditctl -r 0"),
+    ({"auditctl": {"backlog": 60, "backlog_limit": 64}}, "D-BACKLOG", Severity.WARN, "auditctl -b 128"),
+    ({"auditctl": {"enabled": 0}}, "D-AUDITOFF", Severity.STOP, "auditctl -e 1"),
+    ({"store_present": False}, "D-STORE", Severity.STOP, "policy package"),
+    ({"store_locked_by": "semodule (pid 7)"}, "D-LOCK", Severity.WARN, "wait"),
+    ({"store_locked_by": ""}, "D-LOCK", Severity.WARN, "wait"),
+    ({"expand_check": "0"}, "D-EXPAND", Severity.NOTE, "expand-check = 1"),
+    ({"free": {"/var": 1000}}, "D-DISK", Severity.STOP, "free space"),
+    ({"overdue": ("hub",)}, "D-OVERDUE", Severity.STOP, "sepolicyd enforce"),
+    ({"broken_undo": ("/x/hub.json",)}, "D-UNDO", Severity.STOP, "sepolicyd-lease.service"),
+    ({"open_operations": 1}, "D-JOURNAL", Severity.STOP, "sepolicyd apply"),
+    ({"timer_problem": "no systemd"}, "D-TIMER", Severity.STOP, "make install"),
+    ({"daemon_active": False}, "D-DAEMON", Severity.WARN, "systemctl start sepolicyd"),
+    ({"default_state": False}, "D-STATE", Severity.WARN, "drop-ins"),
+    ({"unasked": ("could not look at x",)}, "D-UNASKED", Severity.NOTE, "root"),
 ]
 
 
 def test_a_healthy_machine_has_no_finding() -> None:
-    assert judge(Facts(**HEALTHY), PROFILE) == ()
+    assert judge(MachineFacts(**HEALTHY), PROFILE) == ()
 
 
 @pytest.mark.parametrize(("change", "code", "level", "hint"), SICK, ids=[f"{code}-{level.name}" for _, code, level, _ in SICK])
-def test_each_sickness_is_found_and_mended(change: dict[str, Any], code: str, level: Level, hint: str) -> None:
-    found = judge(Facts(**{**HEALTHY, **change}), PROFILE)
+def test_each_sickness_is_found_and_mended(change: dict[str, Any], code: str, level: Severity, hint: str) -> None:
+    found = judge(MachineFacts(**{**HEALTHY, **change}), PROFILE)
     assert [finding.code for finding in found] == [code]
     assert found[0].level is level
     assert hint in found[0].hint
@@ -95,14 +95,14 @@ def test_every_code_has_its_meaning() -> None:
 
 
 def test_what_our_lease_opened_is_no_finding() -> None:
-    facts = Facts(**{**HEALTHY, "permissive": frozenset({"hub_t"}), "leased": frozenset({"hub_t"})})
+    facts = MachineFacts(**{**HEALTHY, "permissive": frozenset({"hub_t"}), "leased": frozenset({"hub_t"})})
     assert judge(facts, PROFILE) == ()
-    assert judge(Facts(**{**HEALTHY, "dontaudit_off": True, "hidden_lease": True}), PROFILE) == ()
+    assert judge(MachineFacts(**{**HEALTHY, "dontaudit_off": True, "hidden_lease": True}), PROFILE) == ()
 
 
 def test_the_worst_comes_first() -> None:
-    facts = Facts(**{**HEALTHY, "expand_check": "0", "daemon_active": False, "auditd_active": False})
-    assert [finding.level for finding in judge(facts, PROFILE)] == [Level.STOP, Level.WARN, Level.NOTE]
+    facts = MachineFacts(**{**HEALTHY, "expand_check": "0", "daemon_active": False, "auditd_active": False})
+    assert [finding.level for finding in judge(facts, PROFILE)] == [Severity.STOP, Severity.WARN, Severity.NOTE]
 
 
 PATH = (("/", 0o40755, 0, 0), ("/audit", 0o40750, 0, 4), ("/audit/log", 0o100640, 0, 4))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError
-from sepolicyd.rollout.lease.exercises import Mark, append, check_name, path, read
+from sepolicyd.rollout.lease.exercises import ExerciseMark, append, check_name, path, read
 
-LOG_IN, TERMINAL = Mark("log in", 100.0, "hub", "x"), Mark("terminal", 200.5, "hub", "x")
+LOG_IN, TERMINAL = ExerciseMark("log in", 100.0, "hub", "x"), ExerciseMark("terminal", 200.5, "hub", "x")
 
 
 def test_they_are_kept_in_time_order_and_survive_a_torn_line(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_they_are_kept_in_time_order_and_survive_a_torn_line(tmp_path: Path) -> 
     with file.open("a") as torn:
         torn.write('{"name": "x", "ep')
     assert read(file) == [LOG_IN, TERMINAL]
-    append(file, Mark("stop", 300.0, "hub", "x"))
+    append(file, ExerciseMark("stop", 300.0, "hub", "x"))
     assert [mark.name for mark in read(file)] == ["log in", "terminal", "stop"]
     # the daemon is not root and must be able to read it
     assert file.stat().st_mode & 0o777 == 0o644

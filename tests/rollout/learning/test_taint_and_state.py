@@ -11,11 +11,11 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History
-from sepolicyd.rollout.learning.taint import Window, colour, is_own_claim, own_acts, summary, taints, windows
+from sepolicyd.rollout.learning.taint import Window, annotate, is_own_claim, own_acts, summary, taints, windows
 from sepolicyd.rollout.learning.tainted import find_taints
 from sepolicyd.rollout.lease.book import LeaseBook
-from sepolicyd.rollout.lease.exercises import Mark, append, path
-from sepolicyd.rollout.stage import Facts, Rollout, standing
+from sepolicyd.rollout.lease.exercises import ExerciseMark, append, path
+from sepolicyd.rollout.stage import Rollout, StageFacts, standing
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.settings import Settings
 
@@ -68,10 +68,10 @@ def test_a_whole_system_lease_taints_all_that_it_gathered() -> None:
     assert codes(history=history) == ["T-GLOBAL"]
     evidence = {Access("hub_t", "a_t", "file", "read"): Evidence(count=1, first=1100.0, last=1200.0)}
     found = taints([], windows(history, "hub", 9e9), [])
-    (coloured,) = colour(evidence, found, ["hub_t"]).values()
+    (coloured,) = annotate(evidence, found, ["hub_t"]).values()
     assert coloured.taints == ("T-GLOBAL the whole machine was permissive during this lease",)
     early = {access: replace(seen, first=10.0, last=20.0) for access, seen in evidence.items()}
-    assert colour(early, found, ["hub_t"]) == early
+    assert annotate(early, found, ["hub_t"]) == early
 
 
 def user_avc(sender: str, message: str = "avc:  denied  { send_msg }") -> Evidence:
@@ -97,18 +97,18 @@ def test_summary_counts() -> None:
 @pytest.mark.parametrize(
     ("facts", "state"),
     [
-        (Facts(domains_loaded=False, lease_open=True), Rollout.NEW),
-        (Facts(domains_loaded=True, unconfined=True, version=3), Rollout.NEW),
-        (Facts(domains_loaded=True), Rollout.CONFINED),
-        (Facts(domains_loaded=True, permissive=True, version=2), Rollout.CONFINED),
-        (Facts(domains_loaded=True, lease_open=True, permissive=True, pending=9, trial_open=True), Rollout.LEARNING),
-        (Facts(domains_loaded=True, trial_open=True, pending=1), Rollout.TRIAL),
-        (Facts(domains_loaded=True, pending=1, version=2), Rollout.REVIEWING),
-        (Facts(domains_loaded=True, unapplied=1), Rollout.REVIEWING),
-        (Facts(domains_loaded=True, version=1), Rollout.ENFORCED),
+        (StageFacts(domains_loaded=False, lease_open=True), Rollout.NEW),
+        (StageFacts(domains_loaded=True, unconfined=True, version=3), Rollout.NEW),
+        (StageFacts(domains_loaded=True), Rollout.CONFINED),
+        (StageFacts(domains_loaded=True, permissive=True, version=2), Rollout.CONFINED),
+        (StageFacts(domains_loaded=True, lease_open=True, permissive=True, pending=9, trial_open=True), Rollout.LEARNING),
+        (StageFacts(domains_loaded=True, trial_open=True, pending=1), Rollout.TRIAL),
+        (StageFacts(domains_loaded=True, pending=1, version=2), Rollout.REVIEWING),
+        (StageFacts(domains_loaded=True, unapplied=1), Rollout.REVIEWING),
+        (StageFacts(domains_loaded=True, version=1), Rollout.ENFORCED),
     ],
 )
-def test_states(facts: Facts, state: Rollout) -> None:
+def test_states(facts: StageFacts, state: Rollout) -> None:
     found = standing(facts)
     assert found.state is state
     assert found.why
@@ -123,7 +123,7 @@ def test_taints_are_found_from_what_lies_in_the_state_directory(tmp_path: Path) 
         book.record(
             entry["what"], Moment(entry["wall"], 1.0, "boot"), **{k: v for k, v in entry.items() if k not in ("what", "wall")}
         )
-    append(path(settings.state), Mark("log in", 2000.0, "hub", "x"))
+    append(path(settings.state), ExerciseMark("log in", 2000.0, "hub", "x"))
     History(settings.rollout_dir).add(Entry("apply", "ada", 6000.0))
     remarks = [Said(at, "policyload") for at in (2001.0, 4000.0, 5990.0)]
     assert [(found.at, found.code) for found in find_taints(settings, "hub", remarks)] == [(4000.0, "T-POLICY")]

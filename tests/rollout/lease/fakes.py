@@ -12,8 +12,8 @@ from typing import Any, Optional
 from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease.book import LeaseBook
-from sepolicyd.rollout.lease.environment import Clock, Kernel, ModuleStore, Timers, Voice, World
-from sepolicyd.rollout.lease.lease import BrokenUndo, Lease, parse_lease, render_lease
+from sepolicyd.rollout.lease.environment import Alerts, Clock, Environment, KernelControl, ModuleStore, Timers
+from sepolicyd.rollout.lease.lease import CorruptLease, Lease, parse_lease, render_lease
 
 SEMODULE_S = 5.0
 
@@ -106,10 +106,12 @@ class Machine:
         self.enforcing = self.config_enforcing
         self.load()
 
-    def world(self) -> World:
+    def world(self) -> Environment:
         """A new process of ours."""
         self.dead = False
-        return World(FakeKernel(self), FakeStore(self), FakeTimers(self), FakeClock(self), FakeVoice(self), FakeBook(self))
+        return Environment(
+            FakeKernel(self), FakeStore(self), FakeTimers(self), FakeClock(self), FakeVoice(self), FakeBook(self)
+        )
 
     @contextmanager
     def call(self, name: str) -> Iterator[None]:
@@ -267,11 +269,11 @@ class FakeClock(Port):
 
 
 class FakeVoice(Port):
-    def shout(self, text: str, command: tuple[str, ...] = ()) -> None:
+    def critical(self, text: str, command: tuple[str, ...] = ()) -> None:
         if not self.m.dead:
             self.m.shouts.append(text)
 
-    def say(self, text: str) -> None:
+    def notice(self, text: str) -> None:
         pass
 
 
@@ -293,13 +295,13 @@ class FakeBook(LeaseBook):
     def remove_path(self, path: Path) -> None:
         self.remove(path.stem)
 
-    def all(self) -> list[Lease | BrokenUndo]:
-        found: list[Lease | BrokenUndo] = []
+    def all(self) -> list[Lease | CorruptLease]:
+        found: list[Lease | CorruptLease] = []
         for name, text in sorted(self.m.undo.items()):
             try:
                 found.append(parse_lease(text))
             except ValueError as error:
-                found.append(BrokenUndo(Path(f"{name}.json"), str(error)))
+                found.append(CorruptLease(Path(f"{name}.json"), str(error)))
         return found
 
     def record(self, what: str, now: Moment, **details: Any) -> None:
@@ -321,7 +323,7 @@ class FakeBook(LeaseBook):
         yield
 
 
-def conforms(machine: Machine) -> tuple[Kernel, ModuleStore, Timers, Clock, Voice]:
+def conforms(machine: Machine) -> tuple[KernelControl, ModuleStore, Timers, Clock, Alerts]:
     """mypy checks here that the fakes have the shape of the ports."""
     return FakeKernel(machine), FakeStore(machine), FakeTimers(machine), FakeClock(machine), FakeVoice(machine)
 

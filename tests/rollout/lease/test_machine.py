@@ -279,7 +279,7 @@ def test_main_prints_what_was_ended(
     from tests.rollout.lease.fakes import Machine
 
     fake = Machine(undo={"hub": render_lease(LEASE)}, boottime=651.0, wall=1700.0)
-    monkeypatch.setattr(host, "machine", lambda directory: fake.world())
+    monkeypatch.setattr(host, "live_environment", lambda directory: fake.world())
     assert __main__.main(["--dir", str(tmp_path)]) == end.EXIT_DONE
     assert capsys.readouterr().out.startswith("<5>hub: reboot; enforcing after")
     fake.undo["hub"] = json.dumps(
@@ -300,7 +300,7 @@ def test_a_fault_of_our_own_closes_everything(tmp_path: Path, monkeypatch: pytes
     fake = Machine(undo={"hub": render_lease(lease)}, enforcing=False, dontaudit_off=True)
     fake.modules["sepolicyd_lease_other"] = ("other_t",)
     fake.load()
-    monkeypatch.setattr(host, "machine", lambda directory: fake.world())
+    monkeypatch.setattr(host, "live_environment", lambda directory: fake.world())
     monkeypatch.setattr(__main__, "end_due", lambda world, carried: {}["a fault"])
     assert __main__.main(["--dir", str(tmp_path)]) == end.EXIT_PENDING
     assert fake.enforcing
@@ -368,8 +368,8 @@ def test_what_a_person_must_see_goes_to_the_hook_as_its_last_word(tmp_path: Path
     hook = tmp_path / "hook"
     hook.write_text(f'#!/bin/bash\nprintf "%s|" "$@" > {tmp_path}/seen\n')
     hook.chmod(0o755)
-    voice = host.JournalVoice()
-    voice.shout("the lease of $(id) is open; `x`", (str(hook), "--to", "ops"))
+    alerts = host.JournalAlerts()
+    alerts.critical("the lease of $(id) is open; `x`", (str(hook), "--to", "ops"))
     assert (tmp_path / "seen").read_text() == "--to|ops|the lease of $(id) is open; `x`|"
-    voice.shout("a hook that fails costs nothing", ("/bin/false",))
-    voice.shout("nor one that is missing", ("/nonexistent/hook",))
+    alerts.critical("a hook that fails costs nothing", ("/bin/false",))
+    alerts.critical("nor one that is missing", ("/nonexistent/hook",))

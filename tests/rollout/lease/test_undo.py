@@ -11,7 +11,7 @@ import pytest
 
 from sepolicyd.errors import RefusedError, StateError
 from sepolicyd.rollout.lease.book import LeaseBook
-from sepolicyd.rollout.lease.lease import BrokenUndo, parse_lease, render_lease
+from sepolicyd.rollout.lease.lease import CorruptLease, parse_lease, render_lease
 from tests.rollout.lease.test_machine import LEASE, NOW
 
 
@@ -39,7 +39,7 @@ def test_a_damaged_undo_file_is_never_passed_over(tmp_path: Path, text: str) -> 
     book.write(LEASE)
     book.path_of("hub").write_text(text)
     (found,) = book.all()
-    assert isinstance(found, BrokenUndo)
+    assert isinstance(found, CorruptLease)
 
 
 def test_a_full_disk_leaves_the_old_undo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,14 +82,14 @@ def test_an_undo_that_another_could_have_written_is_not_obeyed(tmp_path: Path, w
                 pytest.skip("only root can give a file away")
             os.chown(path, 65534, 65534)
     (found,) = book.all()
-    assert isinstance(found, BrokenUndo)
+    assert isinstance(found, CorruptLease)
 
 
 def test_a_directory_that_cannot_be_listed_is_a_broken_undo(tmp_path: Path) -> None:
     book = LeaseBook(tmp_path)
     book.undo_dir.write_text("")
     (found,) = book.all()
-    assert isinstance(found, BrokenUndo)
+    assert isinstance(found, CorruptLease)
 
 
 def test_two_commands_at_once(tmp_path: Path) -> None:

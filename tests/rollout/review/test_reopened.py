@@ -8,7 +8,7 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.rollout.apply.versions import Version, Versions
-from sepolicyd.rollout.review.reopened import again
+from sepolicyd.rollout.review.reopened import reopened
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind, Decision
@@ -45,18 +45,18 @@ def applied(settings: Settings, at: float) -> None:
 )
 def test_what_a_person_does_by_hand_stays_open_until_it_is_done(tmp_path: Path, kind, detail, last, open_again) -> None:
     settings = Settings(state=tmp_path)
-    assert bool(again(settings, "svc", seen_at(last), decided(kind, detail))) is open_again
+    assert bool(reopened(settings, "svc", seen_at(last), decided(kind, detail))) is open_again
 
 
 def test_what_apply_carries_out_counts_from_the_version(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path)
     applied(settings, at=3000.0)
-    assert not again(settings, "svc", seen_at(2999.0), decided("relabel", LABEL))
-    assert not again(settings, "svc", seen_at(3030.0), decided("relabel", LABEL))  # files were being relabelled
-    assert again(settings, "svc", seen_at(3100.0), decided("relabel", LABEL)) == seen_at(3100.0)
-    assert not again(settings, "svc", seen_at(3100.0), decided("relabel", LABEL, at=3050.0))  # decided after that version
+    assert not reopened(settings, "svc", seen_at(2999.0), decided("relabel", LABEL))
+    assert not reopened(settings, "svc", seen_at(3030.0), decided("relabel", LABEL))  # files were being relabelled
+    assert reopened(settings, "svc", seen_at(3100.0), decided("relabel", LABEL)) == seen_at(3100.0)
+    assert not reopened(settings, "svc", seen_at(3100.0), decided("relabel", LABEL, at=3050.0))  # decided after that version
 
 
 def test_denied_is_denied(tmp_path: Path) -> None:
     for answer in (AnswerKind.DENY, AnswerKind.DONTAUDIT):
-        assert not again(Settings(state=tmp_path), "svc", seen_at(9000.0), decided("", {}, answer))
+        assert not reopened(Settings(state=tmp_path), "svc", seen_at(9000.0), decided("", {}, answer))

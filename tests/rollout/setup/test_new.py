@@ -17,7 +17,7 @@ from sepolicyd import process, profiles
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, UsageError
 from sepolicyd.module.store import Store, create_store
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.rollout.setup.install import run_init
 from sepolicyd.rollout.setup.new_profile import new_profile, read_service
@@ -139,7 +139,7 @@ def test_a_first_policy_that_was_edited_to_read_password_hashes_is_stopped(machi
 
 class Made(NamedTuple):
     directory: Path
-    policy: Oracle
+    policy: PolicyIndex
     contexts: FileContexts
     ports: Ports
 
@@ -157,7 +157,7 @@ def linked(machine: Settings, tmp_path_factory: pytest.TempPathFactory) -> Made:
     assert set(plan.types) == profile.own_types
     run_init(machine, profile, plan)
     store = Store(machine.root)
-    policy = Oracle.load(store.policy())
+    policy = PolicyIndex.load(store.policy())
     contexts = FileContexts.load(store.etc / store.kind / "contexts/files/file_contexts")
     return Made(place, policy, contexts, Ports.from_policy(policy, store.active))
 

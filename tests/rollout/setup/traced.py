@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sepolicyd.access import Access
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Ports
 
 CALLS = "execve,openat,open,creat,mkdir,mkdirat,unlink,unlinkat,bind,connect"
@@ -49,7 +49,9 @@ def calls(text: str) -> Iterator[Seen]:
 class Judge:
     """Calls judged for one domain, whose files lie below ``root`` as on a machine of their own, and libraries outside."""
 
-    def __init__(self, domain: str, policy: Oracle, contexts: FileContexts, ports: Ports, root: Path, workdir: str) -> None:
+    def __init__(
+        self, domain: str, policy: PolicyIndex, contexts: FileContexts, ports: Ports, root: Path, workdir: str
+    ) -> None:
         self.domain, self.policy, self.contexts, self.ports = domain, policy, contexts, ports
         self.root, self.workdir = str(root), workdir
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sepolicyd.audit.model import Context, Sighting
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import evidence_of
@@ -36,7 +36,7 @@ def audit2why() -> Iterator[object]:
     module.finish()
 
 
-def judged(log: str, hub: str, user: str, oracle: Oracle) -> list[Assessed]:
+def judged(log: str, hub: str, user: str, policy_index: PolicyIndex) -> list[Assessed]:
     stand_in = {"jupyterhub_t": hub, "jupyterhub_user_t": user}
     profile = replace(
         PROFILE,
@@ -51,7 +51,7 @@ def judged(log: str, hub: str, user: str, oracle: Oracle) -> list[Assessed]:
         changed = replace(found, scontext=_as(found.scontext, stand_in), tcontext=_as(found.tcontext, stand_in))
         if changed.scontext.type in (hub, user):
             fold(evidence, changed.accesses(), evidence_of(Sighting(changed, 1), role="hub"))
-    return assess(group(evidence, GUARD.facets(evidence, profile)), profile=profile, guard=GUARD, oracle=oracle)
+    return assess(group(evidence, GUARD.facets(evidence, profile)), profile=profile, guard=GUARD, policy_index=policy_index)
 
 
 def _as(context: Context, stand_in: dict[str, str]) -> Context:
@@ -59,9 +59,11 @@ def _as(context: Context, stand_in: dict[str, str]) -> Context:
 
 
 @pytest.mark.parametrize(("log", "hub", "user"), STAND_INS, ids=[case[1] for case in STAND_INS])
-def test_a_boolean_or_a_constraint_is_no_plain_allow(log: str, hub: str, user: str, oracle: Oracle, audit2why) -> None:
+def test_a_boolean_or_a_constraint_is_no_plain_allow(
+    log: str, hub: str, user: str, policy_index: PolicyIndex, audit2why
+) -> None:
     asked = 0
-    for item in judged(log, hub, user, oracle):
+    for item in judged(log, hub, user, policy_index):
         for access, seen in item.candidate.evidence.items():
             for scontext, tcontext in seen.contexts:
                 try:

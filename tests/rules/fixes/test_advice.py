@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import InputError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import INCLUDE, Interfaces
 from sepolicyd.rules.assess.assess import assess
 from sepolicyd.rules.fixes import known_denials
@@ -36,7 +36,7 @@ def test_no_advice_is_fine(tmp_path: Path) -> None:
     assert known_denials.load(tmp_path) == ()
 
 
-def test_a_users_own_advice_comes_first(tmp_path: Path, oracle: Oracle) -> None:
+def test_a_users_own_advice_comes_first(tmp_path: Path, policy_index: PolicyIndex) -> None:
     write(
         tmp_path,
         """advice:
@@ -50,7 +50,7 @@ def test_a_users_own_advice_comes_first(tmp_path: Path, oracle: Oracle) -> None:
     profile = replace(PROFILE, directory=tmp_path)
     for comm, kind in (("python3", "application"), ("bash", "dontaudit")):
         text = line("getattr", "jupyterhub_user_t", "mail_spool_t", "dir", pid=1, comm=comm)
-        (item,) = assess(candidates_from([text]), profile=profile, guard=GUARD, oracle=oracle)
+        (item,) = assess(candidates_from([text]), profile=profile, guard=GUARD, policy_index=policy_index)
         assert item.fix.kind == kind
         assert "dontaudit" in {fix.kind for fix in (item.fix, *item.alternatives)}
     assert item.fix.detail == {}
@@ -83,14 +83,16 @@ def test_all_mistakes_of_an_advice_file_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.toolchain
 @pytest.mark.skipif(not INCLUDE.is_dir(), reason="the reference policy's headers are not installed")
-def test_interfaces_are_offered_with_what_they_add_and_never_with_what_is_refused(oracle: Oracle, tmp_path: Path) -> None:
+def test_interfaces_are_offered_with_what_they_add_and_never_with_what_is_refused(
+    policy_index: PolicyIndex, tmp_path: Path
+) -> None:
     interfaces = Interfaces.load(tmp_path)
     lines = [
         line("watch", "jupyterhub_t", "etc_t", "dir", pid=1, comm="x"),
         line("read open", "jupyterhub_t", "lastlog_t", "file", pid=1, comm="x"),
         line("read", "jupyterhub_t", "shadow_t", "file", pid=1, comm="x"),
     ]
-    items = {item.candidate.target: item for item in judge(lines, oracle, interfaces=interfaces)}
+    items = {item.candidate.target: item for item in judge(lines, policy_index, interfaces=interfaces)}
     assert items["etc_t"].fix.kind == "interface" and "adds nothing" in items["etc_t"].fix.text
     wider = [fix for fix in items["lastlog_t"].alternatives if fix.kind == "interface"]
     assert items["lastlog_t"].fix.kind == "allow"

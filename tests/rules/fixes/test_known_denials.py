@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from tests.rules.lines import GUARD, PROFILE, line, one
 
@@ -87,8 +87,8 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("row", "text", "fix", "level", "words"), ROWS, ids=[row[0] for row in ROWS])
-def test_a_known_denial_gets_its_answer(row, text, fix, level, words, oracle: Oracle, labels: Labels) -> None:
-    item = one([text], oracle, labels)
+def test_a_known_denial_gets_its_answer(row, text, fix, level, words, policy_index: PolicyIndex, labels: Labels) -> None:
+    item = one([text], policy_index, labels)
     assert item.level == level, item.findings
     if fix is not None:
         assert item.fix.kind == fix, (item.fix, item.alternatives)
@@ -98,13 +98,15 @@ def test_a_known_denial_gets_its_answer(row, text, fix, level, words, oracle: Or
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
-def test_no_known_denial_is_answered_by_a_plain_rule_first(row, oracle: Oracle, labels: Labels) -> None:
-    assert one([row[1]], oracle, labels).fix.kind != "allow" or row[3] == "review"
+def test_no_known_denial_is_answered_by_a_plain_rule_first(row, policy_index: PolicyIndex, labels: Labels) -> None:
+    assert one([row[1]], policy_index, labels).fix.kind != "allow" or row[3] == "review"
 
 
-def test_row_8_the_container_runtimes_socket_is_root(oracle: Oracle) -> None:
+def test_row_8_the_container_runtimes_socket_is_root(policy_index: PolicyIndex) -> None:
     """Debian's policy calls the runtime dockerd_t; with names of another distribution it is refused all the same."""
-    item = one([line("connectto", "jupyterhub_t", "container_runtime_t", "unix_stream_socket", pid=3, comm="python3")], oracle)
+    item = one(
+        [line("connectto", "jupyterhub_t", "container_runtime_t", "unix_stream_socket", pid=3, comm="python3")], policy_index
+    )
     assert item.level == "refuse"
     assert item.fix.kind == "refuse"
     assert not item.approvable
@@ -118,9 +120,9 @@ def test_row_9_volumes_want_a_containers_label() -> None:
     assert ":Z" in item.fix.text
 
 
-def test_row_10_the_path_of_a_memory_file_is_decoded(oracle: Oracle) -> None:
+def test_row_10_the_path_of_a_memory_file_is_decoded(policy_index: PolicyIndex) -> None:
     text = line("execute", "jupyterhub_user_t", "tmpfs_t", "file", pid=3, comm="python3")
-    item = one([text.replace("for  ", "for  path=2F6D656D66643A6C69626666692028" + "64656C6574656429 ")], oracle)
+    item = one([text.replace("for  ", "for  path=2F6D656D66643A6C69626666692028" + "64656C6574656429 ")], policy_index)
     assert item.candidate.merged.paths == ("/memfd:libffi (deleted)",)
     assert item.level == "review"
     assert not any("restorecon" in command for fix in (item.fix, *item.alternatives) for command in fix.commands)
@@ -171,10 +173,12 @@ def test_the_public_module_is_flagged_line_by_line() -> None:
     assert sum("refuse" in levels for levels in flagged.values()) >= 8
 
 
-def test_row_4_a_switch_of_the_web_server_is_shown_with_its_side_effect(oracle: Oracle, labels: Labels) -> None:
+def test_row_4_a_switch_of_the_web_server_is_shown_with_its_side_effect(policy_index: PolicyIndex, labels: Labels) -> None:
     """The narrow switch before the one of another day, which turns on thousands of rules."""
     item = one(
-        [line("name_connect", "httpd_t", "unreserved_port_t", "tcp_socket", pid=3, comm="nginx", dest=8001)], oracle, labels
+        [line("name_connect", "httpd_t", "unreserved_port_t", "tcp_socket", pid=3, comm="nginx", dest=8001)],
+        policy_index,
+        labels,
     )
     shown = [fix.text for fix in item.alternatives if fix.kind == "boolean" and "rules for" in fix.text]
     assert shown and "httpd_can_network_connect" in shown[0]
@@ -190,38 +194,44 @@ def test_row_4_a_switch_of_the_web_server_is_shown_with_its_side_effect(oracle: 
         (("read", "jupyterhub_t", "shadow_t", "file"), "transition", "chkpwd_t"),
     ],
 )
-def test_what_is_refused_comes_with_what_mends_it(asked, kind, words, oracle: Oracle) -> None:
-    item = one([line(*asked, pid=3, comm="jupyterhub")], oracle)
+def test_what_is_refused_comes_with_what_mends_it(asked, kind, words, policy_index: PolicyIndex) -> None:
+    item = one([line(*asked, pid=3, comm="jupyterhub")], policy_index)
     (mend,) = [fix for fix in item.alternatives if fix.kind == kind]
     assert words in " ".join(mend.commands)
 
 
-def test_a_name_in_a_shared_directory_is_allowed_with_the_type_of_what_is_made_there(oracle: Oracle, labels: Labels) -> None:
+def test_a_name_in_a_shared_directory_is_allowed_with_the_type_of_what_is_made_there(
+    policy_index: PolicyIndex, labels: Labels
+) -> None:
     """The transition labels the file; its name is written into /tmp all the same, and that would be denied again."""
-    item = one([line("add_name search write", "jupyterhub_t", "tmp_t", "dir", pid=3, comm="x", path="/tmp/")], oracle, labels)
+    item = one(
+        [line("add_name search write", "jupyterhub_t", "tmp_t", "dir", pid=3, comm="x", path="/tmp/")], policy_index, labels
+    )
     assert item.fix.kind == "own-type"
     assert item.fix.detail["allow"] == ["add_name", "search", "write"]
     assert "allow jupyterhub_t tmp_t:dir { add_name search write };" in item.fix.commands
 
 
-def test_a_level_that_the_policy_cannot_read_is_no_answer(oracle: Oracle) -> None:
+def test_a_level_that_the_policy_cannot_read_is_no_answer(policy_index: PolicyIndex) -> None:
     """A translated range (mcstrans): whether a constraint denies cannot be told, so it is not called allowed by now."""
     text = line(
         "read", "user_t", "user_home_t", "file", pid=3, comm="cat", path="/home/x/y",
         scontext="system_u:system_r:user_t:SystemLow", tcontext="system_u:object_r:user_home_t:CompanyConfidential",
     )  # fmt: skip
-    item = one([text], oracle)
+    item = one([text], policy_index)
     codes = {finding.code for finding in item.findings}
     assert "U-005" not in codes and "U-003" in codes
     assert not item.approvable
 
 
-def test_a_home_on_nfs_is_not_relabelled(oracle: Oracle, labels: Labels) -> None:
-    item = one([line("read", "user_t", "nfs_t", "file", pid=3, comm="cat", path="/home/alice/x")], oracle, labels)
+def test_a_home_on_nfs_is_not_relabelled(policy_index: PolicyIndex, labels: Labels) -> None:
+    item = one([line("read", "user_t", "nfs_t", "file", pid=3, comm="cat", path="/home/alice/x")], policy_index, labels)
     assert "relabel" not in {fix.kind for fix in (item.fix, *item.alternatives)}
     assert any("mount -o context=" in command for fix in (item.fix, *item.alternatives) for command in fix.commands)
 
 
-def test_another_services_files_get_no_type_of_ours(oracle: Oracle, labels: Labels) -> None:
-    item = one([line("create write", "crond_t", "var_lib_t", "file", pid=3, comm="cron", path="/var/lib/x")], oracle, labels)
+def test_another_services_files_get_no_type_of_ours(policy_index: PolicyIndex, labels: Labels) -> None:
+    item = one(
+        [line("create write", "crond_t", "var_lib_t", "file", pid=3, comm="cron", path="/var/lib/x")], policy_index, labels
+    )
     assert not any("jupyterhub" in " ".join(fix.commands) for fix in (item.fix, *item.alternatives))

@@ -13,7 +13,7 @@ from sepolicyd.audit.parse.denial import denials_of
 from sepolicyd.audit.parse.event import Event
 from sepolicyd.audit.parse.record import Record, parse
 from sepolicyd.errors import InputError
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rules.assess.assess import assess
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import evidence_of
@@ -115,9 +115,9 @@ LINES = [
 
 
 @pytest.mark.parametrize(("what", "asked", "code", "level", "fix"), LINES, ids=[f"{case[0]}-{case[1][0]}" for case in LINES])
-def test_a_line_gets_its_code_level_and_fix(what, asked, code, level, fix, oracle: Oracle) -> None:
+def test_a_line_gets_its_code_level_and_fix(what, asked, code, level, fix, policy_index: PolicyIndex) -> None:
     permissions, source, target, tclass, more = asked
-    item = one([line(permissions, source, target, tclass, comm="x", pid=7, **more)], oracle)
+    item = one([line(permissions, source, target, tclass, comm="x", pid=7, **more)], policy_index)
     assert code in {finding.code for finding in item.findings}, (what, item.findings)
     assert item.level == level, (what, item.findings)
     if fix is not None:
@@ -137,23 +137,23 @@ def test_refusals_need_no_policy(what, asked, code, level, fix) -> None:
         assert code in {finding.code for finding in findings}
 
 
-def test_a_leak_at_execve_is_told_by_its_system_call(oracle: Oracle) -> None:
+def test_a_leak_at_execve_is_told_by_its_system_call(policy_index: PolicyIndex) -> None:
     text = line("read write", USER, "sshd_t", "unix_stream_socket", comm="bash", pid=7)
     stamp = text.split("audit(")[1].split(")")[0]
     call = f'type=SYSCALL msg=audit({stamp}): arch=c000003e syscall=59 success=yes ppid=1 pid=7 comm="bash" exe="/bin/bash"'
     records = tuple(record for record in map(parse, (text, call)) if isinstance(record, Record))
     (found,) = denials_of(Event(records[0].event, records)).denials
     evidence = fold({}, found.accesses(), evidence_of(Sighting(found, 1)))
-    (item,) = assess(group(evidence, {}), profile=PROFILE, guard=GUARD, oracle=oracle)
+    (item,) = assess(group(evidence, {}), profile=PROFILE, guard=GUARD, policy_index=policy_index)
     assert "P-005" in {finding.code for finding in item.findings}
     assert item.fix.kind == "dontaudit"
 
 
-def test_a_wide_boolean_is_not_proposed_before_the_narrow_rule(oracle: Oracle) -> None:
+def test_a_wide_boolean_is_not_proposed_before_the_narrow_rule(policy_index: PolicyIndex) -> None:
     """nsswitch_domain's allow_ypbind turns on thousands of rules; acpid_t stands in for a service."""
     profile = replace(PROFILE, roles=(replace(PROFILE.roles[0], domains=("acpid_t",)),))
     lines = [line("name_connect", "acpid_t", "unreserved_port_t", "tcp_socket", comm="acpid", pid=7, dest=40001)]
-    (item,) = assess(candidates_from(lines), profile=profile, guard=GUARD, oracle=oracle)
+    (item,) = assess(candidates_from(lines), profile=profile, guard=GUARD, policy_index=policy_index)
     codes = {finding.code for finding in item.findings}
     assert "P-004" in codes, item.findings
     assert item.fix.kind != "boolean"
@@ -209,9 +209,9 @@ def test_a_plain_module_is_not_flagged() -> None:
     assert GUARD.judge_statement(text, PROFILE) == []
 
 
-def test_an_attribute_wider_than_its_name_is_found_in_the_policy(oracle: Oracle) -> None:
-    wide = max(oracle.raw.attributes, key=lambda name: len(oracle.raw.attributes[name]))
-    findings = GUARD.judge_access(Access.of("jupyterhub_t", wide, "file", "read"), PROFILE, oracle)
+def test_an_attribute_wider_than_its_name_is_found_in_the_policy(policy_index: PolicyIndex) -> None:
+    wide = max(policy_index.raw.attributes, key=lambda name: len(policy_index.raw.attributes[name]))
+    findings = GUARD.judge_access(Access.of("jupyterhub_t", wide, "file", "read"), PROFILE, policy_index)
     assert "R-013" in {finding.code for finding in findings}
 
 
@@ -222,8 +222,8 @@ def test_what_answers_the_service_is_no_foreign_rule() -> None:
     assert [finding.code for finding in stranger] == ["V-012"]
 
 
-def test_a_refused_permission_does_not_take_its_harmless_siblings_along(oracle: Oracle) -> None:
-    items = judge([line("getattr entrypoint", HUB, "sudo_exec_t", "file", comm="x", pid=7)], oracle)
+def test_a_refused_permission_does_not_take_its_harmless_siblings_along(policy_index: PolicyIndex) -> None:
+    items = judge([line("getattr entrypoint", HUB, "sudo_exec_t", "file", comm="x", pid=7)], policy_index)
     assert {(item.candidate.permissions, item.approvable) for item in items} == {(("entrypoint",), False), (("getattr",), True)}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sepolicyd.errors import InputError, RefusedError, UsageError
 from sepolicyd.module.base_module import contexts_of, render_gen_fc
-from sepolicyd.problems import Level
+from sepolicyd.problems import Severity
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.services import rootfs, unit_file
 from sepolicyd.services.jupyterhub import config as init_config
@@ -28,7 +28,7 @@ def codes(root: Path) -> set[str]:
 
 def stops(root: Path) -> set[str]:
     found = discover.find(root)
-    return {each.code for each in (*found.findings, *init_labels.findings_of(found)) if each.level is Level.STOP}
+    return {each.code for each in (*found.findings, *init_labels.findings_of(found)) if each.level is Severity.STOP}
 
 
 def test_a_virtual_environment(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_file_system_without_labels_is_told() -> None:
 def test_a_path_of_another_module_is_told() -> None:
     wanted = [init_labels.Label("/srv/jupyterhub", "x_t", tree=True)]
     told = init_labels.owner_findings(wanted, lambda path, tclass: "httpd_sys_content_t", frozenset())
-    assert [finding.level for finding in told] == [Level.STOP]
+    assert [finding.level for finding in told] == [Severity.STOP]
     assert init_labels.owner_findings(wanted, lambda path, tclass: "var_t", frozenset()) == []
 
 

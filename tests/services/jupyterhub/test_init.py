@@ -13,9 +13,9 @@ import pytest
 from sepolicyd.errors import RefusedError, StateError, UsageError
 from sepolicyd.module import transaction
 from sepolicyd.module.store import Store, create_store
-from sepolicyd.policy.index import Oracle
+from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Ports
-from sepolicyd.problems import Level
+from sepolicyd.problems import Severity
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.setup import journal, port_labels, processes
 from sepolicyd.rollout.setup import labels as init_labels
@@ -38,7 +38,7 @@ def label(path: Path) -> Optional[str]:
 
 def owner(root: Path, number: int) -> Optional[str]:
     store = Store(root)
-    return Ports.from_policy(Oracle.load(store.policy()), store.active).owner("tcp", number)
+    return Ports.from_policy(PolicyIndex.load(store.policy()), store.active).owner("tcp", number)
 
 
 def test_the_plan_shows_types_labels_ports_and_unit(inited: Inited) -> None:
@@ -87,7 +87,7 @@ def test_undo_leaves_the_machine_as_it_was(inited: Inited, tmp_path: Path) -> No
     assert [module for module in store.modules() if module.name == "jupyterhub"] == []
     assert [owner(root, number) for number in (8000, 8001, 8081)] == ["soundd_port_t", "unreserved_port_t", "transproxy_port_t"]
     assert not (store.active / port_labels.LOCAL).exists()
-    before, after = Oracle.load(Store(Path("/")).policy()), Oracle.load(store.policy())
+    before, after = PolicyIndex.load(Store(Path("/")).policy()), PolicyIndex.load(store.policy())
     assert set(before.types) == set(after.types)
     if init_labels.can_label(root):
         assert label(root / "srv/jupyterhub") is None
@@ -101,7 +101,7 @@ def test_undo_after_a_crash_before_anything_was_done(inited: Inited, tmp_path: P
     root = tmp_path / "root"
     create_store(root)
     settings = Settings(root=root, state=root / "state")
-    journal.write(settings, journal.Journal("jupyterhub", "jupyterhub", 360, inited.plan.ports, ("/srv/x",)))
+    journal.write(settings, journal.SetupJournal("jupyterhub", "jupyterhub", 360, inited.plan.ports, ("/srv/x",)))
     undo_init(settings, "jupyterhub")
     assert owner(root, 8000) == "soundd_port_t"
     assert journal.read(settings, "jupyterhub") is None
@@ -118,7 +118,7 @@ def test_booleans_are_switched_with_the_module_and_forgotten_with_it(machine: Se
     done = run_init(machine, profile, plan, ["jupyterhub_connect_db"])
     assert done.booleans == ("jupyterhub_connect_db",)
     store = Store(machine.root)
-    booleans = Oracle.load(store.policy()).booleans
+    booleans = PolicyIndex.load(store.policy()).booleans
     assert booleans["jupyterhub_connect_db"] is True
     assert booleans["jupyterhub_user_execmem"] is False
     # what the administrator switched afterwards goes too
@@ -128,7 +128,7 @@ def test_booleans_are_switched_with_the_module_and_forgotten_with_it(machine: Se
     assert local_booleans(store.active) == {"jupyterhub_connect_db", "jupyterhub_user_execmem"}
     assert undo_init(machine, "jupyterhub").booleans == ("jupyterhub_connect_db", "jupyterhub_user_execmem")
     assert local_booleans(store.active) == frozenset()
-    assert "jupyterhub_connect_db" not in Oracle.load(store.policy()).booleans
+    assert "jupyterhub_connect_db" not in PolicyIndex.load(store.policy()).booleans
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_web_ports_stay_what_they_are(machine: Settings, profile: Profile) -> No
         plan_init(machine, profile)
     changes = [PortChange("tcp", 443, "http_port_t", "jupyterhub_port_t")]
     (finding,) = port_labels.judge(changes, profile.own_types)
-    assert (finding.code, finding.level) == ("I-web", Level.WARN)
+    assert (finding.code, finding.level) == ("I-web", Severity.WARN)
     assert "jupyterhub_proxy_bind_http" in finding.hint
     (other,) = port_labels.judge([PortChange("tcp", 8080, "http_cache_port_t", "guestbook_port_t")], frozenset())
     assert (other.code, "rollout" in other.hint) == ("I-web", True)
