@@ -7,12 +7,13 @@ VENV := .venv
 STAMP := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help setup demo test lint bench man clean
+.PHONY: help setup demo test check lint bench man clean
 
 help:
 	@echo "make setup   distribution packages and .venv/bin/sepolicyd"
 	@echo "make demo    a captured JupyterHub rollout, from audit log to a module in a policy store"
-	@echo "make test    the test suite (with the linters)"
+	@echo "make check   linters, types, import directions and the pure tests: the loop while editing"
+	@echo "make test    the whole test suite"
 	@echo "make lint    ruff, mypy, shellcheck and the import rules alone"
 	@echo "make bench   the figures of the README, measured side by side"
 	@echo "make test-vm [SCENARIO=name]   the same on a real SELinux machine (QEMU)"
@@ -29,6 +30,11 @@ demo: setup
 
 test: setup
 	@$(PYTEST) -n auto --dist worksteal
+
+# linters, types, layers and the tests that need no policy store: the loop while editing
+check: setup
+	@$(PYTEST) -n auto --dist worksteal tests/test_linters.py tests/test_layers.py tests/test_profiles.py \
+	    tests/audit/parse tests/audit/scan tests/rules/attribution tests/rules/fixes tests/rollout/learning tests/rollout/review
 
 lint: setup
 	@$(PYTEST) tests/test_linters.py tests/test_layers.py

@@ -1,4 +1,4 @@
-"""Every figure of the README, measured side by side: prints the table; --write puts it into README.md.
+"""Measure every figure side by side and print the table; --write puts it into docs/figures.md.
 
 usage: python -m benchmarks [--write] [parse policy follower apply start]
 """
@@ -15,7 +15,7 @@ from benchmarks.figures import HEADER, Figure
 from tests.paths import ROOT
 
 PARTS = ("start", "parse", "policy", "follower", "apply")
-README = ROOT / "README.md"
+FIGURES = ROOT / "docs" / "figures.md"
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 
 
@@ -51,10 +51,10 @@ def main(arguments: list[str]) -> None:
     table = "\n".join((f"Measured {machine()}.", "", HEADER, *(figure.row() for figure in figures)))
     print(table)
     if "--write" in arguments:
-        text = README.read_text(encoding="utf-8")
+        text = FIGURES.read_text(encoding="utf-8")
         before, _, rest = text.partition(BEGIN)
         after = rest.partition(END)[2]
-        README.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+        FIGURES.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.paths import ROOT
 from tools.manpages import pages, tree
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 TREE = tree()
 LEAVES = [(path, command, ctx) for path, command, ctx in TREE if not isinstance(command, click.Group)]
 
@@ -55,8 +57,8 @@ def test_the_readme_names_every_command(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", sorted(KEYS))
-def test_the_readme_documents_every_configuration_key(key: str) -> None:
-    assert f"`{key}`" in README
+def test_every_configuration_key_is_documented(key: str) -> None:
+    assert f"`{key}`" in CONFIGURATION
 
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="man-db is not installed")
@@ -68,3 +70,22 @@ def test_man_pages_render(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert not done.stderr.strip(), done.stderr
     assert "EXIT STATUS" in done.stdout
+
+
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]), ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(page: Path) -> None:
+    broken = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / target).exists()]
+    assert not broken
+
+
+NAMED_FILE = re.compile(r"`((?:sepolicyd|tests|policies|tools|benchmarks|systemd)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "README.md"])
+def test_files_named_in_the_documents_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    missing = [name for name in NAMED_FILE.findall(text) if "NAME" not in name and not (ROOT / name).exists()]
+    assert not missing
