@@ -154,12 +154,45 @@ class SelinuxError:
     raw: tuple[str, ...] = field(default=(), compare=False)
 
 
+class LogEventKind(str, Enum):
+    """What the log says besides accesses. The values are stored in evidence.db: never change one."""
+
+    POLICY_LOAD = "policyload"
+    SET_ENFORCING = "setenforce-1"
+    SET_PERMISSIVE = "setenforce-0"
+    SWITCHED = "setenforce"
+    """Enforcing was switched and the record does not say in which direction (a user-space AVC notice)."""
+    LOST = "lost"
+    """The kernel reported lost or rate-limited events."""
+    GAP = "gap"
+    """Lines were rotated away or cut off before they were read."""
+    DAMAGED = "damaged"
+    """A compressed log ended before its end, or is corrupt."""
+    UNREADABLE = "unreadable"
+    AUDITD = "auditd"
+    """auditd started, stopped, or reported an error of its own."""
+    OTHER = "other"
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether enforcing mode was switched on or off."""
+        return self in _SWITCHES
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether events may be missing from the evidence."""
+        return self in _LOSSES
+
+
+_SWITCHES = frozenset({LogEventKind.SET_ENFORCING, LogEventKind.SET_PERMISSIVE, LogEventKind.SWITCHED})
+_LOSSES = frozenset({LogEventKind.LOST, LogEventKind.GAP, LogEventKind.DAMAGED, LogEventKind.AUDITD})
+
+
 @dataclass(frozen=True)
 class Notice:
-    """Not an access: a policy was loaded ("policyload"), enforcing was switched ("setenforce"), or "other"."""
+    """A message that carries no access: a policy load, a switch of enforcing mode, or another notice (LogEventKind.OTHER)."""
 
     event: EventId
     type: str
-    what: str
-    enforcing: Optional[bool] = None
+    kind: LogEventKind
     text: str = field(default="", compare=False)

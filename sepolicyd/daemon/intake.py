@@ -8,7 +8,7 @@ from typing import Optional, Protocol
 
 from sepolicyd.access import Access, is_identifier
 from sepolicyd.audit.follow.logfile import event_of
-from sepolicyd.audit.model import Denial, Notice, Sighting, Unparsed
+from sepolicyd.audit.model import Denial, LogEventKind, Notice, Sighting, Unparsed
 from sepolicyd.audit.scan.incremental import IncrementalScan
 from sepolicyd.rules.attribution.matcher import Match
 from sepolicyd.rules.evidence import evidence_of
@@ -104,10 +104,7 @@ def _remark(notice: Notice) -> Optional[LogEvent]:
     """The kernel's own notices; each user-space object manager tells of the same load once more."""
     if not notice.type.startswith(("MAC_", "14")):
         return None
-    kind = notice.what
-    if kind == "setenforce" and notice.enforcing is not None:
-        kind = "setenforce-1" if notice.enforcing else "setenforce-0"
-    return LogEvent(notice.event.seconds, kind, notice.text)
+    return LogEvent(notice.event.seconds, notice.kind, notice.text)
 
 
 def _remark_losses(text: bytes, batch: Batch) -> None:
@@ -119,10 +116,10 @@ def _remark_losses(text: bytes, batch: Batch) -> None:
         for line, at in _lines_with(text, mark):
             if b"audit: " in line[:at] and b"type=" not in line[:at]:
                 batch.counts["lost"] += 1
-                batch.remarks.append(LogEvent(time.time(), "lost", line.decode(errors="replace")))
+                batch.remarks.append(LogEvent(time.time(), LogEventKind.LOST, line.decode(errors="replace")))
     for line, at in _lines_with(text, AUDITD):
         if b"msg=" not in line[:at] and line[at + len(AUDITD) :].startswith(AUDITD_TELLS):
-            batch.remarks.append(LogEvent(_seconds(line), "auditd", line.decode(errors="replace")))
+            batch.remarks.append(LogEvent(_seconds(line), LogEventKind.AUDITD, line.decode(errors="replace")))
 
 
 def _lines_with(text: bytes, mark: bytes) -> Iterator[tuple[bytes, int]]:

@@ -17,6 +17,7 @@ import structlog
 
 from sepolicyd.audit.follow.follower import POLL_SECONDS, Doorbell, Follower
 from sepolicyd.audit.follow.logfile import LogPosition
+from sepolicyd.audit.model import LogEventKind
 from sepolicyd.daemon.intake import DenialMatcher, Intake
 from sepolicyd.daemon.notify import Notifier
 from sepolicyd.errors import Exit, RefusedError, StateError
@@ -156,8 +157,8 @@ class Daemon:
             self._unsaved_bytes += len(chunk.text)
             self._place = chunk.place
         for happening in self._follower.happenings:
-            self._log.warning("reading the log", kind=happening.kind, what=happening.text)
-            self._intake.batch.counts["gaps"] += happening.kind == "gap"
+            self._log.warning("reading the log", kind=happening.kind.value, what=happening.text)
+            self._intake.batch.counts["gaps"] += happening.kind is LogEventKind.GAP
             self._intake.batch.remarks.append(LogEvent(time.time(), happening.kind, happening.text))
         self._follower.happenings.clear()
 

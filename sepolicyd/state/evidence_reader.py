@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.access import SELF, Access, is_identifier
+from sepolicyd.audit.model import LogEventKind
 from sepolicyd.errors import StateError
 from sepolicyd.rules.evidence import Evidence, merge_all
 from sepolicyd.state import evidence_codec
@@ -49,10 +50,11 @@ CHANGE_COUNTER = slice(24, 28)  # https://sqlite.org/fileformat2.html#file_chang
 
 @dataclass(frozen=True)
 class LogEvent:
-    """Something that colours the evidence: ``at`` epoch seconds, ``kind`` policyload, setenforce, lost, gap, auditd, other."""
+    """Something in the log that limits what the evidence proves; ``text`` is the log's own: escape it before display."""
 
     at: float
-    kind: str
+    """Epoch seconds."""
+    kind: LogEventKind
     text: str
 
 
@@ -280,8 +282,13 @@ def _key(columns: tuple[Any, ...]) -> tuple[Access, str]:
 
 
 def _remarks(connection: sqlite3.Connection, bad: list[str]) -> tuple[LogEvent, ...]:
-    rows = _rows(connection, "notices", ("at", "kind", "text"), bad, limit=2000, kinds=("real", "text", "text"))
-    return tuple(LogEvent(*row) for row in rows)
+    found = []
+    for at, kind, text in _rows(connection, "notices", ("at", "kind", "text"), bad, limit=2000, kinds=("real", "text", "text")):
+        try:
+            found.append(LogEvent(at, LogEventKind(kind), text))
+        except ValueError:
+            _report(bad, "notices: a kind that no version writes")
+    return tuple(found)
 
 
 def _json(text: Optional[str], bad: list[str]) -> Any:

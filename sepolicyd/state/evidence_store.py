@@ -161,7 +161,7 @@ class EvidenceStore:
         if notices:
             self._connection.executemany(
                 "INSERT INTO notices(at, kind, text) VALUES (?,?,?)",
-                [(notice.at, _clean(notice.kind), _clean(notice.text)) for notice in notices[-MAX_NOTICES:]],
+                [(notice.at, notice.kind.value, _clean(notice.text)) for notice in notices[-MAX_NOTICES:]],
             )
             newest = "SELECT id FROM notices ORDER BY id DESC LIMIT ?"
             self._connection.execute(f"DELETE FROM notices WHERE id NOT IN ({newest})", (MAX_NOTICES,))  # noqa: S608

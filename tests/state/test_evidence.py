@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sepolicyd.access import Access
-from sepolicyd.audit.model import Unparsed
+from sepolicyd.audit.model import LogEventKind, Unparsed
 from sepolicyd.errors import StateError, UsageError
 from sepolicyd.rollout.learning.coverage import Mark, assign_exercises
 from sepolicyd.rules.evidence import Evidence
@@ -63,7 +63,7 @@ def test_what_is_saved_is_what_a_reader_gets(store: EvidenceStore, path: Path) -
     first = batch(paths=("/etc/a",), ports=(("dest", 8000),), contexts=(("a:b:c", "d:e:f"),), samples=("raw\nlines",))
     first.ignore("sshd_t", 3)
     first.unparsed.append(Unparsed(7, "odd", "text"))
-    first.remarks.append(LogEvent(5.0, "policyload", "loaded"))
+    first.remarks.append(LogEvent(5.0, LogEventKind.POLICY_LOAD, "loaded"))
     assert store.save(first, {"offset": 10}) == [(READ, "hub")]
     assert store.save(batch(role="kernel", at=200.0), {"offset": 20}, {"pids": [1]}) == [(READ, "kernel")]
     assert store.save(batch(at=300.0), {"offset": 30}, {"pids": [1]}) == []
@@ -76,7 +76,7 @@ def test_what_is_saved_is_what_a_reader_gets(store: EvidenceStore, path: Path) -
     assert got.counts == {"lines": 3, "ignored": 3}
     assert got.ignored == {"sshd_t": 3}
     assert got.unparsed == (("odd", "text"),)
-    assert got.remarks == (LogEvent(5.0, "policyload", "loaded"),)
+    assert got.remarks == (LogEvent(5.0, LogEventKind.POLICY_LOAD, "loaded"),)
     assert (got.profile, got.place, got.bad_rows, got.taints) == ("jupyterhub", {"offset": 30}, (), ())
 
 

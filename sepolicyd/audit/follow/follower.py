@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Optional
 
 from sepolicyd.audit.follow.logfile import EVENT_ID, LogFile, LogPosition, close_all, digest, event_of, generations
 from sepolicyd.audit.follow.tail import Chunk, Tail
+from sepolicyd.audit.model import LogEventKind
 from sepolicyd.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Happening:
-    """What a reader of the evidence should know of how the log was read: "gap" (lines are lost), "damaged", "unreadable"."""
+    """What a reader of the evidence should know of how the log was read: GAP, DAMAGED or UNREADABLE."""
 
-    kind: str
+    kind: LogEventKind
     text: str
 
 
@@ -93,7 +94,7 @@ class Follower:
                 return False
             return self._drain() or (self._current is not None and self._move_on())
         except OSError as error:
-            self._tell("unreadable", f"{self.log}: {error.strerror or error}")
+            self._tell(LogEventKind.UNREADABLE, f"{self.log}: {error.strerror or error}")
             return False
 
     def take(self, now: float, *, final: bool = False) -> Optional[Chunk]:
@@ -145,7 +146,7 @@ class Follower:
             self._tail.add(data)
             return True
         if current.damage:
-            self._tell("damaged", f"{current.path}: {current.damage}")
+            self._tell(LogEventKind.DAMAGED, f"{current.path}: {current.damage}")
         return False
 
     def _truncated(self) -> bool:
@@ -161,7 +162,11 @@ class Follower:
             self._current = copy
             return True
         if not any(file.head == current.head for file in files):
-            self._tell("gap", f"{current.path} was cut off and there is no copy: what was written last may be lost", once=False)
+            self._tell(
+                LogEventKind.GAP,
+                f"{current.path} was cut off and there is no copy: what was written last may be lost",
+                once=False,
+            )
         self._tail.end()
         if current.holds(current.head, 0, ""):
             return self._rewritten(current, position)
@@ -175,7 +180,7 @@ class Follower:
         """
         size = current.size()
         start = size if size < position else 0
-        self._tell("gap", f"{current.path} was changed by another hand; it is read on from byte {start}", once=False)
+        self._tell(LogEventKind.GAP, f"{current.path} was changed by another hand; it is read on from byte {start}", once=False)
         self._tail.open(current.head, current.inode, start, current.before(start))
         return True
 
@@ -211,7 +216,7 @@ class Follower:
     def _files(self) -> list[LogFile]:
         files, problems = generations(self.log)
         for problem in problems:
-            self._tell("unreadable", problem)
+            self._tell(LogEventKind.UNREADABLE, problem)
         return files
 
     def _unread(self, files: list[LogFile]) -> list[LogFile]:
@@ -234,7 +239,9 @@ class Follower:
         if before and after and before[1] <= after[1] <= before[1] + 1:
             return
         self._tell(
-            "gap", f"{self.log} was rotated away before it was read: lines between {before} and {after} may be lost", once=False
+            LogEventKind.GAP,
+            f"{self.log} was rotated away before it was read: lines between {before} and {after} may be lost",
+            once=False,
         )
 
     def _reading(self) -> LogFile:
@@ -242,7 +249,7 @@ class Follower:
             raise RuntimeError("no file is open")
         return self._current
 
-    def _tell(self, kind: str, text: str, *, once: bool = True) -> None:
+    def _tell(self, kind: LogEventKind, text: str, *, once: bool = True) -> None:
         if once and text in self._told:
             return
         self._told.add(text)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 from sepolicyd.access import is_identifier
-from sepolicyd.audit.model import Context, Denial, Kind, Notice, SelinuxError, Unparsed, Verdict
+from sepolicyd.audit.model import Context, Denial, Kind, LogEventKind, Notice, SelinuxError, Unparsed, Verdict
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse.classes import KNOWN, is_cut
 from sepolicyd.audit.parse.companions import Companions
@@ -287,15 +287,13 @@ def _error(record: Record, text: str, beside: Companions, lines: tuple[str, ...]
 
 def _notice(record: Record, text: str) -> Notice:
     values = field.fields_of(text)
-    enforcing: Optional[bool] = None
-    what = "other"
+    kind = LogEventKind.OTHER
     if "policyload" in text or "POLICY_LOAD" in record.type or "op=load_policy" in text:
-        what = "policyload"
+        kind = LogEventKind.POLICY_LOAD
     elif "setenforce" in text or "enforcing" in values:
-        what = "setenforce"
-        state = values.get("enforcing", "").strip("()'")
-        enforcing = {"1": True, "0": False}.get(state[:1])
-    return Notice(record.event, record.type, what, enforcing, record.raw[:MAX_TEXT])
+        state = values.get("enforcing", "").strip("()'")[:1]
+        kind = {"1": LogEventKind.SET_ENFORCING, "0": LogEventKind.SET_PERMISSIVE}.get(state, LogEventKind.SWITCHED)
+    return Notice(record.event, record.type, kind, record.raw[:MAX_TEXT])
 
 
 def _pieces(record: Record) -> list[tuple[str, str]]:

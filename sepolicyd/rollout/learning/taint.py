@@ -15,23 +15,23 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sepolicyd.access import Access
+from sepolicyd.audit.model import LogEventKind
 from sepolicyd.rules.evidence import MAX_KEPT, Evidence
 
 OPENING_S = 120.0  # a semodule of ours takes 38 s in an emulated guest; the record is written after it
 RELOAD_S = 15.0
-LOST_KINDS = frozenset({"lost", "gap", "damaged", "overflow", "auditd"})
 # the record's own header, not the message: msg='...' is what the sender wrote
 SENDER = re.compile(r"type=(?:USER_AVC|1107) [^']*?\bsubj=[^:\s']+:[^:\s']+:([^:\s']+)")
 
 
 class DatedEvent(Protocol):
-    """sepolicyd.state.evidence_reader.Remark is one: when, what kind, and the text (a stranger's: escape before showing)."""
+    """What taint needs of sepolicyd.state.evidence_reader.LogEvent; ``text`` is from the log: escape it before display."""
 
     @property
     def at(self) -> float: ...
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> LogEventKind: ...
 
     @property
     def text(self) -> str: ...
@@ -100,13 +100,13 @@ def taints(remarks: Iterable[DatedEvent], leases: Sequence[Window], ours: Sequen
     for remark in remarks:
         if not any(window.start <= remark.at <= window.end for window in leases):
             continue
-        if remark.kind in LOST_KINDS:
+        if remark.kind.is_loss:
             found.append(Taint(remark.at, remark.at, "T-LOST", "events were lost during a lease; repeat that exercise"))
         elif any(start <= remark.at <= end for start, end in ours):
             continue
-        elif remark.kind == "policyload":
+        elif remark.kind is LogEventKind.POLICY_LOAD:
             found.append(Taint(remark.at, remark.at, "T-POLICY", "another hand loaded a policy during a lease"))
-        elif remark.kind == "setenforce":
+        elif remark.kind.is_switch:
             found.append(Taint(remark.at, remark.at, "T-SWITCH", "another hand switched enforcing during a lease"))
     return tuple(sorted(set(found)))
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sepolicyd.access import Access
+from sepolicyd.audit.model import LogEventKind
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.learning.taint import Window, annotate, is_own_claim, own_acts, summary, taints, windows
@@ -23,7 +24,7 @@ from sepolicyd.settings import Settings
 @dataclass(frozen=True)
 class Said:
     at: float
-    kind: str
+    kind: LogEventKind
     text: str = ""
 
 
@@ -50,16 +51,16 @@ def codes(*said: Said, history: list[dict[str, Any]] = HISTORY) -> list[str]:
 
 @pytest.mark.parametrize("at", [985.0, 1000.0, 2001.0, 5980.0, 7970.0])
 def test_our_own_loads_are_no_taint(at: float) -> None:
-    assert codes(Said(at, "policyload")) == []
+    assert codes(Said(at, LogEventKind.POLICY_LOAD)) == []
 
 
 def test_another_hand_is() -> None:
-    assert codes(Said(4000.0, "policyload"), Said(4001.0, "setenforce")) == ["T-POLICY", "T-SWITCH"]
-    assert codes(Said(500.0, "policyload"), Said(8500.0, "setenforce")) == []  # no lease was open
+    assert codes(Said(4000.0, LogEventKind.POLICY_LOAD), Said(4001.0, LogEventKind.SWITCHED)) == ["T-POLICY", "T-SWITCH"]
+    assert codes(Said(500.0, LogEventKind.POLICY_LOAD), Said(8500.0, LogEventKind.SWITCHED)) == []  # no lease was open
 
 
-@pytest.mark.parametrize("kind", ["lost", "gap"])
-def test_lost_events_taint_even_while_we_act(kind: str) -> None:
+@pytest.mark.parametrize("kind", [LogEventKind.LOST, LogEventKind.GAP, LogEventKind.DAMAGED, LogEventKind.AUDITD])
+def test_lost_events_taint_even_while_we_act(kind: LogEventKind) -> None:
     assert codes(Said(2001.0, kind)) == ["T-LOST"]
 
 
@@ -90,7 +91,7 @@ def test_what_the_service_says_of_itself_is_a_claim() -> None:
 
 
 def test_summary_counts() -> None:
-    found = taints([Said(4000.0, "lost"), Said(4100.0, "lost")], (Window(0.0, 9000.0),), [])
+    found = taints([Said(4000.0, LogEventKind.LOST), Said(4100.0, LogEventKind.LOST)], (Window(0.0, 9000.0),), [])
     assert summary(found) == ("T-LOST: events were lost during a lease; repeat that exercise (2 times)",)
 
 
@@ -117,7 +118,7 @@ def test_states(facts: StageFacts, state: Rollout) -> None:
 
 def test_taints_are_found_from_what_lies_in_the_state_directory(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path)
-    assert find_taints(settings, "hub", [Said(5.0, "setenforce")]) == ()
+    assert find_taints(settings, "hub", [Said(5.0, LogEventKind.SWITCHED)]) == ()
     book = LeaseBook(settings.rollout_dir)
     for entry in HISTORY:
         book.record(
@@ -125,5 +126,5 @@ def test_taints_are_found_from_what_lies_in_the_state_directory(tmp_path: Path) 
         )
     append(path(settings.state), ExerciseMark("log in", 2000.0, "hub", "x"))
     History(settings.rollout_dir).add(Entry("apply", "ada", 6000.0))
-    remarks = [Said(at, "policyload") for at in (2001.0, 4000.0, 5990.0)]
+    remarks = [Said(at, LogEventKind.POLICY_LOAD) for at in (2001.0, 4000.0, 5990.0)]
     assert [(found.at, found.code) for found in find_taints(settings, "hub", remarks)] == [(4000.0, "T-POLICY")]
