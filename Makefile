@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help setup demo test check lint bench man clean
+.PHONY: help setup demo test check lint bench man deb rpm clean
 
 help:
 	@echo "make setup   distribution packages and .venv/bin/sepolicyd"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint    ruff, mypy, shellcheck and the import rules alone"
 	@echo "make bench   the figures of the README, measured side by side"
 	@echo "make test-vm [SCENARIO=name]   the same on a real SELinux machine (QEMU)"
+	@echo "make deb, make rpm   packages in build/packages, built by the distribution's tools"
 	@echo "make install [DESTDIR=] / make uninstall   the daemon, its units and its policies"
 
 setup: $(STAMP)
@@ -44,6 +45,12 @@ bench: setup
 
 man: setup
 	@$(VENV)/bin/python -m tools.manpages build/man
+
+deb:
+	@bash packaging/build-deb
+
+rpm:
+	@bash packaging/build-rpm
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

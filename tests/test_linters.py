@@ -14,6 +14,11 @@ SHELL_SCRIPTS = [
     *sorted((ROOT / ".ci").iterdir()),
     *sorted((ROOT / "tests").rglob("*.sh")),
     *sorted((ROOT / "systemd").rglob("*.sh")),
+    *sorted(
+        path
+        for path in (ROOT / "packaging").rglob("*")
+        if path.is_file() and path.name != "rules" and path.read_bytes().startswith(b"#!/")
+    ),
 ]
 
 
