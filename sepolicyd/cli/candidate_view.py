@@ -19,7 +19,7 @@ def one_line(item: Assessed) -> tuple[str, ...]:
     return (
         candidate.id,
         terminal.level(item.level),
-        item.fix.kind,
+        item.fix.kind.value,
         terminal.asked(candidate),
         terminal.escape(",".join(seen.roles)) or "-",
         terminal.some(seen.paths or seen.names or [f"{key} {port}" for key, port in seen.ports], 1) or "-",

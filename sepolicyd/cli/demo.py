@@ -31,6 +31,7 @@ from sepolicyd.rollout.review.answer import store_decision
 from sepolicyd.rollout.review.queue import queue
 from sepolicyd.rollout.session import Session, invoking_user
 from sepolicyd.rules.assess.assess import Assessed
+from sepolicyd.rules.fixes.fix import FixKind
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind
 from sepolicyd.state.evidence_reader import read_evidence
@@ -180,7 +181,7 @@ def careful(item: Assessed) -> tuple[AnswerKind, str]:
         return AnswerKind.DENY, "it cannot be approved as it is"
     if item.level == "review":
         return AnswerKind.DENY, "it needs a second look, and the service was seen to work without"
-    if item.fix.kind == "dontaudit":
+    if item.fix.kind is FixKind.DONTAUDIT:
         return AnswerKind.DONTAUDIT, "it only looks; nobody needs the answer"
     return AnswerKind.ALLOW, "the guard has nothing against it"
 

@@ -41,7 +41,7 @@ def evidence(seen: Evidence) -> dict[str, Any]:
 
 
 def fix(value: Fix) -> dict[str, Any]:
-    return {"kind": value.kind, "text": value.text, "commands": list(value.commands)}
+    return {"kind": value.kind.value, "text": value.text, "commands": list(value.commands)}
 
 
 def candidate(value: Candidate) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def decision(value: Decision, number: Optional[int] = None) -> dict[str, Any]:
             "answer": value.answer,
             "candidate": value.candidate_id,
             "accesses": [str(access) for access in value.accesses],
-            "fix": value.fix_kind,
+            "fix": str(value.fix_kind or ""),
             "by": value.by,
             "at": value.at,
             "reason": value.reason,

@@ -24,6 +24,7 @@ from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.review.queue import Queue, queue
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.stage import StageFacts, StageReport, standing
+from sepolicyd.rules.fixes.fix import FixKind
 from sepolicyd.state.decisions import Decision, allowed
 
 
@@ -102,7 +103,7 @@ def _facts(
 def _unapplied(decided: Mapping[Access, Decision], version: int, versions: Versions) -> int:
     """Accesses whose standing answer is allow by a rule, and that the version in the store does not hold."""
     held = {rule.access for rule in versions.load(version).rules}
-    return sum(access not in held and decided[access].fix_kind in ("", "allow") for access in allowed(decided))
+    return sum(access not in held and decided[access].fix_kind in (None, FixKind.ALLOW) for access in allowed(decided))
 
 
 def _lease(session: Session) -> tuple[Optional[status.LeaseStatus], str]:

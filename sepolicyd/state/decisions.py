@@ -10,17 +10,21 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
 from sepolicyd.access import Access, is_identifier
 from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.rules.fixes.detail import NO_DETAIL, FixDetail
+from sepolicyd.rules.fixes.fix import FixKind
+from sepolicyd.state import fix_codec
 from sepolicyd.storage.sqlite import open_database, transaction, translated
 
 VERSION = 1
 UNDO = "undo"
+SEEN = "seen"  # the key of Decision.last_seen in the column fix_detail
 SCHEMA = """\
 CREATE TABLE decisions (
     id INTEGER PRIMARY KEY, answer TEXT NOT NULL, accesses TEXT NOT NULL, candidate_id TEXT NOT NULL,
@@ -46,8 +50,8 @@ class AnswerKind(str, Enum):
 class Decision:
     """Who said what of exactly which accesses.
 
-    ``fix_kind`` and ``fix_detail`` (JSON) are the fix that was chosen where it is another than the plain rule; ``at`` is
-    epoch seconds; ``id`` is the row, 0 before it is stored.
+    ``fix_kind`` and ``fix_detail`` are the fix that was chosen, None where there was none to choose; ``at`` is epoch
+    seconds; ``id`` is the row, 0 before it is stored.
     """
 
     answer: AnswerKind
@@ -56,8 +60,10 @@ class Decision:
     at: float
     reason: str = ""
     candidate_id: str = ""
-    fix_kind: str = ""
-    fix_detail: Mapping[str, Any] = field(default_factory=dict)
+    fix_kind: Optional[FixKind] = None
+    fix_detail: FixDetail = NO_DETAIL
+    last_seen: Optional[float] = None
+    """When the candidate was last seen before the decision (epoch seconds, by the log's clock), where a fix was chosen."""
     id: int = 0
 
 
@@ -126,8 +132,8 @@ class DecisionStore:
             UNDO if undoes is not None else decision.answer.value,
             accesses,
             decision.candidate_id,
-            decision.fix_kind,
-            json.dumps(dict(decision.fix_detail), sort_keys=True),
+            "" if decision.fix_kind is None else decision.fix_kind.value,
+            json.dumps(_fix_to_json(decision), sort_keys=True),
             _utf8(decision.by),
             decision.at,
             _utf8(decision.reason),
@@ -208,12 +214,18 @@ def _check_owner(path: Path) -> None:
         raise RefusedError(f"{path} can be written by others", f"chmod go-w {path}, and look at the decisions in it")
 
 
+def _fix_to_json(decision: Decision) -> dict[str, Any]:
+    seen = {} if decision.last_seen is None else {SEEN: decision.last_seen}
+    return {**fix_codec.encode(decision.fix_detail), **seen}
+
+
 def _to_json(access: Access) -> list[Any]:
     return [access.source, access.target, access.tclass, access.permission, [list(pair) for pair in access.xperms]]
 
 
 def _from_row(row: tuple[Any, ...], path: Path) -> Decision:
     try:
+        stored = json.loads(row[5])
         return Decision(
             answer=AnswerKind(row[1]),
             accesses=tuple(
@@ -221,8 +233,9 @@ def _from_row(row: tuple[Any, ...], path: Path) -> Decision:
                 for source, target, tclass, permission, xperms in json.loads(row[2])
             ),
             candidate_id=row[3],
-            fix_kind=row[4],
-            fix_detail=json.loads(row[5]),
+            fix_kind=FixKind(row[4]) if row[4] else None,
+            fix_detail=fix_codec.decode(stored),
+            last_seen=float(stored[SEEN]) if SEEN in stored else None,
             by=row[6],
             at=float(row[7]),
             reason=row[8],

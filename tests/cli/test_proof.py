@@ -31,8 +31,10 @@ from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.rules.attribution.attribute import attribute
 from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fixes.detail import LabelledPorts
 from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.state.decisions import AnswerKind, Decision
+from sepolicyd.state.fix_codec import encode
 from tests.cli.asking import audit2why, under_boolean
 from tests.cli.conftest import DATA
 from tests.rules.lines import evidence_from, line, scan_files
@@ -175,7 +177,7 @@ def test_the_policy_gains_exactly_the_decided_accesses(done: Done) -> None:
     assert all(done.new.allowed(access).allowed for access in asked)
     quiet = {a for a in rules_of(done, "dontaudit") if not before.allowed(a).dontaudited}
     assert delta.dontaudit_gained == quiet
-    moves = {tuple(one.values()) for fix in done.chosen.values() for one in fix.detail.get("transitions", ())}
+    moves = {tuple(one.values()) for fix in done.chosen.values() for one in encode(fix.detail).get("transitions", ())}
     assert {(t.source, t.target, t.tclass, t.default) for t in delta.transitions_added} <= moves
     assert not delta.joined and not delta.exempted and not delta.permissive_gained
 
@@ -203,7 +205,7 @@ def test_audit2why_agrees_access_by_access(done: Done) -> None:
 
 def test_a_boolean_opens_what_the_preview_told_and_nothing_else(done: Done) -> None:
     before, after = done.old, done.new
-    names = {fix.detail["boolean"] for fix in done.chosen.values() if fix.kind == "boolean"}
+    names = {encode(fix.detail)["boolean"] for fix in done.chosen.values() if fix.kind == "boolean"}
     assert {name for name in after.booleans if after.booleans[name] != before.booleans[name]} == names
     told = {one["name"]: set(one["opens"]) for one in done.shown["booleans"]}
     assert set(told) == names and all(told.values())
@@ -229,7 +231,7 @@ def test_a_new_label_answers_and_the_old_one_gives_nothing(done: Done) -> None:
             continue
         moved: dict[Access, Evidence] = {}
         for access, seen in item.candidate.evidence.items():
-            if access.permission not in fix.detail.get("allow", ()):
+            if access.permission not in encode(fix.detail).get("allow", ()):
                 assert after.allowed(access).allowed == before.allowed(access).allowed, access
             for name in new_types(fix, item, labels):
                 moved[Access.of(access.source, name, access.tclass, access.permission)] = replace(seen, contexts=())
@@ -243,9 +245,9 @@ def test_a_new_label_answers_and_the_old_one_gives_nothing(done: Done) -> None:
 def new_types(fix: Fix, item: Assessed, labels: Any) -> set[str]:
     """The types that what was denied has after the fix, as file_contexts and the transitions of the store say."""
     tclass = item.candidate.tclass
-    found = {one["type"] for one in fix.detail.get("transitions", ()) if one["class"] == tclass}
-    wanted = {one["type"] for one in fix.detail.get("contexts", ())}
-    for path in fix.detail.get("paths", ()):
+    found = {one["type"] for one in encode(fix.detail).get("transitions", ()) if one["class"] == tclass}
+    wanted = {one["type"] for one in encode(fix.detail).get("contexts", ())}
+    for path in encode(fix.detail).get("paths", ()):
         name = labels.lookup(path, tclass)
         assert name is not None and name != item.candidate.target, (path, name)
         assert not wanted or name in wanted, (path, name, wanted)
@@ -256,13 +258,13 @@ def new_types(fix: Fix, item: Assessed, labels: Any) -> set[str]:
 def test_a_port_has_its_new_owner_and_the_old_type_gives_nothing(done: Done) -> None:
     before, after = done.old, done.new
     labels = open_labels(done.session.settings, after)
-    ports = [(item, one) for item in done.items for one in done.chosen.get(item.candidate.id, item.fix).detail.get("ports", ())
-             if item.candidate.id in done.chosen]  # fmt: skip
+    chosen = [(item, done.chosen[item.candidate.id].detail) for item in done.items if item.candidate.id in done.chosen]
+    ports = [(item, port) for item, detail in chosen if isinstance(detail, LabelledPorts) for port in detail.ports]
     for item, port in ports:
-        assert labels.ports.owner(port["protocol"], port["number"]) == port["type"]
+        assert labels.ports.owner(port.protocol, port.number) == port.type
         for access in item.candidate.accesses:
             assert after.allowed(access).allowed == before.allowed(access).allowed, access
-            again = Access.of(access.source, port["type"], access.tclass, access.permission)
+            again = Access.of(access.source, port.type, access.tclass, access.permission)
             seen = replace(item.candidate.evidence[access], contexts=())
             for question in judge(done.session, {again: seen}, after):
                 assert after.allowed(again).allowed or question.fix.kind != "port", question.fix
@@ -273,5 +275,5 @@ def test_rollback_takes_all_of_it_back(done: Done) -> None:
     assert done.kern.read_bytes() == done.before.read_bytes()
     contexts = done.session.settings.root / "etc/selinux/default/contexts/files/file_contexts"
     for fix in done.chosen.values():
-        for one in fix.detail.get("contexts", ()):
+        for one in encode(fix.detail).get("contexts", ()):
             assert f"{one['pattern']}\t" not in contexts.read_text() or one["type"].startswith("jupyterhub")

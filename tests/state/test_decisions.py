@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -18,11 +20,30 @@ from hypothesis import strategies as st
 
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.rollout.apply.desired import desired_policy
+from sepolicyd.rules.fixes.detail import (
+    NO_DETAIL,
+    BooleanSetting,
+    ConfigurationLine,
+    CreatedLabel,
+    DomainTransition,
+    FixDetail,
+    InterfaceCall,
+    LabelledPort,
+    LabelledPorts,
+    Labels,
+    OnlyPermissions,
+    OwnType,
+    PathLabel,
+)
+from sepolicyd.rules.fixes.fix import FixKind
+from sepolicyd.state import fix_codec
 from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore, allowed, pending
 from tests.paths import ROOT
 
 READ = Access("jupyterhub_t", "etc_t", "file", "read")
 OPEN = Access("jupyterhub_t", "etc_t", "file", "open")
+PORTS = LabelledPorts((LabelledPort("tcp", 8000, "x_port_t", "y_port_t"),))
 IOCTL = Access("jupyterhub_t", "tty_device_t", "chr_file", "ioctl", ((0x5401, 0x5403),))
 
 
@@ -49,16 +70,14 @@ def test_reading_makes_no_file(store: DecisionStore, path: Path) -> None:
 
 
 def test_an_answer_is_there_for_the_next_process(store: DecisionStore, path: Path) -> None:
-    given_decision = Decision(
-        AnswerKind.ALLOW, (READ, IOCTL), "root", 7.5, "needed \udcff", "abcd", "port", {"port": 8000, "type": "x_port_t"}
-    )
+    given_decision = Decision(AnswerKind.ALLOW, (READ, IOCTL), "root", 7.5, "needed \udcff", "abcd", FixKind.PORT, PORTS, 6.5)
     stored = store.add(given_decision)
     assert stored.id == 1
     with closing(DecisionStore(path)) as again:
         (found,) = again.all()
     assert found.accesses == (READ, IOCTL)
     assert (found.answer, found.by, found.at, found.candidate_id) == (AnswerKind.ALLOW, "root", 7.5, "abcd")
-    assert (found.fix_kind, found.fix_detail) == ("port", {"port": 8000, "type": "x_port_t"})
+    assert (found.fix_kind, found.fix_detail, found.last_seen) == (FixKind.PORT, PORTS, 6.5)
     assert found.reason == "needed \\udcff"
 
 
@@ -200,3 +219,53 @@ def test_the_standing_answer_is_that_of_a_list_of_answers_with_the_undone_struck
                 standing[access] = kind
         expected = {access: kind for access, kind in standing.items() if kind != AnswerKind.RESET}
         assert {access: made.answer for access, made in store.decided().items()} == expected
+
+
+STORED = Path(__file__).parent / "data" / "decisions-2026-11-25"
+
+
+def test_decisions_of_the_first_release_mean_what_they_meant(tmp_path: Path) -> None:
+    """The file and what `apply` made of it then, both written by the commit before fix details became dataclasses."""
+    copy = tmp_path / "decisions" / "decisions.db"
+    copy.parent.mkdir(mode=0o700)
+    copy.write_bytes(STORED.with_suffix(".db").read_bytes())
+    copy.chmod(0o600)
+    with closing(DecisionStore(copy)) as store:
+        asked = desired_policy(store.decided())
+        stored = store.all()
+    expected = json.loads(STORED.with_suffix(".json").read_text())
+    assert [f"{rule.kind} {rule.access}" for rule in asked.rules] == expected["rules"]
+    assert [f"{one.pattern} {one.kind} {one.type}" for one in asked.contexts] == expected["contexts"]
+    assert list(map(str, asked.transitions)) == expected["transitions"]
+    assert [f"{one.protocol} {one.number} {one.type}" for one in asked.ports] == expected["ports"]
+    assert [f"{one.name} {one.on}" for one in asked.booleans] == expected["booleans"]
+    assert (list(asked.paths), list(asked.manual)) == (expected["paths"], expected["manual"])
+    kinds = {one.fix_kind for one in stored}
+    assert kinds == {None, *FixKind} - {FixKind.REFUSE, FixKind.UNKNOWN}
+    assert all(one.last_seen for one in stored if one.fix_kind)
+
+
+DETAILS = (
+    NO_DETAIL, PORTS, LabelledPorts(), ConfigurationLine("a.conf", "x=1"),
+    Labels(("/a",), (PathLabel("/a(/.*)?", "a_t", "-d"),)),
+    OwnType(Labels(("/a",)), (CreatedLabel("a_t", "tmp_t", "file", "b_t"),), ("write",)), BooleanSetting("x", False),
+    DomainTransition("x_exec_t", "x_t"), InterfaceCall("x(a_t)"), OnlyPermissions(("read",)),
+)  # fmt: skip
+
+
+def test_every_detail_is_read_as_it_was_stored() -> None:
+    assert {type(detail) for detail in DETAILS} == set(get_args(FixDetail))
+    for detail in DETAILS:
+        assert fix_codec.decode(json.loads(json.dumps(fix_codec.encode(detail)))) == detail
+
+
+@pytest.mark.parametrize(
+    "stored", ["[]", '{"ports": [{"protocol": "tcp"}]}', '{"paths": 7}', '{"boolean": "x"}', '{"only": [1]}']
+)
+def test_a_stored_fix_of_another_shape_is_named(store: DecisionStore, path: Path, stored: str) -> None:
+    store.add(decision())
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("DROP TRIGGER decisions_stay")
+        raw.execute("UPDATE decisions SET fix_detail = ?", (stored,))
+    with pytest.raises(StateError, match="decision 1 cannot be read"):
+        store.all()

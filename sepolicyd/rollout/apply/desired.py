@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
 from sepolicyd.access import Access, is_identifier
 from sepolicyd.errors import RefusedError
 from sepolicyd.module.source import ALLOW, DONTAUDIT, FileContext, Provenance, Rule, TypeTransition
 from sepolicyd.module.transaction import BooleanValue, PortLabel
-from sepolicyd.rules.fixes import fix
-from sepolicyd.rules.fixes.fix import is_plain_path
+from sepolicyd.rules.fixes.detail import (
+    BooleanSetting,
+    ConfigurationLine,
+    CreatedLabel,
+    DomainTransition,
+    FixDetail,
+    LabelledPort,
+    LabelledPorts,
+    OnlyPermissions,
+    OwnType,
+    PathLabel,
+    is_automatic,
+    labels_of,
+)
+from sepolicyd.rules.fixes.fix import FixKind, is_plain_path
 from sepolicyd.state.decisions import AnswerKind, Decision
 
-RULES = ("", fix.ALLOW, fix.INTERFACE, fix.DONTAUDIT)
+RULES = (None, FixKind.ALLOW, FixKind.INTERFACE, FixKind.DONTAUDIT)
 PROTOCOLS = ("tcp", "udp", "dccp", "sctp")
 
 
@@ -44,15 +57,16 @@ def desired_policy(decided: Mapping[Access, Decision]) -> DesiredPolicy:
             rules.add(Rule(access, kind, origin))
         if decision.answer == AnswerKind.ALLOW and decision.fix_kind not in RULES:
             fixes[decision.id] = decision
-    details = [(decision, decision.fix_detail) for _, decision in sorted(fixes.items())]
+    chosen = [decision for _, decision in sorted(fixes.items())]
+    details = [decision.fix_detail for decision in chosen]
     return DesiredPolicy(
         tuple(sorted(rules)),
-        tuple(sorted({_context(item) for _, detail in details for item in detail.get("contexts", ())})),
-        tuple(sorted({_transition(item) for _, detail in details for item in detail.get("transitions", ())})),
-        tuple(sorted({_port(item) for _, detail in details for item in detail.get("ports", ())})),
-        tuple(sorted({_boolean(detail) for _, detail in details if "boolean" in detail})),
-        tuple(sorted({_path(item) for _, detail in details for item in detail.get("paths", ())})),
-        tuple(text for decision, detail in details for text in (_manual(decision, detail),) if text),
+        tuple(sorted({_context(one) for detail in details for one in labels_of(detail).contexts})),
+        tuple(sorted({_transition(one) for detail in details if isinstance(detail, OwnType) for one in detail.created})),
+        tuple(sorted({_port(one) for detail in details if isinstance(detail, LabelledPorts) for one in detail.ports})),
+        tuple(sorted({_boolean(detail) for detail in details if isinstance(detail, BooleanSetting)})),
+        tuple(sorted({_path(path) for detail in details for path in labels_of(detail).paths})),
+        tuple(text for decision in chosen for text in (_manual(decision),) if text),
     )
 
 
@@ -66,52 +80,53 @@ def rule_kind(decision: Decision, access: Access) -> Optional[str]:
         return DONTAUDIT
     if decision.answer != AnswerKind.ALLOW:
         return None
-    if decision.fix_kind == fix.DONTAUDIT:
+    if decision.fix_kind is FixKind.DONTAUDIT:
         return DONTAUDIT
+    return ALLOW if _is_allowed(decision, access.permission) else None
+
+
+def _is_allowed(decision: Decision, permission: str) -> bool:
+    detail = decision.fix_detail
     if decision.fix_kind in RULES:
-        return ALLOW if access.permission in decision.fix_detail.get("only", (access.permission,)) else None
-    return ALLOW if access.permission in decision.fix_detail.get("allow", ()) else None
+        return permission in detail.permissions if isinstance(detail, OnlyPermissions) else True
+    return isinstance(detail, OwnType) and permission in detail.allowed
 
 
-def _manual(decision: Decision, detail: Mapping[str, Any]) -> str:
-    if decision.fix_kind == fix.APPLICATION:
-        return f"{decision.candidate_id}: set {detail.get('line', '?')} in {detail.get('file', 'the application')}"
-    if decision.fix_kind == fix.TRANSITION:
-        return f"{decision.candidate_id}: write the transition to {detail.get('domain', '?')} into the base module"
-    return "" if carried_out(detail) else f"{decision.candidate_id}: {decision.fix_kind} is done by hand"
+def _manual(decision: Decision) -> str:
+    """What a person has to do, "" where `apply` does it."""
+    detail: FixDetail = decision.fix_detail
+    if isinstance(detail, ConfigurationLine):
+        return f"{decision.candidate_id}: set {detail.line or '?'} in {detail.file or 'the application'}"
+    if isinstance(detail, DomainTransition):
+        return f"{decision.candidate_id}: write the transition to {detail.domain or '?'} into the base module"
+    return "" if is_automatic(detail) else f"{decision.candidate_id}: {decision.fix_kind} is done by hand"
 
 
-def carried_out(detail: Mapping[str, Any]) -> bool:
-    """Whether apply does what a fix says, and not a person."""
-    return any(detail.get(key) for key in ("paths", "contexts", "transitions", "ports", "boolean"))
+def _context(one: PathLabel) -> FileContext:
+    return FileContext(one.pattern, _name(one.type), one.kind)
 
 
-def _context(item: Mapping[str, Any]) -> FileContext:
-    return FileContext(str(item["pattern"]), _name(item["type"]), str(item.get("kind", "")))
+def _transition(one: CreatedLabel) -> TypeTransition:
+    return TypeTransition(_name(one.source), _name(one.target), _name(one.tclass), _name(one.type))
 
 
-def _transition(item: Mapping[str, Any]) -> TypeTransition:
-    return TypeTransition(*(_name(item[key]) for key in ("source", "target", "class", "type")))
+def _port(one: LabelledPort) -> PortLabel:
+    if one.protocol not in PROTOCOLS or not 0 < one.number < 1 << 16:
+        raise RefusedError(f"{one.protocol!r} {one.number} is no port", "reset that decision and decide again")
+    return PortLabel(one.protocol, one.number, _name(one.type))
 
 
-def _port(item: Mapping[str, Any]) -> PortLabel:
-    protocol, number = str(item["protocol"]), int(item["number"])
-    if protocol not in PROTOCOLS or not 0 < number < 1 << 16:
-        raise RefusedError(f"{protocol!r} {number} is no port", "reset that decision and decide again")
-    return PortLabel(protocol, number, _name(item["type"]))
+def _boolean(detail: BooleanSetting) -> BooleanValue:
+    return BooleanValue(_name(detail.boolean), detail.value)
 
 
-def _boolean(detail: Mapping[str, Any]) -> BooleanValue:
-    return BooleanValue(_name(detail["boolean"]), bool(detail["value"]))
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not is_identifier(value):
-        raise RefusedError(f"{str(value)[:128]!r} cannot be a name in a policy", "reset that decision and decide again")
+def _name(value: str) -> str:
+    if not is_identifier(value):
+        raise RefusedError(f"{value[:128]!r} cannot be a name in a policy", "reset that decision and decide again")
     return value
 
 
-def _path(value: Any) -> str:
-    if not isinstance(value, str) or not is_plain_path(value):
-        raise RefusedError(f"{str(value)[:128]!r} is no path to relabel", "reset that decision and decide again")
+def _path(value: str) -> str:
+    if not is_plain_path(value):
+        raise RefusedError(f"{value[:128]!r} is no path to relabel", "reset that decision and decide again")
     return value

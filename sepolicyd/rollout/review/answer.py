@@ -6,9 +6,9 @@ import time
 from typing import Optional
 
 from sepolicyd.errors import RefusedError, UsageError
-from sepolicyd.rollout.review.reopened import SEEN
 from sepolicyd.rollout.session import Session, invoking_user
 from sepolicyd.rules.assess.assess import Assessed
+from sepolicyd.rules.fixes.detail import NO_DETAIL
 from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.state.decisions import AnswerKind, Decision, DecisionStore
 
@@ -40,8 +40,9 @@ def store_decision(
             at=time.time(),
             reason=reason,
             candidate_id=candidate.id,
-            fix_kind="" if fix is None else fix.kind,
-            fix_detail={} if fix is None else {**fix.detail, SEEN: candidate.merged.last},
+            fix_kind=None if fix is None else fix.kind,
+            fix_detail=NO_DETAIL if fix is None else fix.detail,
+            last_seen=None if fix is None else candidate.merged.last,
         )
     )
 

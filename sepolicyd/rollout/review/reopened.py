@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
-from sepolicyd.rollout.apply.desired import carried_out, rule_kind
+from sepolicyd.rollout.apply.desired import rule_kind
 from sepolicyd.rollout.apply.versions import NONE, Versions, module_name
 from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fixes.detail import is_automatic
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind, Decision
 
-SEEN = "seen"  # in a decision's fix_detail: when the candidate was last seen, by the log's clock
 GRACE_S = 60.0  # files are relabelled after the version is written
 
 
@@ -32,10 +32,9 @@ def reopened(
         decision = decided.get(access)
         if decision is None or decision.answer != AnswerKind.ALLOW or rule_kind(decision, access) is not None:
             continue
-        before = float(decision.fix_detail.get(SEEN, float("inf")))
-        if seen.last <= before:
+        if decision.last_seen is None or seen.last <= decision.last_seen:
             continue
-        if not carried_out(decision.fix_detail) or seen.last > _applied(settings, profile, decision.at) + GRACE_S:
+        if not is_automatic(decision.fix_detail) or seen.last > _applied(settings, profile, decision.at) + GRACE_S:
             found[access] = seen
     return found
 

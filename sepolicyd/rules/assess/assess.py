@@ -24,7 +24,8 @@ from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes import known_denials as known_advice
 from sepolicyd.rules.fixes import ladder
 from sepolicyd.rules.fixes.booleans import MAX_OPENED, is_small, opens, partly, switch
-from sepolicyd.rules.fixes.fix import ALLOW, APPLICATION, BOOLEAN, DONTAUDIT, REFUSE, RELABEL, UNKNOWN, Fix, rules_of
+from sepolicyd.rules.fixes.detail import BooleanSetting
+from sepolicyd.rules.fixes.fix import Fix, FixKind, rules_of
 from sepolicyd.rules.fixes.known_denials import Advice
 from sepolicyd.rules.fixes.labels import is_unlabelled_mount
 from sepolicyd.rules.fixes.question import Question
@@ -34,7 +35,7 @@ from sepolicyd.rules.guard.override import Override
 
 REMARKS = ("W-004", "W-002", "U-002", "U-005")
 # fixes that give the domain nothing
-CLOSED = (APPLICATION, DONTAUDIT, REFUSE, RELABEL, UNKNOWN)
+CLOSED = (FixKind.APPLICATION, FixKind.DONTAUDIT, FixKind.REFUSE, FixKind.RELABEL, FixKind.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,10 @@ def _one(candidate: Candidate, around: AssessmentContext) -> Assessed:
     overridden = [around.overrides[access] for access in candidate.accesses if access in around.overrides]
     complete = len(overridden) == len(candidate.accesses)
     found = [fix for fix in ladder.fixes(question) if _may_switch(question, around.guard, fix)]
-    if complete and not any(fix.kind == ALLOW for fix in found):
-        found.append(Fix(ALLOW, f"allow it in spite of the guard, as {overridden[0].by} wrote", rules_of(candidate.accesses)))
+    if complete and not any(fix.kind is FixKind.ALLOW for fix in found):
+        found.append(
+            Fix(FixKind.ALLOW, f"allow it in spite of the guard, as {overridden[0].by} wrote", rules_of(candidate.accesses))
+        )
     if found[0].kind not in CLOSED and not question.allowed:
         findings = _second_look(findings)
     # a consequence or a silent policy makes nothing worse than it is
@@ -198,7 +201,10 @@ def _is_noise(question: Question, around: AssessmentContext) -> bool:
     """Whether the guard prefers a dontaudit for every one of the accesses."""
     guard, profile = around.guard, around.profile
     return all(
-        any(guard.rule(finding.code).prefer == DONTAUDIT for finding in guard.judge_access(access, profile, question.policy))
+        any(
+            guard.rule(finding.code).prefer == FixKind.DONTAUDIT
+            for finding in guard.judge_access(access, profile, question.policy)
+        )
         for access in question.accesses
     )
 
@@ -303,7 +309,10 @@ def _heavier(question: Question, guard: Guard, settings: tuple[tuple[str, bool],
 
 def _may_switch(question: Question, guard: Guard, fix: Fix) -> bool:
     """Whether a fix is no boolean, or one that opens the service nothing that the guard refuses: apply would not set it."""
-    return fix.kind != BOOLEAN or not _heavier(question, guard, ((fix.detail["boolean"], fix.detail["value"]),), REFUSED)
+    detail = fix.detail
+    if not isinstance(detail, BooleanSetting):
+        return True
+    return not _heavier(question, guard, ((detail.boolean, detail.value),), REFUSED)
 
 
 def _by_evidence(question: Question, around: AssessmentContext, mine: Sequence[Burst]) -> list[Finding]:
@@ -331,13 +340,13 @@ def _why_not(question: Question, level: str, frozen: Sequence[Burst], found: Seq
     """Why it cannot be approved, "" where it can."""
     if question.policy is None:
         return "it was not judged against a policy"
-    if any(fix.kind == UNKNOWN for fix in found):
-        return next(fix.text for fix in found if fix.kind == UNKNOWN)
+    if any(fix.kind is FixKind.UNKNOWN for fix in found):
+        return next(fix.text for fix in found if fix.kind is FixKind.UNKNOWN)
     if overridden:
         return ""
     if level == REFUSED:
         return f"the guard refuses it ({', '.join(f.code for f in question.findings if f.level == REFUSED)})"
-    if question.obstacles and not question.mendable and found[0].kind in (REFUSE, ALLOW):
+    if question.obstacles and not question.mendable and found[0].kind in (FixKind.REFUSE, FixKind.ALLOW):
         return question.obstacles[0]
     if question.has("W-001"):
         return f"only user code asked for it, and {question.source} is a domain of the service itself"
@@ -345,6 +354,6 @@ def _why_not(question: Question, level: str, frozen: Sequence[Burst], found: Seq
         return (
             f"the questions of {' and '.join(frozen[0].roles) or 'this process'} wait until the burst is looked at: {frozen[0]}"
         )
-    if found[0].kind == REFUSE:
+    if found[0].kind is FixKind.REFUSE:
         return found[0].text
     return ""

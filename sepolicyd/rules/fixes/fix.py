@@ -1,38 +1,56 @@
-"""What would mend a cause: the value Fix, its kinds in the order of preference, and the exact commands or rules each makes."""
+"""One way to answer a denial: the value Fix, its kinds, and constructors that make the exact commands or rules."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 from sepolicyd.access import Access, is_identifier
+from sepolicyd.rules.fixes.detail import (
+    NO_DETAIL,
+    BooleanSetting,
+    DomainTransition,
+    FixDetail,
+    LabelledPort,
+    LabelledPorts,
+    Labels,
+    OwnType,
+    PathLabel,
+)
 
-# The ladder of domain.md C6: the first kind that applies is proposed, the others stand as alternatives.
-APPLICATION, RELABEL, OWN_TYPE, PORT, DONTAUDIT = "application", "relabel", "own-type", "port", "dontaudit"
-BOOLEAN, TRANSITION, INTERFACE, ALLOW, REFUSE, UNKNOWN = "boolean", "transition", "interface", "allow", "refuse", "unknown"
-KINDS = (APPLICATION, RELABEL, OWN_TYPE, PORT, DONTAUDIT, BOOLEAN, TRANSITION, INTERFACE, ALLOW, REFUSE, UNKNOWN)
+
+class FixKind(str, Enum):
+    """What a fix changes. The values are stored in decisions.db and stand in the JSON output: they never change."""
+
+    APPLICATION = "application"  # a line of the application's, systemd's or the system's configuration
+    RELABEL = "relabel"
+    OWN_TYPE = "own-type"
+    PORT = "port"
+    DONTAUDIT = "dontaudit"
+    BOOLEAN = "boolean"
+    TRANSITION = "transition"
+    INTERFACE = "interface"
+    ALLOW = "allow"
+    REFUSE = "refuse"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
 class Fix:
-    """One way to mend it. ``text``: a sentence, ``commands``: what would be run, or the lines of policy or configuration.
+    """One way to answer a denial."""
 
-    ``detail`` (JSON) is what ``apply`` carries out:
-    relabel {"paths": [absolute], "contexts": [{"pattern", "type", "kind"}]} (contexts may be empty: restorecon alone);
-    own-type the same, "transitions": [{"source", "target", "class", "type"}], and "allow": permissions of the question that are
-    allowed with it (names in a shared directory);
-    port {"ports": [{"protocol", "number", "type", "owner"}]}, owner "" where nobody has it; boolean {"boolean", "value"};
-    application {"file", "line"}; transition {"program", "domain"}; interface {"call"}; allow {} or
-    {"only": permissions of the question that a rule helps}; the others {}.
-    Paths, and nothing else in it, come from the log: they are not escaped.
-    """
-
-    kind: str
+    kind: FixKind
     text: str
+    """One sentence for a person."""
     commands: tuple[str, ...] = ()
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What would be run, or the lines of policy or configuration."""
+    detail: FixDetail = NO_DETAIL
+    """What `apply` carries out."""
 
 
 def rules_of(accesses: Iterable[Access], verb: str = "allow") -> tuple[str, ...]:
@@ -47,38 +65,35 @@ def rules_of(accesses: Iterable[Access], verb: str = "allow") -> tuple[str, ...]
 
 
 def allow(accesses: Sequence[Access], text: str = "") -> Fix:
-    return Fix(ALLOW, text or "allow exactly these accesses, and nothing else", rules_of(accesses))
+    return Fix(FixKind.ALLOW, text or "allow exactly these accesses, and nothing else", rules_of(accesses))
 
 
 def dontaudit(accesses: Sequence[Access], text: str) -> Fix:
-    return Fix(DONTAUDIT, text, rules_of(accesses, "dontaudit"))
+    return Fix(FixKind.DONTAUDIT, text, rules_of(accesses, "dontaudit"))
 
 
 def refuse(text: str) -> Fix:
-    return Fix(REFUSE, text)
+    return Fix(FixKind.REFUSE, text)
 
 
-def relabel(paths: Sequence[str], text: str, contexts: Sequence[Mapping[str, str]] = (), kind: str = RELABEL) -> Fix:
-    """restorecon of exactly these paths, after fcontext rules where there are any."""
-    named = [path for path in paths if is_plain_path(path)]
-    adds = [f"semanage fcontext -a -t {one['type']} {shlex.quote(one['pattern'])}" for one in contexts]
+def relabel(paths: Sequence[str], text: str, contexts: Sequence[PathLabel] = (), kind: FixKind = FixKind.RELABEL) -> Fix:
+    """restorecon of exactly these paths, after file_contexts rules where there are any."""
+    named = tuple(path for path in paths if is_plain_path(path))
+    adds = [f"semanage fcontext -a -t {one.type} {shlex.quote(one.pattern)}" for one in contexts]
     run = [f"restorecon -v {' '.join(shlex.quote(path) for path in named)}"] if named else []
-    return Fix(kind, text, (*adds, *run), {"paths": named, "contexts": [dict(one) for one in contexts]})
+    labels = Labels(named, tuple(contexts))
+    return Fix(kind, text, (*adds, *run), OwnType(labels) if kind is FixKind.OWN_TYPE else labels)
 
 
 def port(protocol: str, number: int, type_name: str, owner: str, text: str) -> Fix:
     # "add" on a port that has an owner silently takes it (seobject.py: already defined, modifying instead)
     verb = "-m" if owner else "-a"
-    return Fix(
-        PORT,
-        text,
-        (f"semanage port {verb} -t {type_name} -p {protocol} {number}",),
-        {"ports": [{"protocol": protocol, "number": number, "type": type_name, "owner": owner}]},
-    )
+    command = f"semanage port {verb} -t {type_name} -p {protocol} {number}"
+    return Fix(FixKind.PORT, text, (command,), LabelledPorts((LabelledPort(protocol, number, type_name, owner),)))
 
 
 def boolean(name: str, value: bool, text: str) -> Fix:
-    return Fix(BOOLEAN, text, (f"setsebool -P {name} {'on' if value else 'off'}",), {"boolean": name, "value": value})
+    return Fix(FixKind.BOOLEAN, text, (f"setsebool -P {name} {'on' if value else 'off'}",), BooleanSetting(name, value))
 
 
 def transition(source: str, program: str, domain: str, text: str) -> Fix:
@@ -90,11 +105,11 @@ def transition(source: str, program: str, domain: str, text: str) -> Fix:
             f"allow {source} {domain}:process transition;",
             f"allow {source} {program}:file {{ execute getattr map open read }};",
         )
-    return Fix(TRANSITION, text, rules, {"program": program, "domain": domain})
+    return Fix(FixKind.TRANSITION, text, rules, DomainTransition(program, domain))
 
 
 def is_plain_path(path: str) -> bool:
-    """Whether a path of the log names a file that restorecon could be given: absolute, printable, no memfd, no deleted file."""
+    """Whether restorecon can be given a path of the log: absolute, printable, not a memfd, not a deleted file."""
     if not path.startswith("/") or path == "/" or not path.isprintable() or path.endswith("(deleted)"):
         return False
     if path.startswith(("/proc/", "/sys/", "/dev/pts/", "/memfd:", "/dev/shm/", "/anon_hugepage", "/SYSV", "/dev/zero ")):  # noqa: S108

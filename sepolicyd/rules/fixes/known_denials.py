@@ -15,7 +15,17 @@ from sepolicyd.errors import InputError
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fixes.fix import APPLICATION, KINDS, Fix
+from sepolicyd.rules.fixes.detail import (
+    BooleanSetting,
+    ConfigurationLine,
+    DomainTransition,
+    FixDetail,
+    Labels,
+    NoDetail,
+    OwnType,
+    PathLabel,
+)
+from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.guard.guard import LEVELS
 from sepolicyd.rules.guard.pattern import AttributesOf, Pattern, View
 
@@ -105,20 +115,25 @@ def _advice(part: Section) -> Advice:
 
 
 def _fix(part: Section) -> Fix:
-    kind = part.text("kind", APPLICATION, required=True, oneof=KINDS)
-    detail: dict[str, object] = {}
-    for key in ("file", "line", "boolean", "program", "domain"):
-        if part.has(key):
-            detail[key] = part.text(key)
+    kind = FixKind(part.text("kind", FixKind.APPLICATION.value, required=True, oneof=[kind.value for kind in FixKind]))
     for key in ("boolean", "program", "domain", "type"):
         if part.has(key) and not is_identifier(part.text(key)):
             part.wrong(key, f"{part.text(key)!r} cannot be a name of the policy")
+    return Fix(kind, part.text("text", required=True), part.texts("commands"), _detail(part, kind))
+
+
+def _detail(part: Section, kind: FixKind) -> FixDetail:
+    """The detail by the keys that are given."""
+    if part.has("boolean"):
+        return BooleanSetting(part.text("boolean"), True)
     if part.has("type") or part.has("pattern"):
-        pattern, type_name = part.text("pattern", required=True), part.text("type", required=True)
-        detail.update({"paths": [], "contexts": [{"pattern": pattern, "type": type_name, "kind": ""}]})
-    if "boolean" in detail:
-        detail["value"] = True
-    return Fix(kind, part.text("text", required=True), part.texts("commands"), detail)
+        labels = Labels(contexts=(PathLabel(part.text("pattern", required=True), part.text("type", required=True)),))
+        return OwnType(labels) if kind is FixKind.OWN_TYPE else labels
+    if part.has("program") or part.has("domain"):
+        return DomainTransition(part.text("program"), part.text("domain"))
+    if part.has("file") or part.has("line"):
+        return ConfigurationLine(part.text("file"), part.text("line"))
+    return NoDetail()
 
 
 def _like(value: str, globs: tuple[str, ...]) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sepolicyd.rules.fixes import fix
-from sepolicyd.rules.fixes.fix import Fix
+from sepolicyd.rules.fixes.detail import ConfigurationLine, CreatedLabel, OwnType, PathLabel
+from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.question import Question
 
 # Without these a type is the mark of a missing label; a rule on it would open whatever else lost its label.
@@ -73,10 +74,10 @@ def other_mount(question: Question) -> Iterator[Fix]:
     if is_unlabelled_mount(question):
         text = f"{question.target} is every mount of this kind: give this one a label of its own when it is mounted"
         yield Fix(
-            fix.APPLICATION,
+            FixKind.APPLICATION,
             text,
             ("mount -o context=system_u:object_r:TYPE:s0 ...",),
-            {"file": "/etc/fstab", "line": "context="},
+            ConfigurationLine("/etc/fstab", "context="),
         )
 
 
@@ -86,12 +87,12 @@ def own_tree(question: Question) -> Iterator[Fix]:
         return
     if question.owned and question.target not in question.profile.own_types:
         contexts = _contexts(question)
-        types = ", ".join(sorted({one["type"] for one in contexts}))
+        types = ", ".join(sorted({one.type for one in contexts}))
         yield fix.relabel(
             sorted(question.owned),
             f"the service owns {_some(sorted(question.owned))}: label it {types}",
             contexts,
-            fix.OWN_TYPE,
+            FixKind.OWN_TYPE,
         )
 
 
@@ -105,9 +106,9 @@ def own_type(question: Question) -> Iterator[Fix]:
         yield _new_type(question)
 
 
-def _contexts(question: Question) -> list[dict[str, str]]:
+def _contexts(question: Question) -> list[PathLabel]:
     trees = dict.fromkeys(question.owned.values())
-    return [{"pattern": tree.pattern, "type": tree.type, "kind": ""} for tree in trees]
+    return [PathLabel(tree.pattern, tree.type) for tree in trees]
 
 
 def _new_type(question: Question) -> Fix:
@@ -123,15 +124,14 @@ def _new_type(question: Question) -> Fix:
     if question.target in SHARED_PLACES:
         made = ("file", "dir") if question.tclass == "dir" and "create" not in question.permissions else (question.tclass,)
         rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in made)
-        parts = [{"source": question.source, "target": question.target, "class": one, "type": name} for one in made]
+        created = tuple(CreatedLabel(question.source, question.target, one, name) for one in made)
         # whoever makes a file there writes its name into the shared directory, whatever label the file gets
         entries = [one for one in question.accesses if question.tclass == "dir" and one.permission in ENTRIES]
-        names = [one.permission for one in entries] if known else []
-        detail = {"paths": [], "contexts": [], "transitions": parts if known else [], "allow": names}
-        return Fix(fix.OWN_TYPE, text, (*rules, *fix.rules_of(entries)), detail)
-    contexts = [{"pattern": re.escape(path).replace("\\-", "-"), "type": name, "kind": ""} for path in question.paths[:5]]
-    shown = fix.relabel(question.paths[:5], text, contexts, fix.OWN_TYPE)
-    return shown if known else replace(shown, detail={"paths": [], "contexts": []})
+        detail = OwnType(created=created, allowed=tuple(one.permission for one in entries)) if known else OwnType()
+        return Fix(FixKind.OWN_TYPE, text, (*rules, *fix.rules_of(entries)), detail)
+    contexts = [PathLabel(re.escape(path).replace("\\-", "-"), name) for path in question.paths[:5]]
+    shown = fix.relabel(question.paths[:5], text, contexts, FixKind.OWN_TYPE)
+    return shown if known else replace(shown, detail=OwnType())
 
 
 def _own_name(question: Question) -> str:

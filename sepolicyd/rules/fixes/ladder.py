@@ -11,7 +11,8 @@ from sepolicyd.policy.interfaces import Offer
 from sepolicyd.policy.labels import Ports
 from sepolicyd.rules.fixes import fix
 from sepolicyd.rules.fixes.booleans import into_domain, is_small, switch
-from sepolicyd.rules.fixes.fix import Fix
+from sepolicyd.rules.fixes.detail import InterfaceCall, LabelledPorts, Labels, OnlyPermissions, labels_of
+from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.labels import is_unlabelled_mount, other_mount, own_tree, own_type, wrong_label
 from sepolicyd.rules.fixes.question import Question
 
@@ -28,7 +29,7 @@ LOOKS = {"stat", "lstat", "fstat", "newfstatat", "fstatat64", "statx", "access",
 SERVICE_MANAGER = "init_t"
 RANDOM_PORT = 32768  # where Linux takes its ephemeral ports from (ip_local_port_range)
 COMMON = 0.4
-OPENING = (fix.ALLOW, fix.BOOLEAN, fix.INTERFACE)
+OPENING = (FixKind.ALLOW, FixKind.BOOLEAN, FixKind.INTERFACE)
 SHARED_PROGRAMS = ("bin_t", "shell_exec_t", "lib_t", "usr_t")
 
 
@@ -36,7 +37,7 @@ def fixes(question: Question) -> list[Fix]:
     """All that apply, best first; never empty. What the guard refuses has no allow, boolean or interface among them."""
     known = list(application(question))
     if question.unknown:
-        unknown = Fix(fix.UNKNOWN, f"cannot be judged: the policy does not have {', '.join(question.unknown)}")
+        unknown = Fix(FixKind.UNKNOWN, f"cannot be judged: the policy does not have {', '.join(question.unknown)}")
         return [*known, *([fix.refuse(f"give no rule ({_codes(question)})")] if question.refused else []), unknown]
     found = [one for step in STEPS for one in step(question)]
     if question.refused:
@@ -50,7 +51,7 @@ def fixes(question: Question) -> list[Fix]:
         found.append(fix.refuse(f"give no rule, it would not help. {question.obstacles[0]}"))
     else:
         found = [*known, *found]
-    kept: dict[tuple[str, tuple[str, ...]], Fix] = {}
+    kept: dict[tuple[FixKind, tuple[str, ...]], Fix] = {}
     for one in found:
         kept.setdefault((one.kind, one.commands), one)
     return list(kept.values())
@@ -58,9 +59,9 @@ def fixes(question: Question) -> list[Fix]:
 
 def _withheld(question: Question, one: Fix) -> bool:
     """Whether a refused candidate must not be offered this. A switch of the web server in front is its own affair."""
-    if one.kind == fix.BOOLEAN and question.source in question.profile.clients:
+    if one.kind == FixKind.BOOLEAN and question.source in question.profile.clients:
         return _hides(question)
-    return one.kind in OPENING or (one.kind == fix.DONTAUDIT and _hides(question))
+    return one.kind in OPENING or (one.kind == FixKind.DONTAUDIT and _hides(question))
 
 
 def _hides(question: Question) -> bool:
@@ -80,19 +81,19 @@ def application(question: Question) -> Iterator[Fix]:
 
 
 def _about(known: Fix, paths: Sequence[str]) -> Fix:
-    if not paths or known.kind not in (fix.RELABEL, fix.OWN_TYPE):
+    if not paths or known.kind not in (FixKind.RELABEL, FixKind.OWN_TYPE):
         return known
     commands = tuple(
         command.replace("'PATH'", shlex.quote(re.escape(path))).replace("PATH", shlex.quote(path))
         for command in known.commands
         for path in (paths[:3] if "PATH" in command else ("",))
     )
-    contexts = [
-        {**one, "pattern": re.escape(path) if one["pattern"] == "PATH" else one["pattern"]}
-        for one in known.detail.get("contexts", ())
-        for path in (paths if one["pattern"] == "PATH" else ("",))
-    ]
-    return replace(known, commands=commands, detail={**known.detail, "contexts": contexts, "paths": list(paths)})
+    contexts = tuple(
+        replace(one, pattern=re.escape(path) if one.pattern == "PATH" else one.pattern)
+        for one in labels_of(known.detail).contexts
+        for path in (paths if one.pattern == "PATH" else ("",))
+    )
+    return replace(known, commands=commands, detail=Labels(tuple(paths), contexts))
 
 
 def noise(question: Question) -> Iterator[Fix]:
@@ -161,9 +162,14 @@ def port_label(question: Question) -> Iterator[Fix]:
                 # none of the service's port types is meant for it: labelled as one, its friends could reach it too
                 name = f"{question.profile.name}_{number}_port_t"
                 text = f"{question.target} is every port without a name: label {number} alone (a new type, for the base module)"
-                yield Fix(fix.PORT, text, (f"semanage port -a -t {name} -p {question.protocol} {number}",), {"ports": []})
+                yield Fix(FixKind.PORT, text, (f"semanage port -a -t {name} -p {question.protocol} {number}",), LabelledPorts())
         if not question.numbers:
-            yield Fix(fix.PORT, f"{question.target} is every port without a name: label the one that is meant")
+            yield Fix(
+                FixKind.PORT,
+                f"{question.target} is every port without a name: label the one that is meant",
+                (),
+                LabelledPorts(),
+            )
 
 
 def is_random(question: Question) -> bool:
@@ -200,7 +206,7 @@ def is_leak(question: Question) -> bool:
 
 def probe(question: Question) -> Iterator[Fix]:
     """Nothing but a look: programs go on without the answer. Where nearly every domain may look, it is allowed instead."""
-    if is_probe(question) and not any(one.kind == fix.DONTAUDIT for one in application(question)):
+    if is_probe(question) and not any(one.kind == FixKind.DONTAUDIT for one in application(question)):
         if question.is_common(COMMON):
             yield from narrow(question)
         yield fix.dontaudit(question.accesses, "it only looked: deny it and do not log it")
@@ -237,7 +243,7 @@ def interface(question: Question, *, exact: bool) -> Iterator[Fix]:
     """Interfaces of the reference policy that cover it; those that open more stand behind the narrow rule."""
     for offer in question.offers:
         if exact == (not offer.surplus and not offer.silences):
-            yield Fix(fix.INTERFACE, _interface_text(offer), (str(offer),), {"call": str(offer)})
+            yield Fix(FixKind.INTERFACE, _interface_text(offer), (str(offer),), InterfaceCall(str(offer)))
 
 
 def _interface_text(offer: Offer) -> str:
@@ -262,11 +268,11 @@ def _interface_wider(question: Question) -> Iterator[Fix]:
 
 def narrow(question: Question) -> Iterator[Fix]:
     if question.allowed:
-        yield Fix(fix.ALLOW, "nothing to do: the policy allows it by now")
+        yield Fix(FixKind.ALLOW, "nothing to do: the policy allows it by now")
     else:
         helped = [access for access in question.accesses if not question.hindered(access)]
         if question.obstacles and helped:
-            only = {"only": [access.permission for access in helped]}
+            only = OnlyPermissions(tuple(access.permission for access in helped))
             yield replace(fix.allow(helped, f"a rule is not enough: {question.obstacles[0]}"), detail=only)
         else:
             yield fix.allow(question.accesses, f"a rule is not enough: {question.obstacles[0]}" if question.obstacles else "")

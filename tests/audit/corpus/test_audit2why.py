@@ -16,6 +16,7 @@ from sepolicyd.process import SOURCE_TREE
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.attribution.attribute import attribute
 from sepolicyd.rules.candidate import group
+from sepolicyd.rules.fixes.detail import OnlyPermissions
 from sepolicyd.rules.guard.guard import load_guard
 from tests.audit.corpus.test_corpus import FLOORS, JUPYTERHUB, ROOT
 from tests.cli.asking import audit2why
@@ -83,7 +84,7 @@ def test_what_audit2why_calls_a_boolean_or_a_constraint_is_no_plain_allow(judged
 def test_what_is_held_back_in_part_says_which_part(judged: list[Assessed]) -> None:
     for item in judged:
         for fix in (item.fix, *item.alternatives):
-            if fix.kind == "allow" and "only" in fix.detail:
-                assert 0 < len(fix.detail["only"]) < len(item.candidate.permissions)
+            if isinstance(fix.detail, OnlyPermissions):
+                assert 0 < len(fix.detail.permissions) < len(item.candidate.permissions)
                 told = next(finding for finding in item.findings if finding.code == "U-003")
-                assert f"it helps {' '.join(fix.detail['only'])} and not " in told.text
+                assert f"it helps {' '.join(fix.detail.permissions)} and not " in told.text

@@ -9,6 +9,7 @@ import pytest
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels, open_labels
 from sepolicyd.rules.assess.assess import Assessed
+from sepolicyd.rules.fixes.detail import BooleanSetting, OnlyPermissions
 from tests.policies.jupyterhub.conftest import Inited
 from tests.policies.jupyterhub.test_replay import HUB, PROXY, USER
 from tests.rules.lines import line, one
@@ -51,7 +52,7 @@ def judged(asked: tuple, policy: PolicyIndex, labels: Labels) -> Assessed:
 @pytest.mark.parametrize(("name", "asked", "level"), SWITCHES, ids=[f"{case[0]}-{case[1][0]}" for case in SWITCHES])
 def test_the_switch_is_proposed_with_its_side_effect(name, asked, level, policy: PolicyIndex, labels: Labels) -> None:
     item = judged(asked, policy, labels)
-    assert (item.fix.kind, item.fix.detail.get("boolean")) == ("boolean", name), (item.fix, item.alternatives)
+    assert (item.fix.kind, item.fix.detail) == ("boolean", BooleanSetting(name, True)), (item.fix, item.alternatives)
     assert re.search(r"it opens (too: allow |nothing else|[0-9,]+ other accesses too)", item.fix.text), item.fix.text
     assert item.level == level, item.findings
     assert item.approvable, item.why_not
@@ -64,7 +65,7 @@ def test_every_switch_of_the_base_module_is_among_them(policy: PolicyIndex) -> N
 def test_a_program_with_its_own_domain_is_switched_into_it(policy: PolicyIndex, labels: Labels) -> None:
     """execute_no_trans is what a missing transition looks like: the switch allows the transition instead."""
     item = judged(("execute execute_no_trans", HUB, "useradd_exec_t", "file", {"path": "/usr/sbin/useradd"}), policy, labels)
-    assert item.fix.detail.get("boolean") == "jupyterhub_create_users"
+    assert item.fix.detail == BooleanSetting("jupyterhub_create_users", True)
     assert "it runs in useradd_t" in item.fix.text
 
 
@@ -98,4 +99,4 @@ def test_a_constraint_on_a_part_is_told_before_approval(policy: PolicyIndex, lab
     assert told and "it helps audit_access and not search" in told[0].text, item.findings
     for fix in (item.fix, *item.alternatives):
         if fix.kind == "allow":
-            assert fix.detail == {"only": ["audit_access"]} and "search" not in fix.commands[0], fix
+            assert fix.detail == OnlyPermissions(("audit_access",)) and "search" not in fix.commands[0], fix

@@ -14,9 +14,11 @@ from sepolicyd.module.store import Store
 from sepolicyd.profiles import Profile, Role
 from sepolicyd.rollout.apply.pipeline import Applied, apply
 from sepolicyd.rollout.apply.plan import Plan, plan
+from sepolicyd.rules.fixes.fix import FixKind
 from sepolicyd.rules.guard.guard import REFUSE, Finding
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind, Decision
+from sepolicyd.state.fix_codec import decode
 
 BASE = Path(__file__).parent / "data" / "base.cil"
 MODULE = "sepolicyd_svc"
@@ -100,8 +102,9 @@ def world(directory: Path) -> World:
 def allow(
     *accesses: Access, number: int = 1, fix: str = "", detail: Optional[Mapping[str, Any]] = None
 ) -> dict[Access, Decision]:
-    """Decisions that allow these, as DecisionStore.decided gives them."""
-    decision = Decision(AnswerKind.ALLOW, accesses, "alice", 1.7e9, "needed", "cafe", fix, detail or {}, number)
+    """Decisions that allow these, as DecisionStore.decided gives them; ``detail`` as it is stored."""
+    kind = FixKind(fix) if fix else None
+    decision = Decision(AnswerKind.ALLOW, accesses, "alice", 1.7e9, "needed", "cafe", kind, decode(detail or {}), id=number)
     return dict.fromkeys(accesses, decision)
 
 

@@ -15,6 +15,7 @@ from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import evidence_of
+from sepolicyd.rules.fixes.detail import LabelledPorts, OwnType, labels_of
 from sepolicyd.rules.guard.override import Override, parse_overrides
 from tests.rules.lines import (
     GUARD,
@@ -313,7 +314,7 @@ def test_a_wrong_label_is_mended_by_restorecon_of_exactly_that_path(policy_index
     text = line("read", "jupyterhub_t", "user_home_t", "file", pid=3, comm="x", path="/etc/ssl/certs/mine's.pem")
     item = one([text], policy_index, labels)
     assert item.fix.kind == "relabel"
-    assert item.fix.detail["paths"] == ["/etc/ssl/certs/mine's.pem"]
+    assert labels_of(item.fix.detail).paths == ("/etc/ssl/certs/mine's.pem",)
     assert item.fix.commands == ("restorecon -v '/etc/ssl/certs/mine'\"'\"'s.pem'",)
 
 
@@ -321,7 +322,7 @@ def test_a_wrong_label_is_mended_by_restorecon_of_exactly_that_path(policy_index
 def test_what_has_no_label_of_its_own_is_never_relabelled(path: str, policy_index: PolicyIndex, labels: Labels) -> None:
     text = line("read", "jupyterhub_t", "user_home_t", "file", pid=3, comm="x", path=path)
     item = one([text], policy_index, labels)
-    assert not any(fix.detail.get("paths") for fix in (item.fix, *item.alternatives))
+    assert not any(labels_of(fix.detail).paths for fix in (item.fix, *item.alternatives))
 
 
 def test_a_candidate_that_is_allowed_by_now_says_so(policy_index: PolicyIndex) -> None:
@@ -376,7 +377,7 @@ def test_the_users_domain_is_entered_by_its_own_program(policy_index: PolicyInde
 
 def test_the_proxys_machine_code_belongs_into_the_proxys_domain(policy_index: PolicyIndex) -> None:
     item = one([line("execmem", "jupyterhub_t", "jupyterhub_t", "process", pid=3, comm="node")], policy_index, role="proxy")
-    assert item.fix.kind == "transition" and item.fix.detail["domain"] == "jupyterhub_proxy_t"
+    assert item.fix.kind == "transition" and item.fix.detail.domain == "jupyterhub_proxy_t"
     assert "never to the hub" in next(finding.text for finding in item.findings if finding.code == "V-001")
 
 
@@ -384,8 +385,8 @@ def test_the_proxys_machine_code_belongs_into_the_proxys_domain(policy_index: Po
 def test_a_path_of_the_logs_choosing_takes_no_tree_along(path: str, policy_index: PolicyIndex) -> None:
     item = one([line("write", "jupyterhub_t", "etc_t", "file", pid=3, comm="x", path=path)], policy_index)
     assert item.fix.kind == "own-type"
-    assert [context["pattern"].replace("\\", "") for context in item.fix.detail["contexts"]] == [path]
-    assert item.fix.detail["paths"] == [path]
+    assert [one.pattern.replace("\\", "") for one in labels_of(item.fix.detail).contexts] == [path]
+    assert labels_of(item.fix.detail).paths == (path,)
 
 
 def test_a_type_that_is_not_there_yet_is_left_to_a_person(policy_index: PolicyIndex) -> None:
@@ -393,12 +394,12 @@ def test_a_type_that_is_not_there_yet_is_left_to_a_person(policy_index: PolicyIn
     candidates = candidates_from([line("create", "jupyterhub_t", "tmp_t", "file", pid=3, comm="x")])
     (item,) = assess(candidates, profile=profile, guard=GUARD, policy_index=policy_index)
     assert item.fix.kind == "own-type" and "a new type" in item.fix.text
-    assert item.fix.detail["transitions"] == []
+    assert item.fix.detail == OwnType()
 
 
 def test_a_port_that_is_not_the_services_gets_no_type_of_its_friends(policy_index: PolicyIndex) -> None:
     item = one(
         [line("name_connect", "jupyterhub_t", "unreserved_port_t", "tcp_socket", pid=3, comm="x", dest=5000)], policy_index
     )
-    assert item.fix.kind == "port" and item.fix.detail == {"ports": []}
+    assert item.fix.kind == "port" and item.fix.detail == LabelledPorts()
     assert "allow" in {fix.kind for fix in item.alternatives}

@@ -12,7 +12,8 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import INCLUDE, Interfaces
 from sepolicyd.rules.assess.assess import assess
 from sepolicyd.rules.fixes import known_denials
-from sepolicyd.rules.fixes.fix import KINDS
+from sepolicyd.rules.fixes.detail import NO_DETAIL
+from sepolicyd.rules.fixes.fix import FixKind
 from tests.rules.lines import GUARD, POLICIES, PROFILE, candidates_from, judge, line
 
 
@@ -28,7 +29,7 @@ def test_the_shipped_advice_is_whole_and_says_where_it_is_from() -> None:
     assert len({one.name for one in found}) == len(found) > 8
     for one in found:
         assert one.patterns and len(one.why) > 30
-        assert {fix.kind for fix in one.fixes} <= set(KINDS)
+        assert {fix.kind for fix in one.fixes} <= set(FixKind)
         assert not any(fix.kind == "allow" for fix in one.fixes)
 
 
@@ -53,7 +54,7 @@ def test_a_users_own_advice_comes_first(tmp_path: Path, policy_index: PolicyInde
         (item,) = assess(candidates_from([text]), profile=profile, guard=GUARD, policy_index=policy_index)
         assert item.fix.kind == kind
         assert "dontaudit" in {fix.kind for fix in (item.fix, *item.alternatives)}
-    assert item.fix.detail == {}
+    assert item.fix.detail == NO_DETAIL
 
 
 def test_all_mistakes_of_an_advice_file_at_once(tmp_path: Path) -> None:

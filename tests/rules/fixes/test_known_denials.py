@@ -6,6 +6,7 @@ import pytest
 
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
+from sepolicyd.rules.fixes.detail import OwnType
 from tests.rules.lines import GUARD, PROFILE, line, one
 
 # row, denials, fix proposed, level, words that the proposed fix must hold
@@ -208,7 +209,7 @@ def test_a_name_in_a_shared_directory_is_allowed_with_the_type_of_what_is_made_t
         [line("add_name search write", "jupyterhub_t", "tmp_t", "dir", pid=3, comm="x", path="/tmp/")], policy_index, labels
     )
     assert item.fix.kind == "own-type"
-    assert item.fix.detail["allow"] == ["add_name", "search", "write"]
+    assert isinstance(item.fix.detail, OwnType) and item.fix.detail.allowed == ("add_name", "search", "write")
     assert "allow jupyterhub_t tmp_t:dir { add_name search write };" in item.fix.commands
 
 
