@@ -122,33 +122,110 @@ class Sighting:
     last: float = 0.0
 
 
+class UnparsedReason(str, Enum):
+    """Why a line that announces a denial was not read. Stored in evidence.db: never change a value."""
+
+    NO_HEADER = "no record header at the beginning of the line"
+    TOO_LONG = "longer than any record of the kernel or of auditd"
+    NO_MESSAGE = "an AVC record without avc:"
+    NO_DECISION = "neither denied nor granted after avc:"
+    NO_PERMISSION = "no permission between the braces"
+    NO_FIELD = "a field is missing"
+    BAD_NAME = "a name that no policy can hold"
+    BAD_CONTEXT = "not a context of the form user:role:type"
+    BAD_CLASS = "class name is cut"
+    CUT = "the record is cut"
+    BROKEN = "a value is broken in two"
+    SPLIT_PERMISSION = "a permission is split by the end of a line"
+    UNKNOWN_ERROR = "SELINUX_ERR in no known wording"
+    NOT_RAW = "a report without the record itself"
+    DAMAGED = "the file is damaged"
+    CONTEXTS_TWICE = "scontext=, tcontext= or tclass= stands more than once"
+    SEPARATOR_INSIDE = "the separator of enriched logs (0x1d) inside a message"
+    MESSAGE_CUT = "the message fills the sender's buffer of 1024 bytes and is cut"
+    UNKNOWN_SENDER = "no object manager in user space writes such a message"
+    FORGED_TRANSPORT = "a journal entry that neither the kernel nor the audit system wrote"
+
+    @property
+    def is_attempt(self) -> bool:
+        """Whether such a line arises when a process tries to write records or contexts into the log by what it names."""
+        return self in _ATTEMPTS
+
+
+_ATTEMPTS = frozenset(
+    {
+        UnparsedReason.TOO_LONG,
+        UnparsedReason.CONTEXTS_TWICE,
+        UnparsedReason.SEPARATOR_INSIDE,
+        UnparsedReason.MESSAGE_CUT,
+        UnparsedReason.UNKNOWN_SENDER,
+        UnparsedReason.FORGED_TRANSPORT,
+    }
+)
+
+
 @dataclass(frozen=True)
 class Unparsed:
-    """A line that holds the mark of a denial (``avc:`` or an SELINUX_ERR) and could not be read; never dropped silently."""
+    """A line that announces a denial (``avc:``, an SELINUX_ERR, a report) and could not be read; never dropped silently."""
 
     line: int
-    reason: str
+    """From 1; 0 where it is not known."""
+    reason: UnparsedReason
     text: str
+    """The line as it stands in the log, at most 4096 characters; hostile, escape it before display."""
+    detail: str = ""
+    """What stood in the wrong place, or which field is missing; hostile as well."""
+
+    @property
+    def attempt(self) -> bool:
+        """Whether the line counts as an attempt to forge a record."""
+        return self.reason.is_attempt
+
+    @property
+    def message(self) -> str:
+        """The reason with its detail."""
+        return f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+
+
+class ErrorOperation(str, Enum):
+    """The operation of an SELINUX_ERR (security/selinux/ss/services.c) that carries two contexts.
+
+    Such an error becomes a :class:`Denial` of kind SELINUX_ERR, and the operation stands in the place of the permission:
+    no policy has a permission of that name, so that it can never become a rule by itself. Its contexts are those that
+    the fix is about:
+
+    - BOUNDED_TRANSITION: scontext is the old domain, tcontext the new one, class ``process``. The kernel refuses it under
+      NoNewPrivileges or on a nosuid mount, or in a process of several threads, unless the new domain is bounded by
+      the old one or has ``process2 nnp_transition`` or ``nosuid_transition``.
+    - COMPUTE_SID: scontext is the process, tcontext the context that a transition would give and that is invalid (a role
+      that may not have the type, a range outside the user's); ``extra["tcontext"]`` is the object's.
+    - VALIDATE_TRANSITION: scontext is the process, tcontext the new context of the object; ``extra["oldcontext"]`` is its
+      old one. A ``validatetrans`` constraint refuses the change.
+    """
+
+    BOUNDED_TRANSITION = "security_bounded_transition"
+    COMPUTE_SID = "security_compute_sid"
+    VALIDATE_TRANSITION = "security_validate_transition"
+
+    @classmethod
+    def of(cls, permission: str) -> Optional[ErrorOperation]:
+        """The operation that stands in a permission's place, None for a permission."""
+        return next((one for one in cls if one.value == permission), None)
 
 
 @dataclass(frozen=True)
-class SelinuxError:
-    """An SELINUX_ERR that carries no access: an invalid context, a bounded or a validated transition that was refused.
+class PolicyError:
+    """An SELINUX_ERR that names no access: an invalid context that a process has tried to set, or one of an unknown kind.
 
-    ``operation`` as in security/selinux/ss/services.c: security_compute_sid, security_bounded_transition,
-    security_validate_transition, security_sid_mls_copy; ``invalid_context`` is the one that a role or range forbids.
+    ``operation`` as the kernel writes it after ``op=`` (setxattr, fscreate, security_sid_mls_copy).
     """
 
     event: EventId
     operation: str
-    reason: str = ""
-    invalid_context: Optional[Context] = None
+    invalid_context: str = ""
+    """As written, seldom a context; for setxattr and fscreate the process chose it: hostile text."""
     scontext: Optional[Context] = None
-    tcontext: Optional[Context] = None
-    oldcontext: Optional[Context] = None
-    newcontext: Optional[Context] = None
-    taskcontext: Optional[Context] = None
-    tclass: str = ""
+    """Of the process, from the event's SYSCALL record (``subj=``)."""
     comm: str = ""
     exe: str = ""
     raw: tuple[str, ...] = field(default=(), compare=False)

@@ -86,7 +86,7 @@ def analyze_command(
         if note:
             terminal.talk(f"sepolicyd: {terminal.escape(note)}")
     for line in result.unparsed if show_unparsed else ():
-        terminal.talk(f"line {line.line}: {line.reason}: {terminal.escape(line.text)}")
+        terminal.talk(f"line {line.line}: {terminal.escape(line.message)}: {terminal.escape(line.text)}")
 
 
 def _profile(settings: Settings, name: Optional[str]) -> Profile:
@@ -170,6 +170,6 @@ def _talk(result: ScanResult, taken: Attributed, count: int) -> None:
     if result.lines and not (result.events or result.denials or result.unparsed_count):
         terminal.talk("  not one of these lines is an audit record: is this the audit log?")
     for line in result.unparsed[:SHOWN_UNPARSED]:
-        terminal.talk(f"  unparsed line {line.line}: {line.reason}")
+        terminal.talk(f"  unparsed line {line.line}: {terminal.escape(line.message)}")
     if result.unparsed_count > SHOWN_UNPARSED:
         terminal.talk("  ... all of them with --unparsed")

@@ -77,7 +77,7 @@ def assessed(item: Assessed) -> dict[str, Any]:
 
 
 def unparsed(line: Unparsed) -> dict[str, Any]:
-    return {"line": line.line, "reason": line.reason, "text": line.text}
+    return {"line": line.line, "reason": line.message, "attempt": line.attempt, "text": line.text}
 
 
 def decision(value: Decision, number: Optional[int] = None) -> dict[str, Any]:

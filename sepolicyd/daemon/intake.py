@@ -8,7 +8,7 @@ from typing import Optional, Protocol
 
 from sepolicyd.access import Access, is_identifier
 from sepolicyd.audit.follow.logfile import event_of
-from sepolicyd.audit.model import Denial, LogEventKind, Notice, Sighting, Unparsed
+from sepolicyd.audit.model import Denial, LogEventKind, Notice, Sighting, Unparsed, UnparsedReason
 from sepolicyd.audit.scan.incremental import IncrementalScan
 from sepolicyd.rules.attribution.matcher import Match
 from sepolicyd.rules.evidence import evidence_of
@@ -84,7 +84,7 @@ def _is_nameable(access: Access, sighting: Sighting, batch: Batch) -> bool:
     if all(map(is_identifier, names)):
         return True
     batch.counts["unparsed"] += sighting.count
-    batch.unparsed.append(Unparsed(0, "a name that no policy can hold", "\n".join(sighting.denial.raw)))
+    batch.unparsed.append(Unparsed(0, UnparsedReason.BAD_NAME, "\n".join(sighting.denial.raw)))
     return False
 
 

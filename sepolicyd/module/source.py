@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Optional
 
 from sepolicyd.access import SELF, Access, is_identifier
+from sepolicyd.audit.model import ErrorOperation
 from sepolicyd.errors import RefusedError
 
 ALLOW, DONTAUDIT = "allow", "dontaudit"
@@ -215,6 +216,8 @@ def _reason(access: Access) -> str:
         problem = name_problem(name) or (f"{SELF} is no type" if name == SELF else "")
         if problem:
             return problem
+    if ErrorOperation.of(access.permission) is not None:
+        return f"{access.permission} is an error of the kernel's security server and no permission"
     if access.xperms and access.permission not in XPERM_PERMISSIONS:
         return f"permission {access.permission} has no numbers"
     if any(not 0 <= low <= high <= MAX_XPERM for low, high in access.xperms):

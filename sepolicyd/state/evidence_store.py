@@ -154,7 +154,7 @@ class EvidenceStore:
         if lines and self._one("SELECT count(*) FROM unparsed") < MAX_UNPARSED:
             self._connection.executemany(
                 "INSERT INTO unparsed(reason, text) VALUES (?,?)",
-                [(_clean(line.reason), _clean(line.text)) for line in lines[:MAX_UNPARSED]],
+                [(_clean(line.reason.value), _clean(line.text)) for line in lines[:MAX_UNPARSED]],
             )
 
     def _keep_notices(self, notices: Sequence[LogEvent]) -> None:

@@ -134,6 +134,9 @@ def test_refused_with_reasons() -> None:
         A("svc_t", "etc_t", "file", "re\nad"): r"re\nad is no identifier",
         Access("self", "etc_t", "file", "read"): "self is no type",
         A("svc_t", "etc_t", "file", "read", ((1, 2),)): "permission read has no numbers",
+        A("init_t", "svc_t", "process", "security_bounded_transition"): (
+            "security_bounded_transition is an error of the kernel's security server and no permission"
+        ),
         A("svc_t", "etc_t", "file", "ioctl", ((5, 2),)): "its ioctl numbers are no ranges of 0x0 to 0xffff",
     }
     source = render_te("m", [*cases, A("svc_t", "etc_t", "file", "read")])

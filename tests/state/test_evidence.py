@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sepolicyd.access import Access
-from sepolicyd.audit.model import LogEventKind, Unparsed
+from sepolicyd.audit.model import LogEventKind, Unparsed, UnparsedReason
 from sepolicyd.errors import StateError, UsageError
 from sepolicyd.rollout.learning.coverage import Mark, assign_exercises
 from sepolicyd.rules.evidence import Evidence
@@ -62,7 +62,7 @@ def test_no_database_is_an_empty_snapshot(path: Path) -> None:
 def test_what_is_saved_is_what_a_reader_gets(store: EvidenceStore, path: Path) -> None:
     first = batch(paths=("/etc/a",), ports=(("dest", 8000),), contexts=(("a:b:c", "d:e:f"),), samples=("raw\nlines",))
     first.ignore("sshd_t", 3)
-    first.unparsed.append(Unparsed(7, "odd", "text"))
+    first.unparsed.append(Unparsed(7, UnparsedReason.CUT, "text"))
     first.remarks.append(LogEvent(5.0, LogEventKind.POLICY_LOAD, "loaded"))
     assert store.save(first, {"offset": 10}) == [(READ, "hub")]
     assert store.save(batch(role="kernel", at=200.0), {"offset": 20}, {"pids": [1]}) == [(READ, "kernel")]
@@ -75,7 +75,7 @@ def test_what_is_saved_is_what_a_reader_gets(store: EvidenceStore, path: Path) -
     assert got.by_role[(READ, "hub")].ports == (("dest", 8000),)
     assert got.counts == {"lines": 3, "ignored": 3}
     assert got.ignored == {"sshd_t": 3}
-    assert got.unparsed == (("odd", "text"),)
+    assert got.unparsed == (("the record is cut", "text"),)
     assert got.remarks == (LogEvent(5.0, LogEventKind.POLICY_LOAD, "loaded"),)
     assert (got.profile, got.place, got.bad_rows, got.taints) == ("jupyterhub", {"offset": 30}, (), ())
 

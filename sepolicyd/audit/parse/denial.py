@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from sepolicyd.access import is_identifier
-from sepolicyd.audit.model import Context, Denial, Kind, LogEventKind, Notice, SelinuxError, Unparsed, Verdict
+from sepolicyd.audit.model import (
+    Context,
+    Denial,
+    ErrorOperation,
+    Kind,
+    LogEventKind,
+    Notice,
+    PolicyError,
+    Unparsed,
+    UnparsedReason,
+    Verdict,
+)
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse.classes import KNOWN, is_cut
 from sepolicyd.audit.parse.companions import Companions
@@ -36,6 +47,8 @@ _SPEAKING = frozenset({"AVC", "USER_AVC", "SELINUX_ERR", "USER_SELINUX_ERR"})
 _NOTICE_TYPES = frozenset({"MAC_STATUS", "MAC_POLICY_LOAD", "MAC_CONFIG_CHANGE", "USER_MAC_STATUS", "USER_MAC_POLICY_LOAD",
                            "USER_MAC_CONFIG_CHANGE"})  # fmt: skip
 
+_Doubt = tuple[UnparsedReason, str]
+
 
 @dataclass(frozen=True)
 class Denials:
@@ -44,7 +57,7 @@ class Denials:
     denials: tuple[Denial, ...] = ()
     granted: tuple[Denial, ...] = ()
     notices: tuple[Notice, ...] = ()
-    errors: tuple[SelinuxError, ...] = ()
+    errors: tuple[PolicyError, ...] = ()
     other: int = 0
     unparsed: tuple[Unparsed, ...] = ()
 
@@ -67,7 +80,7 @@ def denials_of(event: Event, *, first_only: bool = False) -> Denials:
     if not messages:
         return Denials()
     lines = tuple(record.raw for record in event.records)
-    sorted_out: dict[type, list[Any]] = {kind: [] for kind in (Denial, Notice, SelinuxError, Unparsed, int)}
+    sorted_out: dict[type, list[Any]] = {kind: [] for kind in (Denial, Notice, PolicyError, Unparsed, int)}
     for record, piece in messages:
         value = message(record, piece, beside, lines)
         sorted_out[type(value)].append(value)
@@ -76,7 +89,7 @@ def denials_of(event: Event, *, first_only: bool = False) -> Denials:
         denials=tuple(denial for denial in every if denial.verdict is Verdict.DENIED),
         granted=tuple(denial for denial in every if denial.verdict is Verdict.GRANTED),
         notices=tuple(sorted_out[Notice]),
-        errors=tuple(sorted_out[SelinuxError]),
+        errors=tuple(sorted_out[PolicyError]),
         other=len(sorted_out[int]),
         unparsed=tuple(sorted_out[Unparsed]),
     )
@@ -94,7 +107,7 @@ def denials_of_line(line: Union[bytes, str], number: int = 0) -> Denials:
 
 def message(
     record: Record, text: str, beside: Companions, lines: tuple[str, ...]
-) -> Union[Denial, Notice, SelinuxError, Unparsed, int]:
+) -> Union[Denial, Notice, PolicyError, Unparsed, int]:
     """One message classified; the int stands for another security module's, or a mark that is only a name."""
     # only what stands before the mark: a comm= or name= must not be able to pass a denial off as another module's
     if _FOREIGN.search(record.raw.partition(MARK)[0] if MARK in record.raw else text):
@@ -108,10 +121,10 @@ def message(
         if record.type == "SELINUX_ERR":
             return _error(record, text, beside, lines)
         if MARK not in text:
-            return Unparsed(record.number, "an AVC record without avc:", record.raw[:MAX_TEXT])
+            return _unparsed(record, UnparsedReason.NO_MESSAGE)
         if re.match(r"\s*avc:\s+(?:received|op=|netlink|could not|unable)", text[text.find(MARK) :]):
             return _notice(record, text)
-        return Unparsed(record.number, "no decision (denied or granted) after avc:", record.raw[:MAX_TEXT])
+        return _unparsed(record, UnparsedReason.NO_DECISION)
     kind = Kind.USER_AVC if record.type.startswith("USER_") else Kind.AVC
     permissions = tuple(dict.fromkeys(decision["permissions"].replace(",", " ").split()))
     return _denial(record, text[decision.end() :], kind, Verdict(decision["verdict"]), permissions, beside, lines)
@@ -129,9 +142,9 @@ def _denial(
     rest, _, _ = rest.partition(GROUP_SEPARATOR)
     rest = _GLUED.sub(" ", rest)
     found = _object(rest)
-    reason = found if isinstance(found, str) else _doubt(permissions, found[2])
-    if reason or isinstance(found, str):
-        return Unparsed(record.number, reason, record.raw[:MAX_TEXT])
+    doubt = _doubt(permissions, found[2]) if len(found) == 4 else found
+    if doubt is not None or len(found) == 2:
+        return _unparsed(record, *(doubt or (UnparsedReason.BROKEN, "")))
     scontext, tcontext, tclass, start = found
     tail = _TAIL.search(rest, start)
     values = field.fields_of(rest[:start])
@@ -152,30 +165,36 @@ def _denial(
     )
 
 
-def _object(rest: str) -> Union[str, tuple[Context, Context, str, int]]:
+def _unparsed(record: Record, reason: UnparsedReason, detail: str = "") -> Unparsed:
+    return Unparsed(record.number, reason, record.raw[:MAX_TEXT], detail)
+
+
+def _object(rest: str) -> Union[_Doubt, tuple[Context, Context, str, int]]:
     """(scontext, tcontext, class, where the contexts begin), or the reason why not."""
     contexts = []
     begin = len(rest)
     for key in ("scontext", "tcontext"):
         at = _last(rest, key + "=")
         if at < 0:
-            return f"no {key}="
+            return UnparsedReason.NO_FIELD, f"{key}="
         begin = min(begin, at)
         match = _VALUE.match(rest, at + len(key) + 1)
         text = match["value"] if match else ""
         context = Context.parse(text)
         if context is None or not is_identifier(context.type):
-            return f"{key} is cut" if rest.rstrip().endswith(text) else f"{key} is not user:role:type: {text[:80]}"
+            if rest.rstrip().endswith(text):
+                return UnparsedReason.CUT, f"{key}={text[:80]}"
+            return UnparsedReason.BAD_CONTEXT, f"{key}={text[:80]}"
         if match is not None and not context.range and _WORD.match(rest, match.end()):
-            return f"{key} is broken: {text[:80]}"
+            return UnparsedReason.BROKEN, f"{key}={text[:80]}"
         contexts.append(context)
     at = _last(rest, "tclass=")
     if at < 0:
-        return "no tclass="
+        return UnparsedReason.NO_FIELD, "tclass="
     match = _CLASS.match(rest, at + 7)
     tclass = match["value"] if match else ""
     if match is not None and tclass not in KNOWN and _WORD.match(rest, match.end()):
-        return f"tclass is broken: {tclass[:40]}"
+        return UnparsedReason.BROKEN, f"tclass={tclass[:40]}"
     return contexts[0], contexts[1], tclass, min(begin, at)
 
 
@@ -191,17 +210,13 @@ def _last(text: str, key: str) -> int:
     return at
 
 
-def _doubt(permissions: tuple[str, ...], tclass: str) -> str:
+def _doubt(permissions: tuple[str, ...], tclass: str) -> Optional[_Doubt]:
     if not permissions:
-        return "no permission between the braces"
-    for permission in permissions:
-        if not is_identifier(permission):
-            return f"not a permission: {permission[:40]}"
-    if not is_identifier(tclass):
-        return f"not a class: {tclass[:40] or '(nothing)'}"
-    if is_cut(tclass):
-        return f"class name is cut: {tclass}"
-    return ""
+        return UnparsedReason.NO_PERMISSION, ""
+    for name in (*permissions, tclass):
+        if not is_identifier(name):
+            return UnparsedReason.BAD_NAME, name[:40]
+    return (UnparsedReason.BAD_CLASS, tclass) if is_cut(tclass) else None
 
 
 def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, str], beside: Companions) -> dict[str, Any]:
@@ -252,7 +267,7 @@ def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, s
     }
 
 
-def _error(record: Record, text: str, beside: Companions, lines: tuple[str, ...]) -> Union[Denial, SelinuxError, Unparsed]:
+def _error(record: Record, text: str, beside: Companions, lines: tuple[str, ...]) -> Union[Denial, PolicyError, Unparsed]:
     """SELINUX_ERR: bounds carries an access; the others (invalid context, bounded or validated transition) do not."""
     values = field.fields_of(text)
     if values.get("perms") and "tclass" in values:
@@ -266,22 +281,60 @@ def _error(record: Record, text: str, beside: Companions, lines: tuple[str, ...]
             beside,
             lines,
         )
-    invalid, operation = _INVALID.search(text), _OPERATION.search(text)
-    contexts = {
-        key: Context.parse(values.get(key, "")) for key in ("scontext", "tcontext", "oldcontext", "newcontext", "taskcontext")
-    }
-    if invalid is None and not any(contexts.values()):
-        return Unparsed(record.number, "SELINUX_ERR in no known wording", record.raw[:MAX_TEXT])
-    return SelinuxError(
+    operation = _OPERATION.search(text)
+    named = ErrorOperation.of(operation["value"] if operation else "")
+    invalid = _INVALID.search(text)
+    if invalid is not None:
+        values["invalid_context"] = invalid["value"]
+    if named is not None:
+        return _masked_transition(record, named, values, beside, lines)
+    if "invalid_context" not in values:
+        return _unparsed(record, UnparsedReason.UNKNOWN_ERROR)
+    return PolicyError(
         event=record.event,
         operation=operation["value"] if operation else "",
-        reason=values.get("reason", ""),
-        invalid_context=None if invalid is None else Context.parse(invalid["value"]),
-        tclass=values.get("tclass", ""),
+        invalid_context=values["invalid_context"],
+        scontext=Context.parse(beside.syscall.get("subj", "")),
         comm=beside.syscall.get("comm", ""),
         exe=beside.syscall.get("exe", ""),
         raw=(record.raw, *(line for line in lines if line != record.raw))[:MAX_RAW],
-        **contexts,
+    )
+
+
+# The fields of the two contexts of each operation, and the one that is kept aside.
+_CONTEXTS_OF = {
+    ErrorOperation.BOUNDED_TRANSITION: ("oldcontext", "newcontext", ""),
+    ErrorOperation.COMPUTE_SID: ("scontext", "invalid_context", "tcontext"),
+    ErrorOperation.VALIDATE_TRANSITION: ("taskcontext", "newcontext", "oldcontext"),
+}
+
+
+def _masked_transition(
+    record: Record, operation: ErrorOperation, values: dict[str, str], beside: Companions, lines: tuple[str, ...]
+) -> Union[Denial, Unparsed]:
+    """The denial that an SELINUX_ERR with two contexts is; see ErrorOperation."""
+    source, target, aside = _CONTEXTS_OF[operation]
+    contexts = []
+    for key in (source, target):
+        context = Context.parse(values.get(key, ""))
+        if context is None or not is_identifier(context.type):
+            return _unparsed(record, UnparsedReason.BAD_CONTEXT, f"{key}={values.get(key, '')[:80]}")
+        contexts.append(context)
+    tclass = values.get("tclass", "process")
+    if not is_identifier(tclass):
+        return _unparsed(record, UnparsedReason.BAD_NAME, tclass[:40])
+    extra = {key: values[key] for key in ("seresult", "reason", aside) if key in values}
+    details = _details(Kind.SELINUX_ERR, tclass, {}, {}, beside)
+    return Denial(
+        event=record.event,
+        kind=Kind.SELINUX_ERR,
+        verdict=Verdict.DENIED,
+        scontext=contexts[0],
+        tcontext=contexts[1],
+        tclass=tclass,
+        permissions=(operation.value,),
+        raw=(record.raw, *(line for line in lines if line != record.raw))[:MAX_RAW],
+        **{**details, "extra": tuple(sorted(extra.items()))},
     )
 
 

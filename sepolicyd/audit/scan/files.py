@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional, Union
 
-from sepolicyd.audit.model import Notice, SelinuxError, Sighting, Unparsed
+from sepolicyd.audit.model import Notice, PolicyError, Sighting, Unparsed, UnparsedReason
 from sepolicyd.audit.scan.decompress import LONGEST_MAGIC, Unpacked, kind_of
 from sepolicyd.audit.scan.parallel import MARGIN, Child, middle
 from sepolicyd.audit.scan.sweep import Sweep
@@ -43,7 +43,7 @@ class ScanResult:
     unparsed_count: int = 0
     sightings: tuple[Sighting, ...] = ()
     granted_sightings: tuple[Sighting, ...] = ()
-    errors: tuple[SelinuxError, ...] = ()
+    errors: tuple[PolicyError, ...] = ()
     notice_list: tuple[Notice, ...] = ()
 
 
@@ -180,7 +180,7 @@ def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
     yield from _blocks(b"", unpacked)
     if unpacked.trouble:
         sweep.unparsed_count += 1
-        sweep.unparsed.append(Unparsed(0, f"{unpacked.trouble}: what comes before was read", name))
+        sweep.unparsed.append(Unparsed(0, UnparsedReason.DAMAGED, name, f"{unpacked.trouble}; what comes before was read"))
 
 
 def _is_plain(file: BinaryIO) -> bool:

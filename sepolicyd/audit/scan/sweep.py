@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import Any, Optional
 
-from sepolicyd.audit.model import Notice, SelinuxError, Unparsed
+from sepolicyd.audit.model import Notice, PolicyError, Unparsed
 from sepolicyd.audit.parse.classes import is_cut
 from sepolicyd.audit.parse.denial import Denials
 from sepolicyd.audit.parse.linewrap import unwrap
@@ -68,7 +68,7 @@ class Sweep:
         self.lines = self.events = self.notices = self.other = self.unparsed_count = 0
         self.fold = Fold()
         self.unparsed: list[Unparsed] = []
-        self.errors: list[SelinuxError] = []
+        self.errors: list[PolicyError] = []
         self.notice_list: list[Notice] = []
         self._base = self._offset = 0
         self.first_keys: set[Any] = set()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import SELF
+from sepolicyd.audit.model import ErrorOperation
 from sepolicyd.audit.parse.denial import denials_of_line
 from sepolicyd.audit.scan.files import ScanResult, scan_files
 from tests.paths import ROOT
@@ -47,6 +48,7 @@ def accesses_of(result: ScanResult) -> set[AccessRow]:
         (one.source, one.target, one.tclass, one.permission)
         for sighting in result.sightings
         for one in sighting.denial.accesses()
+        if ErrorOperation.of(one.permission) is None
     }
 
 
@@ -57,7 +59,11 @@ def test_accesses_contain_those_of_audit2allow(floor: Path) -> None:
     rules, roles = floor_of(floor)
     missing = rules - accesses_of(result) - EXCEPTIONS.keys()
     assert not missing
-    invalid = {(one.invalid_context.role, one.invalid_context.type) for one in result.errors if one.invalid_context}
+    invalid = {
+        (one.denial.tcontext.role, one.denial.tcontext.type)
+        for one in result.sightings
+        if ErrorOperation.COMPUTE_SID.value in one.denial.permissions
+    }
     assert roles <= invalid
 
 
@@ -103,22 +109,22 @@ def test_peculiarities_are_each_read_or_explained() -> None:
     for name, _note, raw in rows:
         found = denials_of_line(raw)
         if not found.denials and not found.granted and not found.notices and not found.errors and not found.other:
-            unread[name] = [one.reason for one in found.unparsed]
+            unread[name] = [one.message for one in found.unparsed]
     assert unread == UNREAD
 
 
 # What is not read, and what is said of it; [] where the line holds no mark at all.
 UNREAD: dict[str, list[str]] = {
-    "bare-avc": ["no scontext="],
-    "typo-keys": ["no scontext="],
-    "tclass-null": ["not a permission: 0x10"],
+    "bare-avc": ["a field is missing: scontext="],
+    "typo-keys": ["a field is missing: scontext="],
+    "tclass-null": ["a name that no policy can hold: 0x10"],
     "user-avc-systemd": ["class name is cut: s"],
     "trunc-tclass": ["class name is cut: tcp_s"],
-    "trunc-tcontext": ["tcontext is cut"],
-    "glob": ["no tclass="],
+    "trunc-tcontext": ["the record is cut: tcontext=system_u:s"],
+    "glob": ["a field is missing: tclass="],
     "kernel-ring-syslog": ["an AVC record without avc:"],
     "unknown-n": [],
-    "sealert-sorted": ["no scontext="],
+    "sealert-sorted": ["a field is missing: scontext="],
     "sepgsql": [],
 }
 

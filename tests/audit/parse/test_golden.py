@@ -50,7 +50,7 @@ def read(log: Path) -> dict[str, Any]:
         "granted": [{**plain(one.denial), "count": one.count} for one in result.granted_sightings],
         "notices": plain(result.notice_list),
         "errors": plain(result.errors),
-        "unparsed": [f"{one.line}: {one.reason}" for one in result.unparsed],
+        "unparsed": [f"{one.line}: {one.message}" for one in result.unparsed],
     }
 
 

@@ -215,9 +215,9 @@ def test_packed_logs_whole_truncated_damaged_and_in_members(tmp_path: Path, pack
     log.write_bytes(packed[: len(packed) * 2 // 3])
     cut = scan_files([log])
     assert 0 < cut.denials < scan_bytes(text * 40).denials
-    assert cut.unparsed[-1].reason.startswith(f"truncated {packer}")
+    assert cut.unparsed[-1].detail.startswith(f"truncated {packer}")
     log.write_bytes(packed[:2000] + bytes(200) + packed[2200:])
-    assert scan_files([log]).unparsed[-1].reason.startswith(f"damaged {packer}")
+    assert scan_files([log]).unparsed[-1].detail.startswith(f"damaged {packer}")
 
 
 @pytest.mark.parametrize("big", [False, True])
