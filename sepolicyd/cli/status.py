@@ -16,6 +16,7 @@ from sepolicyd.rollout.apply.trial import problem
 from sepolicyd.rollout.learning.readiness import Readiness
 from sepolicyd.rollout.session import Session
 from sepolicyd.rollout.status import Picture, look
+from sepolicyd.rules.guard.level import GuardLevel
 
 
 @click.command("status")
@@ -57,7 +58,7 @@ def lines(session: Session, picture: Picture) -> list[str]:
     elif session.settings.live:
         shown.append("lease     (root can tell)")
     levels = Counter(item.level for item in picture.queue.items)
-    by_level = ", ".join(f"{levels[name]} {name}" for name in ("refuse", "review", "note", "none") if levels[name])
+    by_level = ", ".join(f"{levels[name]} {name}" for name in GuardLevel if levels[name])
     shown.append(f"pending   {terminal.plural(len(picture.queue.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))
     if snapshot.present:
         shown.append(
@@ -94,7 +95,7 @@ def document(session: Session, picture: Picture) -> dict[str, Any]:
         "why": picture.standing.why,
         "next": picture.standing.next,
         "lease": None if picture.lease is None else lease_document(picture.lease),
-        "pending": {name: levels.get(name, 0) for name in ("refuse", "review", "note", "none")},
+        "pending": {name.value: levels[name] for name in GuardLevel},
         "accesses": len(picture.queue.snapshot.evidence),
         "counts": dict(picture.queue.snapshot.counts),
         "updated": picture.queue.snapshot.updated or None,

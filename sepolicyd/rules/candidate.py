@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from sepolicyd.access import Access
 from sepolicyd.rules.evidence import Evidence, merge_all
@@ -25,7 +26,7 @@ class Candidate:
     facet: str
     evidence: Mapping[Access, Evidence]
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Stable over restarts, order and hosts; the same for a permission that joins the group later."""
         text = "\0".join((self.source, self.target, self.tclass, self.facet))
@@ -37,7 +38,7 @@ class Candidate:
         text = "\n".join(sorted(str(access) for access in self.evidence))
         return hashlib.sha256(text.encode()).hexdigest()[:4]
 
-    @property
+    @cached_property
     def accesses(self) -> tuple[Access, ...]:
         return tuple(sorted(self.evidence))
 
@@ -45,7 +46,7 @@ class Candidate:
     def permissions(self) -> tuple[str, ...]:
         return tuple(sorted({access.permission for access in self.evidence}))
 
-    @property
+    @cached_property
     def merged(self) -> Evidence:
         return merge_all(self.evidence.values())
 

@@ -15,8 +15,9 @@ from sepolicyd.rollout.apply.desired import DesiredPolicy
 from sepolicyd.rollout.apply.verify import some
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.delta import Judge
-from sepolicyd.rules.guard.guard import REFUSE, Finding
+from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override
+from sepolicyd.rules.guard.rule import Finding
 from sepolicyd.state.decisions import Decision
 
 
@@ -73,7 +74,7 @@ def prove(
     if strange:
         refusals.append(f"the policy would change in other ways: {some(strange)}")
     for access, found in findings.items():
-        worst = next((finding for finding in found if finding.level == REFUSE), None)
+        worst = next((finding for finding in found if finding.level is GuardLevel.REFUSE), None)
         if worst is not None and access not in excused:
             refusals.append(f"{worst.code}: {worst.text}")
     unruly = judged.memberships(delta, guard, profile, drift)

@@ -20,7 +20,8 @@ from sepolicyd.rollout.learning.tainted import find_taints
 from sepolicyd.rollout.review.reopened import reopened
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.setup import base_dontaudit
-from sepolicyd.rules.assess.assess import Assessed, allowed_now, assess
+from sepolicyd.rules.assess.assess import Assessed, assess
+from sepolicyd.rules.assess.context import allowed_now
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.guard.override import parse_overrides

@@ -9,7 +9,8 @@ from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.fixes.question import Question
-from sepolicyd.rules.guard.guard import Finding, Guard
+from sepolicyd.rules.guard.guard import Guard
+from sepolicyd.rules.guard.rule import About, Finding
 
 MAX_NAMES = 5
 WRITES = frozenset({"write", "append", "create", "rename", "link"})
@@ -108,9 +109,11 @@ def secrets(question: Question, guard: Guard) -> list[Finding]:
     if question.source in hub or not hub:
         return []
     if question.target in profile.secrets and question.permissions & READS:
-        return [guard.finding("W-005", f"a new way to the service's secrets: {question.source} reaches {question.target}")]
+        text = f"a new way to the service's secrets: {question.source} reaches {question.target}"
+        return [guard.finding(About.SECRETS, text)]
     if question.target in hub and question.tclass == "process" and question.permissions & INTO_MEMORY:
-        return [guard.finding("W-005", f"a new way into the hub's own process: {question.source} reaches {question.target}")]
+        text = f"a new way into the hub's own process: {question.source} reaches {question.target}"
+        return [guard.finding(About.SECRETS, text)]
     return []
 
 
@@ -122,8 +125,8 @@ def who_asked(question: Question, guard: Guard) -> list[Finding]:
     roles = " and ".join(question.seen.roles)
     if question.source in profile.service_domains:
         text = f"only user code asked for it ({roles}): it is not given to {question.source}, which is the service's own"
-        return [guard.finding("W-001", text)]
-    return [guard.finding("W-002", f"only user code asked for it ({roles}), in a domain of its own")]
+        return [guard.finding(About.USER_CODE_IN_SERVICE, text)]
+    return [guard.finding(About.USER_CODE, f"only user code asked for it ({roles}), in a domain of its own")]
 
 
 def _count(number: int, what: str) -> str:

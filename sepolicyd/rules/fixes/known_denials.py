@@ -26,7 +26,7 @@ from sepolicyd.rules.fixes.detail import (
     PathLabel,
 )
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.guard.guard import LEVELS
+from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.pattern import AttributesOf, Pattern, View
 
 FOLDER = "advice"
@@ -104,7 +104,7 @@ def _advice(part: Section) -> Advice:
         why=part.text("why", required=True),
         link=part.text("link"),
         fixes=part.each("fixes", _fix),
-        level=part.text("level", oneof=LEVELS),
+        level=part.text("level", oneof=tuple(GuardLevel)),
         comms=part.texts("comms"),
         exes=part.texts("exes"),
         paths=part.texts("paths"),

@@ -19,7 +19,8 @@ from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.fix import is_plain_path
 from sepolicyd.rules.fixes.known_denials import Advice
-from sepolicyd.rules.guard.guard import REFUSE, REVIEW, Finding
+from sepolicyd.rules.guard.level import GuardLevel
+from sepolicyd.rules.guard.rule import Finding
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ class Question:
 
     @property
     def refused(self) -> bool:
-        return any(finding.level == REFUSE for finding in self.findings)
+        return any(finding.level is GuardLevel.REFUSE for finding in self.findings)
 
     @property
     def reviewed(self) -> bool:
-        return any(finding.level == REVIEW for finding in self.findings)
+        return any(finding.level is GuardLevel.REVIEW for finding in self.findings)
 
     @cached_property
     def user_only(self) -> bool:

@@ -9,8 +9,9 @@ from sepolicyd.access import Access
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
-from sepolicyd.rules.guard.guard import REFUSE, Finding
+from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override
+from sepolicyd.rules.guard.rule import About, Finding
 
 # What the base policies call whatever is a process at all, a service, a program of users, one that looks names up
 KINDS = ("domain", "daemon", "application_domain_type", "nsswitch_domain")
@@ -48,7 +49,7 @@ def memberships(delta: Delta, guard: Judge, profile: Profile, drift: Optional[De
     found = guard.judge_joined(joined, exempted, profile)
     for name in sorted(permissive):
         found += guard.judge_statement(f"permissive {name};", profile)
-    return [finding for finding in found if finding.level == REFUSE]
+    return [finding for finding in found if finding.level is GuardLevel.REFUSE]
 
 
 def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Override] = ()) -> list[Finding]:
@@ -66,7 +67,7 @@ def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Overr
     kept: dict[str, Finding] = {}
     for access, findings in sorted(guard.judge(asked, profile, delta.after).items()):
         for finding in findings:
-            if finding.level == REFUSE and finding.code != "R-017" and not given_to_all(delta, access):
+            if finding.level is GuardLevel.REFUSE and finding.about is not About.OWNERSHIP and not given_to_all(delta, access):
                 kept.setdefault(finding.code, finding)
     return [*memberships(delta, guard, profile), *(kept[code] for code in sorted(kept))]
 

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Protocol, Union
 
 from sepolicyd.access import SELF, Access
-from sepolicyd.document import Section, read
 from sepolicyd.errors import InputError
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.guard.pattern import Pattern, View, compile_names, expand_sets
+from sepolicyd.rules.guard.level import GuardLevel, worst
+from sepolicyd.rules.guard.pattern import View, compile_names
+from sepolicyd.rules.guard.rule import About, Finding, GuardRule, parse_rules
 from sepolicyd.rules.guard.statement import Statement, parse_statements
 
 FILE = "guard.yaml"
-REFUSE, REVIEW, NOTE, NONE = "refuse", "review", "note", "none"
-LEVELS = (REFUSE, REVIEW, NOTE, NONE)
 WIDE_ATTRIBUTE = 100  # an attribute of more types than this is no narrow target, whatever its name
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A coded remark. ``text`` is one sentence of our own words and identifiers; it holds no text of the log."""
-
-    code: str
-    level: str
-    text: str
-
-
-@dataclass(frozen=True)
-class GuardRule:
-    """One line of the guard: what it matches, why, and who says so. ``prefer`` is the kind of fix that is better."""
-
-    code: str
-    level: str
-    title: str
-    reason: str
-    source: str
-    prefer: str = ""
-    computed: bool = False
-    patterns: tuple[Pattern, ...] = ()
-    statements: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
 
 class Attributes(Protocol):
@@ -53,17 +27,13 @@ class Attributes(Protocol):
     def types_of(self, attribute: str) -> frozenset[str]: ...
 
 
-def worst(levels: Iterable[str]) -> str:
-    """The heaviest of the levels, "none" where there are none."""
-    return min(levels, key=LEVELS.index, default=NONE)
-
-
 class Guard:
     """All lines of guard.yaml. Pure: the profile and the policy come with each call."""
 
     def __init__(self, rules: Sequence[GuardRule]) -> None:
         self.rules = tuple(rules)
         self._by_code = {rule.code: rule for rule in rules}
+        self._by_topic = {rule.about: rule for rule in rules if rule.about is not None}
 
     @classmethod
     def load(cls, where: Union[Path, Sequence[Path]]) -> Guard:
@@ -72,10 +42,10 @@ class Guard:
         :raises InputError: none is there, or it has mistakes (all of them). Without a guard nothing may be approved.
         """
         if isinstance(where, Path):
-            return cls(parse(where))
+            return cls(parse_rules(where))
         for directory in where:
             if (directory / FILE).is_file():
-                return cls(parse(directory / FILE))
+                return cls(parse_rules(directory / FILE))
         places = ", ".join(map(str, where)) or "no directory"
         raise InputError(f"there is no {FILE} in {places}", "install sepolicyd's policies")
 
@@ -87,26 +57,23 @@ class Guard:
     def codes(self) -> tuple[str, ...]:
         return tuple(self._by_code)
 
-    def finding(self, code: str, text: str = "", level: str = "") -> Finding:
-        """The finding of a computed rule; its level and title where none are given."""
-        rule = self._by_code[code]
-        return Finding(code, level or rule.level, text or rule.title)
+    def about(self, about: About) -> GuardRule:
+        """The one rule about this."""
+        return self._by_topic[about]
+
+    def finding(self, about: About, text: str = "", level: Optional[GuardLevel] = None) -> Finding:
+        """The finding of the rule about this, with the rule's level and title where none are given."""
+        return self._by_topic[about].finding(text, level)
 
     def judge_access(
         self, access: Access, profile: Optional[Profile] = None, policy: Optional[Attributes] = None
     ) -> list[Finding]:
         """What the lines say of one access, the heaviest first. Without a policy attributes match by name alone."""
         view = View(access, profile, policy)
-        found = [
-            Finding(rule.code, rule.level, f"{rule.title} ({access}): {rule.reason}")
-            for rule in self.rules
-            if any(pattern.fits(view) for pattern in rule.patterns)
-        ]
-        if policy is not None and _is_wide(access, policy):
-            bound = self._by_code["R-013"]
-            if all(finding.code != bound.code for finding in found):
-                found.append(Finding(bound.code, bound.level, f"{bound.title} ({access}): {bound.reason}"))
-        return sorted(found, key=lambda finding: (LEVELS.index(finding.level), finding.code))
+        found = [rule.finding_on(access) for rule in self.rules if any(pattern.fits(view) for pattern in rule.patterns)]
+        if policy is not None and _is_wide(access, policy) and all(one.about is not About.BOUNDS for one in found):
+            found.append(self.about(About.BOUNDS).finding_on(access))
+        return sorted(found, key=heaviest_first)
 
     def judge(
         self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[Attributes] = None
@@ -115,7 +82,7 @@ class Guard:
         judged = {access: self.judge_access(access, profile, policy) for access in accesses}
         return {access: findings for access, findings in judged.items() if findings}
 
-    def level(self, access: Access, profile: Optional[Profile] = None) -> str:
+    def level(self, access: Access, profile: Optional[Profile] = None) -> GuardLevel:
         """The level by data alone: no policy, no host. What candidates are parted by."""
         return worst(finding.level for finding in self.judge_access(access, profile))
 
@@ -128,7 +95,7 @@ class Guard:
         found = {}
         for access, seen in evidence.items():
             level = self.level(access, profile)
-            facet = level if level in (REFUSE, REVIEW) else ""
+            facet = level.value if level <= GuardLevel.REVIEW else ""
             if profile is not None and access.source in profile.service_domains and profile.is_user_code(seen.roles):
                 facet += ":user"
             if facet:
@@ -138,11 +105,12 @@ class Guard:
     def judge_dontaudit(
         self, access: Access, profile: Optional[Profile] = None, policy: Optional[Attributes] = None
     ) -> list[Finding]:
-        """A dontaudit on what an allow would be refused for hides an attack (R-015)."""
-        refused = [f.code for f in self.judge_access(access, profile, policy) if f.level == REFUSE and f.code != "R-017"]
+        """Judge a dontaudit rule: on an access that is refused for what it opens, it would hide an attack."""
+        refused = [
+            one.code for one in self.judge_access(access, profile, policy) if one.level is GuardLevel.REFUSE and one.attack
+        ]
         if refused or access.permission == "*":
-            rule = self._by_code["R-015"]
-            return [Finding(rule.code, rule.level, f"{rule.title} ({access}, {', '.join(refused) or '*'}): {rule.reason}")]
+            return [self.about(About.HIDING).finding_on(f"{access}, {', '.join(refused) or '*'}")]
         return []
 
     def judge_joined(
@@ -158,11 +126,10 @@ class Guard:
             for type_name, attribute in sorted(joined)
             for finding in self.judge_statement(f"typeattribute {type_name} {attribute};", profile)
         ]
-        rule = self._by_code["R-020"]
         shown = sorted(map(str, exempted))
         if shown:
             more = f" and {len(shown) - 2} more" if len(shown) > 2 else ""
-            found.append(Finding(rule.code, rule.level, f"{rule.title} ({'; '.join(shown[:2])}{more}): {rule.reason}"))
+            found.append(self.about(About.EXEMPTION).finding_on(f"{'; '.join(shown[:2])}{more}"))
         return found
 
     def judge_statement(
@@ -178,12 +145,11 @@ class Guard:
         return found
 
     def _judge_one(self, statement: Statement, profile: Optional[Profile], policy: Optional[Attributes]) -> list[Finding]:
-        said = str(statement)
         found: dict[str, Finding] = {}
         for rule in self.rules:
             for kinds, names in rule.statements:
                 if statement.kind in kinds and _joins(statement, names):
-                    found[rule.code] = Finding(rule.code, rule.level, f"{rule.title} ({said}): {rule.reason}")
+                    found[rule.code] = rule.finding_on(statement)
         judge: Callable[..., list[Finding]] = self.judge_access
         if statement.kind == "dontaudit":
             judge = self.judge_dontaudit
@@ -192,7 +158,12 @@ class Guard:
         for access in statement.accesses():
             for finding in judge(access, profile, policy):
                 found.setdefault(finding.code, finding)
-        return sorted(found.values(), key=lambda finding: (LEVELS.index(finding.level), finding.code))
+        return sorted(found.values(), key=heaviest_first)
+
+
+def heaviest_first(finding: Finding) -> tuple[int, str]:
+    """Sort key of findings."""
+    return (finding.level.rank, finding.code)
 
 
 def load_guard(dirs: Sequence[Path]) -> Guard:
@@ -218,48 +189,6 @@ FIXES = {
     "allow": "a narrow rule instead of the switch",
     "boolean": "the switch of the policy that is made for it",
 }
-
-
-def parse(path: Path) -> tuple[GuardRule, ...]:
-    """:raises InputError: every mistake of the file at once"""
-    top = read(path)
-    sets = _sets(top)
-    rules = top.each("rules", lambda part: _rule(part, sets), required=True)
-    top.done()
-    codes = [rule.code for rule in rules]
-    for code in sorted({code for code in codes if codes.count(code) > 1}):
-        top.wrong("rules", f"the code {code} stands twice")
-    top.mistakes.raise_if_any(f"guard {path}")
-    return rules
-
-
-def _sets(top: Section) -> Mapping[str, tuple[str, ...]]:
-    part = top.section("sets")
-    if part is None:
-        return {}
-    return {name: part.texts(name) for name in part.values}
-
-
-def _rule(part: Section, sets: Mapping[str, tuple[str, ...]]) -> GuardRule:
-    computed = part.flag("computed")
-    rule = GuardRule(
-        code=part.text("code", required=True),
-        level=part.text("level", REFUSE, required=True, oneof=LEVELS[:3]),
-        title=part.text("title", required=True),
-        reason=part.text("reason", required=True),
-        source=part.text("source", required=True),
-        prefer=part.text("prefer"),
-        computed=computed,
-        patterns=part.each("match", lambda inner: Pattern.read(inner, sets)),
-        statements=part.each("statements", lambda inner: _statement(inner, sets)),
-    )
-    if not (computed or rule.patterns or rule.statements):
-        part.wrong("", "matches nothing: it needs match, statements or computed")
-    return rule
-
-
-def _statement(part: Section, sets: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return part.texts("kind", required=True), expand_sets(part.texts("names"), sets)
 
 
 def _joins(statement: Statement, globs: tuple[str, ...]) -> bool:

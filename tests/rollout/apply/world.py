@@ -15,7 +15,8 @@ from sepolicyd.profiles import Profile, Role
 from sepolicyd.rollout.apply.pipeline import Applied, apply
 from sepolicyd.rollout.apply.plan import Plan, plan
 from sepolicyd.rules.fixes.fix import FixKind
-from sepolicyd.rules.guard.guard import REFUSE, Finding
+from sepolicyd.rules.guard.level import GuardLevel
+from sepolicyd.rules.guard.rule import Finding
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind, Decision
 from sepolicyd.state.fix_codec import decode
@@ -34,19 +35,23 @@ class ShadowGuard:
 
     def judge(self, accesses: Iterable[Access], profile: Any = None, policy: Any = None) -> dict[Access, list[Finding]]:
         bad = [access for access in accesses if access.target == "shadow_t"]
-        return {access: [Finding("R-002", REFUSE, f"{access}: credentials")] for access in bad}
+        return {access: [Finding("R-002", GuardLevel.REFUSE, f"{access}: credentials")] for access in bad}
 
     def judge_dontaudit(self, access: Access, profile: Any = None, policy: Any = None) -> list[Finding]:
-        return [Finding("R-015", REFUSE, "hides an attack")] if access.target == "shadow_t" else []
+        return [Finding("R-015", GuardLevel.REFUSE, "hides an attack")] if access.target == "shadow_t" else []
 
     def judge_joined(
         self, joined: Iterable[tuple[str, str]], exempted: Iterable[object] = (), profile: Any = None
     ) -> list[Finding]:
-        found = [Finding("R-011", REFUSE, f"{name} joins {attribute}") for name, attribute in joined if "can_read" in attribute]
-        return found + [Finding("R-020", REFUSE, str(item)) for item in exempted]
+        found = [
+            Finding("R-011", GuardLevel.REFUSE, f"{name} joins {attribute}")
+            for name, attribute in joined
+            if "can_read" in attribute
+        ]
+        return found + [Finding("R-020", GuardLevel.REFUSE, str(item)) for item in exempted]
 
     def judge_statement(self, text: str, profile: Any = None, policy: Any = None) -> list[Finding]:
-        return [Finding("R-014", REFUSE, text)] if text.startswith("permissive") else []
+        return [Finding("R-014", GuardLevel.REFUSE, text)] if text.startswith("permissive") else []
 
 
 def make_store(root: Path) -> Store:

@@ -1,0 +1,145 @@
+"""Facts that an assessment starts from: those common to all candidates, and those of one candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from sepolicyd.access import Access
+from sepolicyd.audit.model import Context
+from sepolicyd.policy import explain as policy_explain
+from sepolicyd.policy.explain import Why
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.interfaces import Interfaces
+from sepolicyd.policy.labels import Labels
+from sepolicyd.policy.model import VerdictKind
+from sepolicyd.profiles import Profile
+from sepolicyd.rules.assess import risk
+from sepolicyd.rules.assess.bursts import Burst, bursts
+from sepolicyd.rules.assess.consequences import cascades, walked
+from sepolicyd.rules.candidate import Candidate
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fixes import ladder
+from sepolicyd.rules.fixes.known_denials import Advice, advice_for
+from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.guard.guard import Guard
+from sepolicyd.rules.guard.level import GuardLevel
+from sepolicyd.rules.guard.override import Override
+from sepolicyd.rules.guard.rule import Finding
+
+
+class Guarded:
+    """Findings of the guard on single accesses, each access judged once."""
+
+    def __init__(self, guard: Guard, profile: Profile, policy: Optional[PolicyIndex]) -> None:
+        self._guard = guard
+        self._profile = profile
+        self._policy = policy
+        self._found: dict[Access, tuple[Finding, ...]] = {}
+
+    def findings(self, access: Access) -> tuple[Finding, ...]:
+        """The findings on an access, heaviest first."""
+        found = self._found.get(access)
+        if found is None:
+            found = self._found[access] = tuple(self._guard.judge_access(access, self._profile, self._policy))
+        return found
+
+    def refuses(self, access: Access) -> bool:
+        return any(finding.level is GuardLevel.REFUSE for finding in self.findings(access))
+
+
+@dataclass(frozen=True)
+class SharedFacts:
+    """What the evidence of several candidates says together. Cheap: no candidate is explained for it."""
+
+    walked: frozenset[str] = frozenset()
+    """Ids of candidates whose directories were only passed through."""
+    cascades: Mapping[str, str] = field(default_factory=dict)
+    """Candidate id -> id of the candidate that it is a consequence of."""
+    pairs: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(source, target) of files that could be written and executed -> which permissions make the pair."""
+    bursts: tuple[Burst, ...] = ()
+
+
+@dataclass(frozen=True)
+class AssessmentContext:
+    """What is the same for all candidates of one assessment."""
+
+    profile: Profile
+    guard: Guard
+    guarded: Guarded
+    shared: SharedFacts
+    policy_index: Optional[PolicyIndex] = None
+    labels: Optional[Labels] = None
+    advice: tuple[Advice, ...] = ()
+    overrides: Mapping[Access, Override] = field(default_factory=dict)
+    interfaces: Optional[Interfaces] = None
+
+    def bursts_of(self, seen: Evidence) -> tuple[Burst, ...]:
+        """Bursts of the processes of this evidence."""
+        return tuple(burst for burst in self.shared.bursts if burst.pid in seen.pids)
+
+    def freezing(self, seen: Evidence) -> tuple[Burst, ...]:
+        """Bursts that stop these candidates: those of their processes, and those of their roles."""
+        return tuple(
+            burst for burst in self.shared.bursts if burst.pid in seen.pids or not set(burst.roles).isdisjoint(seen.roles)
+        )
+
+
+def shared_facts(
+    candidates: Sequence[Candidate], profile: Profile, guarded: Guarded, policy_index: Optional[PolicyIndex] = None
+) -> SharedFacts:
+    """What all pending candidates say together; :func:`assess` of a few of them takes it as ``shared``."""
+    accesses = [access for candidate in candidates for access in candidate.evidence]
+    common = frozenset(one.id for one in candidates if Question(one, profile, policy_index).is_common(ladder.COMMON))
+    return SharedFacts(
+        walked=walked(candidates),
+        cascades=cascades(candidates, common),
+        pairs=risk.write_and_run(accesses, policy_index),
+        bursts=tuple(bursts(_attempts(candidates, guarded))),
+    )
+
+
+def _attempts(candidates: Iterable[Candidate], guarded: Guarded) -> dict[Access, Evidence]:
+    """Accesses that are refused for what they open."""
+    return {
+        access: seen
+        for candidate in candidates
+        for access, seen in candidate.evidence.items()
+        if any(finding.level is GuardLevel.REFUSE and finding.attack for finding in guarded.findings(access))
+    }
+
+
+def facts_of(candidate: Candidate, context: AssessmentContext) -> Question:
+    """The facts of one candidate, each access explained once; no finding yet."""
+    policy, profile = context.policy_index, context.profile
+    return Question(
+        candidate=candidate,
+        profile=profile,
+        policy=policy,
+        labels=context.labels,
+        advice=tuple(advice_for(context.advice, candidate, profile, policy)),
+        whys={} if policy is None else {one: explain_seen(policy, one, candidate.evidence[one]) for one in candidate.accesses},
+        walked=candidate.id in context.shared.walked,
+    )
+
+
+def explain_seen(policy: PolicyIndex, access: Access, seen: Evidence) -> Why:
+    """Explain an access in the contexts of its evidence: in one that a constraint denies, if there is one."""
+    contexts = [(Context.parse(source), Context.parse(target)) for source, target in seen.contexts] or [(None, None)]
+    found = policy_explain.explain(policy, access, *contexts[0])
+    for scontext, tcontext in contexts[1:]:
+        if found.constraints or found.roles or found.te.kind is VerdictKind.UNKNOWN:
+            break
+        found = policy_explain.explain(policy, access, scontext, tcontext)
+    return found
+
+
+def allowed_now(policy: PolicyIndex, evidence: Mapping[Access, Evidence]) -> frozenset[Access]:
+    """Accesses that the policy allows now, constraints included, in every context in which they were denied."""
+    return frozenset(
+        access
+        for access, seen in evidence.items()
+        if policy.allowed(access).kind is VerdictKind.ALLOWED and explain_seen(policy, access, seen).allowed
+    )

@@ -1,0 +1,131 @@
+"""Findings on one candidate: of the guard, of the policy and of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sepolicyd.rules.assess import risk
+from sepolicyd.rules.assess.context import AssessmentContext
+from sepolicyd.rules.fixes import ladder
+from sepolicyd.rules.fixes.booleans import MAX_OPENED, is_small, opens, partly, switch
+from sepolicyd.rules.fixes.detail import BooleanSetting
+from sepolicyd.rules.fixes.fix import Fix, FixKind
+from sepolicyd.rules.fixes.labels import is_unlabelled_mount
+from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.guard.guard import heaviest_first
+from sepolicyd.rules.guard.level import GuardLevel
+from sepolicyd.rules.guard.rule import About, Finding
+
+
+def guard_findings(question: Question, context: AssessmentContext) -> tuple[Finding, ...]:
+    """One finding for each rule that matches, with all the permissions that it matches."""
+    permissions: dict[str, list[str]] = {}
+    for access in question.accesses:
+        for finding in context.guarded.findings(access):
+            permissions.setdefault(finding.code, []).append(access.permission)
+    found = []
+    for code, asked in permissions.items():
+        rule = context.guard.rule(code)
+        # a random port cannot be labelled
+        level = GuardLevel.REVIEW if rule.about is About.UNNAMED_PORT and ladder.is_random(question) else rule.level
+        candidate = question.candidate
+        what = f"{candidate.source} {candidate.target}:{candidate.tclass} {' '.join(asked)}"
+        found.append(rule.finding(f"{rule.title} ({what}): {rule.reason}", level))
+    pair = context.shared.pairs.get((question.source, question.target))
+    if pair and question.tclass == "file" and question.permissions & (risk.WRITES | risk.RUNS):
+        text = f"{question.source} may write {question.target} files and run them: {pair}"
+        found.append(context.guard.finding(About.WRITE_AND_RUN, text))
+    return tuple(found)
+
+
+def other_findings(question: Question, context: AssessmentContext) -> Iterator[Finding]:
+    """Findings of the policy and of the evidence; ``question`` has the guard's findings."""
+    yield from _policy_findings(question, context)
+    yield from _evidence_findings(question, context)
+
+
+def ordered(findings: Iterator[Finding]) -> tuple[Finding, ...]:
+    """The findings heaviest first, each code once."""
+    kept: dict[str, Finding] = {}
+    for finding in findings:
+        kept.setdefault(finding.code, finding)
+    return tuple(sorted(kept.values(), key=heaviest_first))
+
+
+def prefers_dontaudit(question: Question, context: AssessmentContext) -> bool:
+    """Whether the guard prefers a dontaudit rule for every one of the accesses."""
+    return all(
+        any(context.guard.rule(finding.code).prefer == FixKind.DONTAUDIT for finding in context.guarded.findings(access))
+        for access in question.accesses
+    )
+
+
+def _policy_findings(question: Question, context: AssessmentContext) -> Iterator[Finding]:
+    guard = context.guard
+    if question.policy is None:
+        yield guard.finding(About.NO_POLICY)
+        return
+    if question.unknown:
+        yield guard.finding(About.UNKNOWN_NAME, f"this policy does not have {', '.join(question.unknown)}")
+        return
+    if question.allowed:
+        yield guard.finding(About.ALLOWED, "the policy allows it by now")
+    for text in question.obstacles[:1]:
+        yield guard.finding(About.OBSTACLE, text)
+    yield from _boolean_findings(question, context)
+    if question.policy.is_unconfined(question.source) and question.target not in question.profile.domains:
+        text = f"{question.source} is unconfined: its denials teach little of the service"
+        yield guard.finding(About.UNCONFINED, text)
+
+
+def _boolean_findings(question: Question, context: AssessmentContext) -> Iterator[Finding]:
+    guard = context.guard
+    effects = [effect for _, effect in switch(question)]
+    if effects and not any(is_small(question, effect) for effect in effects) and not is_unlabelled_mount(question):
+        yield guard.finding(About.WIDE_BOOLEAN, f"a boolean allows it, with a wide side effect: {effects[0]}")
+    elif effects:
+        heavy = _heavier(question, context, effects[0].settings, GuardLevel.REVIEW)
+        level = GuardLevel.REVIEW if heavy else None
+        yield guard.finding(About.BOOLEAN, f"a boolean allows it: {effects[0]}{heavy}", level)
+    elif partly(question):
+        yield guard.finding(About.BOOLEAN, f"a boolean allows part of it: {partly(question)}")
+
+
+def _heavier(question: Question, context: AssessmentContext, settings: tuple[tuple[str, bool], ...], least: GuardLevel) -> str:
+    """What booleans would also open for the service that is of this level or heavier by itself, "" where nothing is.
+
+    Of a boolean with a wide side effect nothing is named here: ``apply`` judges each access before it is set.
+    """
+    more = opens(question, settings)
+    for access in sorted(more) if len(more) <= MAX_OPENED else ():
+        if access.source in question.profile.domains:
+            for finding in context.guarded.findings(access):
+                if finding.level <= least:
+                    return f"; it opens too {access} ({finding.code})"
+    return ""
+
+
+def may_offer(question: Question, context: AssessmentContext, fix: Fix) -> bool:
+    """Whether a fix is not a boolean, or one that opens the service nothing that the guard refuses."""
+    if not isinstance(fix.detail, BooleanSetting):
+        return True
+    return not _heavier(question, context, ((fix.detail.boolean, fix.detail.value),), GuardLevel.REFUSE)
+
+
+def _evidence_findings(question: Question, context: AssessmentContext) -> Iterator[Finding]:
+    guard = context.guard
+    yield from risk.who_asked(question, guard)
+    yield from risk.secrets(question, guard)
+    for advice in question.advice:
+        about = About.KNOWN_REFUSED if advice.level == GuardLevel.REFUSE else About.KNOWN
+        text = f"{advice.name}: {advice.why}" + (f" ({advice.link})" if advice.link else "")
+        yield guard.finding(about, text, GuardLevel(advice.level or GuardLevel.NOTE))
+    if ladder.is_leak(question):
+        yield guard.finding(About.LEAK)
+    elif ladder.is_probe(question):
+        yield guard.finding(About.PROBE)
+    for burst in context.bursts_of(question.seen)[:1]:
+        yield guard.finding(About.BURST, f"this looks like an attack: {burst}")
+    parent = context.shared.cascades.get(question.candidate.id)
+    if parent:
+        yield guard.finding(About.CONSEQUENCE, f"perhaps only a consequence of {parent}: settle that one first")
