@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help setup demo test check lint bench man deb rpm clean
+.PHONY: help setup demo test check lint bench fixbench man deb rpm clean
 
 help:
 	@echo "make setup   distribution packages and .venv/bin/sepolicyd"
@@ -16,6 +16,7 @@ help:
 	@echo "make test    the whole test suite"
 	@echo "make lint    ruff, mypy, shellcheck and the import rules alone"
 	@echo "make bench   the figures of the README, measured side by side"
+	@echo "make fixbench [FIXBENCH=rows.jsonl] [FIXROOT=/] [FIXARGS=...]   fixes against those of policy maintainers"
 	@echo "make test-vm [SCENARIO=name]   the same on a real SELinux machine (QEMU)"
 	@echo "make deb, make rpm   packages in build/packages, built by the distribution's tools"
 	@echo "make install [DESTDIR=] / make uninstall   the daemon, its units and its policies"
@@ -42,6 +43,13 @@ lint: setup
 
 bench: setup
 	@$(VENV)/bin/python -m benchmarks
+
+FIXBENCH := ../shared/fixbench/refpolicy.jsonl
+FIXROOT := /
+FIXARGS :=
+fixbench: setup
+	@if [ -e $(FIXBENCH) ]; then $(VENV)/bin/python -m tools.fixbench $(FIXBENCH) --root $(FIXROOT) $(FIXARGS); \
+	else echo "fixbench: $(FIXBENCH) is not here: name a file of rows with FIXBENCH="; fi
 
 man: setup
 	@$(VENV)/bin/python -m tools.manpages build/man

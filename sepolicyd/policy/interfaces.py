@@ -65,6 +65,9 @@ class Interfaces:
     def __len__(self) -> int:
         return len(self._expansions)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._expansions
+
     def text(self, name: str) -> Optional[InterfaceText]:
         """An interface's rules, None where it does more than allow and dontaudit."""
         if name not in self._parsed:

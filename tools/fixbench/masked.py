@@ -1,0 +1,62 @@
+"""A policy index as it was before a fix: rules for the denied accesses of one row are hidden.
+
+The policies at hand are newer than most rows and hold their fixes. A denial that the policy allows by now would be
+answered "nothing to do", which says nothing about the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Optional
+
+from sepolicyd.access import Access
+from sepolicyd.policy.index import Pair, PolicyIndex
+from sepolicyd.policy.labels import FileContexts, Labels
+
+
+class MaskedIndex(PolicyIndex):
+    """One index for all rows; :meth:`hide` sets what is hidden, so that caches by source and target stay."""
+
+    def __init__(self, whole: PolicyIndex) -> None:
+        super().__init__(whole.raw)
+        self._hidden: dict[tuple[str, str, str], set[str]] = {}
+        self._conditional_too = True
+        self._rule = "allow"
+
+    def hide(self, accesses: Iterable[Access], *, conditional: bool, rule: str = "allow") -> None:
+        """:param conditional: hide rules under booleans as well (unless the maintainer's fix was a boolean)"""
+        self._hidden = {}
+        self._conditional_too, self._rule = conditional, rule
+        for access in accesses:
+            key = (self.resolve(access.source), self.resolve(access.target_type), access.tclass)
+            self._hidden.setdefault(key, set()).add(access.permission)
+
+    def pair(self, source: str, target: str, tclass: str, rule: str = "allow") -> Pair:
+        found = super().pair(source, target, tclass, rule)
+        hidden = self._hidden.get((self.resolve(source), self.resolve(target), tclass))
+        if not hidden or rule not in ("allow", self._rule):
+            return found
+        conditional = found.conditional
+        if self._conditional_too:
+            conditional = tuple((permissions - hidden, condition) for permissions, condition in conditional)
+        return Pair(found.permissions - hidden, conditional)
+
+
+class MaskedContexts:
+    """File contexts without the rule that a row's fix added: the path has the type that the denied object had."""
+
+    def __init__(self, whole: FileContexts) -> None:
+        self._whole = whole
+        self.hidden: dict[str, str] = {}
+
+    def lookup(self, path: str, tclass: str = "file") -> Optional[str]:
+        return self.hidden.get(path) or self._whole.lookup(path, tclass)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+
+def masked_labels(labels: Labels) -> tuple[Labels, MaskedContexts]:
+    assert labels.files is not None
+    files = MaskedContexts(labels.files)
+    return Labels(labels.policy_index, labels.ports, files), files  # type: ignore[arg-type]

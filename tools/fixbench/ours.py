@@ -1,0 +1,103 @@
+"""sepolicyd's answers to the rows: assess with a profile that takes every source for the service's own."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd.access import Access
+from sepolicyd.audit.scan.files import scan_stream
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.interfaces import Interfaces
+from sepolicyd.policy.labels import Labels
+from sepolicyd.profiles import Profile, Role
+from sepolicyd.rules.assess.assess import Assessed, assess
+from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.candidate import group
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fixes.detail import BooleanSetting, InterfaceCall, OnlyPermissions
+from sepolicyd.rules.fixes.fix import Fix, FixKind
+from sepolicyd.rules.guard.guard import Guard
+from sepolicyd.settings import Settings
+from tools.fixbench.answers import Answer, Proposal
+from tools.fixbench.masked import MaskedIndex, masked_labels
+from tools.fixbench.rows import Row
+
+KINDS = {
+    FixKind.ALLOW: "give",
+    FixKind.INTERFACE: "give",
+    FixKind.RELABEL: "label",
+    FixKind.OWN_TYPE: "label",
+}
+
+
+class Judge:
+    """One policy with its labels and interfaces, for all rows."""
+
+    def __init__(self, root: Path, policy: Path, include: Path, cache: Path, guard: Guard) -> None:
+        self.index = MaskedIndex(PolicyIndex.load(policy))
+        self.labels, self._files = masked_labels(Labels.load(Settings(root=root), self.index))
+        self.interfaces = Interfaces.load(cache, include)
+        self.guard = guard
+
+    def assess(self, row: Row, *, masked: bool = True) -> list[Assessed]:
+        """Every candidate of the row; sources of the row are the service's own domains."""
+        evidence = attribute(scan_stream(io.BytesIO(row.log.encode())), None).evidence
+        if masked:
+            self._hide(row, evidence)
+        sources = tuple(sorted({access.source for access in evidence}))
+        profile = Profile("service", "", Path("/nonexistent"), (), (Role("service", domains=sources),))
+        candidates = group(evidence, self.guard.facets(evidence, profile))
+        return assess(
+            candidates,
+            profile=profile,
+            guard=self.guard,
+            policy_index=self.index,
+            labels=self.labels,
+            interfaces=self.interfaces,
+        )
+
+    def _hide(self, row: Row, evidence: dict[Access, Evidence]) -> None:
+        rule = "dontaudit" if "dontaudit" in row.kinds else "allow"
+        self.index.hide({*evidence, *row.opened}, conditional="boolean" not in row.kinds, rule=rule)
+        self._files.hidden = {}
+        if "label" in row.kinds:
+            self._files.hidden = {path: access.target_type for access, seen in evidence.items() for path in seen.paths}
+
+    def answer(self, row: Row) -> Answer:
+        items = self.assess(row)
+        asked = {access for item in items for access in item.candidate.evidence}
+        flagged = {access for item in items if str(item.level) in ("review", "refuse") for access in item.candidate.evidence}
+        judged = {access for access in asked if not self.index.missing_names(access)}
+        questions = tuple(tuple(self._proposal(item, fix) for fix in (item.fix, *item.alternatives)) for item in items)
+        return Answer(questions, frozenset(flagged & judged), frozenset(judged))
+
+    def _proposal(self, item: Assessed, fix: Fix) -> Proposal:
+        asked = frozenset(item.candidate.accesses)
+        detail, opens, name = fix.detail, frozenset[Access](), ""
+        if isinstance(detail, OnlyPermissions):
+            opens = frozenset(access for access in asked if access.permission in detail.permissions)
+        elif isinstance(detail, InterfaceCall):
+            name = detail.call.partition("(")[0]
+            opens = self.interface_opens(name, item.candidate.source) or asked
+        elif fix.kind is FixKind.ALLOW or isinstance(detail, BooleanSetting):
+            opens = asked
+        return Proposal(KINDS.get(fix.kind, fix.kind.value), opens, name)
+
+    def interface_opens(self, name: str, source: str) -> Optional[frozenset[Access]]:
+        """What a call of an interface opens, attributes expanded; None where it is not plain rules."""
+        from sepolicyd.policy.interfaces import accesses_of
+
+        text = self.interfaces.text(name) if name in self.interfaces else None
+        if text is None:
+            return None
+        rules = (rule for rule in text.rules if rule.word == "allow")
+        return frozenset(access for rule in rules for access in accesses_of(rule, source, self.index))
+
+    def refused(self, accesses: frozenset[Access], sources: Sequence[str]) -> frozenset[Access]:
+        """Accesses that the guard refuses for what they open, whoever asks."""
+        profile = Profile("service", "", Path("/nonexistent"), (), (Role("service", domains=tuple(sources)),))
+        levels = {access: self.guard.judge_access(access, profile, self.index) for access in accesses}
+        return frozenset(access for access, found in levels.items() if any(str(one.level) == "refuse" for one in found))
