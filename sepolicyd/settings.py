@@ -14,6 +14,7 @@ from sepolicyd.process import SOURCE_TREE
 
 MODULE_PRIORITY = 360  # between setroubleshoot's 300, selinuxd's 350 and the administrator's 400
 MODULE_PREFIX = "sepolicyd_"
+HEADERS = "usr/share/selinux/devel"  # below the root; the same place on Debian, Fedora and RHEL
 INSTALLED_DATA = Path("/usr/share/sepolicyd")
 LOCAL_PROFILES = Path("/etc/sepolicyd/policies")
 DEFAULT_CONFIG = Path("/etc/sepolicyd/config.yaml")
@@ -48,11 +49,18 @@ class Settings:
     overrides: tuple[dict[str, Any], ...] = ()
     config: Path = DEFAULT_CONFIG
     policy_dirs: tuple[Path, ...] = field(default=())
+    headers: Optional[Path] = None
+    """Directory with the policy headers' Makefile, None for the root's own."""
 
     @property
     def live(self) -> bool:
         """Whether the store is this machine's own."""
         return self.root == Path("/")
+
+    @property
+    def policy_headers(self) -> Path:
+        """Where the headers of this root's policy are. Another root's headers describe another policy."""
+        return self.headers or self.root / HEADERS
 
     @property
     def evidence_db(self) -> Path:

@@ -7,3 +7,4 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "data"
 POLICIES = ROOT / "policies"
+HEADERS = Path("/usr/share/selinux/devel")

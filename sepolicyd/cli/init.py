@@ -27,6 +27,12 @@ LABELS_SHOWN = 40
 @click.option(
     "--boolean", "switch", multiple=True, metavar="NAME", help="Switch this boolean of the module on as well; repeatable."
 )
+@click.option(
+    "--headers",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Directory of the policy headers' Makefile [default: usr/share/selinux/devel below the root].",
+)
 @click.option("--undo", is_flag=True, help="Take it back: module removed, ports given back, labels as they were.")
 @click.option("--new", "new_name", metavar="NAME", help="Write a profile and a base module for another service from its unit.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where --new writes.")
@@ -38,6 +44,7 @@ def init_command(
     unit: str,
     only_plan: bool,
     switch: tuple[str, ...],
+    headers: Optional[Path],
     undo: bool,
     new_name: Optional[str],
     out: Optional[Path],
@@ -62,7 +69,7 @@ def init_command(
     if undo:
         _done(install.undo_init(session.settings, session.profile.name), undone=True)
         return int(Exit.DONE)
-    plan = rollout_init.plan_init(session.settings, session.profile, unit=unit)
+    plan = rollout_init.plan_init(session.settings, session.profile, unit=unit, headers=headers and headers.absolute())
     if as_json:
         terminal.print_json(document(plan))
     else:

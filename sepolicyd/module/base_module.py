@@ -13,7 +13,6 @@ from sepolicyd.module.build import build
 from sepolicyd.module.source import FileContext, SourceText, render_fc
 from sepolicyd.profiles import Profile
 
-HEADERS = Path("/usr/share/selinux/devel")
 PLAIN = "plain"  # POLICY/plain/NAME.te: the same source, expanded with the reference policy's headers
 MAKE_TIMEOUT_S = 300.0
 GEN_CONTEXT = re.compile(r"^(/\S*)\s+(?:(-[-bcdlps])\s+)?gen_context\(\w+:object_r:(\w+)(?:,\s*\w+)?\)\s*$", re.MULTILINE)
@@ -36,15 +35,13 @@ def render_gen_fc(contexts: Iterable[FileContext]) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def headers_here(headers: Path = HEADERS) -> Optional[Path]:
-    """The Makefile of the policy headers, None where they are not installed."""
+def headers_here(headers: Path) -> Optional[Path]:
+    """Return the Makefile of the policy headers, None where they are not installed."""
     makefile = headers / "Makefile"
     return makefile if makefile.is_file() else None
 
 
-def build_base(
-    profile: Profile, contexts: Iterable[FileContext], workdir: Path, *, headers: Path = HEADERS, mls: bool = True
-) -> Path:
+def build_base(profile: Profile, contexts: Iterable[FileContext], workdir: Path, *, headers: Path, mls: bool = True) -> Path:
     """The base module as a package in ``workdir``.
 
     With policy headers the .te is expanded for the base policy that is installed here; without them the expanded text that
@@ -82,7 +79,7 @@ def booleans_of(te: str) -> tuple[str, ...]:
     return tuple(TUNABLE.findall(te))
 
 
-def expand(te: str, name: str, workdir: Path, *, headers: Path = HEADERS) -> str:
+def expand(te: str, name: str, workdir: Path, *, headers: Path) -> str:
     """The .te with every interface expanded by the headers' own Makefile, blank lines and comments left out.
 
     :raises ToolError: the headers' m4 or checkmodule refused it

@@ -17,6 +17,7 @@ from typing import Optional
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError, ToolMissingError
 from sepolicyd.policy.selinux_config import selinux_type, store_directory
+from sepolicyd.settings import HEADERS
 
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest
 SPACE_FACTOR = 3  # libsemanage makes the next store beside the present one and keeps that until the end
@@ -252,7 +253,7 @@ class Store:
 
 
 def create_store(destination: Path, source: Path = Path("/"), kind: str = "") -> Store:
-    """A store of its own under ``destination``, made from the distribution's, for demo and tests.
+    """A store of its own under ``destination``, made from the distribution's, for demo and tests; its headers are a link.
 
     :raises ToolMissingError: the distribution's policy package is not set up here
     :raises RefusedError: something is there already
@@ -268,6 +269,9 @@ def create_store(destination: Path, source: Path = Path("/"), kind: str = "") ->
         _copytree(origin.etc / origin.kind, target.etc / origin.kind)
         for name in ("semanage.read.LOCK", "semanage.trans.LOCK"):
             (target.directory / name).touch(mode=0o600)
+        if (source / HEADERS).is_dir():
+            (destination / HEADERS).parent.mkdir(parents=True, exist_ok=True)
+            (destination / HEADERS).symlink_to((source / HEADERS).absolute())
     except (OSError, shutil.Error) as error:
         raise ToolError(f"the policy cannot be copied to {destination}: {_short(error)}", _space_hint()) from error
     return made

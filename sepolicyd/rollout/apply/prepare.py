@@ -40,7 +40,7 @@ def base_package(session: Session, place: Path) -> Path:
     """The profile's base module with the file contexts of its own .fc, built for the store's base policy."""
     text = session.profile.file(".fc").read_text(encoding="utf-8") if session.profile.file(".fc").is_file() else ""
     mls = policy_is_mls(Store(session.settings.root).policy())
-    return build_base(session.profile, contexts_of(text), place, mls=mls)
+    return build_base(session.profile, contexts_of(text), place, headers=session.settings.policy_headers, mls=mls)
 
 
 def decided_now(session: Session) -> Mapping[Access, Decision]:

@@ -112,7 +112,7 @@ def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path
     Asked for one candidate at a time (80 ms each): a list of all would wait for what nobody looks at.
     """
     policy_index, _ = open_policy(session.settings, policy_file)
-    interfaces = _interfaces()
+    interfaces = _interfaces(session.settings.policy_headers / "include")
     if policy_index is None or interfaces is None or not item.approvable:
         return item
     refined = assess(
@@ -123,9 +123,9 @@ def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path
 
 
 @lru_cache(maxsize=1)
-def _interfaces() -> Optional[Interfaces]:
+def _interfaces(include: Path) -> Optional[Interfaces]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepolicyd"
     try:
-        return Interfaces.load(cache)
+        return Interfaces.load(cache, include)
     except SepolicydError:
         return None  # no headers here: none is offered

@@ -73,12 +73,13 @@ def plan_init(
     profile: Profile,
     *,
     unit: str = "",
-    headers: Path = base_module.HEADERS,
+    headers: Optional[Path] = None,
     mounts: Optional[str] = None,
     proc: Optional[Path] = None,
 ) -> InitPlan:
     """Look, build, link in a private copy of the store, and say what would change. Nothing outside /tmp is written.
 
+    :param headers: directory of the policy headers, None for those that the settings name
     :param mounts: /proc/self/mounts of the machine, None to read this machine's where the root is "/"
     :param proc: its /proc, None for this machine's where the root is "/", and no processes otherwise
     :raises RefusedError: nothing to confine is here (not installed, a container's)
@@ -119,7 +120,7 @@ def plan_init(
         installation=found,
         again=journal is not None,
     )
-    return plan if plan.stopped else _proved(plan, store, profile, headers, before, settings)
+    return plan if plan.stopped else _proved(plan, store, profile, headers or settings.policy_headers, before, settings)
 
 
 def _off(settings: Settings) -> list[Problem]:
@@ -205,7 +206,7 @@ def _refused(before: PolicyIndex, after: PolicyIndex, profile: Profile, settings
     """What the guard refuses of the base module: a base is written by a person or by --new, and nobody decides its rules."""
     overrides, _ = parse_overrides(settings.overrides)
     guard = load_guard(settings.policy_dirs or policy_dirs())
-    hint = f"take it out of {profile.file('.te')}, or write an override for that access into {settings.config}"
+    hint = f"remove these rules from {profile.file('.te')}; to keep them, list each under overrides in {settings.config}"
     return [
         Problem(Severity.STOP, found.code, f"the base module {found.text}", hint)
         for found in delta.base(difference(before, after), guard, profile, overrides)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Optional, Protocol
 
 from sepolicyd.access import Access
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
+from sepolicyd.rules.guard.grouping import as_rules
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override
 from sepolicyd.rules.guard.rule import About, Finding
@@ -64,12 +66,21 @@ def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Overr
     asked = [
         one for one in delta.gained if one not in excused and (one.source in profile.domains or one.target_type not in ours)
     ]
-    kept: dict[str, Finding] = {}
+    refused: dict[str, list[tuple[Access, Finding]]] = {}
     for access, findings in sorted(guard.judge(asked, profile, delta.after).items()):
         for finding in findings:
             if finding.level is GuardLevel.REFUSE and finding.about is not About.OWNERSHIP and not given_to_all(delta, access):
-                kept.setdefault(finding.code, finding)
-    return [*memberships(delta, guard, profile), *(kept[code] for code in sorted(kept))]
+                refused.setdefault(finding.code, []).append((access, finding))
+    return [*memberships(delta, guard, profile), *(_together(refused[code]) for code in sorted(refused))]
+
+
+def _together(refused: Sequence[tuple[Access, Finding]]) -> Finding:
+    """Return one finding for all accesses that one guard rule refuses."""
+    first = refused[0][1]
+    if len(refused) == 1:
+        return first
+    rules = "; ".join(as_rules(access for access, _ in refused))
+    return replace(first, text=first.text.replace(str(refused[0][0]), f"{len(refused)} accesses: {rules}", 1))
 
 
 def given_to_all(delta: Delta, access: Access) -> bool:

@@ -1,17 +1,22 @@
-"""Accesses that the configuration allows in spite of the guard."""
+"""Accesses that root's configuration allows although the guard refuses them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from sepolicyd.access import Access
 
+PART = re.compile(r"\{([^{}]*)\}|([^\s{}:]+)")
+PARTS = 4
+
 
 @dataclass(frozen=True)
 class Override:
-    """An access that root's configuration allows in spite of the guard."""
+    """One access that the configuration allows although the guard refuses it."""
 
     access: Access
     reason: str
@@ -19,18 +24,30 @@ class Override:
 
 
 def parse_overrides(settings_overrides: Sequence[Mapping[str, Any]]) -> tuple[list[Override], list[str]]:
-    """The overrides of root's configuration, and what is wrong with those that cannot be used.
+    """Return the overrides of root's configuration, and one sentence for each item that cannot be used.
 
-    Each: access "SOURCE TARGET:CLASS PERMISSION ...", reason, by.
+    :param settings_overrides: items with the keys ``access``, ``reason`` and ``by``. An access is written as in a rule,
+        ``SOURCE TARGET:CLASS PERMISSION ...``; each part may be several names in braces.
     """
     found: list[Override] = []
     wrong: list[str] = []
     for number, item in enumerate(settings_overrides, 1):
-        words = str(item.get("access", "")).replace(":", " ").split() if isinstance(item, Mapping) else []
+        accesses = list(_accesses(str(item.get("access", "")))) if isinstance(item, Mapping) else []
         reason = str(item.get("reason", "")).strip() if isinstance(item, Mapping) else ""
         by = str(item.get("by", "")).strip() if isinstance(item, Mapping) else ""
-        if len(words) < 4 or not reason or not by:
+        if not accesses or not reason or not by:
             wrong.append(f"override {number} needs access (SOURCE TARGET:CLASS PERMISSION), reason and by")
             continue
-        found.extend(Override(Access.of(words[0], words[1], words[2], permission), reason, by) for permission in words[3:])
+        found.extend(Override(access, reason, by) for access in accesses)
     return found, wrong
+
+
+def _accesses(text: str) -> Iterator[Access]:
+    """Yield every access of a rule; nothing where a part is missing."""
+    parts = [tuple(inner.split()) if not word else (word,) for inner, word in PART.findall(text)]
+    if len(parts) < PARTS:
+        return
+    sources, targets, classes = parts[: PARTS - 1]
+    permissions = tuple(name for part in parts[PARTS - 1 :] for name in part)
+    for source, target, tclass, permission in product(sources, targets, classes, permissions):
+        yield Access.of(source, target, tclass, permission)

@@ -106,6 +106,7 @@ class Pattern:
     not_source: tuple[str, ...] = ()
     not_target: tuple[str, ...] = ()
     not_perms: tuple[str, ...] = ()
+    not_attributes: tuple[str, ...] = ()
     when: tuple[str, ...] = ()
 
     @classmethod
@@ -124,6 +125,7 @@ class Pattern:
             names("not_source"),
             names("not_target"),
             names("not_perms"),
+            part.texts("not_attributes"),
             tuple(condition for condition in when if condition in WHEN),
         )
 
@@ -145,6 +147,8 @@ class Pattern:
         target = view.access.target_type
         if self.target and _any(_of_profile(self.target, view.profile) or ("",), target):
             return True
+        if self.attributes and not view.attributes.isdisjoint(self.not_attributes):
+            return False
         if self.attributes:
             return target in self.attributes or not view.attributes.isdisjoint(self.attributes)
         return not self.target

@@ -19,6 +19,7 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rollout.setup.install import InitDone, run_init
 from sepolicyd.rollout.setup.plan import InitPlan, plan_init
 from sepolicyd.settings import Settings
+from tests.paths import HEADERS
 from tests.policies.jupyterhub import fedora
 from tests.services.jupyterhub.machines import put, put_hub
 
@@ -37,7 +38,7 @@ def profile() -> Profile:
 
 
 def need_toolchain() -> None:
-    if not Path("/var/lib/selinux/default/active/modules").is_dir() or base_module.headers_here() is None:
+    if not Path("/var/lib/selinux/default/active/modules").is_dir() or base_module.headers_here(HEADERS) is None:
         pytest.skip("needs the distribution's policy and its headers")
 
 

@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from sepolicyd.module.base_module import HEADERS
+from tests.paths import HEADERS
 
 MISSING = (
     "auth_use_pam_motd_dynamic",

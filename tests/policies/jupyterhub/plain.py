@@ -7,9 +7,10 @@ from tempfile import TemporaryDirectory
 
 from sepolicyd.module.base_module import expand
 from sepolicyd.process import SOURCE_TREE
+from tests.paths import HEADERS
 
 if __name__ == "__main__":
     policy = SOURCE_TREE / "policies/jupyterhub"
     with TemporaryDirectory() as place:
-        text = expand((policy / "jupyterhub.te").read_text(encoding="utf-8"), "jupyterhub", Path(place))
+        text = expand((policy / "jupyterhub.te").read_text(encoding="utf-8"), "jupyterhub", Path(place), headers=HEADERS)
     (policy / "plain/jupyterhub.te").write_text(text, encoding="utf-8")

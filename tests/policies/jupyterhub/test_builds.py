@@ -16,6 +16,7 @@ from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
+from tests.paths import HEADERS
 from tests.policies.jupyterhub import fedora
 from tests.policies.jupyterhub.conftest import Inited, need_toolchain
 from tests.services.jupyterhub.machines import put
@@ -58,7 +59,7 @@ def test_selint_sees_mistakes(profile: Profile, tmp_path: Path) -> None:
 def test_the_plain_text_is_up_to_date(profile: Profile, tmp_path: Path) -> None:
     """Mend with: python -m tests.policies.jupyterhub.plain"""
     need_toolchain()
-    made = base_module.expand(profile.file(".te").read_text(encoding="utf-8"), "jupyterhub", tmp_path)
+    made = base_module.expand(profile.file(".te").read_text(encoding="utf-8"), "jupyterhub", tmp_path, headers=HEADERS)
     assert made == (profile.directory / "plain/jupyterhub.te").read_text(encoding="utf-8")
 
 
@@ -160,7 +161,7 @@ def test_the_table_of_interfaces_is_complete_and_right_about_debian(profile: Pro
     text = profile.file(".te").read_text(encoding="utf-8")
     table = (profile.directory / "README.md").read_text(encoding="utf-8").partition("| interface |")[2]
     rows = {name: (debian, guard) for name, debian, _, guard in ROW.findall(table)}
-    include = base_module.HEADERS / "include"
+    include = HEADERS / "include"
     macros = "".join(path.read_text(encoding="utf-8") for path in sorted((include / "support").glob("*.spt")))
     called = {name for name in CALL.findall(text) if name not in LANGUAGE and f"define(`{name}'" not in macros}
     assert called == set(rows)
