@@ -14,7 +14,7 @@ from sepolicyd.cli.options import json_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.session import Session
 
 
@@ -80,7 +80,8 @@ def _lines(session: Session, book: History, leases: LeaseBook) -> list[Line]:
         for decision, undone in decided
     ]
     lines += [
-        Line(entry.at, entry.who, entry.what, _applied(entry.module, entry.version, entry.details)) for entry in book.entries()
+        Line(entry.at, entry.who, entry.what.value, _applied(entry.module, entry.version, entry.details))
+        for entry in book.entries()
     ]
     lines += [
         Line(float(entry.get("wall", 0.0)), str(entry.get("by", "")), f"lease {entry.get('what', '')}", _lease(entry))
@@ -97,14 +98,14 @@ def _applied(module: str, version: int, details: Any) -> str:
 
 def _lease(entry: dict[str, Any]) -> str:
     """One line of a lease: what was opened until when, which exercise began, how it ended or why it did not."""
-    what = str(entry.get("what", ""))
-    if what == "marked":
+    event = LeaseEvent.of(entry)
+    if event is LeaseEvent.MARKED:
         return str(entry.get("name", ""))
-    if what in {"ended", "end failed"}:
+    if event in {LeaseEvent.ENDED, LeaseEvent.END_FAILED}:
         errors = [str(error) for error in entry.get("errors", ())]
         kernel = "the kernel enforces" if entry.get("closed", True) else "NOT ENFORCING"
         return "; ".join([str(entry.get("why", "")), kernel, *errors[-1:]])
-    if what not in {"planned", "opened", "renewed"}:
+    if event not in {LeaseEvent.PLANNED, LeaseEvent.OPENED, LeaseEvent.RENEWED}:
         return ""
     opened = "the whole system" if entry.get("whole_system") else ", ".join(map(str, entry.get("domains", ())))
     hidden = ", hidden denials logged" if entry.get("hidden") else ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
@@ -20,12 +19,13 @@ from sepolicyd.audit.follow.logfile import LogPosition
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.daemon.intake import DenialMatcher, Intake
 from sepolicyd.daemon.notify import Notifier
-from sepolicyd.errors import Exit, RefusedError, StateError
+from sepolicyd.errors import Exit, StateError
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.settings import Settings
 from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch, EvidenceStore
+from sepolicyd.storage.lock import exclusive
 
 COMMIT_SECONDS = 0.05  # evidence is saved no more often than this, and that soon after it was read
 QUIET_COMMIT_SECONDS = 2.0  # where nothing but the place has moved
@@ -218,29 +218,11 @@ def _recall(matcher: DenialMatcher, memory: Any) -> None:
         recall(memory)
 
 
-@contextmanager
-def _alone(database: Path) -> Iterator[None]:
+def _alone(database: Path) -> AbstractContextManager[None]:
     """One daemon for one database; the lock goes with the process, however it ends."""
     path = database.with_name("daemon.lock")
-    try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-    except OSError as error:
-        raise StateError(
-            f"{path} cannot be opened for writing: {error.strerror}",
-            f"run as the owner of {path.parent}, or name another --state",
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise RefusedError(
-            f"another sepolicyd run already keeps {database}", "stop it first: systemctl stop sepolicyd, or end that process"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    hint = "stop it first: systemctl stop sepolicyd, or end that process"
+    return exclusive(path, f"another sepolicyd run already keeps {database}", hint=hint, mode=0o640, directory_mode=0o750)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The head of a binary kernel policy in (bytes), its type names and permissive types out, or the same policy with types closed.
+"""Parser for the head of a binary kernel policy: type names and permissive types; also writes the policy with types closed.
 
 Standard library only: what ends a lease must not depend on setools. The layout is that of the kernel's
 security/selinux/ss/policydb.c (policydb_read, class_read, role_read, type_read) and ebitmap.c, little endian throughout.
@@ -13,6 +13,7 @@ from typing import Optional
 
 MAGIC = 0xF97CFF8C
 IDENTITY = b"SE Linux"
+CONFIG_MLS = 1  # POLICYDB_CONFIG_MLS
 OLDEST_VERSION = 24  # POLICYDB_VERSION_BOUNDARY; the permissive map itself came with 23
 CONSTRAINT_NAMES, NEW_OBJECT_DEFAULTS, DEFAULT_TYPE, NEVERAUDIT = 29, 27, 28, 35
 MAP_UNIT = 64
@@ -55,6 +56,18 @@ def parse_head(policy: bytes) -> PolicyHead:
         raise PolicyFormatError(f"policy ends or breaks at byte {reader.at}: {error}") from None
 
 
+def is_mls(policy: bytes) -> bool:
+    """Tell whether a kernel policy has levels (MLS or MCS).
+
+    :raises PolicyFormatError: not a kernel policy
+    """
+    reader = _Reader(policy)
+    try:
+        return bool(_preamble(reader)[1] & CONFIG_MLS)
+    except (struct.error, IndexError) as error:
+        raise PolicyFormatError(f"policy ends or breaks at byte {reader.at}: {error}") from None
+
+
 def without_permissive(policy: bytes, names: Iterable[str]) -> bytes:
     """The same policy in which these types are not permissive; unknown names are passed over. The same bytes if none was."""
     head = parse_head(policy)
@@ -63,6 +76,15 @@ def without_permissive(policy: bytes, names: Iterable[str]) -> bytes:
         return policy
     start, end = head.span
     return policy[:start] + render_ebitmap(head.permissive_bits - gone) + policy[end:]
+
+
+def same_but_permissive(one: bytes, other: bytes) -> bool:
+    """Tell whether two kernel policies are equal in everything but the set of permissive types.
+
+    :raises PolicyFormatError: one of them is not a kernel policy
+    """
+    (start, end), (other_start, other_end) = parse_head(one).span, parse_head(other).span
+    return one[:start] == other[:other_start] and one[end:] == other[other_end:]
 
 
 def render_ebitmap(bits: Iterable[int]) -> bytes:
@@ -125,10 +147,7 @@ class _Reader:
 
 
 def _head(reader: _Reader) -> PolicyHead:
-    magic, length = reader.numbers(2)
-    if magic != MAGIC or reader.text(length) != IDENTITY:
-        raise PolicyFormatError("not a kernel policy: the magic number is another one")
-    version, _config, _symbols, _contexts = reader.numbers(4)
+    version, _config = _preamble(reader)
     if version < OLDEST_VERSION:
         raise PolicyFormatError(f"policy version {version} is older than {OLDEST_VERSION}")
     reader.skip_ebitmap()  # policy capabilities
@@ -145,6 +164,15 @@ def _head(reader: _Reader) -> PolicyHead:
         _skip_role(reader)
     types = dict(filter(None, (_read_type(reader) for _ in range(reader.count()))))
     return PolicyHead(version, types, permissive, span)
+
+
+def _preamble(reader: _Reader) -> tuple[int, int]:
+    """Return version and configuration flags."""
+    magic, length = reader.numbers(2)
+    if magic != MAGIC or reader.text(length) != IDENTITY:
+        raise PolicyFormatError("the magic number is another one")
+    version, config, _symbols, _contexts = reader.numbers(4)
+    return version, config
 
 
 def _skip_permissions(reader: _Reader, count: int) -> None:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError, ToolMissingError
+from sepolicyd.kernel.policy_image import PolicyFormatError, is_mls
 from sepolicyd.policy.selinux_config import selinux_type, store_directory
 from sepolicyd.settings import HEADERS
+from sepolicyd.storage.store_files import READ_LOCK, TRANSACTION_LOCK, StoreFiles
 
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest
 SPACE_FACTOR = 3  # libsemanage makes the next store beside the present one and keeps that until the end
-HEADER = struct.Struct("<II8sII")  # magic, length, "SE Linux", version, configuration (libsepol, policydb.h)
-CONFIG_MLS = 1
 MODULE_LINE = re.compile(r"^\s*(\d+)\s+(\S+)\s+(\S+)(\s+disabled)?\s*$")
 PACKAGES = "selinux-policy-default (Debian) or selinux-policy-targeted (Fedora, RHEL)"
 LOCK_PAUSE_S = 0.2
@@ -46,18 +44,16 @@ def parse_modules(listing: str) -> tuple[Installed, ...]:
 
 
 def policy_is_mls(policy: Path) -> bool:
-    """Whether a kernel policy has levels (MLS or MCS), out of its header.
+    """Tell whether a kernel policy has levels (MLS or MCS).
 
     :raises ToolError: not a kernel policy
     """
     try:
-        with policy.open("rb") as file:
-            magic, _, text, _, config = HEADER.unpack(file.read(HEADER.size))
-    except (OSError, struct.error) as error:
-        raise ToolError(f"policy {policy} cannot be read: {error}", "see: semodule -B") from error
-    if magic != 0xF97CFF8C or text != b"SE Linux":
-        raise ToolError(f"{policy} is no kernel policy", "see: semodule -B")
-    return bool(config & CONFIG_MLS)
+        return is_mls(policy.read_bytes())
+    except OSError as error:
+        raise ToolError(f"policy {policy} cannot be read: {error.strerror}", "see: semodule -B") from error
+    except PolicyFormatError as error:
+        raise ToolError(f"{policy} is not a kernel policy: {error}", "see: semodule -B") from error
 
 
 class Store:
@@ -81,15 +77,21 @@ class Store:
         return store_directory(self.root, self.kind)
 
     @property
+    def files(self) -> StoreFiles:
+        """The store's directory."""
+        return StoreFiles(self.directory)
+
+    @property
     def active(self) -> Path:
-        return self.directory / "active"
+        """The directory of the store's present content."""
+        return self.files.active
 
     def policy(self) -> Path:
         """The kernel policy that the store's last transaction made.
 
         :raises ToolError: there is none
         """
-        path = self.active / "policy.kern"
+        path = self.files.built_policy
         if not path.is_file():
             raise ToolError(f"the policy store {self.directory} holds no built policy", "run: semodule -B")
         return path
@@ -103,8 +105,8 @@ class Store:
 
     @property
     def dontaudit_off(self) -> bool:
-        """Whether the store is built without dontaudit rules (``semodule -DB`` keeps this mark until ``-B``)."""
-        return (self.active / "disable_dontaudit").exists()
+        """Whether the store is built without dontaudit rules."""
+        return self.files.dontaudit_off
 
     def argv(self, *words: str) -> list[str]:
         """A semodule command on this store; ``-s`` because semodule asks the machine's own config, even with -p."""
@@ -156,17 +158,11 @@ class Store:
                 raise
 
     def mend(self) -> bool:
-        """Put the old store back where a killed semodule has left none: it moves active away, then the new one in its place
-        (libsemanage, semanage_commit_sandbox), and a kill between the two leaves only "previous". Twice is harmless.
+        """Put the previous store back where a killed semodule has left none; tell whether that was necessary.
+
+        :raises ToolError: it could not be put back
         """
-        previous = self.directory / "previous"
-        if self.active.exists() or not (previous / "modules").is_dir():
-            return False
-        try:
-            previous.rename(self.active)
-        except OSError as error:
-            raise ToolError(f"{previous} cannot be put back as {self.active}: {error.strerror}", "do that by hand") from error
-        return True
+        return self.files.put_back_previous()
 
     def extract(self, name: str, priority: int, directory: Path) -> Path:
         """The package of an installed module, as a new file in ``directory``.
@@ -197,7 +193,7 @@ class Store:
             # the old policy and compiled contexts are made anew by every transaction
             ignore = shutil.ignore_patterns("policy.*", "*.bin")
             _copytree(self.etc / self.kind, target.etc / self.kind, ignore)
-            with self._shared_lock():
+            with self.files.reading():
                 _copytree(self.active, target.active)
         except (OSError, shutil.Error) as error:
             raise ToolError(f"the policy store {self.directory} cannot be copied: {_short(error)}", _space_hint()) from error
@@ -224,32 +220,18 @@ class Store:
 
         :raises RefusedError: it is held still after ``seconds``; nothing has been changed
         """
-        lock = self.directory / "semanage.trans.LOCK"
-        holder = _holder(lock)
+        holder = self.files.locked_by()
         for _ in range(round(seconds / LOCK_PAUSE_S)):
             if holder is None:
                 return
             sleep(LOCK_PAUSE_S)
-            holder = _holder(lock)
+            holder = self.files.locked_by()
         if holder is not None:
             who = holder or "another process"
             raise RefusedError(f"the policy store {self.directory} is locked by {who}", "wait for it to end, then try again")
 
     def _absolute(self) -> Store:
         return Store(self.root.absolute(), self.kind)
-
-    @contextmanager
-    def _shared_lock(self) -> Iterator[None]:
-        try:
-            fd = os.open(self.directory / "semanage.read.LOCK", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            yield
-            return
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            yield
-        finally:
-            os.close(fd)
 
 
 def create_store(destination: Path, source: Path = Path("/"), kind: str = "") -> Store:
@@ -267,7 +249,7 @@ def create_store(destination: Path, source: Path = Path("/"), kind: str = "") ->
     made = origin.copy(destination)
     try:
         _copytree(origin.etc / origin.kind, target.etc / origin.kind)
-        for name in ("semanage.read.LOCK", "semanage.trans.LOCK"):
+        for name in (READ_LOCK, TRANSACTION_LOCK):
             (target.directory / name).touch(mode=0o600)
         if (source / HEADERS).is_dir():
             (destination / HEADERS).parent.mkdir(parents=True, exist_ok=True)
@@ -290,32 +272,6 @@ def size_of(directory: Path) -> int:
 def _copytree(source: Path, target: Path, ignore: Optional[Callable[[str, list[str]], set[str]]] = None) -> None:
     # copyfile and not copy2: labels must come from the new place, see build.workdir
     shutil.copytree(source, target, symlinks=True, ignore=ignore, copy_function=shutil.copyfile, dirs_exist_ok=True)
-
-
-def _holder(lock: Path) -> Optional[str]:
-    """Who holds libsemanage's flock: None nobody, "" somebody unknown, else "NAME (pid N)"."""
-    try:
-        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _name_of_holder(os.fstat(fd).st_ino)
-    finally:
-        os.close(fd)
-    return None
-
-
-def _name_of_holder(inode: int) -> str:
-    """Out of /proc/locks (proc(5)): ``1: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF``."""
-    with suppress(OSError):
-        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-            words = line.split()
-            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
-                name = Path(f"/proc/{words[4]}/comm").read_text(encoding="utf-8", errors="replace").strip()
-                return f"{name} (pid {words[4]})"
-    return ""
 
 
 def _short(error: Exception) -> str:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.access import SELF, Access
-from sepolicyd.errors import InputError
+from sepolicyd.errors import InputError, StateError
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interface_parser import EVERY, InterfaceRule, InterfaceText, Names, UnusableError, parse_interface
 from sepolicyd.process import run
+from sepolicyd.storage.files import write_whole
 
 INCLUDE = Path("/usr/share/selinux/devel/include")
 SUBJECT = "sepolicyd_subject_t"
@@ -255,11 +256,8 @@ def _read_cache(path: Path) -> Optional[dict[str, str]]:
 def _write_cache(path: Path, expansions: dict[str, str]) -> None:
     """Keep the expansions; without a place to write them they are made again next time."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob("interfaces-*.json"):
             old.unlink()
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(expansions), encoding="utf-8")
-        partial.replace(path)
-    except OSError:
+        write_whole(path, json.dumps(expansions).encode())
+    except (OSError, StateError):
         return

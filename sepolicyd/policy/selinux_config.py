@@ -29,3 +29,8 @@ def store_directory(root: Path, kind: str = "") -> Path:
     """``/var/lib/selinux/TYPE``, or where semanage.conf's store-root puts it; under the root."""
     place = setting(root / "etc/selinux/semanage.conf", "store-root", STORE_ROOT)
     return root / place.lstrip("/") / (kind or selinux_type(root))
+
+
+def policy_directory(root: Path, kind: str = "") -> Path:
+    """Return the directory of the policy files that a boot of this root loads: /etc/selinux/TYPE/policy."""
+    return root / "etc/selinux" / (kind or selinux_type(root)) / "policy"

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from sepolicyd.errors import InputError, ToolMissingError
+from sepolicyd.kernel.policy_image import MAGIC as KERNEL_MAGIC
 from sepolicyd.policy.model import Condition, Conditional, Constraint, Key, PortRange, Transition, XpermRule, ranges_of
 
-KERNEL_MAGIC = 0xF97CFF8C  # libsepol policydb.h, SELINUX_MAGIC
 MODULE_MAGIC = 0xF97CFF8D  # a .mod
 PACKAGE_MAGIC = 0xF97CFF8F  # a .pp
 PACKAGES = "python3-setools (Debian, Fedora, RHEL)"

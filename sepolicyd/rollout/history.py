@@ -1,10 +1,11 @@
-"""What was changed, by whom and why: entries in, hash-chained lines out (chain.py)."""
+"""The history of policy changes (history.jsonl): what was applied, returned or confirmed, by whom and when."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,29 +14,46 @@ from sepolicyd.storage.hashchain import Chain
 FILE, HEAD = "history.jsonl", "history.head"
 
 
+class HistoryEvent(str, Enum):
+    """What a line of history.jsonl records. The values are part of the file's format."""
+
+    APPLY = "apply"
+    ROLLBACK = "rollback"
+    RETURN = "return"  # to the version before a trial that was not confirmed
+    CONFIRM = "confirm"
+    OTHER = "other"  # written by another version of sepolicyd
+
+    @classmethod
+    def of(cls, text: str) -> HistoryEvent:
+        """Return the event of that name, OTHER for an unknown one."""
+        with suppress(ValueError):
+            return cls(text)
+        return cls.OTHER
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One line. ``at`` in epoch seconds; ``what``: apply, rollback, return, confirm, recover, enforce ...
+    """One line."""
 
-    ``operation`` is the journal's operation, so that finishing it twice makes one line.
-    """
-
-    what: str
+    what: HistoryEvent
     who: str
     at: float
+    """Epoch seconds."""
     module: str = ""
     version: int = 0
     operation: str = ""
+    """The journal's operation: completing it twice makes one line."""
     details: Mapping[str, Any] = field(default_factory=dict)
     number: int = 0
     previous: str = ""
     digest: str = ""
 
     def as_json(self) -> dict[str, Any]:
+        """Return the values of the line, without its place in the chain."""
         return {
             "at": round(self.at, 3),
             "who": self.who,
-            "what": self.what,
+            "what": self.what.value,
             "module": self.module,
             "version": self.version,
             "operation": self.operation,
@@ -52,7 +70,7 @@ class History:
         self.chain = Chain(self.path, self.head_path)
 
     def add(self, entry: Entry) -> Entry:
-        """Append an entry; it is on the disk when this returns. One operation gets one line, however often it is added.
+        """Append an entry durably. One operation gets one line, however often it is added.
 
         :raises StateError: it could not be written
         """
@@ -63,14 +81,14 @@ class History:
         return _entry(self.chain.add(entry.as_json()))
 
     def entries(self) -> list[Entry]:
-        """Every line that can be read, oldest first.
+        """Return every line that can be read, oldest first.
 
         :raises StateError: the file cannot be read
         """
         return [entry for entry in map(_parse, self.chain.values()) if entry is not None]
 
     def verify(self) -> list[str]:
-        """What is wrong, one sentence each; [] where every line is as it was written and in its place."""
+        """Return one sentence for each fault of the file, [] if every line is as it was written and in its place."""
         return self.chain.verify()
 
 
@@ -82,7 +100,7 @@ def _parse(values: Mapping[str, Any]) -> Optional[Entry]:
 
 def _entry(values: Mapping[str, Any]) -> Entry:
     return Entry(
-        what=str(values["what"]),
+        what=HistoryEvent.of(str(values["what"])),
         who=str(values["who"]),
         at=float(values["at"]),
         module=str(values["module"]),

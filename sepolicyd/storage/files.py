@@ -1,4 +1,4 @@
-"""Bytes in, files on the disk out: whole or not at all, fsynced before the call returns."""
+"""Durable writes: a file is replaced whole or not at all, and is on the disk when the call returns."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.errors import StateError
 
-TAIL = 1 << 22  # longer than any line of ours
+TAIL = 1 << 22  # longer than any line that append_json writes
+PRIVATE, PRIVATE_DIRECTORY = 0o600, 0o700
 
 
 def read_text(path: Path) -> str:
-    """What a record of ours holds, "" where there is none yet; a byte that is no text is a sign of its own, not an error.
+    """Return the text of a record, "" for a missing file; undecodable bytes become U+FFFD.
 
     :raises StateError: the file cannot be read
     """
@@ -28,15 +29,35 @@ def read_text(path: Path) -> str:
         raise StateError(f"{path} cannot be read: {error.strerror}", "run this as root") from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file's content; after a crash it holds the old or the new.
+def read_own(path: Path) -> str:
+    """Return the text of a file that root obeys (it names commands and units).
 
+    Symbolic links are refused; a FIFO would block for ever, and a file that another user can write proves nothing.
+
+    :raises ValueError: not a regular file, or writable by another user
+    :raises OSError: it cannot be opened
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
+            raise ValueError("not a regular file that root alone can write")
+        return file.read().decode()
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = PRIVATE, temporary: Optional[Path] = None) -> None:
+    """Replace the content of a file; after a crash it holds the old content or the new.
+
+    :param mode: permission bits of a new file, before the umask
+    :param temporary: where the new content is written first; on the same file system. Default: a hidden name beside ``path``
     :raises StateError: it could not be written, and holds what it held
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = temporary or path.with_name(f".{path.name}.new")
     try:
         ensure_directory(path.parent)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with suppress(FileNotFoundError):
+            temporary.unlink()  # left by a crash, perhaps with another mode
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             write_all(fd, data)
             os.fsync(fd)
@@ -51,14 +72,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def append_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON line; what does not fit on the disk is taken off again, and so is half a line that a crash has left.
+    """Append one JSON line. A half line that a crash has left is removed first, and so is what the disk had no room for.
 
     :raises StateError: nothing was appended
     """
     line = json.dumps(values, sort_keys=True).encode() + b"\n"
     try:
         ensure_directory(path.parent)
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
         try:
             size = os.fstat(fd).st_size
             whole, start = _whole_part(fd, size)
@@ -79,7 +100,7 @@ def append_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _whole_part(fd: int, size: int) -> tuple[int, bytes]:
-    """How many bytes of a file of JSON lines are whole lines, and what must come before the next: a line end, or nothing."""
+    """Return the length of the whole lines of a JSON-lines file, and what must precede the next line (b"" or a newline)."""
     data = os.pread(fd, TAIL, max(0, size - TAIL))
     tail = data.rpartition(b"\n")[2]
     if not tail:
@@ -91,15 +112,30 @@ def _whole_part(fd: int, size: int) -> tuple[int, bytes]:
     return size, b"\n"
 
 
+def remove(path: Path) -> None:
+    """Remove a file durably; a missing file is fine.
+
+    :raises OSError: it is still there
+    """
+    with suppress(FileNotFoundError):
+        path.unlink()
+    if path.parent.is_dir():
+        sync_directory(path.parent)
+
+
 def write_all(fd: int, data: bytes) -> None:
+    """Write every byte; write(2) may take fewer."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def ensure_directory(path: Path) -> None:
-    """The directory and its parents, private to root; twice is harmless."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+def ensure_directory(path: Path, mode: int = PRIVATE_DIRECTORY) -> None:
+    """Create a directory and its missing parents, all with the same mode (before the umask)."""
+    for place in reversed(path.parents):
+        if not place.exists():
+            place.mkdir(mode=mode, exist_ok=True)
+    path.mkdir(mode=mode, exist_ok=True)
 
 
 def sync_directory(path: Path) -> None:
@@ -111,27 +147,10 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def refuse_unsafe(directory: Path) -> None:
-    """Everything above what is kept must be root's: who can rename a directory can put another in its place, with versions of
-    a module and commands that root would then believe.
-
-    :raises RefusedError: another user can change one of them
-    """
-    for place in (directory, *directory.absolute().parents):
-        try:
-            found = place.stat()
-        except FileNotFoundError:
-            continue  # it will be made by us
-        except OSError as error:
-            raise StateError(f"{place} cannot be looked at: {error.strerror}", "run this as root") from error
-        shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
-        if shared or found.st_uid not in {0, os.geteuid()}:
-            raise RefusedError(
-                f"{place} can be changed by others than root, and what is kept in {directory} would be believed",
-                f"run: chown root {place}; chmod go-w {place}; or name another directory with --state",
-            )
-
-
-def cannot_write(path: Path, error: OSError) -> StateError:
-    hint = "run this as root" if isinstance(error, PermissionError) else "free space on that disk, then run the command again"
-    return StateError(f"{path} cannot be written: {error.strerror}", hint)
+def cannot_write(path: Path, error: OSError, act: str = "written") -> StateError:
+    """Translate a failed write."""
+    if isinstance(error, PermissionError):
+        hint = f"run this as root, or as the owner of {path.parent}"
+    else:
+        hint = "free space on that disk, then run the command again"
+    return StateError(f"{path} cannot be {act}: {error.strerror}", hint)

@@ -1,4 +1,4 @@
-"""Advisory locks between sepolicyd processes (flock(2))."""
+"""Advisory locks (flock(2)): between sepolicyd processes, and on libsemanage's lock files."""
 
 from __future__ import annotations
 
@@ -6,46 +6,99 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Optional
 
 from sepolicyd.errors import RefusedError
-from sepolicyd.storage.files import cannot_write, ensure_directory
+from sepolicyd.storage.files import PRIVATE, PRIVATE_DIRECTORY, cannot_write, ensure_directory
 
-LOCK_TRIES, LOCK_PAUSE_S = 20, 0.05
+# A process that is killed while it starts a tool leaves a child that shares its lock until exec closes the descriptor.
+LINGER_S = 1.0
+PAUSE_S = 0.05
 
 
 @contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold an flock on a file; the kernel gives it up with the process.
+def exclusive(
+    path: Path,
+    refusal: str,
+    *,
+    hint: str = "wait for it to end, then try again",
+    wait: float = LINGER_S,
+    mode: int = PRIVATE,
+    directory_mode: int = PRIVATE_DIRECTORY,
+) -> Iterator[None]:
+    """Hold an exclusive lock on a file, which is created; the kernel releases it with the process.
 
-    A process that is killed while it starts a tool leaves a child that holds the lock until its exec closes it (flock(2): a
-    fork shares the lock): for that moment it is waited.
-
+    :param refusal: the sentence for the case that another process holds the lock
+    :param wait: seconds to try
+    :param mode: of a new lock file; ``directory_mode`` of its directory, if that is missing
     :raises RefusedError: another process holds it
     :raises StateError: the file cannot be made
     """
     try:
-        ensure_directory(path.parent)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        ensure_directory(path.parent, directory_mode)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(path, error, "opened for writing") from error
     try:
-        tries = 0
-        while not _lock(fd):
-            tries += 1
-            if tries < LOCK_TRIES:
-                time.sleep(LOCK_PAUSE_S)
-                continue
-            raise RefusedError(f"another sepolicyd command {what}", "wait for it to end, then try again")
+        if not acquire(fd, wait=wait):
+            raise RefusedError(refusal, hint)
         yield
     finally:
         os.close(fd)
 
 
-def _lock(fd: int) -> bool:
+def acquire(fd: int, *, wait: float = 0.0) -> bool:
+    """Take an exclusive lock on an open file; tell whether that succeeded within ``wait`` seconds."""
+    give_up = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                return False
+            time.sleep(min(PAUSE_S, wait))
+        else:
+            return True
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold a shared lock on a file of another program, waiting for it; no lock where the file is missing.
+
+    :raises OSError: it cannot be opened
+    """
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
+
+
+def holder(path: Path) -> Optional[str]:
+    """Return who holds a lock on a file: None for nobody, "" for an unknown process, else "NAME (pid N)"."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return None if acquire(fd) else _name_of_holder(os.fstat(fd).st_ino)
+    finally:
+        os.close(fd)
+
+
+def _name_of_holder(inode: int) -> str:
+    """Search /proc/locks (proc(5)): ``1: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF``."""
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                name = Path(f"/proc/{words[4]}/comm").read_text(encoding="utf-8", errors="replace").strip()
+                return f"{name} (pid {words[4]})"
+    return ""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.history import Entry, History
-from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.history import Entry, History, HistoryEvent
+from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from tests.cli.conftest import Runner
 
 OPENED = {"id": "ab", "profile": "jupyterhub", "domains": ["jupyterhub_t"], "hidden": True, "deadline_wall": 8.2e3, "by": "me"}
@@ -23,13 +23,15 @@ def at(wall: float) -> Moment:
 def rollout(tmp_path: Path) -> Path:
     directory = tmp_path / "state" / "rollout"
     book = LeaseBook(directory)
-    book.record("planned", at(1000.0), **OPENED)
-    book.record("opened", at(1040.0), **OPENED)
-    book.record("marked", at(1100.0), id="ab", profile="jupyterhub", name="log in", by="ada")
-    book.record("renewed", at(1200.0), **{**OPENED, "deadline_wall": 9000.0})
-    book.record("end failed", at(9001.0), id="ab", profile="jupyterhub", why="deadline", closed=False, errors=["no semodule"])
-    book.record("ended", at(9060.0), id="ab", profile="jupyterhub", why="deadline", closed=True, errors=[])
-    History(directory).add(Entry("apply", "ada", 9100.0, "sepolicyd_jupyterhub", 1, "op"))
+    book.record(LeaseEvent.PLANNED, at(1000.0), **OPENED)
+    book.record(LeaseEvent.OPENED, at(1040.0), **OPENED)
+    book.record(LeaseEvent.MARKED, at(1100.0), id="ab", profile="jupyterhub", name="log in", by="ada")
+    book.record(LeaseEvent.RENEWED, at(1200.0), **{**OPENED, "deadline_wall": 9000.0})
+    book.record(
+        LeaseEvent.END_FAILED, at(9001.0), id="ab", profile="jupyterhub", why="deadline", closed=False, errors=["no semodule"]
+    )
+    book.record(LeaseEvent.ENDED, at(9060.0), id="ab", profile="jupyterhub", why="deadline", closed=True, errors=[])
+    History(directory).add(Entry(HistoryEvent.APPLY, "ada", 9100.0, "sepolicyd_jupyterhub", 1, "op"))
     return directory
 
 

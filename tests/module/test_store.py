@@ -114,7 +114,7 @@ def test_a_full_disk_is_refused_before_anything_is_done(store: Store, monkeypatc
 def test_mls_is_told_by_the_header(store: Store, tmp_path: Path) -> None:
     assert policy_is_mls(store.policy())
     (tmp_path / "no").write_bytes(b"x" * 40)
-    with pytest.raises(ToolError, match="is no kernel policy"):
+    with pytest.raises(ToolError, match="is not a kernel policy"):
         policy_is_mls(tmp_path / "no")
 
 

@@ -24,7 +24,7 @@ from sepolicyd.rollout.apply.recovery import Settled, settle
 from sepolicyd.rollout.apply.rollback import AlreadyThereError, move
 from sepolicyd.rollout.apply.trial import running_trial
 from sepolicyd.rollout.apply.versions import Versions
-from sepolicyd.rollout.history import Entry, History
+from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.settings import Settings
 
 EXIT_DONE, EXIT_PENDING, EXIT_PERSON = 0, 3, 4
@@ -111,7 +111,15 @@ def confirm(settings: Settings, *, by: str) -> trials.Trial:
             raise RefusedError(f"too late: {ended.text}", "sepolicyd apply --confirm-within gives another window")
         # the history first: a crash between leaves the trial, which can be confirmed again
         History(settings.rollout_dir).add(
-            Entry("confirm", by, time.time(), trial.module, trial.version, trial.operation, {"return_to": trial.return_to})
+            Entry(
+                HistoryEvent.CONFIRM,
+                by,
+                time.time(),
+                trial.module,
+                trial.version,
+                trial.operation,
+                {"return_to": trial.return_to},
+            )
         )
         trials.remove_trial(settings)
         trials.disarm(trial, settings)

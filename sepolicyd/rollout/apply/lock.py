@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sepolicyd.settings import Settings
-from sepolicyd.storage.files import refuse_unsafe
 from sepolicyd.storage.lock import exclusive
+from sepolicyd.storage.trust import refuse_unsafe
 
 LOCK = "apply.lock"
 
 
-BUSY = "is changing the policy"
+BUSY = "another sepolicyd command is changing the policy"
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from sepolicyd.rollout.apply.installed import install, standing, still_ours, tar
 from sepolicyd.rollout.apply.journal import DONE, UNDONE, ApplyJournal, Operation
 from sepolicyd.rollout.apply.verify import verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions
-from sepolicyd.rollout.history import Entry, History
+from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.settings import Settings
 
 RELABEL_TIMEOUT_S = 600.0
@@ -46,8 +46,8 @@ def settle(settings: Settings, operation: Operation) -> Settled:
     details = operation.details
     store = Store(settings.root)
     _wait_for_leftovers(str(details.get("workdir", "")))
-    store.mend()
     store.wait_for_lock()
+    store.mend()
     versions = Versions(settings.rollout_dir, str(details["module"]))
     origin, target = int(details["from"]), int(details["to"])
     with workdir("settle") as place:
@@ -93,7 +93,7 @@ def finish(settings: Settings, versions: Versions, operation: Operation) -> None
     relabel(Store(settings.root), versions.load(int(details["from"])), versions.load(target))
     History(settings.rollout_dir).add(
         Entry(
-            what=str(details["kind"]),
+            what=HistoryEvent.of(str(details["kind"])),
             who=str(details["by"]),
             at=float(details["at"]),
             module=versions.name,

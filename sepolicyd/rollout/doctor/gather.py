@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, TypeVar, Union
 
 from sepolicyd import process
 from sepolicyd.errors import SepolicydError
@@ -221,7 +221,7 @@ def _store(ask: _Asker, settings: Settings) -> dict[str, Any]:
         "dontaudit_off": ask("the store", lambda: store.dontaudit_off, None),
     }
     if given["store_present"]:
-        given["store_locked_by"] = ask("the store's lock", lambda: _lock_holder(store), None)
+        given["store_locked_by"] = ask("the store's lock", store.files.locked_by, None)
     free: dict[str, int] = {}
     for path in (store.directory, settings.state, Path("/tmp")):  # noqa: S108
         ask(f"the room in {path}", lambda path=path: free.update(_free(path)), None)  # type: ignore[misc]
@@ -230,12 +230,6 @@ def _store(ask: _Asker, settings: Settings) -> dict[str, Any]:
 
 def _free(path: Path) -> dict[str, int]:
     return {str(path): shutil.disk_usage(path).free} if path.exists() else {}
-
-
-def _lock_holder(store: Store) -> Optional[str]:
-    from sepolicyd.module.store import _holder
-
-    return _holder(store.directory / "semanage.trans.LOCK")
 
 
 def _leases(settings: Settings, ask: _Asker) -> dict[str, Any]:

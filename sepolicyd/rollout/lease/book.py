@@ -1,38 +1,42 @@
-"""Lease records on disk (leases/PROFILE.json, fsynced before a lease opens) and the history of leases."""
+"""Lease records on disk (leases/PROFILE.json, written before a lease opens) and the history of all leases (leases.jsonl)."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-import stat
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from enum import Enum
 from pathlib import Path
 from typing import Any, Optional
 
-from sepolicyd.errors import RefusedError, StateError
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR, CorruptLease, Lease, parse_lease, render_lease
+from sepolicyd.storage.files import cannot_write, ensure_directory, read_own, remove, write_whole
 from sepolicyd.storage.hashchain import Chain
+from sepolicyd.storage.lock import exclusive
 
 
-def _read_own(path: Path) -> str:
-    """A file of our own. What another could write is not obeyed (it names commands and units); a pipe would never end.
+class LeaseEvent(str, Enum):
+    """What a line of leases.jsonl records. The values are part of the file's format."""
 
-    :raises ValueError: it is no plain file, or others may write it
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
-            raise ValueError("not a plain file that root alone can write")
-        return file.read().decode()
+    PLANNED = "planned"
+    OPENED = "opened"
+    RENEWED = "renewed"
+    MARKED = "marked"
+    ENDED = "ended"
+    END_FAILED = "end failed"
+    ENFORCED = "enforced"
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Optional[LeaseEvent]:
+        """The event of a line, None for one that another version of sepolicyd wrote."""
+        with suppress(ValueError):
+            return cls(entry.get("what"))
+        return None
 
 
 class LeaseBook:
-    """Undo files (``leases/PROFILE.json``) and the history (``leases.jsonl``) in root's rollout directory."""
+    """The records and the history in root's rollout directory."""
 
     def __init__(self, directory: Path = DEFAULT_DIR) -> None:
         self.directory = directory
@@ -41,38 +45,39 @@ class LeaseBook:
         self.chain = Chain(self.history_path, directory / "leases.head")
 
     def path_of(self, profile: str) -> Path:
+        """Return the path of a profile's record."""
         return self.undo_dir / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', profile)}.json"
 
     def write(self, lease: Lease) -> None:
-        """Put the undo on the disk: temporary file, fsync, rename, fsync of the directory.
+        """Write the record of a lease durably.
 
-        :raises StateError: the disk is full or read-only; whatever undo stood there still stands
+        :raises StateError: the disk is full or read-only; a previous record is intact
         """
         target = self.path_of(lease.profile)
         # beside leases/, not in it: the units' ConditionDirectoryNotEmpty= looks at leases/
         temporary = self.directory / f".{target.name}.new"
         try:
-            self._ensure_directories()
-            _write_synced(temporary, render_lease(lease).encode())
-            temporary.replace(target)
-            _sync_directory(self.undo_dir)
+            ensure_directory(self.undo_dir)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
-            raise StateError(f"undo file {target} cannot be written: {error.strerror}", "free space on that disk") from error
+            raise cannot_write(target, error) from error
+        write_whole(target, render_lease(lease).encode(), temporary=temporary)
 
     def remove(self, profile: str) -> None:
-        """Forget the undo of a profile; twice is harmless."""
+        """Remove the record of a profile; a missing one is fine.
+
+        :raises OSError: it is still there
+        """
         self.remove_path(self.path_of(profile))
 
     def remove_path(self, path: Path) -> None:
-        with suppress(FileNotFoundError):
-            path.unlink()
-        if path.parent.is_dir():
-            _sync_directory(path.parent)
+        """Remove a record that may be damaged.
+
+        :raises OSError: it is still there
+        """
+        remove(path)
 
     def all(self) -> list[Lease | CorruptLease]:
-        """Every undo there is, sorted by file name; what cannot be read is a CorruptLease, never passed over."""
+        """Return every record, sorted by file name. One that cannot be read is a CorruptLease, never left out."""
         found: list[Lease | CorruptLease] = []
         try:
             paths = sorted(self.undo_dir.iterdir())
@@ -82,109 +87,67 @@ class LeaseBook:
             return [CorruptLease(self.undo_dir, str(error))]
         for path in paths:
             try:
-                found.append(parse_lease(_read_own(path)))
+                found.append(parse_lease(read_own(path)))
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 found.append(CorruptLease(path, str(error)))
         return found
 
     def of(self, profile: str) -> Optional[Lease]:
-        """The lease of one profile, None when there is none (a broken one is found by :meth:`all`)."""
+        """Return the lease of one profile, None without one (:meth:`all` finds a damaged record)."""
         return next((item for item in self.all() if isinstance(item, Lease) and item.profile == profile), None)
 
-    def record(self, what: str, now: Moment, **details: Any) -> None:
-        """Append one line to the history, in the chain; the caller holds the lock. What ends a lease comes before this.
+    def record(self, what: LeaseEvent, now: Moment, **details: Any) -> None:
+        """Append one line to the history; the caller holds the lock, and has ended a lease before it records the end.
 
         :raises StateError: the line could not be written
         """
-        self.chain.add({"what": what, "wall": round(now.wall, 3), "boot_id": now.boot_id, **details})
+        clocks = {"wall": round(now.wall, 3), "boottime": round(now.boottime, 3), "boot_id": now.boot_id}
+        self.chain.add({"what": what.value, **clocks, **details})
 
     def history(self) -> list[dict[str, Any]]:
-        """All lines of the history, oldest first; what cannot be read as one is left out (``verify`` tells of it).
+        """Return the lines of the history, oldest first, without those that cannot be read (``verify`` reports them).
 
         :raises StateError: the file cannot be read
         """
         return [entry for entry in self.chain.values() if isinstance(entry.get("wall"), (int, float))]
 
     def verify(self) -> list[str]:
-        """What is wrong with the history, one sentence each."""
+        """Return one sentence for each fault of the history."""
         return self.chain.verify()
 
-    @contextmanager
-    def lock(self, wait: float) -> Iterator[None]:
-        """Hold the one lock of all that opens or ends leases.
+    def lock(self, wait: float) -> AbstractContextManager[None]:
+        """Hold the one lock of everything that opens or ends leases.
 
-        :raises RefusedError: somebody else still held it after ``wait`` seconds
+        :raises RefusedError: another process still held it after ``wait`` seconds
+        :raises StateError: the lock file cannot be made
         """
-        try:
-            self._ensure_directories()
-            fd = os.open(self.directory / "lease.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise StateError(f"{self.directory} cannot be written: {error.strerror}", "run this as root") from error
-        try:
-            _take(fd, wait)
-            yield
-        finally:
-            os.close(fd)
-
-    def _ensure_directories(self) -> None:
-        for directory in (self.directory, self.undo_dir):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        busy = "another sepolicyd command is opening or ending a lease"
+        return exclusive(self.directory / "lease.lock", busy, hint="try again when it has finished", wait=wait)
 
 
 def leased_seconds(history: list[dict[str, Any]], since: float, now: float) -> float:
-    """Seconds of all leases between two wall times; one without an end counts to its deadline, or to now if that is earlier."""
+    """Return the seconds of all leases between two wall times. A lease without an end counts to its deadline or to ``now``,
+    whichever is earlier."""
     spans: dict[str, tuple[float, float]] = {}
     for entry in history:
         lease, wall = str(entry.get("id", "")), float(entry["wall"])
-        if entry.get("what") in {"opened", "renewed"}:
+        event = LeaseEvent.of(entry)
+        if event in {LeaseEvent.OPENED, LeaseEvent.RENEWED}:
             start = spans[lease][0] if lease in spans else wall
             spans[lease] = (start, float(entry.get("deadline_wall", wall)))
-        elif entry.get("what") == "ended" and lease in spans:
+        elif event is LeaseEvent.ENDED and lease in spans:
             spans[lease] = (spans[lease][0], wall)
     return sum(max(0.0, min(end, now) - max(start, since)) for start, end in spans.values())
 
 
 def unended(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines that began a lease of which no line says that it ended."""
+    """Return the lines that began a lease which no later line ends."""
     open_ones: dict[str, dict[str, Any]] = {}
     for entry in history:
         lease = str(entry.get("id", ""))
-        if entry.get("what") in {"planned", "opened"}:
+        event = LeaseEvent.of(entry)
+        if event in {LeaseEvent.PLANNED, LeaseEvent.OPENED}:
             open_ones[lease] = entry
-        elif entry.get("what") == "ended":
+        elif event is LeaseEvent.ENDED:
             open_ones.pop(lease, None)
     return list(open_ones.values())
-
-
-def _take(fd: int, wait: float) -> None:
-    give_up = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                raise RefusedError(
-                    "another sepolicyd command is opening or ending a lease", "try again when it has finished"
-                ) from None
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

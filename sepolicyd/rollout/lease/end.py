@@ -1,14 +1,16 @@
-"""Undo files in, ended leases out: the one-shot that systemd runs at a deadline, at boot, and each minute while a lease exists.
+"""End leases: what systemd runs at a deadline, at boot, and each minute.
 
-``python -m sepolicyd.rollout.lease`` needs root, the standard library and semodule: no daemon, no database, no
-configuration. Twice is harmless; what it cannot finish it keeps, says at level critical, and exits with 3, so that systemd
+``python -m sepolicyd.rollout.lease`` needs root, the standard library and semodule: no daemon, no database, no configuration.
+Running it again is harmless. What it cannot finish it keeps, reports at level critical, and exits with 3, so that systemd
 tries again. Order of the acts, the quick before the lasting:
 
-1. the loaded policy without our permissive types is loaded again (no store, no disk, 0.3 s), enforcing switched on;
-2. semodule removes our module from the store, which loads the store's policy (up to 40 s in an emulated guest);
-3. kernel and store are read back;
-4. dontaudit rules come back, if the lease had switched them off (not an opening, so it is last);
-5. the history is written, the undo file goes, the timer goes.
+1. The loaded policy is loaded again without the lease's permissive types (0.3 s), and enforcing is switched on; the policy
+   file of the next boot is rewritten likewise.
+2. semodule removes the lease's module from the store, which loads the store's policy (up to 40 s in an emulated guest).
+3. Kernel and store are read back.
+4. dontaudit rules come back if the lease had switched them off (not an opening, so it is late).
+5. The policy file of the next boot is compared with the store, repaired from it, and compared again.
+6. The history is written, the lease record is removed, the timer is stopped.
 """
 
 from __future__ import annotations
@@ -17,22 +19,22 @@ from dataclasses import replace
 from typing import Optional
 
 from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.rollout.lease.agreement import PAUSES_S, boot_agrees, end_leftovers, foreign_types
+from sepolicyd.rollout.lease.book import LeaseEvent
 from sepolicyd.rollout.lease.environment import Environment
-from sepolicyd.rollout.lease.kernel import Ended, attempt, close_in_kernel, is_closed, refuses_loads
-from sepolicyd.rollout.lease.lease import PLANNED, CorruptLease, Lease
+from sepolicyd.rollout.lease.kernel import Ended, attempt, close_now, is_closed, refuses_loads
+from sepolicyd.rollout.lease.lease import CorruptLease, Lease, LeasePhase
 from sepolicyd.rollout.lease.orphans import end_broken, end_forgotten, end_orphans
 
-PAUSES_S = (0.0, 5.0, 15.0)  # before each try within one run; after that the timers try again
 LOCK_WAIT_S = 60.0
-LOAD_WAIT_S = 30.0
 EXIT_DONE, EXIT_PENDING = 0, 3
 SECURE_MODE = "the boolean secure_mode_policyload is on, so that the kernel takes no policy"
 
 
 def end_due(world: Environment, *, lock_wait: float = LOCK_WAIT_S, carried: Optional[Lease] = None) -> list[Ended]:
-    """End what is due (a lease of another boot always is), what is broken, and modules of ours without an undo file.
+    """End what is due (a lease of another boot always is), what is damaged, and what has no lease record.
 
-    :param carried: the lease as its own timer tells it, for the case that the state directory is gone
+    :param carried: the lease in the command line of its own timer, for the case that the state directory is gone
     :return: one Ended for each thing that had to end; empty when nothing was due
     """
     try:
@@ -41,7 +43,7 @@ def end_due(world: Environment, *, lock_wait: float = LOCK_WAIT_S, carried: Opti
     except RefusedError:
         # whoever holds the lock may take long in semodule; the kernel is closed without it
         for lease in _due_leases(world, carried):
-            close_in_kernel(world, lease, [])
+            close_now(world, lease, [])
     except StateError:
         # no lock can be made (the disk is read-only, or the directory is no directory): nobody else can hold it either
         return end_due_locked(world, carried)
@@ -53,10 +55,10 @@ def end_due(world: Environment, *, lock_wait: float = LOCK_WAIT_S, carried: Opti
 
 
 def end_due_locked(world: Environment, carried: Optional[Lease] = None) -> list[Ended]:
-    """:func:`end_due` for a caller that holds the book's lock.
+    """Do the work of :func:`end_due` for a caller that holds the book's lock.
 
-    A lease that is only planned while nobody else holds the lock was left by a command that died while opening it: it is
-    ended too, so that the next command can begin anew.
+    A lease that is only planned while nobody else holds the lock was left by a command that died while it opened the lease:
+    it is ended too, so that the next command can begin again.
     """
     ended: list[Ended] = []
     unfinished: list[Lease] = []
@@ -64,12 +66,12 @@ def end_due_locked(world: Environment, carried: Optional[Lease] = None) -> list[
     for item in [*world.book.all(), *_lost(world, carried)]:
         if isinstance(item, CorruptLease):
             ended.append(end_broken(world, item))
-        elif item.is_due(now) or item.phase == PLANNED:
+        elif item.is_due(now) or item.phase is LeasePhase.PLANNED:
             ended.append(end_lease(world, item, _why(world, item)))
             unfinished += [] if ended[-1].done else [item]
-    ended += end_orphans(world) + end_forgotten(world)
-    for lease in unfinished:  # what came after it has rebuilt the store, in which its module still stands
-        close_in_kernel(world, lease, [])
+    ended += end_orphans(world) + end_forgotten(world) + end_leftovers(world)
+    for lease in unfinished:  # a later transaction has loaded the store, in which its module is still installed
+        close_now(world, lease, [])
     return ended
 
 
@@ -81,33 +83,36 @@ def _why(world: Environment, lease: Lease) -> str:
 
 
 def _lost(world: Environment, carried: Optional[Lease]) -> list[Lease]:
-    """The lease that the timer carries, if no file knows it (somebody removed the state directory) and it never ended."""
+    """Return the lease that the timer carries if it is due, has no record (the state directory was removed) and no end."""
     if carried is None or not carried.is_due(world.clock.now()):
         return []
     if any(isinstance(item, Lease) and item.id == carried.id for item in world.book.all()):
         return []
     history: list[dict[str, object]] = []
     attempt(lambda: history.extend(world.book.history()), [])
-    return [] if any((entry.get("id"), entry.get("what")) == (carried.id, "ended") for entry in history) else [carried]
+    over = any(entry.get("id") == carried.id and LeaseEvent.of(entry) is LeaseEvent.ENDED for entry in history)
+    return [] if over else [carried]
 
 
 def end_lease(world: Environment, lease: Lease, why: str) -> Ended:
-    """End one lease now, whatever its deadline; the caller holds the book's lock. Never raises an expected error."""
+    """End one lease now, whatever its deadline; the caller holds the book's lock. Raises no expected error."""
     began = world.clock.now().boottime
     errors: list[str] = []
-    close_in_kernel(world, lease, errors)
+    close_now(world, lease, errors)
     quickly = world.clock.now().boottime - began if is_closed(world, lease, []) else None
-    with world.kernel.keep_closed(lease.domains):  # another's `semodule -B` loads the store, in which our module still stands
+    # until its module is gone, another program's `semodule -B` would load it again
+    with world.kernel.keep_closed(lease.domains):
         removed = _remove(world, lease, errors)
     closed = _verify(world, lease, errors)
     if not closed and lease.services:
         errors.append(f"last resort: stopping {', '.join(lease.services)}")
         attempt(lambda: world.timers.stop_services(lease.services), errors)
-    # only now: rebuilding the store while our module is in it would load it again
-    shown = removed and _restore_dontaudit(world, lease, errors)
+    # only now: rebuilding the store while the module is in it would load it again
+    agreed = removed and _settle_store(world, lease, errors)
+    closed = closed and _verify(world, lease, errors)
     seconds = world.clock.now().boottime - began
     ended = Ended(
-        lease.profile, why, closed, closed and removed and shown, tuple(errors),
+        lease.profile, why, closed, closed and agreed, tuple(errors),
         seconds_to_closed=seconds if quickly is None else quickly, seconds=seconds,
     )  # fmt: skip
     return _finish(world, lease, ended)
@@ -127,11 +132,11 @@ def _due_leases(world: Environment, carried: Optional[Lease] = None) -> list[Lea
 
 
 def _remove(world: Environment, lease: Lease, errors: list[str]) -> bool:
-    """Take our module out of the store, tried again with back-off; waits for the load that this makes."""
+    """Remove the lease's module from the store, with retries; semodule waits for the load that this causes."""
     for pause in PAUSES_S:
         if pause:
             world.clock.sleep(pause)
-            close_in_kernel(world, lease, [])
+            close_now(world, lease, [])
         if attempt(lambda: world.store.remove(lease.module, lease.priority), errors):
             return True
     if refuses_loads(world):
@@ -142,26 +147,27 @@ def _remove(world: Environment, lease: Lease, errors: list[str]) -> bool:
 
 
 def _verify(world: Environment, lease: Lease, errors: list[str]) -> bool:
-    """Read back; semodule's load may have been skipped or be late (kernel: policyload counter), so close once more if not."""
+    """Read the kernel back, and close the lease once more if a load was skipped or came late."""
     for pause in PAUSES_S:
         if pause:
             world.clock.sleep(pause)
         if is_closed(world, lease, errors):
             return True
-        close_in_kernel(world, lease, errors)
+        close_now(world, lease, errors)
     return is_closed(world, lease, errors)
 
 
-def _restore_dontaudit(world: Environment, lease: Lease, errors: list[str]) -> bool:
-    if not lease.hidden or not world.store.dontaudit_off():
-        return True
-    return attempt(world.store.restore_dontaudit, errors)
+def _settle_store(world: Environment, lease: Lease, errors: list[str]) -> bool:
+    """Bring dontaudit rules back and the next boot's policy in line; tell whether both succeeded."""
+    with world.kernel.keep_closed(lease.domains):
+        shown = not (lease.hidden and world.store.dontaudit_off()) or attempt(world.store.restore_dontaudit, errors)
+        return boot_agrees(world, lease.domains, errors) and shown
 
 
 def _finish(world: Environment, lease: Lease, ended: Ended) -> Ended:
-    """Write the history; forget the undo only when all is done; never be silent about what is not."""
+    """Write the history; remove the record only when all is done; always report what is not."""
     problems: list[str] = []
-    what = "ended" if ended.done else "end failed"
+    what = LeaseEvent.ENDED if ended.done else LeaseEvent.END_FAILED
     attempt(
         lambda: world.book.record(
             what, world.clock.now(), id=lease.id, profile=lease.profile, why=ended.why, closed=ended.closed,
@@ -170,33 +176,47 @@ def _finish(world: Environment, lease: Lease, ended: Ended) -> Ended:
         problems,
     )  # fmt: skip
     if ended.done:
-        # a full disk must not keep an ended lease alive, so the undo goes even when the history could not be written
-        gone = attempt(lambda: world.book.remove(lease.profile), problems)
-        ended = replace(ended, done=gone)
+        # a full disk must not keep an ended lease alive, so the record goes even when the history could not be written
+        ended = replace(ended, done=attempt(lambda: world.book.remove(lease.profile), problems))
         attempt(lambda: world.timers.disarm(lease), problems)
-        if gone:
-            world.alerts.notice(
-                f"lease of {lease.profile} ended ({ended.why}): enforcing again after {ended.seconds_to_closed:.1f} s,"
-                f" nothing of it left after {ended.seconds:.1f} s"
-            )
+        _announce(world, lease, ended)
     else:
         attempt(lambda: world.book.write(replace(lease, attempts=lease.attempts + 1)), problems)
-        state = "the kernel enforces it, but something is left behind" if ended.closed else "IT IS STILL OPEN"
-        if refuses_loads(world):
-            state += f" ({SECURE_MODE}: REBOOT NOW, the next boot enforces)"
-        world.alerts.critical(
-            f"the lease of {lease.profile} could not be ended ({ended.why}): {state}; {'; '.join(ended.errors[-3:])}."
-            f" It is tried again each minute. By hand: semodule -X {lease.priority} -r {lease.module}; setenforce 1",
-            lease.alert_command,
-        )
+        _complain(world, lease, ended)
     if problems:
         world.alerts.critical(f"after the end of the lease of {lease.profile}: {'; '.join(problems)}", lease.alert_command)
     return replace(ended, errors=(*ended.errors, *problems))
 
 
+def _announce(world: Environment, lease: Lease, ended: Ended) -> None:
+    foreign = foreign_types(world, lease.domains)
+    if foreign:
+        world.alerts.critical(
+            f"the lease of {lease.profile} has ended, but another module of the store makes {', '.join(foreign)} permissive:"
+            f" the next boot will. By hand: semanage permissive -d {foreign[0]}; or see: semodule -lfull",
+            lease.alert_command,
+        )
+    if ended.done:
+        world.alerts.notice(
+            f"lease of {lease.profile} ended ({ended.why}): enforcing again after {ended.seconds_to_closed:.1f} s,"
+            f" kernel, store and boot policy agree after {ended.seconds:.1f} s"
+        )
+
+
+def _complain(world: Environment, lease: Lease, ended: Ended) -> None:
+    state = "the kernel enforces it, but something is left behind" if ended.closed else "IT IS STILL OPEN"
+    if refuses_loads(world):
+        state += f" ({SECURE_MODE}: REBOOT NOW, the next boot enforces)"
+    world.alerts.critical(
+        f"the lease of {lease.profile} could not be ended ({ended.why}): {state}; {'; '.join(ended.errors[-3:])}."
+        f" It is tried again each minute. By hand: semodule -X {lease.priority} -r {lease.module}; semodule -B; setenforce 1",
+        lease.alert_command,
+    )
+
+
 def _close_only(world: Environment, lease: Lease, reason: str) -> Ended:
     errors = [reason]
-    close_in_kernel(world, lease, errors)
+    close_now(world, lease, errors)
     closed = is_closed(world, lease, errors)
     world.alerts.critical(
         f"the lease of {lease.profile} is due but {reason}: "

@@ -1,4 +1,4 @@
-"""The ports through which a lease touches the machine: kernel, store, timers, clock, alerts; only their shapes stand here."""
+"""Ports of a lease: the shapes of kernel, module store, boot policy, timers, clock and alerts."""
 
 from __future__ import annotations
 
@@ -12,32 +12,42 @@ from sepolicyd.rollout.lease.lease import Lease
 
 
 class KernelControl(Protocol):
-    """SELinux as the running kernel has it. Every method may raise ToolError."""
+    """SELinux in the running kernel. Every method may raise ToolError."""
 
-    def enabled(self) -> bool: ...
-
-    def enforcing(self) -> bool: ...
-
-    def set_enforcing(self, on: bool) -> None: ...
-
-    def loads(self) -> int:
-        """How many times a policy has been loaded since boot."""
+    def enabled(self) -> bool:
+        """Tell whether the kernel runs SELinux."""
         ...
 
-    def permissive_types(self) -> frozenset[str]: ...
+    def enforcing(self) -> bool:
+        """Tell whether the kernel enforces."""
+        ...
 
-    def known_types(self) -> frozenset[str]: ...
+    def set_enforcing(self, on: bool) -> None:
+        """Switch enforcing, and read it back."""
+        ...
+
+    def loads(self) -> int:
+        """Return how many times a policy has been loaded since boot."""
+        ...
+
+    def permissive_types(self) -> frozenset[str]:
+        """Return the permissive types of the loaded policy."""
+        ...
+
+    def known_types(self) -> frozenset[str]:
+        """Return all types of the loaded policy."""
+        ...
 
     def close_types(self, types: tuple[str, ...]) -> None:
-        """Load the loaded policy once more with these types enforcing; needs no store, no disk, no tool."""
+        """Load the loaded policy again with these types enforcing; needs no store, no disk, no tool."""
         ...
 
     def keep_closed(self, types: tuple[str, ...]) -> AbstractContextManager[None]:
-        """While it is held, :meth:`close_types` again whenever another policy has been loaded. Raises nothing."""
+        """While the context is held, repeat :meth:`close_types` after each load of another policy. Raises nothing."""
         ...
 
     def refuses_loads(self) -> bool:
-        """Whether the boolean secure_mode_policyload is on or about to be: no policy can be loaded then until a reboot."""
+        """Tell whether secure_mode_policyload is on or about to be: no policy can be loaded then until a reboot."""
         ...
 
 
@@ -49,72 +59,121 @@ class ModuleStore(Protocol):
         ...
 
     def open(self, lease: Lease, text: str) -> None:
-        """One transaction: install the lease's module (none for an empty text) and switch dontaudit off if hidden."""
+        """Install the lease's module (none for an empty text) and switch dontaudit rules off if it is hidden."""
         ...
 
     def remove(self, module: str, priority: int) -> None:
-        """Remove a module and load the rest; harmless when it is not there."""
-        ...
-
-    def lease_modules(self) -> dict[str, int]:
-        """Every module of ours that opens something, with its priority."""
+        """Remove a module and load the result; a missing one is fine."""
         ...
 
     def remove_for_next_boot(self, module: str, priority: int) -> None:
-        """Remove a module from the store alone, where the kernel takes no policy."""
+        """Remove a module from the store alone, for a kernel that takes no policy."""
+        ...
+
+    def lease_modules(self) -> dict[str, int]:
+        """Return every lease module in the store, with its priority."""
         ...
 
     def module_types(self, module: str) -> frozenset[str]:
-        """The types that a module of ours in the store makes permissive, read without any tool."""
+        """Return the types that a lease module makes permissive, without running a tool."""
         ...
 
-    def dontaudit_off(self) -> bool: ...
+    def permissive_types(self) -> frozenset[str]:
+        """Return the permissive types of the policy that the store built last."""
+        ...
 
-    def restore_dontaudit(self) -> None: ...
+    def dontaudit_off(self) -> bool:
+        """Tell whether the store is built without dontaudit rules."""
+        ...
+
+    def restore_dontaudit(self) -> None:
+        """Rebuild the store with dontaudit rules, and load it."""
+        ...
+
+    def rebuild(self, *, load: bool = True) -> None:
+        """Build the store's policy again, install it for the next boot, and load it unless ``load`` is false."""
+        ...
 
     def reload(self) -> None:
-        """Load the store's present policy once more (this flushes the kernel's access cache)."""
+        """Load the policy of the next boot once more (this flushes the kernel's access cache)."""
+        ...
+
+
+class BootPolicyControl(Protocol):
+    """The policy that the next boot loads. Every method may raise ToolError."""
+
+    def permissive_types(self) -> frozenset[str]:
+        """Return the types that will be permissive after a boot."""
+        ...
+
+    def close_types(self, types: tuple[str, ...]) -> None:
+        """Make these types enforcing at the next boot; needs no tool."""
+        ...
+
+    def matches_store(self) -> bool:
+        """Tell whether it is the policy that the store built."""
+        ...
+
+    def is_store_but_permissive(self) -> bool:
+        """Tell whether it is the policy that the store built, in everything but permissive types."""
         ...
 
 
 class Timers(Protocol):
-    """What ends a lease when we do not live. Every method may raise ToolError."""
+    """What ends a lease without a running sepolicyd. Every method may raise ToolError."""
 
     def problem(self) -> Optional[str]:
-        """Why nothing can be armed here, None if all stands ready."""
+        """Return why nothing can be armed here, None if all is ready."""
         ...
 
-    def arm(self, lease: Lease, seconds: float) -> None: ...
+    def arm(self, lease: Lease, seconds: float) -> None:
+        """Start the lease's own timer."""
+        ...
 
-    def armed(self, lease: Lease) -> bool: ...
+    def armed(self, lease: Lease) -> bool:
+        """Tell whether the lease's own timer is active."""
+        ...
 
     def disarm(self, lease: Lease) -> None:
-        """Harmless when it is not armed."""
+        """Stop the lease's own timer; a missing one is fine."""
         ...
 
-    def stop_services(self, units: tuple[str, ...]) -> None: ...
+    def stop_services(self, units: tuple[str, ...]) -> None:
+        """Stop units."""
+        ...
 
 
 class Clock(Protocol):
-    def now(self) -> Moment: ...
+    """Time."""
 
-    def sleep(self, seconds: float) -> None: ...
+    def now(self) -> Moment:
+        """Return the present moment."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
 
 
 class Alerts(Protocol):
+    """Messages to a person. Neither method raises."""
+
     def critical(self, text: str, command: tuple[str, ...] = ()) -> None:
-        """Into the journal at level critical, and through the hook command; never raises."""
+        """Write to the journal at level critical, and run the hook command with the text as its last argument."""
         ...
 
-    def notice(self, text: str) -> None: ...
+    def notice(self, text: str) -> None:
+        """Write to the journal at level notice."""
+        ...
 
 
 @dataclass(frozen=True)
 class Environment:
-    """The ports together; tests give fakes that keep state, :func:`sepolicyd.rollout.lease.host.machine` the real ones."""
+    """The ports together. :func:`sepolicyd.rollout.lease.host.live_environment` makes those of this machine."""
 
     kernel: KernelControl
     store: ModuleStore
+    boot: BootPolicyControl
     timers: Timers
     clock: Clock
     alerts: Alerts

@@ -1,4 +1,4 @@
-"""Adapters of environment.py for this machine: semodule, systemd, clocks and journal; standard library and `process` only."""
+"""The ports of environment.py on this machine: semodule, systemd, clocks and journal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from sepolicyd.rollout.clock import SystemClock
 from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR
-from sepolicyd.rollout.lease.semodule import SemoduleStore
+from sepolicyd.rollout.lease.semodule import BootPolicyFiles, SemoduleStore
 from sepolicyd.rollout.lease.systemd import SystemdTimers
 
 
 class JournalAlerts:
-    """The port ``Voice``: syslog(3) reaches the journal from a terminal as well as from a unit."""
+    """The port ``Alerts``: syslog(3) reaches the journal from a terminal as well as from a unit."""
 
     def critical(self, text: str, command: tuple[str, ...] = ()) -> None:
+        """Write at level critical, and run the hook command."""
         self._log(syslog.LOG_CRIT, text)
         if command:
             try:
@@ -28,6 +29,7 @@ class JournalAlerts:
                 self._log(syslog.LOG_ERR, f"alert_command failed: {error}")
 
     def notice(self, text: str) -> None:
+        """Write at level notice."""
         self._log(syslog.LOG_NOTICE, text)
 
     def _log(self, level: int, text: str) -> None:
@@ -36,7 +38,16 @@ class JournalAlerts:
 
 
 def live_environment(directory: Path = DEFAULT_DIR) -> Environment:
-    """The environment of this machine."""
+    """Return the environment of this machine.
+
+    :param directory: root's rollout directory
+    """
     return Environment(
-        SelinuxFs(), SemoduleStore(), SystemdTimers(directory), SystemClock(), JournalAlerts(), LeaseBook(directory)
+        kernel=SelinuxFs(),
+        store=SemoduleStore(),
+        boot=BootPolicyFiles(),
+        timers=SystemdTimers(directory),
+        clock=SystemClock(),
+        alerts=JournalAlerts(),
+        book=LeaseBook(directory),
     )

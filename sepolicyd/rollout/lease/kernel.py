@@ -1,4 +1,4 @@
-"""A lease in, its domains enforced in the running kernel out: the quick acts that need no store, no disk and no tool."""
+"""The quick acts that end a lease: the running kernel and the next boot's policy, without semodule."""
 
 from __future__ import annotations
 
@@ -12,34 +12,45 @@ from sepolicyd.rollout.lease.lease import Lease
 
 @dataclass(frozen=True)
 class Ended:
-    """What came of ending one lease. ``closed``: the kernel enforces its domains. ``done``: and nothing of it is left anywhere.
-
-    ``errors``: what failed on the way, in order. ``seconds``: how long until the kernel enforced, and until all was done.
-    """
+    """The result of an attempt to end one lease."""
 
     profile: str
     why: str
     closed: bool
+    """The kernel enforces the lease's domains."""
     done: bool
+    """Kernel, store and the next boot's policy agree that nothing of the lease is left."""
     errors: tuple[str, ...] = ()
+    """What failed on the way, in order."""
     seconds_to_closed: float = 0.0
     seconds: float = 0.0
 
 
 def attempt(act: Callable[[], object], errors: list[str]) -> bool:
-    """Whether one act succeeded; its failure is noted and keeps no other act from being done."""
+    """Do one act and tell whether it succeeded. A failure is noted and does not prevent the next act."""
     try:
         act()
     except SepolicydError as error:
         errors.append(str(error))
         return False
-    except Exception as error:  # noqa: BLE001 a fault of our own in one act must not keep the next act from being done
+    except Exception as error:  # noqa: BLE001 a fault of our own in one act must not prevent the next act
         errors.append(f"{type(error).__name__}: {error}")
         return False
     return True
 
 
+def close_now(world: Environment, lease: Lease, errors: list[str]) -> None:
+    """Close a lease in the kernel, then in the policy of the next boot, so that a power cut from here on boots enforcing.
+
+    The second act is only the quick one: the store's own policy replaces the file later, and a failure is noted then.
+    """
+    close_in_kernel(world, lease, errors)
+    if lease.domains:
+        attempt(lambda: world.boot.close_types(lease.domains), [])
+
+
 def close_in_kernel(world: Environment, lease: Lease, errors: list[str]) -> None:
+    """Make the lease's domains enforcing in the loaded policy, and switch enforcing on in the boot of the lease."""
     if lease.domains:
         attempt(lambda: world.kernel.close_types(lease.domains), errors)
     if this_boot(world, lease):
@@ -47,18 +58,18 @@ def close_in_kernel(world: Environment, lease: Lease, errors: list[str]) -> None
 
 
 def enforce(world: Environment) -> None:
-    """Every lease began on an enforcing machine, so whoever switched it off since: by the deadline it enforces."""
+    """Switch enforcing on. Every lease began on an enforcing machine, so at its end the machine enforces, whoever switched."""
     if not world.kernel.enforcing():
         world.kernel.set_enforcing(True)
 
 
 def this_boot(world: Environment, lease: Lease) -> bool:
-    """After a reboot /etc/selinux/config has decided on enforcing, and that is the administrator's."""
+    """Tell whether the lease was opened in this boot. After a reboot /etc/selinux/config has decided on enforcing."""
     return world.clock.now().boot_id == lease.opened.boot_id
 
 
 def is_closed(world: Environment, lease: Lease, errors: list[str]) -> bool:
-    """What the kernel itself says; unreadable means not closed."""
+    """Ask the kernel whether it enforces the lease's domains; an unreadable answer counts as no."""
     try:
         still = sorted(world.kernel.permissive_types() & frozenset(lease.domains))
         enforcing = world.kernel.enforcing() or not this_boot(world, lease)
@@ -73,7 +84,7 @@ def is_closed(world: Environment, lease: Lease, errors: list[str]) -> bool:
 
 
 def refuses_loads(world: Environment) -> bool:
-    """Whether the kernel takes no other policy until a reboot (secure_mode_policyload); what cannot be told is no."""
+    """Tell whether the kernel takes no policy until a reboot (secure_mode_policyload); an unreadable answer counts as no."""
     try:
         return world.kernel.refuses_loads()
     except (SepolicydError, OSError):

@@ -1,4 +1,4 @@
-"""A lease in, its undo file out (written and fsynced before the act), and back; with the history of all leases beside it.
+"""The lease record: what is permissive until when, and everything that is needed to end it.
 
 Standard library only: ``python -m sepolicyd.rollout.lease`` reads this with neither daemon nor database nor configuration.
 """
@@ -9,6 +9,7 @@ import base64
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from enum import Enum
 from pathlib import Path
 
 from sepolicyd.rollout.clock import Moment
@@ -17,73 +18,84 @@ SCHEMA = 1
 MODULE_PREFIX = "sepolicyd_lease_"
 DEFAULT_DIR = Path("/var/lib/sepolicyd/rollout")
 DAY_S = 86400.0
-PLANNED, OPEN = "planned", "open"
+
+
+class LeasePhase(str, Enum):
+    """How far the opening of a lease has come. The values are part of the record's format."""
+
+    PLANNED = "planned"  # the record is on the disk, nothing is open yet
+    OPEN = "open"
 
 
 @dataclass(frozen=True)
 class Lease:
-    """What is permissive until when, and all that is needed to end it.
-
-    ``domains`` are the permissive types (empty for ``whole_system``), ``module`` the name of our module in the store.
-    ``hidden``: dontaudit rules were switched off by us. ``unit``: the transient systemd timer, without suffix.
-    ``services``: units that may be stopped as the last resort. ``phase``: planned (undo written, not yet open) or open.
-    ``attempts``: failed tries to end it.
-    """
+    """One lease. Field names and values are the record's format (schema 1), which armed timers carry across upgrades."""
 
     profile: str
     id: str
     domains: tuple[str, ...]
+    """The permissive types; empty for ``whole_system``."""
     whole_system: bool
+    """`setenforce 0` instead of permissive types."""
     hidden: bool
+    """dontaudit rules were switched off for this lease."""
     module: str
+    """Name of the lease's module in the store, installed at ``priority``."""
     priority: int
     opened: Moment
     deadline_wall: float
+    """Epoch seconds."""
     deadline_boottime: float
-    phase: str = PLANNED
+    """Seconds of CLOCK_BOOTTIME in the boot in which the lease was opened."""
+    phase: LeasePhase = LeasePhase.PLANNED
     services: tuple[str, ...] = ()
+    """Units that may be stopped as the last resort."""
     alert_command: tuple[str, ...] = ()
     by: str = ""
+    """The user who opened it."""
     attempts: int = 0
+    """Failed attempts to end it."""
     schema: int = SCHEMA
 
     @property
     def unit(self) -> str:
-        """Another name for another deadline, so that renewing arms the new timer before the old one goes."""
+        """Name of the transient systemd timer, without suffix. It depends on the deadline, so that a renewal arms the new
+        timer before it stops the old one."""
         return f"sepolicyd-lease-{self.id}-{int(self.deadline_boottime)}"
 
     def is_due(self, now: Moment) -> bool:
-        """Whether it must end: another boot, or either clock has passed its deadline (a clock set back extends nothing)."""
+        """Tell whether it must end: after a reboot, or once either clock has passed its deadline. Setting a clock back does
+        not extend a lease."""
         return now.boot_id != self.opened.boot_id or now.boottime >= self.deadline_boottime or now.wall >= self.deadline_wall
 
     def remaining(self, now: Moment) -> float:
-        """Seconds left, 0 when due."""
+        """Return the seconds left, 0 when due."""
         if self.is_due(now):
             return 0.0
         return min(self.deadline_boottime - now.boottime, self.deadline_wall - now.wall)
 
     def until(self, now: Moment, seconds: float) -> Lease:
-        """The same lease ending ``seconds`` from now."""
+        """Return the same lease with a deadline ``seconds`` from now."""
         return replace(self, deadline_wall=now.wall + seconds, deadline_boottime=now.boottime + seconds)
 
 
 @dataclass(frozen=True)
 class CorruptLease:
-    """An undo file that cannot be understood; it is ended like a lease of everything."""
+    """A lease record that cannot be parsed. Everything that a lease may have opened is closed for it."""
 
     path: Path
     reason: str
 
 
 def module_name(profile: str) -> str:
-    """The name of a profile's lease module."""
+    """Return the name of a profile's lease module."""
     return MODULE_PREFIX + re.sub(r"[^A-Za-z0-9_]", "_", profile)
 
 
 def module_text(domains: tuple[str, ...]) -> str:
-    """CIL that makes these types permissive, one statement a line, sorted.
+    """Return CIL that makes these types permissive, one statement a line, sorted.
 
-    Each is optional: a package that takes a type away in the middle of a lease would else be refused by semodule for our sake.
+    Each statement is optional, so that a package can remove a type during a lease: semodule would otherwise reject the package.
     """
     return "".join(
         f"(optional {MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', name)} (typepermissive {name}))\n" for name in sorted(domains)
@@ -91,33 +103,38 @@ def module_text(domains: tuple[str, ...]) -> str:
 
 
 def render_lease(lease: Lease) -> str:
+    """Return the record's JSON text."""
     return json.dumps(asdict(lease), sort_keys=True, indent=1) + "\n"
 
 
 def parse_lease(text: str) -> Lease:
-    """:raises ValueError: not an undo file of this schema"""
+    """Parse a record.
+
+    :raises ValueError: not a lease record of this schema
+    """
     values = json.loads(text)
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-        raise ValueError("not an undo file of this version")
+        raise ValueError("not a lease record of this version")
     names = {spec.name for spec in fields(Lease)}
     if set(values) != names:
         raise ValueError(f"keys missing or unknown: {', '.join(sorted(names ^ set(values)))}")
     values["opened"] = Moment(**values["opened"])
     for key in ("domains", "services", "alert_command"):
         values[key] = tuple(str(item) for item in values[key])
+    values["phase"] = LeasePhase(values["phase"])
     for key in ("deadline_wall", "deadline_boottime"):
         values[key] = float(values[key])
     return Lease(**values)
 
 
 def carry_lease(lease: Lease) -> str:
-    """A lease as one word of a command line, in letters that neither systemd nor a shell expands."""
+    """Encode a lease as one word of a command line, in characters that neither systemd nor a shell expands."""
     return base64.urlsafe_b64encode(json.dumps(asdict(lease)).encode()).decode()
 
 
 def carried_lease(word: str) -> Lease:
-    """The inverse of :func:`carry_lease`.
+    """Decode what :func:`carry_lease` encoded.
 
-    :raises ValueError: it is none
+    :raises ValueError: the word is not an encoded lease
     """
     return parse_lease(base64.urlsafe_b64decode(word).decode())

@@ -13,11 +13,12 @@ from typing import Any, Optional
 from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.lease import exercises, preconditions
+from sepolicyd.rollout.lease.book import LeaseEvent
 from sepolicyd.rollout.lease.end import end_due_locked, end_lease
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.host import live_environment
-from sepolicyd.rollout.lease.kernel import Ended, close_in_kernel
-from sepolicyd.rollout.lease.lease import OPEN, Lease, module_name, module_text
+from sepolicyd.rollout.lease.kernel import Ended, close_now
+from sepolicyd.rollout.lease.lease import Lease, LeasePhase, module_name, module_text
 from sepolicyd.settings import Settings
 
 # the end of a lease holds the lock while semodule works: up to 80 s in an emulated guest
@@ -80,14 +81,14 @@ def _open(world: Environment, lease: Lease) -> Lease:
     world.book.write(lease)
     try:
         _arm(world, lease)
-        world.book.record("planned", world.clock.now(), **_entry(lease))
+        world.book.record(LeaseEvent.PLANNED, world.clock.now(), **_entry(lease))
         world.store.open(lease, module_text(lease.domains))
         if lease.whole_system:
             world.kernel.set_enforcing(False)
         _verify_open(world, lease)
-        opened = replace(lease, phase=OPEN)
+        opened = replace(lease, phase=LeasePhase.OPEN)
         world.book.write(opened)
-        world.book.record("opened", world.clock.now(), **_entry(lease))
+        world.book.record(LeaseEvent.OPENED, world.clock.now(), **_entry(lease))
         _verify_in_time(world, lease)
     except BaseException:  # Ctrl-C too: a lease that was never announced is not left open
         end_lease(world, lease, "could not be opened")
@@ -135,7 +136,7 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
         _arm(world, new)
         try:
             # the history first: a lease that is longer than its history says would pass the daily cap
-            world.book.record("renewed", world.clock.now(), **_entry(new))
+            world.book.record(LeaseEvent.RENEWED, world.clock.now(), **_entry(new))
             world.book.write(new)
         except SepolicydError:
             if new.unit != old.unit:
@@ -167,7 +168,7 @@ def _closed_first(world: Environment, profile: Profile) -> Iterator[None]:
     """
     lease = world.book.of(profile.name)
     if lease is not None:
-        close_in_kernel(world, lease, [])
+        close_now(world, lease, [])
     try:
         with ExitStack() as stack:
             stack.enter_context(world.book.lock(COMMAND_WAIT_S))
@@ -203,7 +204,7 @@ def enforce(
         ended = end_lease(world, lease, f"enforced by {by or caller()}") if lease else None
         end_due_locked(world)
         if switched:
-            world.book.record("enforced", world.clock.now(), profile=profile.name, by=by or caller())
+            world.book.record(LeaseEvent.ENFORCED, world.clock.now(), profile=profile.name, by=by or caller())
     return Enforced(ended, world.kernel.enforcing(), pending() if pending else None)
 
 
@@ -214,7 +215,7 @@ def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Env
     """
     world = world or _machine(settings)
     lease = world.book.of(profile.name)
-    if lease is None or lease.phase != OPEN or lease.is_due(world.clock.now()):
+    if lease is None or lease.phase is not LeasePhase.OPEN or lease.is_due(world.clock.now()):
         raise RefusedError(f"no lease of {profile.name} is open", "run: sepolicyd learn start")
     exercises.check_name(name)
     # under the lock: a reload while another command ends the lease could load what it has just taken away
@@ -224,7 +225,7 @@ def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Env
         world.store.reload()
         made = exercises.ExerciseMark(name=name, epoch=world.clock.now().wall, profile=profile.name, lease=lease.id)
         exercises.append(exercises.path(settings.state), made)
-        world.book.record("marked", world.clock.now(), id=lease.id, profile=profile.name, name=name, by=caller())
+        world.book.record(LeaseEvent.MARKED, world.clock.now(), id=lease.id, profile=profile.name, name=name, by=caller())
     return made
 
 

@@ -10,7 +10,7 @@ from sepolicyd.rollout.lease.book import leased_seconds
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import DAY_S, CorruptLease, Lease
 from sepolicyd.settings import Settings
-from sepolicyd.storage.files import refuse_unsafe
+from sepolicyd.storage.trust import refuse_unsafe
 
 MIN_SECONDS = 30
 # Domains of everything that has no policy of its own: permissive there opens the host, or changes nothing.

@@ -1,50 +1,53 @@
-"""The lease's view of the module store, through semodule(8) and the store's directories."""
+"""The lease's view of the module store and of the policy that the next boot loads: semodule(8) and their files."""
 
 from __future__ import annotations
 
-import bz2
-import fcntl
 import re
 from pathlib import Path
 from typing import Optional
 
 from sepolicyd import process
-from sepolicyd.errors import RefusedError, SepolicydError, ToolError
-from sepolicyd.kernel.policy_image import PolicyFormatError, parse_head
+from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
+from sepolicyd.kernel.boot_policy import BootPolicy
+from sepolicyd.kernel.policy_image import PolicyFormatError, PolicyHead, parse_head, same_but_permissive
 from sepolicyd.module import inflight
-from sepolicyd.policy.selinux_config import store_directory
+from sepolicyd.policy.selinux_config import policy_directory, store_directory
 from sepolicyd.rollout.lease.lease import MODULE_PREFIX, Lease
+from sepolicyd.storage.store_files import StoreFiles
 
 SCRATCH_PRIORITY = 100  # in the copy only
-
-
-SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest; a hung one must not outlive the next tries
-
-
+SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest; a hung one must not outlive the next attempts
+LOCK_WAIT_S = 2.0
 PERMISSIVE = re.compile(r"\(typepermissive ([^\s()]+)\)")
 
 
 def argv_open(priority: int, cil: Optional[Path], *, hidden: bool) -> list[str]:
-    """One transaction that opens. ``-D -i`` may stand together, ``-D -B -i`` may not (semodule 3.4: "build or reload
-    should not be used with other commands"); that is also why a lease's end takes two: first closed, then dontaudit back."""
+    """Return the semodule command that opens a lease in one transaction.
+
+    ``-D -i`` may stand together, ``-D -B -i`` may not (semodule 3.4: "build or reload should not be used with other
+    commands"). That is also why the end of a lease takes two transactions: first closed, then dontaudit rules back.
+    """
     if cil is None:
         return ["semodule", "-D", "-B"] if hidden else []
     return ["semodule", "-X", str(priority), *(["-D"] if hidden else []), "-i", str(cil)]
 
 
 def argv_remove(module: str, priority: int, *more: str) -> list[str]:
-    """:param more: -n leaves the kernel's policy as it is"""
+    """Return the semodule command that removes a module.
+
+    :param more: ``-n`` leaves the kernel's policy unchanged
+    """
     return ["semodule", *more, "-X", str(priority), "-r", module]
 
 
 def parse_lease_modules(listing: str) -> dict[str, int]:
-    """``semodule -lfull`` in (priority, name, language a line), our lease modules and their priority out."""
+    """Parse ``semodule -lfull`` (priority, name, language per line) into lease modules and their priority."""
     rows = [line.split() for line in listing.splitlines()]
     return {row[1]: int(row[0]) for row in rows if len(row) > 1 and row[0].isdigit() and row[1].startswith(MODULE_PREFIX)}
 
 
 def types_in(text: str) -> list[str]:
-    """The types of a lease module's text."""
+    """Return the types that a lease module's text makes permissive."""
     return [str(name) for name in PERMISSIVE.findall(text)]
 
 
@@ -57,7 +60,7 @@ class SemoduleStore:
     """The port ``ModuleStore``."""
 
     def __init__(self, path: Optional[Path] = None) -> None:
-        self.path = path or store_directory(Path("/"))
+        self.files = StoreFiles(path or store_directory(Path("/")))
 
     def check(self, module: str, text: str) -> None:
         """Link a copy with the lease in it: the same work that ending the lease will ask of the store."""
@@ -75,8 +78,8 @@ class SemoduleStore:
                 permissive = parse_head(copy.policy().read_bytes()).permissive
         except (SepolicydError, PolicyFormatError, OSError) as error:
             raise RefusedError(
-                f"the present policy store does not rebuild, so that a lease could not be ended: {error}",
-                "mend the store first; see: semodule -B",
+                f"the policy store does not rebuild, so that a lease could not be ended: {error}",
+                "repair the store first; see: semodule -B",
             ) from error
         without_effect = sorted(set(types_in(text)) - permissive)
         if without_effect:
@@ -85,6 +88,7 @@ class SemoduleStore:
             )
 
     def open(self, lease: Lease, text: str) -> None:
+        """Install the lease's module, and switch dontaudit rules off if it is a hidden one."""
         from sepolicyd.module.build import workdir  # on an enforcing machine semodule may map a file only where this makes it
 
         with workdir("lease") as directory:
@@ -94,62 +98,101 @@ class SemoduleStore:
                 process.run(argv, timeout=SEMODULE_TIMEOUT_S)
 
     def remove(self, module: str, priority: int) -> None:
-        """A semodule of ours that outlived its killed parent could install after we removed, so it is waited for."""
+        """Remove a module; a semodule that outlived its killed parent could install it afterwards, so it is waited for."""
         self._remove(module, priority)
 
     def remove_for_next_boot(self, module: str, priority: int) -> None:
+        """Remove a module without loading the result."""
         self._remove(module, priority, "-n")
 
     def _remove(self, module: str, priority: int, *more: str) -> None:
         inflight.wait_for(lambda words: any(word.endswith(f"/{module}.cil".encode()) for word in words), module)
-        self._mend()
         present = self.lease_modules()
         if module not in present:
             return
         process.run(argv_remove(module, present.get(module, priority), *more), timeout=SEMODULE_TIMEOUT_S)
         if module in self.lease_modules():
-            raise ToolError(f"semodule says it removed {module}, but the store has it still", "see: semodule -lfull")
+            raise ToolError(f"semodule reports success, but {module} is still in the store", "see: semodule -lfull")
 
     def lease_modules(self) -> dict[str, int]:
-        """Out of the store's directories (active/modules/PRIORITY/NAME, semodule(8)), as the units' conditions do: a listing by
-        semodule takes seconds on a slow machine. While a transaction swaps ``active``, semodule is asked, which waits."""
-        modules = self.path / "active" / "modules"
-        if not modules.is_dir():
+        """Read the store's directories: a listing by semodule takes seconds on a slow machine. While a transaction swaps
+        ``active``, semodule is asked, which waits."""
+        self.files.put_back_previous()
+        if not self.files.modules.is_dir():
             return parse_lease_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
-        found = sorted(modules.glob(f"*/{MODULE_PREFIX}*"))
-        return {path.name: int(path.parent.name) for path in found if path.parent.name.isdigit()}
+        return self.files.priorities(MODULE_PREFIX)
 
     def module_types(self, module: str) -> frozenset[str]:
-        """libsemanage keeps a module's text in active/modules/PRIORITY/NAME/cil, compressed unless semanage.conf says else."""
-        found: set[str] = set()
-        for path in (self.path / "active" / "modules").glob(f"*/{module}/cil"):
-            try:
-                data = path.read_bytes()
-                found.update(types_in((bz2.decompress(data) if data.startswith(b"BZh") else data).decode()))
-            except (OSError, ValueError) as error:
-                raise ToolError(f"{path} cannot be read: {error}", f"run: semodule -r {module}") from error
-        return frozenset(found)
+        """Read the types that a lease module makes permissive."""
+        return frozenset(name for text in self.files.module_texts(module) for name in types_in(text))
 
-    def _mend(self) -> None:
-        """A semodule that was killed between its two renames has left no active store, only the previous one (and nothing
-        can be removed from none). Whoever holds the lock is no corpse."""
-        active, previous = self.path / "active", self.path / "previous"
-        if active.exists() or not (previous / "modules").is_dir():
-            return
-        with (self.path / "semanage.trans.LOCK").open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                previous.rename(active)
-            except OSError as error:
-                raise ToolError(f"{previous} cannot be put back as {active}: {error.strerror}", "do that by hand") from error
+    def permissive_types(self) -> frozenset[str]:
+        """Read the permissive types of the policy that the store built."""
+        return built_policy(self.files)[1].permissive
 
     def dontaudit_off(self) -> bool:
-        return (self.path / "active" / "disable_dontaudit").exists()
+        """Tell whether the store is built without dontaudit rules."""
+        return self.files.dontaudit_off
 
     def restore_dontaudit(self) -> None:
+        """Rebuild with dontaudit rules."""
         process.run(["semodule", "-B"], timeout=SEMODULE_TIMEOUT_S)
         if self.dontaudit_off():
             raise ToolError("semodule -B did not bring the dontaudit rules back", "run: semodule -B")
 
+    def rebuild(self, *, load: bool = True) -> None:
+        """Build the store's policy anew and install it for the next boot. ``-B`` alone would bring dontaudit rules back."""
+        self.files.put_back_previous()
+        words = [*([] if load else ["-n"]), *(["-D"] if self.dontaudit_off() else []), "-B"]
+        process.run(["semodule", *words], timeout=SEMODULE_TIMEOUT_S)
+
     def reload(self) -> None:
+        """Load the policy of the next boot into the kernel."""
         process.run(["load_policy"], timeout=SEMODULE_TIMEOUT_S)
+
+
+class BootPolicyFiles:
+    """The port ``BootPolicyControl``."""
+
+    def __init__(self, store: Optional[Path] = None, directory: Optional[Path] = None) -> None:
+        self.store = StoreFiles(store or store_directory(Path("/")))
+        self.policy = BootPolicy(directory or policy_directory(Path("/")))
+
+    def permissive_types(self) -> frozenset[str]:
+        """Return the types that are permissive in any policy file that a boot may load."""
+        return self.policy.permissive_types()
+
+    def close_types(self, types: tuple[str, ...]) -> None:
+        """Rewrite the policy files without these permissive types."""
+        if not self.permissive_types() & frozenset(types):
+            return
+        with self.store.transaction(wait=LOCK_WAIT_S) as held:
+            if not held:
+                raise ToolError("the policy store is locked by another semodule", "wait for it to end")
+            try:
+                self.policy.close_types(types)
+            except StateError as error:
+                raise ToolError(error.what, error.hint) from error
+
+    def matches_store(self) -> bool:
+        """Compare the policy files with the policy that the store built."""
+        return self.policy.holds(built_policy(self.store)[0])
+
+    def is_store_but_permissive(self) -> bool:
+        """Tell whether the next boot's policy is the store's in everything but permissive types."""
+        try:
+            return same_but_permissive(self.policy.newest().read_bytes(), built_policy(self.store)[0])
+        except (OSError, PolicyFormatError) as error:
+            raise ToolError(f"{self.policy.directory} cannot be read: {error}", "run: semodule -B") from error
+
+
+def built_policy(files: StoreFiles) -> tuple[bytes, PolicyHead]:
+    """Return the policy that a store built, and its head.
+
+    :raises ToolError: there is none, or it is not a policy
+    """
+    try:
+        policy = files.built_policy.read_bytes()
+        return policy, parse_head(policy)
+    except (OSError, PolicyFormatError) as error:
+        raise ToolError(f"{files.built_policy} cannot be read: {error}", "run: semodule -B") from error

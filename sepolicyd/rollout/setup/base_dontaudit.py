@@ -1,8 +1,8 @@
-"""What a base module denies knowingly and in silence: read off the linked policy at init, asked when a lease has made it loud.
+"""The base module's own dontaudit rules, recorded at `init`.
 
-While hidden denials are logged (``semodule -DB``) the loaded policy has no dontaudit rule left, so that `ps` in a notebook
-would be thirty questions which the base module has answered. Only rules whose source is a domain of the profile count, as the
-linked policy has them: what it still hides by an attribute of the source may be a need of this service.
+During a `--hidden` lease (``semodule -DB``) the loaded policy has no dontaudit rules. Denials that the base module's rules
+cover are not offered as candidates then: `ps` in a notebook alone would be thirty. Only rules whose source is a domain of the
+profile are recorded; what a rule on an attribute hides may be a need of this service.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sepolicyd.access import Access
 from sepolicyd.errors import StateError
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.settings import Settings
+from sepolicyd.storage.files import write_whole
 
 VERSION = 1
 Key = tuple[str, str, str]
@@ -23,12 +24,13 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class BaseDontaudits:
-    """``rules``: (domain, target type or attribute, class) to the permissions that are denied without a word."""
+    """The recorded rules."""
 
     rules: Mapping[Key, frozenset[str]] = field(default_factory=dict)
+    """(domain, target type or attribute, class) to permissions."""
 
     def among(self, accesses: Iterable[Access], policy_index: PolicyIndex) -> frozenset[Access]:
-        """Those of the accesses that the base module answers so."""
+        """Return the accesses that a recorded rule covers."""
         return frozenset(access for access in accesses if self._holds(access, policy_index))
 
     def _holds(self, access: Access, policy_index: PolicyIndex) -> bool:
@@ -38,31 +40,28 @@ class BaseDontaudits:
 
 
 def silent_of(policy_index: PolicyIndex, domains: Iterable[str]) -> BaseDontaudits:
-    """The unconditional dontaudit rules of a policy whose source is one of these domains, and no attribute."""
+    """Collect the unconditional dontaudit rules of a policy whose source is one of these domains (not an attribute)."""
     own = frozenset(domains)
     rules = {key: permissions for key, permissions in policy_index.raw.av["dontaudit"].items() if key[0] in own}
     return BaseDontaudits({key: frozenset(permissions) for key, permissions in rules.items()})
 
 
 def path_of(settings: Settings, profile: str) -> Path:
+    """Return the path of a profile's record."""
     return settings.rollout_dir / f"silent-{profile}.json"
 
 
-def write(settings: Settings, profile: str, silent: BaseDontaudits) -> None:
-    """:raises StateError: it cannot be written"""
-    path = path_of(settings, profile)
-    rows = [[*key, sorted(permissions)] for key, permissions in sorted(silent.rules.items())]
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh.write_text(json.dumps({"version": VERSION, "rules": rows}), encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise StateError(f"{path} cannot be written: {error.strerror}", "free space there") from error
+def write(settings: Settings, profile: str, base: BaseDontaudits) -> None:
+    """Record the rules of a profile's base module.
+
+    :raises StateError: it cannot be written
+    """
+    rows = [[*key, sorted(permissions)] for key, permissions in sorted(base.rules.items())]
+    write_whole(path_of(settings, profile), json.dumps({"version": VERSION, "rules": rows}).encode())
 
 
 def read(settings: Settings, profile: str) -> BaseDontaudits:
-    """What was written at init; nothing where init has not been done.
+    """Return what `init` recorded, nothing where it has not been run.
 
     :raises StateError: the file is damaged
     """
@@ -80,5 +79,5 @@ def read(settings: Settings, profile: str) -> BaseDontaudits:
 
 
 def remove(settings: Settings, profile: str) -> None:
-    """Harmless when it is not there."""
+    """Remove the record; a missing one is fine."""
     path_of(settings, profile).unlink(missing_ok=True)

@@ -1,9 +1,8 @@
-"""What init is about to change in, a journal that undoes it out: written and synced before the first change."""
+"""The undo record of `init`, written durably before its first change."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,32 +11,34 @@ from typing import Optional
 from sepolicyd.errors import StateError
 from sepolicyd.rollout.setup.port_labels import PortChange
 from sepolicyd.settings import Settings
+from sepolicyd.storage.files import write_whole
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class SetupJournal:
-    """``paths`` are what was relabelled, ``labels`` the context that each of them and all below it had before ("" none).
-
-    ``booleans`` are those that the module brings: a local value of one would outlive it, and count again after the next init.
-    """
+    """What one `init` changes."""
 
     profile: str
     module: str
     priority: int
     ports: tuple[PortChange, ...] = ()
     paths: tuple[str, ...] = ()
+    """Trees that were relabelled."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    """The context that each tree had before, "" for none."""
     booleans: tuple[str, ...] = ()
+    """Booleans of the module. `init --undo` removes their local values, so that the next init starts without them."""
 
 
 def path_of(settings: Settings, profile: str) -> Path:
+    """Return the path of a profile's record."""
     return settings.rollout_dir / f"init-{profile}.json"
 
 
 def read(settings: Settings, profile: str) -> Optional[SetupJournal]:
-    """The journal of this profile, None where init has not been done.
+    """Return the record of a profile, None where init has not been run.
 
     :raises StateError: it cannot be read or is damaged
     """
@@ -64,28 +65,14 @@ def read(settings: Settings, profile: str) -> Optional[SetupJournal]:
 
 
 def write(settings: Settings, journal: SetupJournal) -> None:
-    """:raises StateError: it cannot be written; nothing may be changed then"""
-    path = path_of(settings, journal.profile)
-    fresh = path.with_name(f".{path.name}.new")
+    """Write the record; nothing may be changed before this returns.
+
+    :raises StateError: it cannot be written
+    """
     text = json.dumps({"version": VERSION, **asdict(journal)}, indent=1, sort_keys=True)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise StateError(
-            f"the journal {path} cannot be written: {error.strerror}", "free space there; nothing was changed"
-        ) from error
+    write_whole(path_of(settings, journal.profile), text.encode())
 
 
 def remove(settings: Settings, profile: str) -> None:
-    """Harmless when it is not there."""
+    """Remove the record; a missing one is fine."""
     path_of(settings, profile).unlink(missing_ok=True)

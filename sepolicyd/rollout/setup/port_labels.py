@@ -14,8 +14,9 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.access import is_identifier
-from sepolicyd.errors import RefusedError, ToolError
+from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.problems import Problem, Severity
+from sepolicyd.storage.files import read_text, write_whole
 
 LOCAL = "ports.local"
 RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
@@ -143,17 +144,13 @@ def write_local(active: Path, changes: Iterable[PortChange], *, level: str = ":s
     """
     path = active / LOCAL
     try:
-        present = path.read_text(encoding="utf-8") if path.exists() else ""
-        text = render_local(present, changes, level=level, back=back)
-        if not text:
+        text = render_local(read_text(path), changes, level=level, back=back)
+        if text:
+            write_whole(path, text.encode())
+        else:
             path.unlink(missing_ok=True)
-            return
-        fresh = path.with_name(f"{LOCAL}.new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.chmod(0o600)
-        fresh.replace(path)
-    except OSError as error:
-        raise ToolError(f"{path} cannot be written: {error.strerror}", "free space there") from error
+    except (OSError, StateError) as error:
+        raise ToolError(f"{path} cannot be written: {error}", "free space on that disk") from error
 
 
 def checked(changes: Iterable[PortChange]) -> tuple[PortChange, ...]:

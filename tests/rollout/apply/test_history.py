@@ -9,7 +9,7 @@ import pytest
 
 from sepolicyd.errors import StateError
 from sepolicyd.rollout.apply.journal import ApplyJournal
-from sepolicyd.rollout.history import FILE, HEAD, Entry, History
+from sepolicyd.rollout.history import FILE, HEAD, Entry, History, HistoryEvent
 from sepolicyd.storage import hashchain
 from sepolicyd.storage.hashchain import digest_of
 
@@ -18,7 +18,9 @@ from sepolicyd.storage.hashchain import digest_of
 def history(tmp_path: Path) -> History:
     book = History(tmp_path)
     for number in range(1, 6):
-        book.add(Entry("apply", "alice", 1.5 + number, "sepolicyd_svc", number, f"op{number}", {"gained": ["a b:c d"]}))
+        book.add(
+            Entry(HistoryEvent.APPLY, "alice", 1.5 + number, "sepolicyd_svc", number, f"op{number}", {"gained": ["a b:c d"]})
+        )
     return book
 
 
@@ -96,8 +98,8 @@ def test_rubbish_between_is_found(history: History) -> None:
 
 def test_lines_that_we_did_not_write_are_found(history: History, tmp_path: Path) -> None:
     head = (tmp_path / HEAD).read_bytes()
-    history.add(Entry("apply", "mallory", 9.0, operation="x"))
-    history.add(Entry("apply", "mallory", 9.0, operation="y"))
+    history.add(Entry(HistoryEvent.APPLY, "mallory", 9.0, operation="x"))
+    history.add(Entry(HistoryEvent.APPLY, "mallory", 9.0, operation="y"))
     (tmp_path / HEAD).write_bytes(head)
     assert any("was not written by sepolicyd" in problem for problem in history.verify())
 
@@ -109,7 +111,7 @@ def test_the_head_alone_missing_is_found(history: History, tmp_path: Path) -> No
 
 def test_one_line_of_another_hand_at_the_end_is_found(history: History, tmp_path: Path) -> None:
     head = (tmp_path / HEAD).read_bytes()
-    history.add(Entry("apply", "mallory", 9.0, operation="x"))
+    history.add(Entry(HistoryEvent.APPLY, "mallory", 9.0, operation="x"))
     (tmp_path / HEAD).write_bytes(head)
     assert history.verify() == ["what follows the line with number 5 was not written by sepolicyd"]
 
@@ -117,13 +119,13 @@ def test_one_line_of_another_hand_at_the_end_is_found(history: History, tmp_path
 @pytest.mark.parametrize("kept", [0, 3, 4])
 def test_what_was_cut_off_is_not_forgotten_with_the_next_line(history: History, kept: int) -> None:
     put(history, lines(history)[:kept])
-    history.add(Entry("apply", "bob", 9.0, operation="next"))
+    history.add(Entry(HistoryEvent.APPLY, "bob", 9.0, operation="next"))
     assert any("is missing or moved" in problem for problem in history.verify())
 
 
 def test_a_head_that_was_removed_is_not_forgotten_with_the_next_line(history: History) -> None:
     history.head_path.unlink()
-    history.add(Entry("apply", "bob", 9.0, operation="next"))
+    history.add(Entry(HistoryEvent.APPLY, "bob", 9.0, operation="next"))
     assert any("is missing or moved" in problem for problem in history.verify())
 
 
@@ -143,7 +145,7 @@ def crash(history: History, monkeypatch: pytest.MonkeyPatch, writes: int) -> Non
     with monkeypatch.context() as patch, pytest.raises(StateError):
         patch.setattr(hashchain, "write_whole", full(hashchain.write_whole))
         patch.setattr(hashchain, "append_json", full(hashchain.append_json))
-        history.add(Entry("apply", "bob", 9.0, operation="cut"))
+        history.add(Entry(HistoryEvent.APPLY, "bob", 9.0, operation="cut"))
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
@@ -155,7 +157,7 @@ def test_a_crash_at_each_write_is_no_accusation(
     assert history.verify() == []
     crash(history, monkeypatch, 0)
     assert history.verify() == []
-    history.add(Entry("apply", "bob", 9.0, operation="cut" if then == "the same" else "next"))
+    history.add(Entry(HistoryEvent.APPLY, "bob", 9.0, operation="cut" if then == "the same" else "next"))
     assert history.verify() == []
     assert len(history.entries()) == (7 if writes == 2 and then == "another" else 6)
     put(history, lines(history)[:-1])  # whoever was allowed to be ahead or behind for a moment is not so for ever
@@ -169,7 +171,7 @@ def test_half_a_line_of_a_crash_is_passed_over(history: History, monkeypatch: py
     line = history.path.read_bytes()[len(whole) :]
     history.path.write_bytes(whole + line[:cut])
     assert history.verify() == []
-    history.add(Entry("apply", "bob", 10.0, operation="next"))
+    history.add(Entry(HistoryEvent.APPLY, "bob", 10.0, operation="next"))
     assert history.verify() == []
     assert history.path.name == FILE
 

@@ -11,10 +11,10 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.history import Entry, History
+from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.rollout.learning.taint import Window, annotate, is_own_claim, own_acts, summary, taints, windows
 from sepolicyd.rollout.learning.tainted import find_taints
-from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.exercises import ExerciseMark, append, path
 from sepolicyd.rollout.stage import Rollout, StageFacts, standing
 from sepolicyd.rules.evidence import Evidence
@@ -122,9 +122,11 @@ def test_taints_are_found_from_what_lies_in_the_state_directory(tmp_path: Path) 
     book = LeaseBook(settings.rollout_dir)
     for entry in HISTORY:
         book.record(
-            entry["what"], Moment(entry["wall"], 1.0, "boot"), **{k: v for k, v in entry.items() if k not in ("what", "wall")}
+            LeaseEvent(entry["what"]),
+            Moment(entry["wall"], 1.0, "boot"),
+            **{k: v for k, v in entry.items() if k not in ("what", "wall")},
         )
     append(path(settings.state), ExerciseMark("log in", 2000.0, "hub", "x"))
-    History(settings.rollout_dir).add(Entry("apply", "ada", 6000.0))
+    History(settings.rollout_dir).add(Entry(HistoryEvent.APPLY, "ada", 6000.0))
     remarks = [Said(at, LogEventKind.POLICY_LOAD) for at in (2001.0, 4000.0, 5990.0)]
     assert [(found.at, found.code) for found in find_taints(settings, "hub", remarks)] == [(4000.0, "T-POLICY")]

@@ -11,8 +11,16 @@ from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.lease.book import LeaseBook
-from sepolicyd.rollout.lease.environment import Alerts, Clock, Environment, KernelControl, ModuleStore, Timers
+from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
+from sepolicyd.rollout.lease.environment import (
+    Alerts,
+    BootPolicyControl,
+    Clock,
+    Environment,
+    KernelControl,
+    ModuleStore,
+    Timers,
+)
 from sepolicyd.rollout.lease.lease import CorruptLease, Lease, parse_lease, render_lease
 
 SEMODULE_S = 5.0
@@ -36,6 +44,10 @@ class Machine:
     # the store: module name -> types; and what the kernel has loaded of it
     modules: dict[str, tuple[str, ...]] = field(default_factory=dict)
     loaded_permissive: frozenset[str] = frozenset()
+    # the policy file that the next boot loads, and what the store's own policy makes permissive by other modules
+    booted_permissive: frozenset[str] = frozenset()
+    boot_is_store: bool = True
+    foreign: frozenset[str] = frozenset()
     dontaudit_off: bool = False
     loads: int = 1
     # systemd
@@ -85,12 +97,28 @@ class Machine:
             self.modules[lease.module] = lease.domains
         if lease.hidden:
             self.dontaudit_off = True
+        self.put_in_place()
+        self.load()
+
+    @property
+    def built_permissive(self) -> frozenset[str]:
+        """What the policy that the store builds makes permissive."""
+        return self.foreign | {name for types in self.modules.values() for name in types}
+
+    def put_in_place(self) -> None:
+        """libsemanage swaps the store first and installs the policy file for the next boot afterwards."""
+        self.booted_permissive = self.built_permissive
+        self.boot_is_store = True
+
+    def rebuild(self) -> None:
+        """Another's `semodule -B`."""
+        self.put_in_place()
         self.load()
 
     def load(self) -> None:
         if self.secure_mode and self.enforcing:  # a permissive kernel lets everything pass, this too
             raise ToolError("load_policy: Permission denied")
-        self.loaded_permissive = frozenset(name for types in self.modules.values() for name in types) - self.watched
+        self.loaded_permissive = self.booted_permissive - self.watched
         self.loads += 1
 
     def reboot(self, seconds: float = 30.0) -> None:
@@ -104,13 +132,20 @@ class Machine:
         self.secure_mode = False
         self.dead = False
         self.enforcing = self.config_enforcing
-        self.load()
+        self.loaded_permissive = self.booted_permissive
+        self.loads = 1
 
     def world(self) -> Environment:
         """A new process of ours."""
         self.dead = False
         return Environment(
-            FakeKernel(self), FakeStore(self), FakeTimers(self), FakeClock(self), FakeVoice(self), FakeBook(self)
+            FakeKernel(self),
+            FakeStore(self),
+            FakeBoot(self),
+            FakeTimers(self),
+            FakeClock(self),
+            FakeVoice(self),
+            FakeBook(self),
         )
 
     @contextmanager
@@ -202,18 +237,27 @@ class FakeStore(Port):
         with self.m.call("store.remove"):
             if self.m.orphan:  # the real one waits for a semodule that installs this module
                 self.m.pass_time(SEMODULE_S)
-            if module in self.m.modules:
-                self.m.pass_time(SEMODULE_S)
+            if module not in self.m.modules:
+                return
+            self.m.pass_time(SEMODULE_S)
+            with self.m.call("semodule.swap_store"):
                 types = self.m.modules.pop(module)
-                try:
-                    self.m.load()
-                except ToolError:
-                    self.m.modules[module] = types  # libsemanage puts the old store back
-                    raise
+                self.m.boot_is_store = False
+            with self.m.call("semodule.install_policy"):
+                self.m.put_in_place()
+            try:
+                self.m.load()
+            except ToolError:
+                self.m.modules[module] = types  # libsemanage puts the old store back
+                self.m.boot_is_store = False
+                raise
 
     def remove_for_next_boot(self, module: str, priority: int) -> None:
         with self.m.call("store.remove_for_next_boot"):
             self.m.modules.pop(module, None)
+            self.m.boot_is_store = False
+        with self.m.call("semodule.install_policy"):
+            self.m.put_in_place()
 
     def module_types(self, module: str) -> frozenset[str]:
         with self.m.call("store.module_types"):
@@ -223,6 +267,10 @@ class FakeStore(Port):
         with self.m.call("store.lease_modules"):
             return {name: 360 for name in self.m.modules if name.startswith("sepolicyd_lease_")}
 
+    def permissive_types(self) -> frozenset[str]:
+        with self.m.call("store.permissive_types"):
+            return self.m.built_permissive
+
     def dontaudit_off(self) -> bool:
         return self.m.dontaudit_off
 
@@ -230,11 +278,39 @@ class FakeStore(Port):
         with self.m.call("store.restore_dontaudit"):
             self.m.pass_time(SEMODULE_S)
             self.m.dontaudit_off = False
+            self.m.boot_is_store = False
+        with self.m.call("semodule.install_policy"):
+            self.m.put_in_place()
             self.m.load()
+
+    def rebuild(self, *, load: bool = True) -> None:
+        with self.m.call("store.rebuild"):
+            self.m.pass_time(SEMODULE_S)
+        with self.m.call("semodule.install_policy"):
+            self.m.put_in_place()
+            if load:
+                self.m.load()
 
     def reload(self) -> None:
         with self.m.call("store.reload"):
             self.m.load()
+
+
+class FakeBoot(Port):
+    def permissive_types(self) -> frozenset[str]:
+        with self.m.call("boot.permissive_types"):
+            return self.m.booted_permissive
+
+    def close_types(self, types: tuple[str, ...]) -> None:
+        with self.m.call("boot.close_types"):
+            self.m.boot_is_store &= not self.m.booted_permissive & frozenset(types)
+            self.m.booted_permissive -= frozenset(types)
+
+    def matches_store(self) -> bool:
+        return self.m.boot_is_store and self.m.booted_permissive == self.m.built_permissive
+
+    def is_store_but_permissive(self) -> bool:
+        return self.m.boot_is_store
 
 
 class FakeTimers(Port):
@@ -304,7 +380,7 @@ class FakeBook(LeaseBook):
                 found.append(CorruptLease(Path(f"{name}.json"), str(error)))
         return found
 
-    def record(self, what: str, now: Moment, **details: Any) -> None:
+    def record(self, what: LeaseEvent, now: Moment, **details: Any) -> None:
         with self.m.call("book.record"):
             self.m.history.append(json.dumps({"what": what, "wall": now.wall, "boot_id": now.boot_id, **details}))
 
@@ -323,9 +399,12 @@ class FakeBook(LeaseBook):
         yield
 
 
-def conforms(machine: Machine) -> tuple[KernelControl, ModuleStore, Timers, Clock, Alerts]:
+def conforms(machine: Machine) -> tuple[KernelControl, ModuleStore, BootPolicyControl, Timers, Clock, Alerts]:
     """mypy checks here that the fakes have the shape of the ports."""
-    return FakeKernel(machine), FakeStore(machine), FakeTimers(machine), FakeClock(machine), FakeVoice(machine)
+    return (
+        *(FakeKernel(machine), FakeStore(machine), FakeBoot(machine)),
+        *(FakeTimers(machine), FakeClock(machine), FakeVoice(machine)),
+    )
 
 
 __all__ = ["Killed", "Machine", "conforms", "replace"]

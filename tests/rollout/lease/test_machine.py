@@ -255,7 +255,7 @@ def test_a_store_without_an_active_part_is_put_back_unless_somebody_is_at_work(t
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ToolError, match="cannot be put back"):
             SemoduleStore(store).remove("sepolicyd_lease_hub", 360)
-    with pytest.raises(ToolError, match="the store has it still"):  # this semodule does not know that directory
+    with pytest.raises(ToolError, match="is still in the store"):  # this semodule does not know that directory
         SemoduleStore(store).remove("sepolicyd_lease_hub", 360)
     assert (store / "active/modules").is_dir()
 
@@ -286,7 +286,7 @@ def test_main_prints_what_was_ended(
         {**json.loads(render_lease(LEASE)), "opened": {"wall": 1.0, "boottime": 1.0, "boot_id": "boot-1"}}
     )
     fake.modules["sepolicyd_lease_hub"] = ("hub_t",)
-    fake.load()
+    fake.rebuild()
     fake.broken = frozenset({"store.remove", "kernel.close_types"})
     # words of a later version must not keep this one from ending what is due
     assert __main__.main(["--dir", str(tmp_path), "--undo", "bm8=", "--later"]) == end.EXIT_PENDING
@@ -299,7 +299,7 @@ def test_a_fault_of_our_own_closes_everything(tmp_path: Path, monkeypatch: pytes
     lease = replace(LEASE, opened=replace(NOW, boot_id="boot-1"))
     fake = Machine(undo={"hub": render_lease(lease)}, enforcing=False, dontaudit_off=True)
     fake.modules["sepolicyd_lease_other"] = ("other_t",)
-    fake.load()
+    fake.rebuild()
     monkeypatch.setattr(host, "live_environment", lambda directory: fake.world())
     monkeypatch.setattr(__main__, "end_due", lambda world, carried: {}["a fault"])
     assert __main__.main(["--dir", str(tmp_path)]) == end.EXIT_PENDING

@@ -20,7 +20,7 @@ from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.kernel.selinuxfs import STATUS
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.clock import SystemClock
-from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.lease import Lease, carry_lease, module_text
 from tests.paths import ROOT
 from tests.rollout.apply.world import World, world
@@ -113,7 +113,8 @@ def case(opened: World, tmp_path: Path) -> Case:
     )  # fmt: skip
     book = LeaseBook(tmp_path / "state/rollout")
     book.write(lease)
-    book.record("opened", now, id="ab12", profile="hub", domains=["svc_t"], whole_system=True, deadline_wall=now.wall - 1)
+    details = {"id": "ab12", "profile": "hub", "domains": ["svc_t"], "whole_system": True, "deadline_wall": now.wall - 1}
+    book.record(LeaseEvent.OPENED, now, **details)
     return Case(tmp_path, lease)
 
 

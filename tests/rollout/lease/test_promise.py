@@ -239,7 +239,7 @@ class Promise(RuleBasedStateMachine):
     @rule()
     def module_removed_by_hand(self) -> None:
         self.machine.modules.clear()
-        self.machine.load()
+        self.machine.rebuild()
 
     @precondition(lambda self: "hub" in self.machine.undo)
     @rule(torn=st.booleans())

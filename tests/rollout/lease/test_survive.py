@@ -107,7 +107,7 @@ def test_a_package_that_rebuilds_the_store_after_the_kernel_was_closed(settings:
     machine.pass_time(600)
     machine.broken = frozenset({"store.remove"})
     assert [item.closed for item in end_due(machine.world())] == [True]
-    machine.load()
+    machine.rebuild()
     assert machine.open_types
     (ended,) = end_due(machine.world())
     assert (ended.closed, ended.seconds_to_closed) == (True, 0.0)
@@ -121,7 +121,7 @@ def test_the_end_of_one_lease_does_not_open_another_that_could_not_be_removed(se
     machine.modules["sepolicyd_lease_aaa"] = ("other_t",)
     world = machine.world()
     world.book.write(replace(lease, profile="aaa", id="first", module="sepolicyd_lease_aaa", domains=("other_t",)))
-    machine.load()
+    machine.rebuild()
     machine.pass_time(600)
     real = world.store.remove
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.lease import CorruptLease, parse_lease, render_lease
 from tests.rollout.lease.test_machine import LEASE, NOW
 
@@ -102,8 +102,8 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
 
 def test_the_history_outlives_a_torn_line(tmp_path: Path) -> None:
     book = LeaseBook(tmp_path)
-    book.record("opened", NOW, id="x", deadline_wall=1600.0)
+    book.record(LeaseEvent.OPENED, NOW, id="x", deadline_wall=1600.0)
     with book.history_path.open("a") as file:
         file.write('{"what": "end')
-    book.record("ended", replace(NOW, wall=1100.0), id="x")
+    book.record(LeaseEvent.ENDED, replace(NOW, wall=1100.0), id="x")
     assert [entry["what"] for entry in book.history()] == ["opened", "ended"]

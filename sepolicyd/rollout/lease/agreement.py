@@ -1,0 +1,138 @@
+"""Agreement of kernel, store and the next boot's policy: compare them, repair what differs from the store, compare again.
+
+A semodule that is cut off between its renames leaves them different (libsemanage swaps the store first and installs the policy
+file afterwards), and so does a restore of /etc without /var, or of a virtual machine's memory without its disk. The store
+without lease modules is the authority: what it makes permissive by another module is the administrator's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sepolicyd.errors import SepolicydError
+from sepolicyd.rollout.clock import Moment
+from sepolicyd.rollout.lease.book import LeaseEvent
+from sepolicyd.rollout.lease.environment import Environment
+from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce, refuses_loads
+from sepolicyd.rollout.lease.lease import Lease
+
+PAUSES_S = (0.0, 5.0, 15.0)
+LEFT_OVER = "left by a lease that is over"
+CLOCK_SLACK_S = 2.0
+
+
+def boot_agrees(world: Environment, types: Iterable[str], errors: list[str]) -> bool:
+    """Make the next boot's policy the one that the store built, in which these types are not permissive.
+
+    The caller has removed the lease's module from the store, and holds the book's lock.
+    """
+    names = tuple(types)
+    for pause in PAUSES_S:
+        if pause:
+            world.clock.sleep(pause)
+        if not differences(world, names):
+            return True
+        attempt(lambda: world.boot.close_types(names), errors)
+        attempt(lambda: world.store.rebuild(load=not refuses_loads(world)), errors)
+        if not differences(world, names):
+            return True
+    errors += differences(world, names)
+    return False
+
+
+def differences(world: Environment, types: Iterable[str]) -> list[str]:
+    """Return one sentence for each way in which the next boot's policy is not the store's; unreadable counts as different."""
+    try:
+        opened = sorted((world.boot.permissive_types() & frozenset(types)) - world.store.permissive_types())
+        found = [f"{', '.join(opened)} is permissive in the policy that the next boot loads"] if opened else []
+        if not world.boot.matches_store():
+            found.append("the policy that the next boot loads is not the one that the store built")
+    except (SepolicydError, OSError) as error:
+        return [str(error)]
+    return found
+
+
+def foreign_types(world: Environment, types: Iterable[str]) -> list[str]:
+    """Return the types that another module of the store makes permissive; [] where that cannot be read."""
+    try:
+        return sorted(world.store.permissive_types() & frozenset(types))
+    except (SepolicydError, OSError):
+        return []
+
+
+def end_leftovers(world: Environment) -> list[Ended]:
+    """Close what kernel or boot policy still hold of leases that are over; the caller holds the lock.
+
+    Types count if a lease in the history opened them, or if the boot policy differs from the store's in nothing but them.
+    """
+    errors: list[str] = []
+    entries: list[dict[str, Any]] = []
+    attempt(lambda: entries.extend(world.book.history()), errors)  # end_forgotten reports an unreadable history
+    leases = [item for item in world.book.all() if isinstance(item, Lease)]
+    current = {name for lease in leases for name in lease.domains}
+    try:
+        running, booted = world.kernel.permissive_types(), world.boot.permissive_types()
+        extra = (running | booted) - current
+        left = sorted(_left_over(world, extra, booted, entries) if extra else ())
+        switched = not any(lease.whole_system for lease in leases) and _memory_restored_open(world, entries)
+    except (SepolicydError, OSError) as error:
+        if not entries:
+            return []  # no lease was ever opened here, and a machine without a policy file is not ours to repair
+        world.alerts.critical(f"whether something is left of a lease cannot be determined: {error}")
+        return [Ended("", LEFT_OVER, False, False, (str(error),))]
+    if not left and not switched:
+        return []
+    return [_close_leftovers(world, tuple(left), switched=switched)]
+
+
+def _left_over(
+    world: Environment, extra: frozenset[str], booted: frozenset[str], entries: Iterable[Mapping[str, Any]]
+) -> frozenset[str]:
+    extra -= world.store.permissive_types()
+    known = frozenset(str(name) for entry in entries for name in domains_of(entry))
+    if extra & booted - known and world.boot.is_store_but_permissive():
+        return extra & (known | booted)
+    return extra & known
+
+
+def _close_leftovers(world: Environment, types: tuple[str, ...], *, switched: bool) -> Ended:
+    errors: list[str] = []
+    closed = attempt(lambda: enforce(world), errors) if switched else True
+    closed &= attempt(lambda: world.kernel.close_types(types), errors) if types else True
+    with world.kernel.keep_closed(types):
+        done = boot_agrees(world, types, errors) if types else True
+    what = ", ".join(types) or "the whole machine"
+    state = "enforcing again" if closed and done else f"not finished, tried again each minute: {'; '.join(errors[-3:])}"
+    world.alerts.critical(f"{what} was permissive although its lease is over (a cut, a restored disk or memory): {state}")
+    return Ended("", LEFT_OVER, closed, closed and done, tuple(errors))
+
+
+def _memory_restored_open(world: Environment, entries: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether the machine's memory is older than its disk and from the time of a whole-system lease.
+
+    CLOCK_BOOTTIME only moves forward in one boot, so a line of this boot from the future means that memory was restored.
+    """
+    if world.kernel.enforcing():
+        return False
+    now = world.clock.now()
+    whole: set[object] = set()
+    for entry in entries:
+        event = LeaseEvent.of(entry)
+        if event in {LeaseEvent.PLANNED, LeaseEvent.OPENED} and entry.get("whole_system"):
+            whole.add(entry.get("id"))
+        if event is LeaseEvent.ENDED and entry.get("id") in whole and _is_ahead(entry, now):
+            return True
+    return False
+
+
+def _is_ahead(entry: Mapping[str, Any], now: Moment) -> bool:
+    boottime = entry.get("boottime")
+    same_boot = entry.get("boot_id") == now.boot_id
+    return same_boot and isinstance(boottime, (int, float)) and boottime > now.boottime + CLOCK_SLACK_S
+
+
+def domains_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the permissive types that a line of the history names."""
+    names = entry.get("domains", ())
+    return tuple(str(name) for name in names) if isinstance(names, (list, tuple)) else ()

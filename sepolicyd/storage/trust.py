@@ -1,0 +1,145 @@
+"""Which paths root may rely on: nobody but root can change the file, or put another in its place.
+
+Root runs programs, relabels trees and obeys files. A path is trusted if every component, each symbolic link included, is
+owned by root and writable by root alone: who can write a directory can rename what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd.errors import RefusedError
+
+MAX_LINKS = 40  # path_resolution(7)
+
+
+@dataclass(frozen=True)
+class Weakness:
+    """A component of a path that another user than root can change."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
+
+
+def weakness_of(path: Path, *, root: Path = Path("/"), creates: bool = False) -> Optional[Weakness]:
+    """Return the first component that another user can change or create, None if there is none.
+
+    :param path: absolute, as seen from inside ``root``
+    :param root: the directory that is "/" for absolute symbolic links; its own parents are not looked at
+    :param creates: the caller creates what is missing now, in a sticky directory too
+    """
+    todo = list(reversed(path.parts[1:]))
+    place, links = root, 0
+    found = _look(place)
+    while todo and found is None:
+        name = todo.pop()
+        if name == "..":
+            place = place.parent if place != root else root
+            continue
+        parent, place = place, place / name
+        try:
+            found = _look(place)
+            if found is None and place.is_symlink():
+                links += 1
+                target = place.readlink()
+                if links > MAX_LINKS:
+                    return Weakness(place, "is part of a loop of symbolic links")
+                place = root if target.is_absolute() else parent
+                todo += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        except FileNotFoundError:
+            return None if creates else _missing(place, parent)
+        except OSError as error:
+            return Weakness(place, f"cannot be examined: {error.strerror}")
+    return found
+
+
+def require_trusted(path: Path, purpose: str, *, root: Path = Path("/")) -> None:
+    """Refuse a path that another user than root can change.
+
+    :param purpose: what root would do with the path, as in "root would run it"
+    :raises RefusedError: names the component and the command that corrects it
+    """
+    weak = weakness_of(path, root=root)
+    if weak is not None:
+        raise RefusedError(
+            f"{weak}, so {path} cannot be trusted: {purpose}",
+            f"run: chown root {weak.path}; chmod go-w {weak.path}; or use another path",
+        )
+
+
+def refuse_unsafe(directory: Path) -> None:
+    """Refuse a state directory that another user can change: root believes the versions and the commands that are kept in it.
+
+    :raises RefusedError: another user can change it, or one of its parents
+    """
+    weak = weakness_of(directory.absolute(), creates=True)
+    if weak is not None:
+        raise RefusedError(
+            f"{weak}: it can be changed by others than root, and what is kept in {directory} would be believed",
+            f"run: chown root {weak.path}; chmod go-w {weak.path}; or name another directory with --state",
+        )
+
+
+def links_below(tree: Path) -> Iterator[Weakness]:
+    """Yield what makes it unsafe to relabel a tree, because the label would reach a file outside it.
+
+    A hard link shares its label with every other name of the file; yielded unless all names lie in the tree. A symbolic link
+    is yielded where another user than root can have made it: restorecon(8) does not follow it, but other tools do.
+    """
+    names: dict[tuple[int, int, int], list[Path]] = {}
+    for directory, found in _entries(tree):
+        shared = directory is None or _look(directory) is not None
+        for entry in found:
+            try:
+                status = entry.lstat()
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            if stat.S_ISLNK(status.st_mode) and (shared or entry == tree or status.st_uid not in _trusted_users()):
+                yield Weakness(entry, "is a symbolic link that another user than root can have made")
+            elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                names.setdefault((status.st_nlink, status.st_dev, status.st_ino), []).append(entry)
+    for (count, *_), paths in names.items():
+        if len(paths) < count:
+            yield Weakness(paths[0], "is a hard link, and the file has another name outside the tree")
+
+
+def _entries(tree: Path) -> Iterator[tuple[Optional[Path], list[Path]]]:
+    """Yield each directory with what is in it, the tree's own name first; symbolic links are not followed."""
+    yield None, [tree]
+    if tree.is_symlink():
+        return
+    for place, directories, files in os.walk(tree):
+        yield Path(place), [Path(place) / name for name in sorted((*directories, *files))]
+
+
+def _trusted_users() -> frozenset[int]:
+    return frozenset({0, os.geteuid()})
+
+
+def _look(place: Path) -> Optional[Weakness]:
+    """Judge one component by its own owner and mode; a sticky directory keeps others from renaming what root owns."""
+    status = place.lstat()
+    if status.st_uid not in _trusted_users():
+        return Weakness(place, f"is owned by user {status.st_uid}")
+    if stat.S_ISLNK(status.st_mode):
+        return None  # only a rename can change it, and that depends on the directory
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_mode & stat.S_IWOTH and not sticky:
+        return Weakness(place, "is writable by every user")
+    if status.st_mode & stat.S_IWGRP and status.st_gid != 0 and not sticky:
+        return Weakness(place, f"is writable by group {status.st_gid}")
+    return None
+
+
+def _missing(place: Path, parent: Path) -> Optional[Weakness]:
+    if parent.lstat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Weakness(place, "does not exist, and another user than root can create it")
+    return None
