@@ -22,7 +22,7 @@ def opened(policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping[st
 def _switched(
     policy: PolicyIndex, settings: Mapping[str, bool], before: Mapping[str, bool], after: Mapping[str, bool]
 ) -> Iterator[Access]:
-    for (source, target, tclass), conditional in policy.raw.av_conditional["allow"].items():
+    for (source, target, tclass), conditional in policy.conditional_rules("allow").items():
         for permissions, condition in conditional:
             if not condition.active(after) or condition.active(before) or not settings.keys() & set(condition.booleans):
                 continue

@@ -1,4 +1,4 @@
-"""Two kernel policies in, their exact difference out: every access gained and lost, attributes expanded.
+"""Exact difference of two kernel policies: every access gained and lost, attributes expanded.
 
 Rules are compared as they stand in the binary, attributes unexpanded; only rules that differ, or that name an attribute
 whose members differ, are expanded, and what the other policy allows by other rules is taken off again.
@@ -16,28 +16,13 @@ from typing import Optional, Union
 from sepolicyd.access import Access
 from sepolicyd.errors import InputError
 from sepolicyd.policy.constraint_exemptions import Exemption, exempted
+from sepolicyd.policy.delta_statements import memberships, statements_of, transitions_beyond
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import ALL_XPERMS, Condition, Key, Ranges, Transition, XpermRule, subtract_ranges
 from sepolicyd.policy.setools_adapter import without_collector
 
 MAX_PAIRS = 2_000_000  # of two builds of one policy some ten thousand differ; two distributions' differ in many millions
 MAX_CONDITION_BOOLEANS = 12  # 4,096 rows of a truth table; conditionals of the known policies have up to 5
-OTHER_KINDS = {
-    "portcons": "portcon",
-    "genfscons": "genfscon",
-    "fs_uses": "fs_use",
-    "nodecons": "nodecon",
-    "netifcons": "netifcon",
-    "initialsids": "sid",
-    "ibpkeycons": "ibpkeycon",
-    "ibendportcons": "ibendportcon",
-    "rbacrules": "role rule",
-    "mlsrules": "range_transition",
-    "defaults": "default",
-    "polcaps": "policycap",
-    "users": "user",
-    "validatetrans": "validatetrans",
-}
 
 
 @dataclass(frozen=True, order=True)
@@ -116,7 +101,7 @@ class Delta:
     @cached_property
     def _changed(self) -> frozenset[str]:
         """Names that stand for other types than before: attributes with other members, new ones, lost ones."""
-        left, right = self.before.raw.attributes, self.after.raw.attributes
+        left, right = self.before.attributes, self.after.attributes
         return frozenset(name for name in {*left, *right} if left.get(name) != right.get(name))
 
     def _side(self, rule: str, *, lost: bool = False) -> Side:
@@ -142,7 +127,7 @@ class Delta:
     @cached_property
     def _facts(self) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
         with without_collector():
-            return _facts(self.before), _facts(self.after)
+            return statements_of(self.before), statements_of(self.after)
 
     @cached_property
     def added(self) -> Mapping[str, frozenset[str]]:
@@ -158,20 +143,20 @@ class Delta:
     @cached_property
     def xperm_rules_added(self) -> frozenset[str]:
         """allowxperm, dontauditxperm, auditallowxperm rules as text; what allowxperm opens stands in ``gained`` too."""
-        return frozenset(map(str, self.after.raw.xperms)) - frozenset(map(str, self.before.raw.xperms))
+        return frozenset(map(str, self.after.xperm_rules)) - frozenset(map(str, self.before.xperm_rules))
 
     @cached_property
     def xperm_rules_removed(self) -> frozenset[str]:
-        return frozenset(map(str, self.before.raw.xperms)) - frozenset(map(str, self.after.raw.xperms))
+        return frozenset(map(str, self.before.xperm_rules)) - frozenset(map(str, self.after.xperm_rules))
 
     # the kernel looks transitions up by the very types (services.c, security_compute_sid): nothing to expand
     @cached_property
     def transitions_added(self) -> frozenset[Transition]:
-        return frozenset(self.after.transitions()) - frozenset(self.before.transitions())
+        return transitions_beyond(self.after, self.before)
 
     @cached_property
     def transitions_removed(self) -> frozenset[Transition]:
-        return frozenset(self.before.transitions()) - frozenset(self.after.transitions())
+        return transitions_beyond(self.before, self.after)
 
     @property
     def gained(self) -> frozenset[Access]:
@@ -220,22 +205,14 @@ class Delta:
         return frozenset(self.after.types.keys() - self.before.types.keys())
 
     @property
-    def lost_types(self) -> frozenset[str]:
-        return frozenset(self.before.types.keys() - self.after.types.keys())
-
-    @property
     def joined(self) -> frozenset[tuple[str, str]]:
         """(type, attribute) of every new membership: an attribute may open more than its rules (neverallow exempts it)."""
-        return _memberships(self.after) - _memberships(self.before)
+        return memberships(self.after) - memberships(self.before)
 
     @cached_property
     def exempted(self) -> frozenset[Exemption]:
         """Types that a constraint lets pass now and held back before."""
         return exempted(self.before, self.after)
-
-    @property
-    def departed(self) -> frozenset[tuple[str, str]]:
-        return _memberships(self.before) - _memberships(self.after)
 
     @property
     def permissive_gained(self) -> frozenset[str]:
@@ -244,10 +221,6 @@ class Delta:
     @property
     def permissive_lost(self) -> frozenset[str]:
         return self.before.permissive_types - self.after.permissive_types
-
-
-def _memberships(policy_index: PolicyIndex) -> frozenset[tuple[str, str]]:
-    return frozenset((name, attribute) for name, attributes in policy_index.types.items() for attribute in attributes)
 
 
 def difference(old: Union[Path, PolicyIndex], new: Union[Path, PolicyIndex]) -> Delta:
@@ -259,35 +232,6 @@ def difference(old: Union[Path, PolicyIndex], new: Union[Path, PolicyIndex]) -> 
     before = old if isinstance(old, PolicyIndex) else PolicyIndex.load(Path(old))
     after = new if isinstance(new, PolicyIndex) else PolicyIndex.load(Path(new))
     return Delta(before, after)
-
-
-def _facts(policy_index: PolicyIndex) -> dict[str, frozenset[str]]:
-    """All that is no access, as sets of lines by kind."""
-    raw = policy_index.raw
-    found = {
-        "type": frozenset(raw.types),
-        "typeattribute": frozenset(f"{name} {attribute}" for name, attributes in raw.types.items() for attribute in attributes),
-        "alias": frozenset(f"{alias} {name}" for alias, name in raw.aliases.items()),
-        "permissive": raw.permissive,
-        "neveraudit": raw.neveraudit,
-        "class": frozenset(f"{name} {{ {' '.join(sorted(permissions))} }}" for name, permissions in raw.classes.items()),
-        "boolean": frozenset(f"{name} {'on' if state else 'off'}" for name, state in raw.booleans.items()),
-        "typebounds": frozenset(f"{parent} {child}" for child, parent in raw.bounds.items()),
-        "role": frozenset(f"{role} {name}" for role, types in policy_index.roles.items() for name in types),
-        "constraint": frozenset(constraint.text for constraint in policy_index.constraints),
-        "handle_unknown": frozenset((raw.handle_unknown, "mls" if raw.mls else "no mls")),
-        "auditallow": frozenset(_lines(policy_index, "auditallow")),
-    }
-    found.update({OTHER_KINDS[kind]: lines for kind, lines in policy_index.statements.items()})
-    return found
-
-
-def _lines(policy_index: PolicyIndex, rule: str) -> Iterator[str]:
-    for (source, target, tclass), permissions in policy_index.raw.av[rule].items():
-        yield f"{source} {target}:{tclass} {{ {' '.join(sorted(permissions))} }}"
-    for (source, target, tclass), conditional in policy_index.raw.av_conditional[rule].items():
-        for permissions, condition in conditional:
-            yield f"{source} {target}:{tclass} {{ {' '.join(sorted(permissions))} }} [ {condition} ]"
 
 
 def _side(before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], rule: str) -> Side:
@@ -321,12 +265,12 @@ def _rules_to_expand(
     before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], rule: str
 ) -> Iterator[tuple[Key, frozenset[str], Optional[Condition]]]:
     """The rules of ``after`` that differ from those of ``before``, or whose attributes do."""
-    plain = before.raw.av[rule]
-    for key, permissions in after.raw.av[rule].items():
+    plain = before.plain_rules(rule)
+    for key, permissions in after.plain_rules(rule).items():
         if plain.get(key) != permissions or key[0] in changed or key[1] in changed:
             yield key, permissions, None
-    under = before.raw.av_conditional[rule]
-    for key, conditional in after.raw.av_conditional[rule].items():
+    under = before.conditional_rules(rule)
+    for key, conditional in after.conditional_rules(rule).items():
         if key[0] in changed or key[1] in changed or under.get(key) != conditional:
             for permissions, condition in conditional:
                 yield key, permissions, condition
@@ -337,8 +281,8 @@ def _had(
 ) -> frozenset[str]:
     """Those permissions of a rule that ``before`` has under the same key and condition."""
     if condition is None:
-        return permissions & before.raw.av[rule].get(key, frozenset())
-    same = (found for found, when in before.raw.av_conditional[rule].get(key, ()) if when == condition)
+        return permissions & before.plain_rules(rule).get(key, frozenset())
+    same = (found for found, when in before.conditional_rules(rule).get(key, ()) if when == condition)
     return permissions & frozenset().union(*same)
 
 
@@ -364,7 +308,7 @@ def _uncovered(
 ) -> frozenset[str]:
     """Those permissions that ``before`` does not already give whenever ``condition`` holds."""
     source, target, tclass = pair
-    if source not in before.raw.types or target not in before.raw.types:
+    if source not in before.types or target not in before.types:
         return wanted
     have = before.pair(source, target, tclass, rule)
     left = wanted - have.permissions
@@ -394,9 +338,9 @@ def _numbers(
     before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], gains: Mapping[Key, tuple[Gain, ...]]
 ) -> dict[tuple[Key, str], Ranges]:
     """The ioctl (nlmsg) numbers gained, for every pair whose filter differs; booleans of xperm rules as they stand."""
-    if not before.raw.xperms and not after.raw.xperms:
+    if not before.xperm_rules and not after.xperm_rules:
         return {}
-    places = {(rule.key[2], rule.name) for rule in (*before.raw.xperms, *after.raw.xperms)}
+    places = {(rule.key[2], rule.name) for rule in (*before.xperm_rules, *after.xperm_rules)}
     wanted = {
         (pair, permission)
         for pair, parts in gains.items()
@@ -412,12 +356,14 @@ def _numbers(
     for pair, permission in wanted:
         gained = any(permission in gain.permissions for gain in gains.get(pair, ()))
         if after.grants(*pair, permission) or not gained:  # a conditional gain that is off today stays whole
-            found[(pair, permission)] = subtract_ranges(after.numbers(*pair, permission), before.numbers(*pair, permission))
+            found[(pair, permission)] = subtract_ranges(
+                after.permitted_numbers(*pair, permission), before.permitted_numbers(*pair, permission)
+            )
     return found
 
 
 def _xperm_rules_that_differ(before: PolicyIndex, after: PolicyIndex, changed: frozenset[str]) -> Iterator[XpermRule]:
-    left, right = set(before.raw.xperms), set(after.raw.xperms)
+    left, right = set(before.xperm_rules), set(after.xperm_rules)
     for rule in left | right:
         if rule.key[0] in changed or rule.key[1] in changed or rule not in left or rule not in right:
             yield rule

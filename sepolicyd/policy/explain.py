@@ -191,7 +191,7 @@ class Explainer:
     @cached_property
     def _by_boolean(self) -> dict[str, list[tuple[Key, Condition]]]:
         found: dict[str, list[tuple[Key, Condition]]] = {}
-        for key, rules in self.policy_index.raw.av_conditional["allow"].items():
+        for key, rules in self.policy_index.conditional_rules("allow").items():
             for _, condition in rules:
                 for name in condition.booleans:
                     found.setdefault(name, []).append((key, condition))

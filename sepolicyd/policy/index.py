@@ -1,30 +1,28 @@
-"""A kernel policy, indexed once: one access in, an Verdict out; and who else may do it, by rules, attributes and booleans."""
+"""Read-only index of one kernel policy: how an access is judged, and which types hold it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from sepolicyd.access import Access
-from sepolicyd.policy import setools_adapter
+from sepolicyd.access import SELF, Access
+from sepolicyd.policy import index_builder, setools_adapter
+from sepolicyd.policy.declarations import PolicyDeclarations
+from sepolicyd.policy.index_tables import Tables, count, key_of
 from sepolicyd.policy.model import (
     ALL_XPERMS,
     Condition,
     Conditional,
-    Constraint,
     Key,
-    PortRange,
     Ranges,
-    Transition,
     Verdict,
     VerdictKind,
     XpermRule,
     join_ranges,
     subtract_ranges,
 )
-from sepolicyd.policy.setools_adapter import RawPolicy
 
 # the attribute that unconfined_domain() of the reference policy and of Fedora's policy gives
 UNCONFINED_ATTRIBUTES = ("unconfined_domain_type", "unconfined_domain", "unconfineddomain")
@@ -32,6 +30,7 @@ UNCONFINED_ATTRIBUTES = ("unconfined_domain_type", "unconfined_domain", "unconfi
 UNCONFINED_RIGHTS = ("share", "ptrace", "sigkill")  # the rarest first; Debian: the same 24 as by attribute
 UNCONFINED_SHARE = 0.9
 MAX_BOUNDS = 64
+MAX_CACHED_GROUPS = 1024  # each holds the rules of one (target, class): 10 to 50 kB
 
 
 class Pair(NamedTuple):
@@ -44,150 +43,181 @@ class Pair(NamedTuple):
         return tuple(condition for permissions, condition in self.conditional if permission in permissions)
 
 
+class Group(NamedTuple):
+    """All rules on one target type and class: masks by source symbol, and (source, mask, condition) where conditional."""
+
+    masks: dict[int, int]
+    conditional: list[tuple[int, int, int]]
+
+
 EMPTY = Pair(frozenset(), ())
+NO_RULES = Group({}, [])
 
 
-class PolicyIndex:
+class PolicyIndex(PolicyDeclarations):
     """One policy at one time; never changes once loaded. A command asks for it by :func:`identity_of` its file, each time."""
 
-    def __init__(self, raw: RawPolicy) -> None:
-        self.raw = raw
-        self._pairs: dict[tuple[str, Key], Pair] = {}
+    def __init__(self, tables: Tables, path: Path) -> None:
+        super().__init__(tables, path)
+        self._groups: dict[tuple[str, int], Group] = {}
+        self._by_key: dict[str, tuple[dict[Key, frozenset[str]], dict[Key, tuple[Conditional, ...]]]] = {}
 
     @classmethod
     def load(cls, path: Path) -> PolicyIndex:
-        """Read and index a kernel policy (0.6 to 1 s for a distribution's).
+        """Read and index a kernel policy with setools (1 to 2 s for a distribution's).
+
+        :func:`sepolicyd.policy.index_store.load` does it once per policy.
 
         :raises ToolMissingError: no setools
         :raises InputError: no such file, not a kernel policy, or too new a version
         """
-        return cls(setools_adapter.read_policy(Path(path)))
+        return cls.of(setools_adapter.read_content(Path(path)), Path(path))
 
-    # -- names ---------------------------------------------------------------------------------------------------------
+    @classmethod
+    def of(cls, content: bytes, path: Path) -> PolicyIndex:
+        """Index the content of a kernel policy; ``path`` names it in messages.
 
-    @property
-    def path(self) -> Path:
-        return self.raw.path
+        :raises ToolMissingError: no setools
+        :raises InputError: not a policy that the installed libsepol can read
+        """
+        raw = setools_adapter.read_policy(content, path)
+        with setools_adapter.without_collector():
+            return cls(Tables(index_builder.build(raw)), path)
 
-    @property
-    def version(self) -> int:
-        return self.raw.version
+    # -- rules ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def mls(self) -> bool:
-        return self.raw.mls
+    def rules(
+        self, kind: str, sources: Optional[Collection[str]] = None
+    ) -> Iterator[tuple[Key, frozenset[str], Optional[Condition]]]:
+        """(key, permissions, condition) of the rules of a kind as the binary has them, attributes not expanded.
 
-    @property
-    def handle_unknown(self) -> str:
-        """allow, deny or reject: what the kernel does with classes and permissions that the policy lacks."""
-        return self.raw.handle_unknown
+        :param kind: allow, dontaudit or auditallow
+        :param sources: only rules whose source is one of these names
+        """
+        tables, conditions = self.tables, self.conditions
+        symbols, classes = tables.symbols, tables.class_names
+        wanted = None if sources is None else {tables.numbers[name] for name in sources if name in tables.numbers}
+        for row in tables.rules(kind).rows():
+            if wanted is None or row.source in wanted:
+                key = (symbols[row.source], symbols[row.target], classes[row.tclass])
+                permissions = tables.permissions(row.tclass, row.mask)
+                yield key, permissions, conditions[row.condition - 1] if row.condition else None
 
-    @property
-    def types(self) -> Mapping[str, frozenset[str]]:
-        """Every type with its attributes."""
-        return self.raw.types
+    def rule(self, kind: str, source: str, target: str, tclass: str) -> frozenset[str]:
+        """The permissions of the unconditional rule with exactly this source and target, each a type or an attribute."""
+        tables = self.tables
+        left, right, number = tables.numbers.get(source), tables.numbers.get(target), tables.class_numbers.get(tclass)
+        if left is None or right is None or number is None:
+            return frozenset()
+        found = 0
+        for one, mask, condition in tables.rules(kind).of(key_of(right, number)):
+            found |= mask if one == left and not condition else 0
+        return tables.permissions(number, found)
 
-    @property
-    def classes(self) -> Mapping[str, frozenset[str]]:
-        """Every class with all its permissions, the inherited ones included."""
-        return self.raw.classes
+    def plain_rules(self, kind: str) -> Mapping[Key, frozenset[str]]:
+        """Unconditional rules of a kind by key."""
+        return self._rules_by_key(kind)[0]
 
-    @property
-    def booleans(self) -> Mapping[str, bool]:
-        """Booleans with the state in this policy (a policy file holds the persistent one)."""
-        return self.raw.booleans
+    def conditional_rules(self, kind: str) -> Mapping[Key, tuple[Conditional, ...]]:
+        """Conditional rules of a kind by key."""
+        return self._rules_by_key(kind)[1]
 
-    @property
-    def permissive_types(self) -> frozenset[str]:
-        return self.raw.permissive
+    def _rules_by_key(self, kind: str) -> tuple[dict[Key, frozenset[str]], dict[Key, tuple[Conditional, ...]]]:
+        if kind not in self._by_key:
+            plain: dict[Key, frozenset[str]] = {}
+            conditional: dict[Key, tuple[Conditional, ...]] = {}
+            for key, permissions, condition in self.rules(kind):
+                if condition is None:
+                    plain[key] = permissions
+                else:
+                    conditional[key] = (*conditional.get(key, ()), (permissions, condition))
+            self._by_key[kind] = plain, conditional
+        return self._by_key[kind]
 
-    @property
-    def dontaudit_rules(self) -> int:
-        """Number of dontaudit rules; 0 in a policy built with `semodule -DB`."""
-        tables = (self.raw.av["dontaudit"], self.raw.av_conditional["dontaudit"])
-        return sum(len(table) for table in tables) + sum(1 for rule in self.raw.xperms if rule.rule == "dontauditxperm")
+    def _group(self, kind: str, target: int, tclass: int) -> Group:
+        """All rules on a target symbol, those on its attributes included."""
+        place = (kind, key_of(target, tclass))
+        found = self._groups.get(place)
+        if found is None:
+            if len(self._groups) >= MAX_CACHED_GROUPS:
+                self._groups.clear()
+            found = self._groups[place] = self._compute_group(kind, target, tclass)
+        return found
 
-    def resolve(self, type_name: str) -> str:
-        """The type behind an alias, else the name itself."""
-        return self.raw.aliases.get(type_name, type_name)
+    def _compute_group(self, kind: str, target: int, tclass: int) -> Group:
+        rules = self.tables.rules(kind)
+        found = Group({}, [])
+        for right in (target, *self.tables.attributes_of(target)):
+            for source, mask, condition in rules.of(key_of(right, tclass)):
+                if condition:
+                    found.conditional.append((source, mask, condition))
+                else:
+                    found.masks[source] = found.masks.get(source, 0) | mask
+        return found
 
-    def types_of(self, attribute: str) -> frozenset[str]:
-        """The types of an attribute; a type's own name gives that type; unknown gives nothing."""
-        if attribute in self.raw.attributes:
-            return self.raw.attributes[attribute]
-        name = self.resolve(attribute)
-        return frozenset((name,)) if name in self.raw.types else frozenset()
+    def _group_by_name(self, kind: str, target: str, tclass: str) -> tuple[Group, int]:
+        """The rules on a type or attribute, with the number of the class."""
+        right, number = self.tables.numbers.get(self.resolve(target)), self.tables.class_numbers.get(tclass)
+        if right is None or number is None:
+            return NO_RULES, 0
+        return self._group(kind, right, number), number
 
-    def attributes_of(self, type_name: str) -> frozenset[str]:
-        return self.raw.types.get(self.resolve(type_name), frozenset())
-
-    def missing_names(self, access: Access) -> list[str]:
-        """Names of the access that this policy lacks, as ["type x_t", "class y", "permission p of class file"]."""
-        missing = []
-        for name in dict.fromkeys((access.source, access.target_type)):
-            if self.resolve(name) not in self.raw.types:
-                missing.append(f"{'attribute, not a type:' if name in self.raw.attributes else 'type'} {name}")
-        if access.tclass not in self.raw.classes:
-            missing.append(f"class {access.tclass}")
-        elif access.permission not in self.raw.classes[access.tclass]:
-            missing.append(f"permission {access.permission} of class {access.tclass}")
-        return missing
-
-    # -- one access ----------------------------------------------------------------------------------------------------
+    def _symbols(self, name: str) -> tuple[int, ...]:
+        """The symbols whose rules apply to a type: its own and its attributes'."""
+        number = self.tables.numbers.get(self.resolve(name))
+        return () if number is None else (number, *self.tables.attributes_of(number))
 
     def pair(self, source: str, target: str, tclass: str, rule: str = "allow") -> Pair:
         """What `allow` (or dontaudit, auditallow) rules give the pair of types, bounds not applied."""
-        place = (rule, (source, target, tclass))
-        found = self._pairs.get(place)
-        if found is None:
-            found = self._pairs[place] = self._compute(rule, self.resolve(source), self.resolve(target), tclass)
-        return found
+        group, number = self._group_by_name(rule, target, tclass)
+        mask, conditional = self._select(group, self._symbols(source))
+        if not mask and not conditional:
+            return EMPTY
+        permissions, conditions = self.tables.permissions, self.conditions
+        return Pair(
+            permissions(number, mask),
+            tuple((permissions(number, some), conditions[condition - 1]) for some, condition in conditional),
+        )
 
-    def _compute(self, rule: str, source: str, target: str, tclass: str) -> Pair:
-        permissions: set[str] = set()
-        conditional: list[Conditional] = []
-        plain, under = self.raw.av[rule], self.raw.av_conditional[rule]
-        for key in self.keys(source, target, tclass):
-            if key in plain:
-                permissions |= plain[key]
-            if key in under:
-                conditional.extend(under[key])
-        return Pair(frozenset(permissions), tuple(conditional)) if permissions or conditional else EMPTY
+    @staticmethod
+    def _select(group: Group, lefts: tuple[int, ...]) -> tuple[int, list[tuple[int, int]]]:
+        """The mask that sources have, and (mask, condition) under conditions."""
+        mask = 0
+        for left in lefts:
+            mask |= group.masks.get(left, 0)
+        if not group.conditional:
+            return mask, []
+        return mask, [(some, condition) for source, some, condition in group.conditional if source in lefts]
 
-    def keys(self, source: str, target: str, tclass: str) -> Iterator[Key]:
-        """Every avtab key whose rules would apply to the pair."""
-        targets = (target, *self.raw.types.get(target, ()))
-        for left in (source, *self.raw.types.get(source, ())):
-            if (left, tclass) in self._sources:
-                for right in targets:
-                    yield (left, right, tclass)
-
-    @cached_property
-    def _sources(self) -> frozenset[tuple[str, str]]:
-        found = {(rule.key[0], rule.key[2]) for rule in self.raw.xperms}
-        for rules in self.raw.av.values():
-            found.update((key[0], key[2]) for key in rules)
-        for conditional in self.raw.av_conditional.values():
-            found.update((key[0], key[2]) for key in conditional)
-        return frozenset(found)
+    # -- one access ----------------------------------------------------------------------------------------------------
 
     def grants(
         self, source: str, target: str, tclass: str, permission: str, states: Optional[Mapping[str, bool]] = None
     ) -> bool:
         """Whether allow rules give the permission with the booleans in these states (default: the policy's own)."""
-        pair = self.pair(source, target, tclass)
-        now = self.raw.booleans if states is None else states
-        return permission in pair.permissions or any(item.active(now) for item in pair.conditions(permission))
+        group, number = self._group_by_name("allow", target, tclass)
+        if group is NO_RULES:
+            return False
+        bit = self.tables.mask(number, permission)
+        mask, conditional = self._select(group, self._symbols(source))
+        if mask & bit:
+            return True
+        now = self.booleans if states is None else states
+        return any(some & bit and self.conditions[condition - 1].active(now) for some, condition in conditional)
 
     def allowed(self, access: Access) -> Verdict:
-        """What type enforcement says of the access, with the booleans as they stand. Constraints: :func:`why.explain`."""
+        """What type enforcement says of the access, with the booleans as they stand.
+
+        Constraints need whole contexts: :func:`sepolicyd.policy.explain.explain`.
+        """
         unknown = self.missing_names(access)
         if unknown:
             return Verdict(VerdictKind.UNKNOWN, unknown=tuple(unknown))
         source, target, permission = access.source, access.target_type, access.permission
-        conditions = self.pair(source, target, access.tclass).conditions(permission)
+        pair = self.pair(source, target, access.tclass)
+        conditions = pair.conditions(permission)
         silent = self._dontaudited(source, target, access.tclass, permission)
-        if not self.grants(source, target, access.tclass, permission):
+        if permission not in pair.permissions and not any(item.active(self.booleans) for item in conditions):
             kind = VerdictKind.BOOLEAN if conditions else VerdictKind.DONTAUDIT if silent else VerdictKind.NONE
             return Verdict(kind, conditions, silent)
         bound = self.bound_that_denies(access)
@@ -200,7 +230,7 @@ class PolicyIndex:
 
     def _dontaudited(self, source: str, target: str, tclass: str, permission: str) -> bool:
         pair = self.pair(source, target, tclass, "dontaudit")
-        return permission in pair.permissions or any(item.active(self.raw.booleans) for item in pair.conditions(permission))
+        return permission in pair.permissions or any(item.active(self.booleans) for item in pair.conditions(permission))
 
     def bound_that_denies(self, access: Access) -> str:
         """The bounding type that lacks the access, "" where none does (services.c, type_attribute_bounds_av).
@@ -209,10 +239,10 @@ class PolicyIndex:
         """
         source, target = self.resolve(access.source), self.resolve(access.target_type)
         for _ in range(MAX_BOUNDS):
-            parent = self.raw.bounds.get(source)
+            parent = self.bounds.get(source)
             if parent is None:
                 return ""
-            target = self.raw.bounds.get(target, target)
+            target = self.bounds.get(target, target)
             if not self.grants(parent, target, access.tclass, access.permission):
                 return parent
             source = parent
@@ -224,25 +254,31 @@ class PolicyIndex:
         Any xperm rule of the pair makes the kernel filter, auditallowxperm and dontauditxperm too
         (services.c, services_compute_xperms_drivers); only allowxperm lets a number through.
         """
-        rules = self._xperm_rules.get((tclass, permission))
+        rules = self._xperms_by_permission.get((tclass, permission))
         if not rules:
             return None
-        keys = set(self.keys(self.resolve(source), self.resolve(target), tclass))
+        symbols = self.tables.symbols
+        lefts = {symbols[one] for one in self._symbols(source)}
+        rights = {symbols[one] for one in self._symbols(target)}
         mine = [
-            rule for rule in rules if rule.key in keys and (rule.condition is None or rule.condition.active(self.raw.booleans))
+            rule
+            for rule in rules
+            if rule.key[0] in lefts
+            and rule.key[1] in rights
+            and (rule.condition is None or rule.condition.active(self.booleans))
         ]
         if not mine:
             return None
         return join_ranges(*(rule.ranges for rule in mine if rule.rule == "allowxperm"))
 
     @cached_property
-    def _xperm_rules(self) -> dict[tuple[str, str], list[XpermRule]]:
+    def _xperms_by_permission(self) -> dict[tuple[str, str], list[XpermRule]]:
         found: dict[tuple[str, str], list[XpermRule]] = {}
-        for rule in self.raw.xperms:
+        for rule in self.xperm_rules:
             found.setdefault((rule.key[2], rule.name), []).append(rule)
         return found
 
-    def numbers(self, source: str, target: str, tclass: str, permission: str) -> Ranges:
+    def permitted_numbers(self, source: str, target: str, tclass: str, permission: str) -> Ranges:
         """The numbers that are allowed in the end: none without the permission, all where nothing filters."""
         if not self.grants(source, target, tclass, permission):
             return ()
@@ -252,152 +288,104 @@ class PolicyIndex:
     # -- who else ------------------------------------------------------------------------------------------------------
 
     def holders(self, tclass: str, permission: str, target_type: str) -> list[str]:
-        """The confined domains that hold an access, sorted: rarity (domain.md C4).
+        """The confined domains that hold an access, sorted. How few they are says how unusual the access is.
 
         Conditional rules count with both branches. SELF as target counts rules of a domain on itself.
         """
-        return sorted(self.sources_of(tclass, permission, target_type) & self.domains - self.unconfined)
+        return self.tables.names_of(self._source_bits(tclass, permission, target_type) & self._confined_bits)
+
+    def holder_count(self, tclass: str, permission: str, target_type: str) -> int:
+        """The number of :meth:`holders`."""
+        return count(self._source_bits(tclass, permission, target_type) & self._confined_bits)
 
     def sources_of(self, tclass: str, permission: str, target_type: str) -> frozenset[str]:
         """Every type that a rule gives the access, conditional rules of both branches counted."""
-        if target_type == "self":
-            return self._self_sources(tclass, permission)
-        target = self.resolve(target_type)
-        found: set[str] = set()
-        for right in (target, *self.raw.types.get(target, ())):
-            for left, permissions in self._by_target.get((right, tclass), ()):
-                if permission in permissions:
-                    found |= self.types_of(left)
-        return frozenset(found)
+        return frozenset(self.tables.names_of(self._source_bits(tclass, permission, target_type)))
 
-    def _self_sources(self, tclass: str, permission: str) -> frozenset[str]:
-        found: set[str] = set()
-        for left, right, permissions in self._by_class.get(tclass, ()):
-            if permission in permissions:
-                found |= self.types_of(left) & self.types_of(right)
-        return frozenset(found)
-
-    @cached_property
-    def _by_target(self) -> dict[tuple[str, str], list[tuple[str, frozenset[str]]]]:
-        found: dict[tuple[str, str], list[tuple[str, frozenset[str]]]] = {}
-        for (source, target, tclass), permissions in self._allow_rules():
-            found.setdefault((target, tclass), []).append((source, permissions))
+    def _source_bits(self, tclass: str, permission: str, target_type: str) -> int:
+        if target_type == SELF:
+            return self._self_bits(tclass, permission)
+        group, number = self._group_by_name("allow", target_type, tclass)
+        if group is NO_RULES:
+            return 0
+        bit, members, found = self.tables.mask(number, permission), self.tables.members, 0
+        for source, mask in group.masks.items():
+            if mask & bit:
+                found |= members(source)
+        for source, mask, _ in group.conditional:
+            if mask & bit:
+                found |= members(source)
         return found
 
+    def _self_bits(self, tclass: str, permission: str) -> int:
+        number = self.tables.class_numbers.get(tclass)
+        bit = self.tables.mask(number, permission) if number is not None else 0
+        place = self._self_places.get((number or 0) << 5 | bit.bit_length() - 1) if bit else None
+        return 0 if place is None else self.tables.bit_set("self.types", place)
+
     @cached_property
-    def _by_class(self) -> dict[str, list[tuple[str, str, frozenset[str]]]]:
-        found: dict[str, list[tuple[str, str, frozenset[str]]]] = {}
-        for (source, target, tclass), permissions in self._allow_rules():
-            found.setdefault(tclass, []).append((source, target, permissions))
+    def _self_places(self) -> dict[int, int]:
+        return {key: place for place, key in enumerate(self.tables.column("self.keys", "I"))}
+
+    @cached_property
+    def _domain_bits(self) -> int:
+        number = self.tables.numbers.get("domain")
+        return (self.tables.members(number) if number is not None else 0) or self._self_bits("process", "fork")
+
+    @cached_property
+    def _unconfined_bits(self) -> int:
+        named = (self.tables.numbers.get(name) for name in UNCONFINED_ATTRIBUTES)
+        found = self._unconfined_by_right()
+        for number in named:
+            found |= self.tables.members(number) if number is not None else 0
         return found
 
-    def _allow_rules(self) -> Iterator[tuple[Key, frozenset[str]]]:
-        yield from self.raw.av["allow"].items()
-        for key, rules in self.raw.av_conditional["allow"].items():
-            for permissions, _ in rules:
-                yield key, permissions
+    @property
+    def _confined_bits(self) -> int:
+        return self._domain_bits & ~self._unconfined_bits
 
     @cached_property
     def domains(self) -> frozenset[str]:
         """Types of processes: of the attribute `domain`, or where the binary lost it, those that may fork."""
-        named = self.raw.attributes.get("domain")
-        return named if named else self._self_sources("process", "fork")
+        return frozenset(self.tables.names_of(self._domain_bits))
 
     @cached_property
     def unconfined(self) -> frozenset[str]:
         """Domains that policy does not hold back: by attribute, and by what they may do to nearly every domain."""
-        named: set[str] = set()
-        for attribute in UNCONFINED_ATTRIBUTES:
-            named |= self.raw.attributes.get(attribute, frozenset())
-        return frozenset(named) | self._unconfined_by_right()
+        return frozenset(self.tables.names_of(self._unconfined_bits))
 
-    def _unconfined_by_right(self) -> frozenset[str]:
-        enough = UNCONFINED_SHARE * len(self.domains)
-        left = self.domains
+    @cached_property
+    def confined_count(self) -> int:
+        """How many domains policy holds back."""
+        return count(self._confined_bits)
+
+    def _unconfined_by_right(self) -> int:
+        number = self.tables.class_numbers.get("process")
+        if number is None:
+            return 0
+        tables, domains = self.tables, self._domain_bits
+        enough = UNCONFINED_SHARE * count(domains)
+        left = domains
         for right in UNCONFINED_RIGHTS:
-            reach: dict[str, set[str]] = {}
-            for source, target, permissions in self._by_class.get("process", ()):
-                if right in permissions:
-                    targets = self.types_of(target)
-                    for name in self.types_of(source) & left:
-                        reach.setdefault(name, set()).update(targets)
-            left = frozenset(name for name, targets in reach.items() if len(targets & self.domains) >= enough)
+            bit = tables.mask(number, right)
+            reach: dict[int, int] = {}
+            for target in tables.rules("allow").keys_by_class.get(number, ()):
+                for source, mask, _ in tables.rules("allow").of(key_of(target, number)):
+                    if mask & bit:
+                        reach[source] = reach.get(source, 0) | tables.members(target)
+            left = self._reaching(reach, left, enough)
         return left
+
+    def _reaching(self, reach: Mapping[int, int], among: int, enough: float) -> int:
+        """Those of a set of types whose rules together reach enough domains."""
+        found = 0
+        for name in self.tables.names_of(among):
+            reached = 0
+            for symbol in self._symbols(name):
+                reached |= reach.get(symbol, 0)
+            if count(reached & self._domain_bits) >= enough:
+                found |= 1 << self.tables.numbers[name]
+        return found
 
     def is_unconfined(self, type_name: str) -> bool:
         return self.resolve(type_name) in self.unconfined
-
-    # -- the rest of the policy ----------------------------------------------------------------------------------------
-
-    def transitions(self) -> tuple[Transition, ...]:
-        """Every type_transition, type_change and type_member rule, attributes not expanded."""
-        return self.raw.transitions
-
-    def transition(self, source: str, target: str, tclass: str, filename: str = "") -> str:
-        """The type that a new object (or process) gets, "" where it keeps its parent's; the named rule goes first."""
-        lefts = {self.resolve(source), *self.attributes_of(source)}
-        rights = {self.resolve(target), *self.attributes_of(target)}
-        plain = ""
-        for rule in self._transitions_by_class.get(tclass, ()):
-            if rule.source in lefts and rule.target in rights:
-                if rule.filename and rule.filename == filename:
-                    return rule.default
-                plain = plain or ("" if rule.filename else rule.default)
-        return plain
-
-    @cached_property
-    def _transitions_by_class(self) -> dict[str, list[Transition]]:
-        found: dict[str, list[Transition]] = {}
-        for rule in self.raw.transitions:
-            if rule.rule == "type_transition":
-                found.setdefault(rule.tclass, []).append(rule)
-        return found
-
-    @property
-    def bounds(self) -> Mapping[str, str]:
-        """Bounded type -> the type that bounds it."""
-        return self.raw.bounds
-
-    @cached_property
-    def roles(self) -> Mapping[str, frozenset[str]]:
-        """Role -> its types."""
-        return setools_adapter.read_roles(self.raw.handle)
-
-    @cached_property
-    def dominated_roles(self) -> Mapping[str, frozenset[str]]:
-        """Role -> the roles that it dominates."""
-        return setools_adapter.read_dominated_roles(self.raw.handle)
-
-    @cached_property
-    def role_allows(self) -> frozenset[tuple[str, str]]:
-        """(from, to) of every role allow rule."""
-        return setools_adapter.read_role_allows(self.raw.handle)
-
-    @cached_property
-    def users(self) -> Mapping[str, frozenset[str]]:
-        """User -> its roles."""
-        return setools_adapter.read_users(self.raw.handle)
-
-    @cached_property
-    def constraints(self) -> tuple[Constraint, ...]:
-        return setools_adapter.read_constraints(self.raw.handle)
-
-    @cached_property
-    def ports(self) -> tuple[PortRange, ...]:
-        """Every portcon in policy order."""
-        return setools_adapter.read_ports(self.raw.handle)
-
-    @cached_property
-    def categories(self) -> Mapping[str, int]:
-        """Category -> its place."""
-        return setools_adapter.read_categories(self.raw.handle)
-
-    @cached_property
-    def sensitivities(self) -> Mapping[str, int]:
-        """Sensitivity -> its rank."""
-        return setools_adapter.read_sensitivities(self.raw.handle)
-
-    @cached_property
-    def statements(self) -> Mapping[str, frozenset[str]]:
-        """portcon, genfscon, fs_use, users, range_transition, ... as statements by kind."""
-        return setools_adapter.read_statements(self.raw.handle)

@@ -129,7 +129,7 @@ class Interfaces:
         source = next(iter(wanted)).source
         text = self.text(name)
         if text is None or any(
-            not policy_index.types_of(item) and item not in policy_index.raw.attributes for item in text.required
+            not policy_index.types_of(item) and item not in policy_index.attributes for item in text.required
         ):
             return None  # it does more, or a module with it would not link
         given = _within(text, "allow", source, policy_index)

@@ -1,4 +1,4 @@
-"""A kernel policy file in, a RawPolicy of plain strings and sets out; nothing of setools leaves this file.
+"""Read a kernel policy file with setools into plain strings and sets.
 
 setools 4.4 to 4.7 (its README and ChangeLog): the calls used here have not changed between them.
 """
@@ -8,23 +8,37 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import os
 import struct
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.kernel.policy_image import MAGIC as KERNEL_MAGIC
-from sepolicyd.policy.model import Condition, Conditional, Constraint, Key, PortRange, Transition, XpermRule, ranges_of
+from sepolicyd.policy.model import Condition, Conditional, Key, XpermRule, ranges_of
+from sepolicyd.storage.files import write_all
 
 MODULE_MAGIC = 0xF97CFF8D  # a .mod
 PACKAGE_MAGIC = 0xF97CFF8F  # a .pp
 PACKAGES = "python3-setools (Debian, Fedora, RHEL)"
 BUSY_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 AV_RULES = {"allow", "dontaudit", "auditallow"}
+TRANSITION_RULES = ("type_transition", "type_change", "type_member")
+
+
+class RawTransition(NamedTuple):
+    """type_transition, type_change or type_member; ``filename`` "" for every name."""
+
+    rule: str
+    key: Key
+    default: str
+    filename: str
+    condition: Optional[Condition]
 
 
 @dataclass
@@ -46,46 +60,79 @@ class RawPolicy:
     av: dict[str, dict[Key, frozenset[str]]] = field(default_factory=dict)
     av_conditional: dict[str, dict[Key, tuple[Conditional, ...]]] = field(default_factory=dict)
     xperms: tuple[XpermRule, ...] = ()
-    transitions: tuple[Transition, ...] = ()
+    transitions: tuple[RawTransition, ...] = ()
     bounds: dict[str, str] = field(default_factory=dict)
 
 
-def read_policy(path: Path) -> RawPolicy:
-    """Read a kernel policy file once.
+def read_policy(content: bytes, path: Path) -> RawPolicy:
+    """Everything of a kernel policy that was read with :func:`read_content`.
 
+    :param path: named in messages
     :raises ToolMissingError: setools is missing, or is the speech toolkit of that name
-    :raises InputError: no such file, no kernel policy, or a version that the installed libsepol cannot read
+    :raises InputError: a version that the installed libsepol cannot read, or a damaged policy
     """
     setools = _setools()
     logging.getLogger("setools").setLevel(logging.CRITICAL)
-    policy = _patiently(lambda: _open(setools, path))
     with without_collector():
-        return _read(policy, path)
+        return _read(_open(setools, content, path), path)
 
 
-def _patiently(attempt: Callable[[], Any]) -> Any:
-    """The kernel lets one process at a time open its policy (selinuxfs.c, sel_open_policy: EBUSY): wait for our turn."""
-    for pause in BUSY_PAUSES_S:
+def read_content(path: Path) -> bytes:
+    """The bytes of a kernel policy file.
+
+    The kernel lets one process at a time open its own policy (selinuxfs.c, sel_open_policy: EBUSY): wait for our turn.
+
+    :raises InputError: no such file, or not a kernel policy
+    """
+    content = _read_patiently(path)
+    magic = struct.unpack("<I", content[:4])[0] if len(content) >= 4 else 0
+    if magic != KERNEL_MAGIC:
+        kind = "a policy module" if magic in {MODULE_MAGIC, PACKAGE_MAGIC} else "no kernel policy"
+        raise InputError(f"{path} is {kind}", "name a linked kernel policy (policy.NN), not a .pp, .te or .cil file")
+    return content
+
+
+def _read_patiently(path: Path) -> bytes:
+    pauses = iter(BUSY_PAUSES_S)
+    while True:
         try:
-            return attempt()
-        except InputError as error:
-            if getattr(error.__cause__, "errno", None) != errno.EBUSY:
-                raise
+            with path.open("rb") as file:
+                return file.read()
+        except OSError as error:
+            pause = next(pauses, None) if error.errno == errno.EBUSY else None
+            if pause is None:
+                hint = "name a kernel policy file, for example /etc/selinux/targeted/policy/policy.33"
+                raise InputError(f"policy {path} cannot be read: {error.strerror}", hint) from error
             time.sleep(pause)
-    return attempt()
 
 
-def _open(setools: Any, path: Path) -> Any:
-    _check_header(path)
+def _open(setools: Any, content: bytes, path: Path) -> Any:
+    """setools' policy of exactly these bytes: what is hashed must be what is read, whatever is loaded in between."""
+    with _unnamed_file(content) as copy:
+        try:
+            return setools.SELinuxPolicy(copy)
+        except (OSError, ValueError, SyntaxError, RuntimeError) as error:
+            # InvalidPolicy is a ValueError in 4.4 and a SyntaxError in older releases.
+            version = "" if isinstance(error, OSError) else f" (version {_version(content)})"
+            raise InputError(
+                f"policy {path}{version} cannot be read by the installed libsepol: {_short(error).replace(copy, str(path))}",
+                "read it on a machine with a newer libsepol and setools, or check that the file is whole",
+            ) from error
+
+
+@contextmanager
+def _unnamed_file(content: bytes) -> Iterator[str]:
+    """A path of this process alone that leads to a file with this content; in memory where the kernel lets us."""
     try:
-        return setools.SELinuxPolicy(str(path))
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
-        # InvalidPolicy is a ValueError in 4.4 and a SyntaxError in older releases.
-        version = "" if isinstance(error, OSError) else f" (version {_version(path)})"
-        raise InputError(
-            f"policy {path}{version} cannot be read by the installed libsepol: {_short(error)}",
-            "read it on a machine with a newer libsepol and setools, or check that the file is whole",
-        ) from error
+        fd = os.memfd_create("sepolicyd-policy", os.MFD_CLOEXEC)
+    except OSError:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            fd = os.dup(file.fileno())
+    try:
+        write_all(fd, content)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _setools() -> Any:
@@ -102,28 +149,12 @@ def _setools() -> Any:
     return setools
 
 
-def _check_header(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        hint = "name a kernel policy file, for example /etc/selinux/targeted/policy/policy.33"
-        raise InputError(f"policy {path} cannot be read: {error.strerror}", hint) from error
-    magic = struct.unpack("<I", head)[0] if len(head) == 4 else 0
-    if magic == KERNEL_MAGIC:
-        return
-    kind = "a policy module" if magic in {MODULE_MAGIC, PACKAGE_MAGIC} else "no kernel policy"
-    raise InputError(f"{path} is {kind}", "name a linked kernel policy (policy.NN), not a .pp, .te or .cil file")
-
-
-def _version(path: Path) -> str:
+def _version(content: bytes) -> str:
     """The policy version out of the header: magic, length of the name, the name, version (policydb.c, policydb_read)."""
-    with path.open("rb") as file:
-        head = file.read(64)
     try:
-        (length,) = struct.unpack_from("<I", head, 4)
-        return str(struct.unpack_from("<I", head, 8 + length)[0])
-    except struct.error:  # cut, or a name that is none
+        (length,) = struct.unpack_from("<I", content, 4)
+        return str(struct.unpack_from("<I", content, 8 + length)[0])
+    except struct.error:  # cut, or a length that is none
         return "unknown"
 
 
@@ -199,8 +230,8 @@ def _read_rules(policy: Any, raw: RawPolicy) -> None:
                 conditional[word][key] = (*conditional[word].get(key, ()), (rule.perms, condition))
         elif word.endswith("xperm"):
             xperms.append(XpermRule(word, key, rule.xperm_type, ranges_of(frozenset(rule.perms)), condition))
-        elif word.startswith("type_"):
-            transitions.append(Transition(word, *key, rule.default.name, _filename(rule), str(condition or "")))
+        elif word in TRANSITION_RULES:
+            transitions.append(RawTransition(word, key, rule.default.name, _filename(rule), condition))
     raw.av, raw.av_conditional, raw.xperms, raw.transitions = av, conditional, tuple(xperms), tuple(transitions)
 
 
@@ -243,130 +274,13 @@ def _infix(block: Any) -> str:
         if hasattr(item, "state"):
             stack.append(item.name)
         elif item.unary:
-            stack.append(f"!{_group(stack.pop())}")
+            stack.append(f"!{parenthesised(stack.pop())}")
         else:
             right, left = stack.pop(), stack.pop()
-            stack.append(f"{_group(left)} {item} {_group(right)}")
+            stack.append(f"{parenthesised(left)} {item} {parenthesised(right)}")
     return stack[0]
 
 
-def _group(text: str) -> str:
+def parenthesised(text: str) -> str:
+    """An expression as an operand of another."""
     return f"({text})" if " " in text else text
-
-
-def read_roles(handle: Any) -> dict[str, frozenset[str]]:
-    """Role -> its types."""
-    return {item.name: frozenset(part.name for part in item.types()) for item in handle.roles()}
-
-
-def read_dominated_roles(handle: Any) -> dict[str, frozenset[str]]:
-    """Role -> the roles that it dominates."""
-    found = {}
-    for item in handle.roles():
-        roles = item.dominated_roles  # a method in setools 4.3 and earlier
-        found[item.name] = frozenset(str(part) for part in (roles() if callable(roles) else roles))
-    return found
-
-
-def read_role_allows(handle: Any) -> frozenset[tuple[str, str]]:
-    """(role, role it may change to) of every `allow ROLE ROLE`."""
-    return frozenset(
-        (str(source), str(target))
-        for rule in handle.rbacrules()
-        if str(rule.ruletype) == "allow"
-        for source in rule.source.expand()
-        for target in rule.target.expand()
-    )
-
-
-def read_users(handle: Any) -> dict[str, frozenset[str]]:
-    """User -> its roles."""
-    return {item.name: frozenset(str(role) for role in item.roles) for item in handle.users()}
-
-
-def read_ports(handle: Any) -> tuple[PortRange, ...]:
-    """Every portcon, in the order of the policy: the kernel takes the first that fits (services.c, security_port_sid)."""
-    return tuple(
-        PortRange(str(item.protocol), int(item.ports.low), int(item.ports.high), str(item.context.type_))
-        for item in handle.portcons()
-    )
-
-
-def read_categories(handle: Any) -> dict[str, int]:
-    """Category name or alias -> its place in the order of the policy, which `c0.c3` counts along."""
-    found: dict[str, int] = {}
-    for item in handle.categories():
-        # setools shows the order only as a private value; without it the number in the usual name c0..c1023 serves
-        value = getattr(item, "_value", None)
-        place = int(value) if value is not None else int(item.name.lstrip("c") or 0)
-        for name in (item.name, *map(str, item.aliases())):
-            found[name] = place
-    return found
-
-
-def read_sensitivities(handle: Any) -> dict[str, int]:
-    """Sensitivity name or alias -> its rank, the higher dominates."""
-    found: dict[str, int] = {}
-    for rank, item in enumerate(sorted(handle.sensitivities())):
-        for name in (item.name, *map(str, item.aliases())):
-            found[name] = rank
-    return found
-
-
-def read_constraints(handle: Any) -> tuple[Constraint, ...]:
-    """constrain and mlsconstrain (not validatetrans), the names in them expanded to types."""
-    found = []
-    for item in handle.constraints():
-        rule = str(item.ruletype)
-        if rule.endswith("constrain"):
-            expression = tuple(_names(part) if isinstance(part, frozenset) else str(part) for part in item.expression)
-            permissions = frozenset(item.perms)
-            text = f"{rule} {item.tclass} {{ {' '.join(sorted(permissions))} }} ({_shown(item.expression)})"
-            found.append(Constraint(rule, str(item.tclass), permissions, expression, text))
-    return tuple(sorted(found, key=lambda constraint: constraint.text))
-
-
-def _names(items: frozenset[Any]) -> frozenset[str]:
-    return frozenset(str(part) for item in items for part in (item.expand() if hasattr(item, "expand") else (item,)))
-
-
-def _shown(expression: Any) -> str:
-    stack: list[str] = []
-    for item in expression:
-        if isinstance(item, frozenset):
-            names = sorted(str(part) for part in item)
-            stack.append(names[0] if len(names) == 1 else f"{{ {' '.join(names)} }}")
-        elif item == "not":
-            stack.append(f"not {_group(stack.pop())}")
-        elif item in {"and", "or"}:
-            right, left = stack.pop(), stack.pop()
-            stack.append(f"{_group(left)} {item} {_group(right)}")
-        elif item in {"==", "!=", "dom", "domby", "incomp"}:
-            right, left = stack.pop(), stack.pop()
-            stack.append(f"{left} {item} {right}")
-        else:
-            stack.append(str(item))
-    return stack[0] if stack else ""
-
-
-def read_statements(handle: Any) -> dict[str, frozenset[str]]:
-    """Everything else that a difference must not overlook, as statements by kind."""
-    kinds = ("portcons", "genfscons", "fs_uses", "nodecons", "netifcons", "initialsids", "ibpkeycons", "ibendportcons")
-    found = {kind: frozenset(item.statement() for item in getattr(handle, kind)()) for kind in kinds}
-    for kind in ("rbacrules", "mlsrules", "defaults", "polcaps"):
-        found[kind] = frozenset(item.statement() for item in getattr(handle, kind)())
-    found["users"] = frozenset(_user(item) for item in handle.users())
-    found["validatetrans"] = frozenset(
-        f"{item.ruletype} {item.tclass} ({_shown(item.expression)})"
-        for item in handle.constraints()
-        if str(item.ruletype).endswith("validatetrans")
-    )
-    return found
-
-
-def _user(item: Any) -> str:
-    roles = " ".join(sorted(str(role) for role in item.roles))
-    try:
-        return f"user {item.name} roles {{ {roles} }} level {item.mls_level} range {item.mls_range}"
-    except AttributeError:  # MLSDisabled
-        return f"user {item.name} roles {{ {roles} }}"

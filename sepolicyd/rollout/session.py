@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Optional
 
 from sepolicyd import profiles
 from sepolicyd.errors import InputError, SepolicydError
+from sepolicyd.policy import index_store
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import find_policy, identity_of
 from sepolicyd.rollout.learning.coverage import Mark
@@ -52,17 +54,29 @@ def open_policy(settings: Settings, policy_file: Optional[Path]) -> tuple[Option
     if policy_file is not None:
         if not policy_file.is_file():
             raise InputError(f"policy {policy_file} is not a file", "name a binary kernel policy, such as policy.33")
-        return _loaded(identity_of(policy_file)), ""
+        return load_policy(settings, policy_file), ""
     try:
-        return _loaded(identity_of(find_policy(settings))), ""
+        return load_policy(settings, find_policy(settings)), ""
     except SepolicydError as error:
         return None, f"not judged against a policy: {error}"
 
 
+def load_policy(settings: Settings, path: Path) -> PolicyIndex:
+    """The index of a policy, from disk where it is kept there. Why it cannot be kept is said on stderr, once in a process.
+
+    :raises ToolMissingError: no setools
+    :raises InputError: no such file, not a kernel policy, or too new a version
+    """
+    return _loaded(identity_of(path), settings.state)
+
+
 @lru_cache(maxsize=2)
-def _loaded(identity: tuple[object, ...]) -> PolicyIndex:
+def _loaded(identity: tuple[object, ...], state: Path) -> PolicyIndex:
     """One policy is read once in a command; another identity (a load, a new file) is another policy."""
-    return PolicyIndex.load(Path(str(identity[0])))
+    found = index_store.load(Path(str(identity[0])), index_store.place_for(state))
+    if found.note:
+        print(f"sepolicyd: {found.note if found.note.isprintable() else ascii(found.note)}", file=sys.stderr)
+    return found.policy_index
 
 
 def invoking_user() -> str:

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.policy.toys import newest_policy
+
 
 def link(root: Path, *packages: Path) -> Path:
     """Copy the store to ``root`` and link the .pp files there."""
@@ -15,7 +17,7 @@ def link(root: Path, *packages: Path) -> Path:
         shutil.copy(f"/etc/selinux/{name}", root / "etc/selinux" / name)
     words = [word for path in packages for word in ("-i", str(path))]
     _run(["semodule", "-p", str(root), "-n", "-X", "360", *words], root)
-    return root / "etc/selinux/default/policy/policy.33"
+    return newest_policy(root)
 
 
 def package(folder: Path, name: str, text: str) -> Path:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-DISTRIBUTION = Path("/etc/selinux/default/policy/policy.33")
 STORE = Path("/var/lib/selinux/default")
+
+
+def newest_policy(root: Path = Path("/"), kind: str = "default") -> Path:
+    """The policy.N with the highest N below a root; policy.0 where there is none."""
+    found = (path for path in (root / "etc/selinux" / kind / "policy").glob("policy.*") if path.suffix[1:].isdigit())
+    return max(found, key=lambda path: int(path.suffix[1:]), default=root / "etc/selinux" / kind / "policy/policy.0")
+
+
+DISTRIBUTION = newest_policy()
+# other distributions' policies by hand: SEPOLICYD_TEST_POLICIES=FILE[:FILE]...
+FURTHER_POLICIES = [Path(name) for name in os.environ.get("SEPOLICYD_TEST_POLICIES", "").split(":") if name]
 DEVEL = Path("/usr/share/selinux/devel/include")
 
 needs_distribution = pytest.mark.skipif(not DISTRIBUTION.exists(), reason="the distribution's policy is not installed")

@@ -105,14 +105,14 @@ def _policy(kernel: SelinuxFs, settings: Settings, profile: Profile, ask: _Asker
 
 
 def _by_oracle(settings: Settings, profile: Profile) -> dict[str, Any]:
-    from sepolicyd.policy.index import PolicyIndex
     from sepolicyd.policy.policy_files import find_policy
+    from sepolicyd.rollout.session import load_policy
 
-    policy_index = PolicyIndex.load(find_policy(settings))
+    policy_index = load_policy(settings, find_policy(settings))
     own = [name for name in profile.domains if name not in profile.unpoliced]
     return {
         "unconfined_domains": tuple(name for name in own if policy_index.is_unconfined(name)),
-        "neveraudit": tuple(sorted(frozenset(own) & policy_index.raw.neveraudit)),
+        "neveraudit": tuple(sorted(frozenset(own) & policy_index.neveraudit_types)),
     }
 
 

@@ -230,10 +230,11 @@ def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Env
 
 
 def _policy_index(settings: Settings) -> preconditions.PolicyFacts:
-    from sepolicyd.policy.index import PolicyIndex
+    from sepolicyd.policy import index_store
     from sepolicyd.policy.policy_files import find_policy
 
-    facts: preconditions.PolicyFacts = PolicyIndex.load(find_policy(settings))
+    place = index_store.place_for(settings.state)
+    facts: preconditions.PolicyFacts = index_store.load(find_policy(settings), place).policy_index
     return facts
 
 

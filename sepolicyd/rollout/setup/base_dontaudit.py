@@ -42,8 +42,8 @@ class BaseDontaudits:
 def silent_of(policy_index: PolicyIndex, domains: Iterable[str]) -> BaseDontaudits:
     """Collect the unconditional dontaudit rules of a policy whose source is one of these domains (not an attribute)."""
     own = frozenset(domains)
-    rules = {key: permissions for key, permissions in policy_index.raw.av["dontaudit"].items() if key[0] in own}
-    return BaseDontaudits({key: frozenset(permissions) for key, permissions in rules.items()})
+    rules = policy_index.rules("dontaudit", own)
+    return BaseDontaudits({key: permissions for key, permissions, condition in rules if condition is None})
 
 
 def path_of(settings: Settings, profile: str) -> Path:

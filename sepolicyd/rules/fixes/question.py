@@ -121,9 +121,8 @@ class Question:
         if policy is None or not self.whys[access].te.dontaudited:
             return False
         source, target = policy.resolve(access.source), policy.resolve(access.target_type)
-        rules = policy.raw.av["dontaudit"]
         return any(
-            access.permission in rules.get((source, name, access.tclass), ())
+            access.permission in policy.rule("dontaudit", source, name, access.tclass)
             for name in (target, *policy.attributes_of(target))
         )
 

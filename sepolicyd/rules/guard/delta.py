@@ -92,7 +92,7 @@ def given_to_all(delta: Delta, access: Access) -> bool:
     before, target = delta.before, access.target
     # of a new type, what a rule on one of its attributes gave before it was there: a rule on the type is the module's own
     new = target != "self" and before.resolve(target) not in before.types
-    targets = delta.after.attributes_of(target) & before.raw.attributes.keys() if new else {target}
+    targets = delta.after.attributes_of(target) & before.attributes.keys() if new else {target}
     holding = {one for name in targets for one in before.sources_of(access.tclass, access.permission, name)}
     for kind in KINDS:
         members = before.types_of(kind)

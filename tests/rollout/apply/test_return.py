@@ -55,7 +55,7 @@ def shown(machine: World) -> dict[str, bool]:
     contexts = (machine.settings.root / "etc/selinux/default/contexts/files/file_contexts").read_text()
     return {
         "open": policy.allowed(OPEN).allowed,
-        "dontaudit": policy.dontaudit_rules > 1,
+        "dontaudit": len(policy.tables.rules("dontaudit")) > 1,
         "port": any(one.low == 9000 for one in policy.ports),
         "boolean": policy.booleans["svc_may_read"],
         "label": "/srv/svc" in contexts,

@@ -210,7 +210,7 @@ def test_a_plain_module_is_not_flagged() -> None:
 
 
 def test_an_attribute_wider_than_its_name_is_found_in_the_policy(policy_index: PolicyIndex) -> None:
-    wide = max(policy_index.raw.attributes, key=lambda name: len(policy_index.raw.attributes[name]))
+    wide = max(policy_index.attributes, key=lambda name: len(policy_index.attributes[name]))
     findings = GUARD.judge_access(Access.of("jupyterhub_t", wide, "file", "read"), PROFILE, policy_index)
     assert "R-013" in {finding.code for finding in findings}
 

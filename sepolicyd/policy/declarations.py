@@ -1,0 +1,259 @@
+"""Everything that a policy index holds besides access rules: types, classes, booleans, roles, constraints, transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sepolicyd.access import Access
+from sepolicyd.policy.index_tables import CLASS_BITS, Tables, class_of, key_of
+from sepolicyd.policy.model import Condition, Constraint, PortRange, Transition, XpermRule
+
+TRANSITION_RULES = ("type_transition", "type_change", "type_member")  # a row of the tables holds the place in this list
+
+
+class _NameSets(Mapping[str, frozenset[str]]):
+    """Names with the set of names that belongs to each, looked up when asked for."""
+
+    def __init__(self, names: list[str], first: int, find: Any) -> None:
+        self._numbers = {name: number for number, name in enumerate(names, start=first)}
+        self._find = find
+
+    def __getitem__(self, name: str) -> frozenset[str]:
+        return frozenset(self._find(self._numbers[name]))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+class PolicyDeclarations:
+    """Declarations of one policy, decoded from its tables when first asked for."""
+
+    def __init__(self, tables: Tables, path: Path) -> None:
+        self.tables = tables
+        self.path = path
+        facts = tables.values("facts")
+        self.version: int = facts["version"]
+        self.mls: bool = facts["mls"]
+        self.handle_unknown: str = facts["handle_unknown"]
+        """allow, deny or reject: what the kernel does with classes and permissions that the policy lacks."""
+        self.booleans: Mapping[str, bool] = facts["booleans"]
+        """Booleans with the state in this policy (a policy file holds the persistent one)."""
+        self.permissive_types = frozenset(facts["permissive"])
+        self.neveraudit_types = frozenset(facts["neveraudit"])
+        self.bounds: Mapping[str, str] = facts["bounds"]
+        """Bounded type -> the type that bounds it."""
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def types(self) -> Mapping[str, frozenset[str]]:
+        """Every type with its attributes."""
+        tables = self.tables
+        return _NameSets(tables.types, 0, lambda number: (tables.symbols[one] for one in tables.attributes_of(number)))
+
+    @cached_property
+    def attributes(self) -> Mapping[str, frozenset[str]]:
+        """Every attribute with its types."""
+        tables = self.tables
+        return _NameSets(tables.attributes, len(tables.types), lambda number: tables.names_of(tables.members(number)))
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Alias -> type."""
+        return self.tables.aliases
+
+    @cached_property
+    def classes(self) -> Mapping[str, frozenset[str]]:
+        """Every class with all its permissions, the inherited ones included."""
+        return {name: frozenset(permissions) for name, permissions in self.tables.classes.items()}
+
+    def resolve(self, type_name: str) -> str:
+        """The type behind an alias, else the name itself."""
+        return self.tables.aliases.get(type_name, type_name)
+
+    def types_of(self, attribute: str) -> frozenset[str]:
+        """The types of an attribute; a type's own name gives that type; an unknown name gives nothing."""
+        if attribute in self.attributes:
+            return self.attributes[attribute]
+        name = self.resolve(attribute)
+        return frozenset((name,)) if name in self.types else frozenset()
+
+    def attributes_of(self, type_name: str) -> frozenset[str]:
+        return self.types.get(self.resolve(type_name), frozenset())
+
+    def missing_names(self, access: Access) -> list[str]:
+        """Names of the access that this policy lacks, as ["type x_t", "class y", "permission p of class file"]."""
+        missing = []
+        for name in dict.fromkeys((access.source, access.target_type)):
+            if self.resolve(name) not in self.types:
+                missing.append(f"{'attribute, not a type:' if name in self.attributes else 'type'} {name}")
+        if access.tclass not in self.classes:
+            missing.append(f"class {access.tclass}")
+        elif access.permission not in self.classes[access.tclass]:
+            missing.append(f"permission {access.permission} of class {access.tclass}")
+        return missing
+
+    # -- rules that are no access --------------------------------------------------------------------------------------
+
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Conditions by the number that a rule row has, minus one."""
+        return tuple(
+            Condition(tuple(booleans), frozenset(map(tuple, rows)), text)
+            for booleans, rows, text in self.tables.values("conditions")
+        )
+
+    @cached_property
+    def xperm_rules(self) -> tuple[XpermRule, ...]:
+        """Every allowxperm, auditallowxperm and dontauditxperm rule."""
+        return tuple(
+            XpermRule(rule, tuple(key), name, tuple(map(tuple, ranges)), self.conditions[condition - 1] if condition else None)
+            for rule, key, name, ranges, condition in self.tables.values("xperms")
+        )
+
+    @cached_property
+    def _transition_rows(self) -> dict[int, list[tuple[int, int, int, int]]]:
+        """Key of target and class -> (source, place of the rule word, default, condition) of transitions for every name."""
+        columns = {name: self.tables.column(f"transitions.{name}", code) for name, code in {
+            "keys": "I", "starts": "I", "sources": "H", "kinds": "H", "defaults": "H", "conditions": "I",
+        }.items()}  # fmt: skip
+        rows = list(zip(columns["sources"], columns["kinds"], columns["defaults"], columns["conditions"]))
+        starts = columns["starts"]
+        return {key: rows[starts[place] : starts[place + 1]] for place, key in enumerate(columns["keys"])}
+
+    @cached_property
+    def _named_transition_rows(self) -> dict[int, list[tuple[str, int, int]]]:
+        """Key of target and class -> (file name, default, place of the set of sources)."""
+        found: dict[int, list[tuple[str, int, int]]] = {}
+        for key, filename, default, sources in self.tables.values("named_transitions"):
+            found.setdefault(key, []).append((filename, default, sources))
+        return found
+
+    def transitions(self) -> Iterator[Transition]:
+        """Every type_transition, type_change and type_member rule, attributes not expanded."""
+        yield from self.plain_transitions()
+        for (target, tclass, filename, default), sources in self.named_transitions.items():
+            for source in sources:
+                yield Transition("type_transition", source, target, tclass, default, filename)
+
+    def plain_transitions(self) -> Iterator[Transition]:
+        """Those for every file name."""
+        symbols, classes = self.tables.symbols, self.tables.class_names
+        for key, rows in self._transition_rows.items():
+            target, tclass = symbols[key >> CLASS_BITS], classes[class_of(key)]
+            for source, kind, default, condition in rows:
+                text = str(self.conditions[condition - 1]) if condition else ""
+                yield Transition(TRANSITION_RULES[kind], symbols[source], target, tclass, symbols[default], "", text)
+
+    @cached_property
+    def named_transitions(self) -> Mapping[tuple[str, str, str, str], frozenset[str]]:
+        """(target, class, file name, default) -> source types, of every type_transition for one file name."""
+        sets: dict[int, frozenset[str]] = {}
+        symbols, classes = self.tables.symbols, self.tables.class_names
+        found = {}
+        for key, rows in self._named_transition_rows.items():
+            for filename, default, place in rows:
+                if place not in sets:
+                    sets[place] = frozenset(self.tables.names_of(self._named_sources(place)))
+                found[symbols[key >> CLASS_BITS], classes[class_of(key)], filename, symbols[default]] = sets[place]
+        return found
+
+    def _named_sources(self, place: int) -> int:
+        return self.tables.bit_set("named_transitions.sources", place)
+
+    def transition(self, source: str, target: str, tclass: str, filename: str = "") -> str:
+        """The type that a new object (or process) gets, "" where it keeps its parent's; the named rule goes first."""
+        tables = self.tables
+        left, right = tables.numbers.get(self.resolve(source), -1), tables.numbers.get(self.resolve(target), -1)
+        class_number = tables.class_numbers.get(tclass)
+        if left < 0 or right < 0 or class_number is None:
+            return ""
+        keys = [key_of(one, class_number) for one in (right, *tables.attributes_of(right))]
+        for key in keys if filename else ():
+            for name, default, place in self._named_transition_rows.get(key, ()):
+                if name == filename and self._named_sources(place) >> left & 1:
+                    return tables.symbols[default]
+        lefts = {left, *tables.attributes_of(left)}
+        for key in keys:
+            for one, kind, default, condition in self._transition_rows.get(key, ()):
+                if one in lefts and kind == 0 and (not condition or self.conditions[condition - 1].active(self.booleans)):
+                    return tables.symbols[default]
+        return ""
+
+    # -- roles, levels, constraints, contexts --------------------------------------------------------------------------
+
+    @cached_property
+    def _roles(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.tables.values("roles")
+        return found
+
+    @cached_property
+    def roles(self) -> Mapping[str, frozenset[str]]:
+        """Role -> its types."""
+        return {role: frozenset(types) for role, types in self._roles["types"].items()}
+
+    @cached_property
+    def dominated_roles(self) -> Mapping[str, frozenset[str]]:
+        """Role -> the roles that it dominates."""
+        return {role: frozenset(found) for role, found in self._roles["dominated"].items()}
+
+    @cached_property
+    def role_allows(self) -> frozenset[tuple[str, str]]:
+        """(from, to) of every role allow rule."""
+        return frozenset((source, target) for source, target in self._roles["allows"])
+
+    @cached_property
+    def users(self) -> Mapping[str, frozenset[str]]:
+        """User -> its roles."""
+        return {user: frozenset(roles) for user, roles in self._roles["users"].items()}
+
+    @cached_property
+    def _levels(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = self.tables.values("levels")
+        return found
+
+    @property
+    def categories(self) -> Mapping[str, int]:
+        """Category -> its place."""
+        return self._levels["categories"]
+
+    @property
+    def sensitivities(self) -> Mapping[str, int]:
+        """Sensitivity -> its rank."""
+        return self._levels["sensitivities"]
+
+    @cached_property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Every constrain and mlsconstrain, names expanded to types, users and roles."""
+        found = self.tables.values("constraints")
+        types = self.tables.types
+        sets = [frozenset(types[one] if isinstance(one, int) else one for one in names) for names in found["sets"]]
+        return tuple(
+            Constraint(
+                rule,
+                tclass,
+                frozenset(permissions),
+                tuple(sets[item] if isinstance(item, int) else item for item in expression),
+                text,
+            )
+            for rule, tclass, permissions, expression, text in found["rows"]
+        )
+
+    @cached_property
+    def ports(self) -> tuple[PortRange, ...]:
+        """Every portcon in policy order."""
+        return tuple(PortRange(*row) for row in self.tables.values("ports"))
+
+    @cached_property
+    def statements(self) -> Mapping[str, frozenset[str]]:
+        """portcon, genfscon, fs_use, users, range_transition, ... as statements by kind."""
+        return {kind: frozenset(lines) for kind, lines in self.tables.values("statements").items()}

@@ -1,0 +1,192 @@
+"""Keep policy indexes on disk, so that a policy is read by setools once and not once per command.
+
+A file is named by the hash of the policy's content and of the code that made it. It is used only if it lies in a directory
+that no other user can change (:mod:`sepolicyd.storage.private`), and if header, length and checksum are right. Otherwise the
+policy itself is read, and the caller gets a sentence about it. The content is read into memory, not mapped: a mapped file
+that is written or cut after the check would change the answers, or end the process with SIGBUS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from sepolicyd.policy import setools_adapter
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.index_tables import Section, Tables
+from sepolicyd.storage.private import (
+    UntrustedError,
+    make_private_directory,
+    private_directory,
+    prune,
+    read_private,
+    write_private,
+)
+
+# magic, byte order mark, length of what follows the header, key, SHA-256 of what follows the header; all numbers, those of
+# the tables too, in the byte order of the machine
+HEADER = struct.Struct("=8sIQ32s32s")
+MAGIC = b"sepolidx"
+BYTE_ORDER = 0x01020304
+SUFFIX = ".index"
+MAX_KEPT = 4  # 3 to 4 MB each; every change of a boolean makes another policy
+ALIGNMENT = 8
+# files whose code decides what an index holds
+CODE = ("index_builder.py", "index_tables.py", "index_store.py", "setools_adapter.py", "setools_declarations.py", "model.py")
+
+
+class Place(NamedTuple):
+    """Where indexes are kept: ``directory``, made below ``within`` where it is missing."""
+
+    directory: Path
+    within: Path
+
+
+class Loaded(NamedTuple):
+    """A policy's index; ``note`` says why none could be used or kept on disk, "" where nothing is to be said."""
+
+    policy_index: PolicyIndex
+    note: str = ""
+
+
+def place_for(state: Path) -> Optional[Place]:
+    """The place for this process' user: root's beside the state where there is one, else a private cache.
+
+    None where the user has no home directory.
+    """
+    if os.geteuid() == 0 and state.is_dir():
+        return Place(state / "index", state)
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(cache).parent if cache.startswith("/") else Path.home()
+    if not home.is_dir():
+        return None
+    return Place((Path(cache) if cache.startswith("/") else home / ".cache") / "sepolicyd" / "index", home)
+
+
+def load(path: Path, place: Optional[Place]) -> Loaded:
+    """The index of a kernel policy, from disk if it was kept there, else by setools; then it is kept.
+
+    :raises ToolMissingError: no setools
+    :raises InputError: no such file, not a kernel policy, or too new a version
+    """
+    content = setools_adapter.read_content(path)
+    if place is None:
+        return Loaded(PolicyIndex.of(content, path))
+    key = _key(content)
+    tables, note = _read(place, key)
+    if tables is not None:
+        return Loaded(PolicyIndex(tables, path))
+    found = PolicyIndex.of(content, path)
+    not_kept = _write(place, key, found.tables.sections)
+    return Loaded(found, note or not_kept)
+
+
+def _key(content: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(content).digest() + _code()).digest()
+
+
+@lru_cache(maxsize=1)
+def _code() -> bytes:
+    """What stands for this version of the code and of the installed setools."""
+    found = hashlib.sha256()
+    here = Path(__file__).parent
+    for name in CODE:
+        with suppress(OSError):
+            found.update((here / name).read_bytes())
+    found.update(repr(_setools_version()).encode())
+    return found.digest()
+
+
+def _setools_version() -> list[tuple[str, int, int]]:
+    """Name, size and time of setools' compiled files. Importing it for its version takes longer than reading an index."""
+    try:
+        found = importlib.util.find_spec("setools")
+    except (ImportError, ValueError):
+        return []
+    places = found.submodule_search_locations if found is not None else None
+    files = [path for place in places or () for path in Path(place).glob("*.so")]
+    return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+def _read(place: Place, key: bytes) -> tuple[Optional[Tables], str]:
+    """The tables kept under a key, or None and why what is there is not used ("" where nothing is there)."""
+    path = place.directory / _name(key)
+    try:
+        with private_directory(place.directory) as directory:
+            data = read_private(directory, path.name)
+            with suppress(OSError):  # the last use decides which are removed
+                os.utime(path.name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None, ""
+    except UntrustedError as error:
+        return None, f"the policy index {path} is not used: {error}; the policy itself was read"
+    except OSError as error:
+        return None, f"the policy index {path} cannot be read ({error.strerror}); the policy itself was read"
+    try:
+        return Tables(_sections(data, key)), ""
+    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        return None, f"the policy index {path} is not used: {error}; the policy itself was read"
+
+
+def _name(key: bytes) -> str:
+    return key.hex()[:32] + SUFFIX
+
+
+def _sections(data: bytes, key: bytes) -> Mapping[str, memoryview]:
+    """The sections of a whole file.
+
+    :raises ValueError: the file is not what was written for this key
+    """
+    if len(data) < HEADER.size:
+        raise ValueError("it is cut")
+    magic, order, length, found, checksum = HEADER.unpack_from(data)
+    body = memoryview(data)[HEADER.size :]
+    if magic != MAGIC or order != BYTE_ORDER or found != key:
+        raise ValueError("it is of another policy, version or machine")
+    if length != len(body):
+        raise ValueError("it is cut")
+    if hashlib.sha256(body).digest() != checksum:
+        raise ValueError("its checksum is wrong")
+    (size,) = struct.unpack_from("=I", body)
+    directory = json.loads(bytes(body[4 : 4 + size]))
+    return {name: body[start : start + length] for name, (start, length) in directory.items()}
+
+
+def _file(sections: Mapping[str, Section], key: bytes) -> bytes:
+    """Header, directory (name -> start, length after the header) and sections, each aligned for its numbers."""
+    # the directory's own length depends on the offsets in it: room is made for the longest
+    room = len(json.dumps({name: [1 << 40, len(data)] for name, data in sections.items()})) + 4
+    start = room + -(HEADER.size + room) % ALIGNMENT
+    directory, parts = {}, []
+    for name, data in sections.items():
+        directory[name] = [start, len(data)]
+        padding = -len(data) % ALIGNMENT
+        parts += [data, bytes(padding)]
+        start += len(data) + padding
+    text = json.dumps(directory).encode()
+    head = struct.pack("=I", len(text)) + text
+    first = min((place for place, _ in directory.values()), default=len(head))
+    body = b"".join((head, bytes(first - len(head)), *parts))
+    return HEADER.pack(MAGIC, BYTE_ORDER, len(body), key, hashlib.sha256(body).digest()) + body
+
+
+def _write(place: Place, key: bytes, sections: Mapping[str, Section]) -> str:
+    """Keep an index; "" or why it cannot be kept."""
+    try:
+        make_private_directory(place.directory, within=place.within)
+        with private_directory(place.directory) as directory:
+            write_private(directory, _name(key), _file(sections, key))
+            prune(directory, SUFFIX, MAX_KEPT)
+    except UntrustedError as error:
+        return f"no policy index is kept in {place.directory}: {error}"
+    except OSError as error:
+        return f"no policy index can be kept in {place.directory}: {error.strerror}"
+    return ""
