@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -292,28 +292,38 @@ class PolicyIndex(PolicyDeclarations):
 
         Conditional rules count with both branches. SELF as target counts rules of a domain on itself.
         """
-        return self.tables.names_of(self._source_bits(tclass, permission, target_type) & self._confined_bits)
+        return self.tables.names_of(self._source_bits(tclass, (permission,), target_type) & self._confined_bits)
+
+    def holders_of_any(self, tclass: str, permissions: Iterable[str], target_type: str) -> list[str]:
+        """The confined domains that hold at least one of several permissions, sorted."""
+        return self.tables.names_of(self._source_bits(tclass, permissions, target_type) & self._confined_bits)
 
     def holder_count(self, tclass: str, permission: str, target_type: str) -> int:
         """The number of :meth:`holders`."""
-        return count(self._source_bits(tclass, permission, target_type) & self._confined_bits)
+        return count(self._source_bits(tclass, (permission,), target_type) & self._confined_bits)
 
     def sources_of(self, tclass: str, permission: str, target_type: str) -> frozenset[str]:
         """Every type that a rule gives the access, conditional rules of both branches counted."""
-        return frozenset(self.tables.names_of(self._source_bits(tclass, permission, target_type)))
+        return frozenset(self.tables.names_of(self._source_bits(tclass, (permission,), target_type)))
 
-    def _source_bits(self, tclass: str, permission: str, target_type: str) -> int:
+    def _source_bits(self, tclass: str, permissions: Iterable[str], target_type: str) -> int:
+        """The types that hold at least one of the permissions, conditional rules of both branches counted."""
+        found = 0
         if target_type == SELF:
-            return self._self_bits(tclass, permission)
+            for permission in permissions:
+                found |= self._self_bits(tclass, permission)
+            return found
         group, number = self._group_by_name("allow", target_type, tclass)
         if group is NO_RULES:
             return 0
-        bit, members, found = self.tables.mask(number, permission), self.tables.members, 0
+        wanted, members = 0, self.tables.members
+        for permission in permissions:
+            wanted |= self.tables.mask(number, permission)
         for source, mask in group.masks.items():
-            if mask & bit:
+            if mask & wanted:
                 found |= members(source)
         for source, mask, _ in group.conditional:
-            if mask & bit:
+            if mask & wanted:
                 found |= members(source)
         return found
 

@@ -7,7 +7,7 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
@@ -212,6 +212,7 @@ class Labels:
     ports: Ports
     files: Optional[FileContexts] = None
     missing: str = ""
+    _reaches: dict[str, Reach] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def load(cls, settings: Settings, policy_index: PolicyIndex) -> Labels:
@@ -231,8 +232,13 @@ class Labels:
         return self.files is not None and type_name in self.files.customizable
 
     def reach(self, type_name: str) -> Reach:
-        """Blast radius of a type (domain.md C10)."""
+        """How much a rule on a type opens: what carries it, and who may write it. Asked once for each type."""
         name = self.policy_index.resolve(type_name)
+        if name not in self._reaches:
+            self._reaches[name] = self._reach(name)
+        return self._reaches[name]
+
+    def _reach(self, name: str) -> Reach:
         specs = self.files.by_type.get(name, []) if self.files else []
         # whole trees first, the shortest first: they show best how wide it is
         shown = sorted(specs, key=lambda spec: (not spec.tree, len(spec.stem), spec.pattern))
@@ -244,9 +250,8 @@ class Labels:
         """The confined domains that may change files of a type, conditional rules of both branches counted."""
         found: set[str] = set()
         for tclass in FILE_CLASSES:
-            for permission in self.policy_index.classes.get(tclass, frozenset()).intersection(WRITE_PERMISSIONS):
-                found |= self.policy_index.sources_of(tclass, permission, type_name)
-        return frozenset(found & self.policy_index.domains - self.policy_index.unconfined)
+            found.update(self.policy_index.holders_of_any(tclass, WRITE_PERMISSIONS, type_name))
+        return frozenset(found)
 
 
 def open_labels(settings: Settings, policy_index: PolicyIndex) -> Labels:
