@@ -1,10 +1,10 @@
-"""What a person must know before something is changed: one coded remark with a level and a way out."""
+"""Coded problems of a machine or of a plan: severity, sentence, and the command that corrects it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 
 class Severity(IntEnum):
@@ -15,18 +15,37 @@ class Severity(IntEnum):
     STOP = 2
 
 
+class ProblemCode(str, Enum):
+    """A stable code with its meaning and where that is documented. Each room that finds problems has a subclass."""
+
+    meaning: str
+    source: str
+
+    def __new__(cls, code: str, meaning: str, source: str) -> ProblemCode:
+        made = str.__new__(cls, code)
+        made._value_ = code
+        made.meaning, made.source = meaning, source
+        return made
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
 @dataclass(frozen=True, order=True)
 class Problem:
-    """``code`` is stable, ``what`` one sentence with the object in it, ``hint`` what to do now."""
+    """One problem."""
 
     level: Severity
     code: str
     what: str
+    """One sentence that names the object."""
     hint: str = ""
+    """What to do now."""
 
     def __str__(self) -> str:
         return f"{self.what} ({self.hint})" if self.hint else self.what
 
 
 def stops(findings: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return the problems that end a plan."""
     return tuple(finding for finding in findings if finding.level is Severity.STOP)

@@ -107,6 +107,11 @@ class Profile:
         return tuple(dict.fromkeys(domain for role in self.roles for domain in role.domains))
 
     @property
+    def own_domains(self) -> tuple[str, ...]:
+        """The domains without those that the profile lists only because a service without a policy runs in them."""
+        return tuple(domain for domain in self.domains if domain not in self.unpoliced)
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Foreign domains that answer the service."""
         return tuple(answering.domain for answering in self.answering)

@@ -1,4 +1,4 @@
-"""explain: a finding's code in; what it means, what to do instead and where that is from out."""
+"""explain: print the meaning and the source of a code that another command printed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,35 @@ import click
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import settings_from, state_options
 from sepolicyd.errors import UsageError
+from sepolicyd.problems import ProblemCode
+from sepolicyd.rollout.doctor.codes import DoctorCode
+from sepolicyd.rollout.learning.taint import TaintCode
 from sepolicyd.rules.guard.guard import explain, load_guard
+from sepolicyd.services.codes import SetupCode
+
+OTHER_CODES: tuple[type[ProblemCode], ...] = (DoctorCode, SetupCode, TaintCode)
 
 
 @click.command("explain")
 @click.argument("codes", nargs=-1, metavar="[CODE]...")
 @state_options
 def explain_command(codes: tuple[str, ...], **paths: Optional[Path]) -> None:
-    """Tell what a finding's code means and where it comes from.
+    """Tell what a code means and where it comes from.
 
-    Without a code: all of them.
+    R-, W- and D-001, D-002 are findings of the guard, D- of doctor, I- of init, T- taints of evidence. Without a code: all.
 
     \b
     Example:
-      sepolicyd explain R-003
+      sepolicyd explain R-003 D-AUDITD
     """
     guard = load_guard(settings_from(**paths).policy_dirs)
-    known = guard.codes
-    for code in codes or known:
-        if code.upper() not in known:
-            raise UsageError(f"no finding has the code {code}", "`sepolicyd explain` lists them all")
-        terminal.data(terminal.escape_lines(explain(guard, code.upper())) + "\n")
+    others = {code.upper(): code for kind in OTHER_CODES for code in kind}
+    known = [*guard.codes, *others]
+    for code in (code.upper() for code in codes or known):
+        if code in others:
+            text = f"{others[code]}: {others[code].meaning}\nSource: {others[code].source}"
+        elif code in guard.codes:
+            text = explain(guard, code)
+        else:
+            raise UsageError(f"there is no code {code}", "`sepolicyd explain` lists them all")
+        terminal.data(terminal.escape_lines(text) + "\n")

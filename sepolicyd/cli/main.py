@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Find what would spoil a rollout, each with the command that mends it."),
     "dontaudit": ("decide", "Deny what a candidate asks, and stop logging it."),
     "enforce": ("learn", "End the lease now and go back to enforcing."),
-    "explain": ("explain", "Tell what a finding's code means and where it comes from."),
+    "explain": ("explain", "Tell what a code means and where it comes from."),
     "history": ("history", "Show what was decided, loaded and rolled back, and verify that record."),
     "init": ("init", "Give a service a domain of its own: types, labels and ports."),
     "learn": ("learn", "Let a domain be permissive until a deadline, and watch what it needs."),

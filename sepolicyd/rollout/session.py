@@ -14,8 +14,8 @@ from sepolicyd.errors import InputError, SepolicydError
 from sepolicyd.policy import index_store
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import find_policy, identity_of
-from sepolicyd.rollout.learning.coverage import Mark
 from sepolicyd.rollout.lease import exercises
+from sepolicyd.rollout.lease.exercises import ExerciseMark
 from sepolicyd.rollout.lease.lifecycle import caller
 from sepolicyd.rules.guard.guard import Guard, load_guard
 from sepolicyd.settings import Settings
@@ -36,10 +36,10 @@ class Session:
     def decisions(self) -> DecisionStore:
         return DecisionStore(self.settings.decisions_db)
 
-    def marks(self) -> list[Mark]:
-        """The exercises of this profile, as `learn mark` noted them."""
+    def marks(self) -> list[ExerciseMark]:
+        """Return the exercises of this profile, as `learn mark` recorded them."""
         made = exercises.read(exercises.path(self.settings.state))
-        return [Mark(mark.name, mark.epoch) for mark in made if mark.profile == self.profile.name]
+        return [mark for mark in made if mark.profile == self.profile.name]
 
     def snapshot(self) -> Snapshot:
         """The daemon's evidence."""

@@ -18,7 +18,7 @@ from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.learning import readiness, taint
 from sepolicyd.rollout.learning.coverage import assign_exercises
 from sepolicyd.rollout.learning.readiness import Readiness
-from sepolicyd.rollout.learning.tainted import find_taints
+from sepolicyd.rollout.learning.taint import find_taints
 from sepolicyd.rollout.lease import status
 from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.review.queue import Queue, queue
@@ -80,7 +80,7 @@ def _facts(
     versions: Versions,
 ) -> StageFacts:
     profile = session.profile
-    own = [name for name in profile.domains if name not in profile.unpoliced]
+    own = profile.own_domains
     domains = [] if policy_index is None else [name for name in own if policy_index.types_of(name)]
     permissive = policy_index.permissive_types if policy_index is not None else frozenset()
     try:

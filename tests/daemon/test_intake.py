@@ -8,7 +8,8 @@ import pytest
 
 from sepolicyd.audit.model import Denial
 from sepolicyd.daemon.intake import Intake
-from sepolicyd.rollout.learning.coverage import Mark, assign_exercises
+from sepolicyd.rollout.learning.coverage import assign_exercises
+from sepolicyd.rollout.lease.exercises import ExerciseMark
 from sepolicyd.rules.attribution.matcher import Match
 from sepolicyd.state.evidence_reader import merged_roles
 from sepolicyd.state.evidence_store import Batch
@@ -63,7 +64,7 @@ def test_sightings_on_both_sides_of_a_policy_load_are_told_apart() -> None:
     batch = taken(log)
     (seen,) = merged_roles(batch.evidence).items()
     assert seen[1].times == ((1795373145, 1), (1795373160, 1), (1795373170, 1))
-    marks = [Mark(name, 1795373145.0 + start) for name, start in (("a", 0), ("b", 10), ("c", 20))]
+    marks = [ExerciseMark(name, 1795373145.0 + start, "hub", "x") for name, start in (("a", 0), ("b", 10), ("c", 20))]
     assert assign_exercises(dict([seen]), marks)[seen[0]].exercises == ("a", "b", "c")
     assert [remark.kind for remark in batch.remarks] == ["policyload", "policyload"]
     assert batch.counts["lines"] == log.count(b"\n")

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from sepolicyd.access import Access
 from sepolicyd.audit.model import LogEventKind, Unparsed, UnparsedReason
 from sepolicyd.errors import StateError, UsageError
-from sepolicyd.rollout.learning.coverage import Mark, assign_exercises
+from sepolicyd.rollout.learning.coverage import assign_exercises
+from sepolicyd.rollout.lease.exercises import ExerciseMark
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import evidence_codec, evidence_reader, evidence_store
 from sepolicyd.state.evidence_reader import LogEvent, read_evidence
@@ -386,12 +387,12 @@ def test_what_is_rendered_is_parsed_back(text: str, at: float, number: int, raw:
 def test_exercises_are_told_by_the_times_of_the_sightings() -> None:
     early = seen(12.7).merge(seen(30.0))
     late = seen(31.0)
-    marks = [Mark("start", 20.0, 40.0), Mark("log in", 12.3)]
+    marks = [ExerciseMark(name, epoch, "hub", "x") for name, epoch in (("start", 20.0), ("log in", 12.3), ("stop", 40.0))]
     got = assign_exercises({READ: early, OPEN: late}, marks)
     assert got[READ].exercises == ("log in", "start")
     assert got[OPEN].exercises == ("start",)
     assert assign_exercises({READ: early}, [])[READ].exercises == ()
-    assert assign_exercises({READ: seen(50.0)}, marks)[READ].exercises == ()
+    assert assign_exercises({READ: seen(50.0)}, marks)[READ].exercises == ("stop",)
     assert assign_exercises({READ: seen(12.1)}, marks)[READ].exercises == ()
 
 
@@ -400,7 +401,7 @@ def test_times_stay_few_and_still_tell_exercises_apart() -> None:
     for second in range(4000):
         often = often.merge(seen(1000.0 + second))
     assert len(often.times) <= 64
-    marks = [Mark(f"exercise {number}", 1000.0 + 1000 * number) for number in range(6)]
+    marks = [ExerciseMark(f"exercise {number}", 1000.0 + 1000 * number, "hub", "x") for number in range(6)]
     assert assign_exercises({READ: often}, marks)[READ].exercises == tuple(f"exercise {number}" for number in range(4))
 
 

@@ -11,15 +11,13 @@ OLDEST_PYTHON = (3, 9)
 
 @dataclass(frozen=True)
 class FileAccess:
-    """Whether somebody may read a file: its own mode and that of each directory above it, nearest last.
-
-    ``parts``: (path, mode, uid, gid) from / down to the file.
-    """
+    """What decides who may read a file: its mode and those of the directories above it."""
 
     parts: tuple[tuple[str, int, int, int], ...]
+    """(path, mode, uid, gid) from / down to the file."""
 
     def blocked_at(self, uid: int, groups: Iterable[int]) -> str:
-        """The first path on the way that this user may not pass or read, "" if all is well (root may do everything)."""
+        """Return the first path on the way that this user may not search or read, "" if there is none."""
         gids = frozenset(groups)
         for index, (path, mode, owner, group) in enumerate(self.parts):
             bit = 4 if index == len(self.parts) - 1 else 1
@@ -31,17 +29,11 @@ class FileAccess:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """What was seen on the machine; None where it could not be asked, which ``unasked`` says in words.
-
-    ``services``: unit -> type of its main process, ``programs``: unit -> its program's path. ``permissive``: types permissive
-    in the loaded policy, ``leased`` those that a lease of ours opened. ``auditctl``: the numbers of ``auditctl -s``.
-    ``no_task_rules``: where a rule says that no process is audited. ``unlabeled``: paths of the system without a label.
-    ``overdue``, ``broken_undo``: of leases.
-    ``trial_problem``: why a trial that is over could not be ended. ``loads_refused``: secure_mode_policyload is on.
-    """
+    """What was found on the machine; None where it could not be examined, which ``unasked`` says in words."""
 
     python: tuple[int, int] = OLDEST_PYTHON
     missing_tools: tuple[tuple[str, str], ...] = ()
+    """(tool, package that has it)."""
     setools: str = "ok"  # ok, missing, other
     enabled: Optional[bool] = True
     enforcing: Optional[bool] = True
@@ -49,12 +41,24 @@ class MachineFacts:
     known_domains: Optional[tuple[str, ...]] = None
     unconfined_domains: tuple[str, ...] = ()
     permissive: frozenset[str] = frozenset()
+    """Types that are permissive in the loaded policy."""
+    stored: Optional[frozenset[str]] = None
+    """Types that are permissive in the policy that the store built last."""
+    booted: Optional[frozenset[str]] = None
+    """Types that are permissive in a policy file that the next boot may load."""
+    boot_differs: Optional[bool] = False
+    """No policy file of the next boot is the policy that the store built."""
+    removable: Optional[frozenset[str]] = None
+    """Types that `semanage permissive -a` made permissive, so that `-d` can take it back."""
     leased: frozenset[str] = frozenset()
+    """Types that a lease opened."""
     neveraudit: tuple[str, ...] = ()
     dontaudit_off: Optional[bool] = False
     hidden_lease: bool = False
     services: dict[str, str] = field(default_factory=dict)
+    """Unit to the type of its main process."""
     programs: dict[str, str] = field(default_factory=dict)
+    """Unit to the path of its program."""
     auditd_active: Optional[bool] = True
     daemon_active: Optional[bool] = True
     log: str = "/var/log/audit/audit.log"
@@ -62,17 +66,25 @@ class MachineFacts:
     log_blocked_at: Optional[str] = ""
     daemon_user: bool = True
     no_task_rules: tuple[str, ...] = ()
+    """Where an audit rule excludes every process."""
     auditctl: dict[str, int] = field(default_factory=dict)
+    """The numbers of ``auditctl -s``."""
     expand_check: str = "1"
     store_present: Optional[bool] = True
     store_locked_by: Optional[str] = None
     free: dict[str, int] = field(default_factory=dict)
+    """Path to free bytes."""
     unlabeled: tuple[str, ...] = ()
+    """System paths without a label."""
     open_operations: int = 0
     overdue: tuple[str, ...] = ()
+    """Profiles whose lease is past its deadline."""
     broken_undo: tuple[str, ...] = ()
+    """Lease records that cannot be read."""
     timer_problem: Optional[str] = None
     trial_problem: str = ""
+    """Why a trial that is over could not be ended."""
     loads_refused: Optional[bool] = False
+    """secure_mode_policyload is on or about to be."""
     default_state: bool = True
     unasked: tuple[str, ...] = ()

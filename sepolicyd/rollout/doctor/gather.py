@@ -1,4 +1,4 @@
-"""This machine in, the doctor's facts out: every look is tried alone, and what cannot be asked is said, not guessed."""
+"""Gather the doctor's facts. Each question is asked on its own; one that cannot be answered is reported, not guessed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from typing import Any, TypeVar, Union
 
 from sepolicyd import process
 from sepolicyd.errors import SepolicydError
+from sepolicyd.kernel.boot_policy import BootPolicy
+from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.module.store import Store
-from sepolicyd.policy.selinux_config import setting
+from sepolicyd.policy.selinux_config import policy_directory, setting
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.journal import ApplyJournal
@@ -31,13 +33,14 @@ from sepolicyd.settings import DEFAULT_STATE, Settings
 DAEMON_USER = "sepolicyd"
 TOOLS = ("semodule", "checkmodule", "semodule_package", "restorecon", "load_policy", "systemd-run", "auditctl")
 RULES = ("/etc/audit/audit.rules", "/etc/audit/rules.d/*.rules")
+SEMANAGE_MODULE = "permissive_"  # seobject.py, permissiveRecords.add: permissive_TYPE at priority 400
 LABELLED = ("/", "/etc", "/usr", "/var", "/var/lib")
 NO_TASK = re.compile(r"^\s*-[aA]\s+(?:task,never|never,task)\b")
 T = TypeVar("T")
 
 
 def gather(settings: Settings, profile: Profile) -> MachineFacts:
-    """Look at everything once. Never raises an expected error."""
+    """Examine everything once. Raises no expected error."""
     ask = _Asker()
     kernel = SelinuxFs()
     enabled = kernel.enabled()
@@ -62,7 +65,7 @@ def gather(settings: Settings, profile: Profile) -> MachineFacts:
 
 
 class _Asker:
-    """Collects what could not be asked."""
+    """Ask questions, and collect those that could not be answered."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -75,13 +78,11 @@ class _Asker:
             return missing
 
 
-def missing_tools() -> tuple[tuple[str, str], ...]:
-    """(tool, package) of what a rollout runs and this machine has not."""
-    return tuple((tool, process.PACKAGES.get(tool, "policycoreutils")) for tool in TOOLS if not process.which(tool))
-
-
 def setools_flavour() -> str:
-    """ "ok" for the SELinux library, "other" for the speech toolkit of the same name, "missing"; nothing is imported."""
+    """Tell which package is installed as setools, without importing it.
+
+    :return: "ok" for the SELinux library, "other" for the speech toolkit of the same name, or "missing"
+    """
     spec = importlib.util.find_spec("setools")
     if spec is None or not spec.submodule_search_locations:
         return "missing" if spec is None else "other"
@@ -100,16 +101,16 @@ def _policy(kernel: SelinuxFs, settings: Settings, profile: Profile, ask: _Asker
         given["known_domains"] = tuple(name for name in profile.domains if name in head.types)
     given["unlabeled"] = tuple(path for path in LABELLED if _type_of(path) in {"", "unlabeled_t", "file_t"})
     no_answer: dict[str, Any] = {}
-    given.update(ask("unconfined domains", lambda: _by_oracle(settings, profile), no_answer))
+    given.update(ask("unconfined domains", lambda: _by_policy_index(settings, profile), no_answer))
     return given
 
 
-def _by_oracle(settings: Settings, profile: Profile) -> dict[str, Any]:
+def _by_policy_index(settings: Settings, profile: Profile) -> dict[str, Any]:
     from sepolicyd.policy.policy_files import find_policy
     from sepolicyd.rollout.session import load_policy
 
     policy_index = load_policy(settings, find_policy(settings))
-    own = [name for name in profile.domains if name not in profile.unpoliced]
+    own = profile.own_domains
     return {
         "unconfined_domains": tuple(name for name in own if policy_index.is_unconfined(name)),
         "neveraudit": tuple(sorted(frozenset(own) & policy_index.neveraudit_types)),
@@ -139,14 +140,14 @@ def _log(settings: Settings, ask: _Asker) -> dict[str, Any]:
 
 
 def file_access(path: Path) -> FileAccess:
-    """Modes and owners from / down to a file."""
+    """Return modes and owners from / down to a file."""
     parts = [*reversed(path.absolute().parents), path.absolute()]
     seen = [(str(part), part.stat()) for part in parts]
     return FileAccess(tuple((name, stat.st_mode, stat.st_uid, stat.st_gid) for name, stat in seen))
 
 
 def parse_audit_status(text: str) -> dict[str, int]:
-    """``auditctl -s``: a name and a number a line; lines with words (loginuid_immutable 0 locked) keep their number."""
+    """Parse ``auditctl -s``: a name and a number per line; of a line with words (loginuid_immutable 0 locked) the number."""
     numbers = {}
     for line in text.splitlines():
         words = line.replace("=", " ").split()
@@ -156,7 +157,7 @@ def parse_audit_status(text: str) -> dict[str, int]:
 
 
 def no_task_lines(text: str) -> list[int]:
-    """Line numbers of ``-a task,never`` in a rules file or in the output of ``auditctl -l`` (both orders are valid)."""
+    """Return the line numbers of ``-a task,never`` in a rules file or in ``auditctl -l`` (both orders are valid)."""
     return [number for number, line in enumerate(text.splitlines(), 1) if NO_TASK.match(line)]
 
 
@@ -199,13 +200,13 @@ def _show(unit: str, name: str) -> str:
 
 
 def _program_of(unit: str) -> str:
-    """The path in ``{ path=/usr/bin/x ; argv[]=...``, as systemctl shows ExecStart; "" where there is none."""
+    """Return the path in ``{ path=/usr/bin/x ; argv[]=...``, as systemctl shows ExecStart; "" without one."""
     _, _, rest = _show(unit, "ExecStart").partition("path=")
     return rest.partition(" ;")[0]
 
 
 def _domain_of(unit: str) -> str:
-    """The type of a unit's main process, "" when it does not run."""
+    """Return the type of a unit's main process, "" if it does not run."""
     pid = _show(unit, "MainPID")
     if not pid.isdigit() or pid == "0":
         return ""
@@ -222,10 +223,27 @@ def _store(ask: _Asker, settings: Settings) -> dict[str, Any]:
     }
     if given["store_present"]:
         given["store_locked_by"] = ask("the store's lock", store.files.locked_by, None)
+        given.update(_three_policies(ask, store))
     free: dict[str, int] = {}
     for path in (store.directory, settings.state, Path("/tmp")):  # noqa: S108
         ask(f"the room in {path}", lambda path=path: free.update(_free(path)), None)  # type: ignore[misc]
     return {**given, "free": free}
+
+
+def _three_policies(ask: _Asker, store: Store) -> dict[str, Any]:
+    """What the store built and what the next boot loads; the loaded policy is in :func:`_policy`."""
+    boot = BootPolicy(policy_directory(store.root, store.kind))
+    built = ask("the policy that the store built", store.files.built_policy.read_bytes, b"")
+    given: dict[str, Any] = {
+        "booted": ask("the policy of the next boot", boot.permissive_types, None),
+        "removable": frozenset(
+            path.name[len(SEMANAGE_MODULE) :] for path in store.files.modules.glob(f"400/{SEMANAGE_MODULE}*")
+        ),
+    }
+    if built:
+        given["stored"] = ask("the policy that the store built", lambda: parse_head(built).permissive, None)
+        given["boot_differs"] = ask("the policy of the next boot", lambda: not boot.holds(built), None)
+    return given
 
 
 def _free(path: Path) -> dict[str, int]:

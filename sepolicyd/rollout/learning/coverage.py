@@ -1,30 +1,20 @@
-"""Assign sightings of accesses to the exercises in whose time they fell."""
+"""Assign sightings of accesses to the exercises during which they happened."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Optional
+from dataclasses import replace
 
 from sepolicyd.access import Access
+from sepolicyd.rollout.lease.exercises import ExerciseMark
 from sepolicyd.rules.evidence import Evidence
 
 
-@dataclass(frozen=True)
-class Mark:
-    """An exercise: its name, when it began and, where known, ended (epoch seconds)."""
+def assign_exercises(evidence: Mapping[Access, Evidence], marks: Sequence[ExerciseMark]) -> dict[Access, Evidence]:
+    """Return the evidence with ``exercises`` set to the names of the exercises during which an access was sighted.
 
-    name: str
-    start: float
-    end: Optional[float] = None
-
-
-def assign_exercises(evidence: Mapping[Access, Evidence], marks: Sequence[Mark]) -> dict[Access, Evidence]:
-    """The same evidence, ``exercises`` being the names of the marks in whose time it was sighted.
-
-    A mark lasts to its end, or to the start of the next mark. Evidence keeps the times as cells (Evidence.times); a cell
-    that two exercises share counts for both: this happens only to accesses sighted very often, which no estimate of
-    unseen accesses depends on.
+    An exercise lasts until the next one begins. Evidence keeps times in cells (Evidence.times); a cell that two exercises
+    share counts for both. That happens only to accesses sighted very often, on which no estimate of unseen accesses depends.
     """
     spans = _spans(marks)
     return {
@@ -33,12 +23,10 @@ def assign_exercises(evidence: Mapping[Access, Evidence], marks: Sequence[Mark])
     }
 
 
-def _spans(marks: Sequence[Mark]) -> list[tuple[str, float, float]]:
-    ordered = sorted(marks, key=lambda mark: mark.start)
-    following = [mark.start for mark in ordered[1:]] + [float("inf")]
-    return [
-        (mark.name, mark.start, after if mark.end is None else min(mark.end, after)) for mark, after in zip(ordered, following)
-    ]
+def _spans(marks: Sequence[ExerciseMark]) -> list[tuple[str, float, float]]:
+    ordered = sorted(marks, key=lambda mark: mark.epoch)
+    ends = [mark.epoch for mark in ordered[1:]] + [float("inf")]
+    return [(mark.name, mark.epoch, end) for mark, end in zip(ordered, ends)]
 
 
 def _sighted(seen: Evidence, low: float, high: float) -> bool:

@@ -1,27 +1,37 @@
-"""Remarks of the log and the history of leases in, what makes evidence less than whole out; it is shown and blocks nothing.
-
-T-LOST    events were lost or rate-limited, so that something needed may be missing
-T-POLICY  a policy was loaded by another hand during a lease: what was denied before and after is not the same question
-T-SWITCH  enforcing was switched by another hand during a lease
-T-GLOBAL  the whole machine was permissive when it was seen: denials of others, and of what only then could go on
-T-CLAIM   a USER_AVC that the confined service wrote itself: its own claim, not an observation
-"""
+"""Taints: reasons why evidence gathered in a lease is less than whole. A taint is shown; it blocks nothing."""
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 from sepolicyd.access import Access
 from sepolicyd.audit.model import LogEventKind
+from sepolicyd.problems import ProblemCode
+from sepolicyd.rollout.history import History
+from sepolicyd.rollout.lease import exercises
+from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rules.evidence import MAX_KEPT, Evidence
+from sepolicyd.settings import Settings
 
 OPENING_S = 120.0  # a semodule of ours takes 38 s in an emulated guest; the record is written after it
 RELOAD_S = 15.0
 # the record's own header, not the message: msg='...' is what the sender wrote
 SENDER = re.compile(r"type=(?:USER_AVC|1107) [^']*?\bsubj=[^:\s']+:[^:\s']+:([^:\s']+)")
+
+
+class TaintCode(ProblemCode):
+    """What makes evidence less than whole."""
+
+    CLAIM = ("T-CLAIM", "The only witness of this access is the confined service itself.", "kernel, AUDIT_USER_AVC")
+    GLOBAL = ("T-GLOBAL", "While the whole machine is permissive, others do what they normally cannot.", "setenforce(8)")
+    LOST = ("T-LOST", "Events were lost or rate-limited while this was learnt; repeat the exercise.", "auditctl(8), -s")
+    POLICY = ("T-POLICY", "Another program loaded a policy while this was learnt.", "kernel, AUDIT_MAC_POLICY_LOAD")
+    SWITCH = ("T-SWITCH", "Another program switched enforcing while this was learnt.", "kernel, AUDIT_MAC_STATUS")
 
 
 class DatedEvent(Protocol):
@@ -50,27 +60,29 @@ class Window:
 
 @dataclass(frozen=True, order=True)
 class Taint:
-    """``at`` to ``until`` in epoch seconds; ``text`` is a sentence of ours without words from the log."""
+    """One taint, in epoch seconds."""
 
     at: float
     until: float
-    code: str
+    code: TaintCode
     text: str
+    """A sentence without words from the log."""
 
 
 def windows(history: Iterable[Mapping[str, Any]], profile: str, now: float) -> tuple[Window, ...]:
-    """The leases of one profile out of leases.jsonl; one that has not ended counts to its deadline, or to now."""
+    """Return the leases of one profile from the lines of leases.jsonl. One that has not ended counts to its deadline, or to
+    ``now`` if that is earlier."""
     found: dict[str, Window] = {}
     for entry in history:
         if entry.get("profile") != profile:
             continue
-        lease, wall = str(entry.get("id", "")), float(entry["wall"])
-        if entry.get("what") == "opened":
+        lease, wall, event = str(entry.get("id", "")), float(entry["wall"]), LeaseEvent.of(entry)
+        if event is LeaseEvent.OPENED:
             deadline = float(entry.get("deadline_wall", wall))
             found[lease] = Window(wall, deadline, bool(entry.get("whole_system")), bool(entry.get("hidden")), lease)
-        elif lease in found and entry.get("what") == "renewed":
+        elif lease in found and event is LeaseEvent.RENEWED:
             found[lease] = replace(found[lease], end=float(entry.get("deadline_wall", wall)))
-        elif lease in found and entry.get("what") == "ended":
+        elif lease in found and event is LeaseEvent.ENDED:
             found[lease] = replace(found[lease], end=wall)
     return tuple(sorted(replace(window, end=max(window.start, min(window.end, now))) for window in found.values()))
 
@@ -78,41 +90,69 @@ def windows(history: Iterable[Mapping[str, Any]], profile: str, now: float) -> t
 def own_acts(
     history: Iterable[Mapping[str, Any]], marks: Iterable[float], applies: Iterable[float] = ()
 ) -> list[tuple[float, float]]:
-    """Wall-time spans in which a policy load or a switch was ours: opening, ending, marks, and applies (times of their end)."""
+    """Return the wall-time spans in which a policy load or a switch was sepolicyd's own.
+
+    :param history: lines of leases.jsonl
+    :param marks: when exercises began (each reloads the policy)
+    :param applies: when applies ended
+    """
     spans = [(float(mark) - RELOAD_S, float(mark) + RELOAD_S) for mark in marks]
     spans += [(float(end) - OPENING_S, float(end) + RELOAD_S) for end in applies]
     for entry in history:
-        wall = float(entry["wall"])
-        if entry.get("what") in {"planned", "opened"}:
-            spans.append((wall - RELOAD_S, wall + (OPENING_S if entry["what"] == "planned" else RELOAD_S)))
-        elif entry.get("what") in {"ended", "end failed", "enforced"}:
+        wall, event = float(entry["wall"]), LeaseEvent.of(entry)
+        if event in {LeaseEvent.PLANNED, LeaseEvent.OPENED}:
+            spans.append((wall - RELOAD_S, wall + (OPENING_S if event is LeaseEvent.PLANNED else RELOAD_S)))
+        elif event in {LeaseEvent.ENDED, LeaseEvent.END_FAILED, LeaseEvent.ENFORCED}:
             spans.append((wall - float(entry.get("seconds", 0.0)) - RELOAD_S, wall + RELOAD_S))
     return spans
 
 
-def taints(remarks: Iterable[DatedEvent], leases: Sequence[Window], ours: Sequence[tuple[float, float]]) -> tuple[Taint, ...]:
-    """Everything that spoils evidence gathered in these leases, by time."""
+def taints(events: Iterable[DatedEvent], leases: Sequence[Window], own: Sequence[tuple[float, float]]) -> tuple[Taint, ...]:
+    """Return what taints evidence gathered in these leases, by time.
+
+    :param own: spans of sepolicyd's own loads and switches
+    """
     found = [
-        Taint(window.start, window.end, "T-GLOBAL", "the whole machine was permissive during this lease")
+        Taint(window.start, window.end, TaintCode.GLOBAL, "the whole machine was permissive during this lease")
         for window in leases
         if window.whole_system
     ]
-    for remark in remarks:
-        if not any(window.start <= remark.at <= window.end for window in leases):
+    for event in events:
+        if not any(window.start <= event.at <= window.end for window in leases):
             continue
-        if remark.kind.is_loss:
-            found.append(Taint(remark.at, remark.at, "T-LOST", "events were lost during a lease; repeat that exercise"))
-        elif any(start <= remark.at <= end for start, end in ours):
+        if event.kind.is_loss:
+            found.append(Taint(event.at, event.at, TaintCode.LOST, "events were lost during a lease; repeat that exercise"))
+        elif any(start <= event.at <= end for start, end in own):
             continue
-        elif remark.kind is LogEventKind.POLICY_LOAD:
-            found.append(Taint(remark.at, remark.at, "T-POLICY", "another hand loaded a policy during a lease"))
-        elif remark.kind.is_switch:
-            found.append(Taint(remark.at, remark.at, "T-SWITCH", "another hand switched enforcing during a lease"))
+        elif event.kind is LogEventKind.POLICY_LOAD:
+            found.append(Taint(event.at, event.at, TaintCode.POLICY, "another program loaded a policy during a lease"))
+        elif event.kind.is_switch:
+            found.append(Taint(event.at, event.at, TaintCode.SWITCH, "another program switched enforcing during a lease"))
     return tuple(sorted(set(found)))
 
 
+def find_taints(
+    settings: Settings, profile: str, events: Iterable[DatedEvent], *, now: Optional[float] = None
+) -> tuple[Taint, ...]:
+    """Read the histories and return what taints evidence gathered in the leases of a profile.
+
+    Empty where the caller may not read when leases were open (only root may).
+
+    :param events: what the daemon recorded beside the evidence
+    :param now: wall time, default: the present
+    :raises StateError: a history cannot be read
+    """
+    if not os.access(settings.rollout_dir, os.X_OK):
+        return ()
+    history = LeaseBook(settings.rollout_dir).history()
+    marks = [mark.epoch for mark in exercises.read(exercises.path(settings.state)) if mark.profile == profile]
+    applies = [entry.at for entry in History(settings.rollout_dir).entries()]
+    leases = windows(history, profile, time.time() if now is None else now)
+    return taints(events, leases, own_acts(history, marks, applies))
+
+
 def is_own_claim(seen: Evidence, domains: Iterable[str]) -> bool:
-    """Whether all that speaks for an access is USER_AVC, and a kept sample was written by a domain of the service itself."""
+    """Tell whether an access is known from USER_AVC alone, and a kept sample was written by a domain of the service itself."""
     if seen.kinds != ("USER_AVC",):
         return False
     own = frozenset(domains)
@@ -120,20 +160,20 @@ def is_own_claim(seen: Evidence, domains: Iterable[str]) -> bool:
 
 
 def annotate(evidence: Mapping[Access, Evidence], found: Sequence[Taint], domains: Iterable[str]) -> dict[Access, Evidence]:
-    """The same evidence, each with the taints that touch the time between its first and last sighting."""
+    """Return the evidence, each access with the taints between its first and last sighting."""
     own = tuple(domains)
-    coloured = {}
+    annotated = {}
     for access, seen in evidence.items():
         texts = {f"{taint.code} {taint.text}" for taint in found if taint.at <= seen.last and seen.first <= taint.until}
         if is_own_claim(seen, own):
-            texts.add("T-CLAIM the confined service itself reported this")
+            texts.add(f"{TaintCode.CLAIM} the confined service itself reported this")
         merged = tuple(sorted({*seen.taints, *texts})[:MAX_KEPT])
-        coloured[access] = replace(seen, taints=merged) if merged != seen.taints else seen
-    return coloured
+        annotated[access] = replace(seen, taints=merged) if merged != seen.taints else seen
+    return annotated
 
 
 def summary(found: Sequence[Taint]) -> tuple[str, ...]:
-    """One sentence for each code and text, with how often."""
+    """Return one sentence for each code and text, with its count."""
     counts: dict[str, int] = {}
     for taint in found:
         key = f"{taint.code}: {taint.text}"

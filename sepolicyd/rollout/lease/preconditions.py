@@ -33,7 +33,7 @@ def domains_to_open(world: Environment, profile: Profile) -> tuple[str, ...]:
 
     :raises RefusedError: none of them is loaded
     """
-    own = [name for name in profile.domains if name not in profile.unpoliced]
+    own = profile.own_domains
     known = world.kernel.known_types()
     if not any(name in known for name in own):
         raise RefusedError(

@@ -15,8 +15,7 @@ from sepolicyd.policy import labels as policy_labels
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.rollout.learning.coverage import assign_exercises
-from sepolicyd.rollout.learning.taint import annotate
-from sepolicyd.rollout.learning.tainted import find_taints
+from sepolicyd.rollout.learning.taint import annotate, find_taints
 from sepolicyd.rollout.review.reopened import reopened
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.setup import base_dontaudit

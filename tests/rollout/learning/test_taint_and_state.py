@@ -12,8 +12,7 @@ from sepolicyd.access import Access
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
-from sepolicyd.rollout.learning.taint import Window, annotate, is_own_claim, own_acts, summary, taints, windows
-from sepolicyd.rollout.learning.tainted import find_taints
+from sepolicyd.rollout.learning.taint import Window, annotate, find_taints, is_own_claim, own_acts, summary, taints, windows
 from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.exercises import ExerciseMark, append, path
 from sepolicyd.rollout.stage import Rollout, StageFacts, standing
