@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.settings import Settings
 from tests.cli.conftest import DATA, Runner
 
@@ -34,7 +34,7 @@ def test_a_foreign_switch_of_enforcing_inside_a_lease_is_shown(
     log.write_bytes(gzip.decompress(next(DATA.glob("04-*")).read_bytes()))
     assert b"type=MAC_STATUS msg=audit(1795377159.692:152): enforcing=1" in log.read_bytes()
     book = LeaseBook(Settings(state=tmp_path / "state").rollout_dir)
-    book.record("opened", Moment(lease_start, 1.0, "boot"), **LEASE, deadline_wall=SWITCHED_AT + 100.0)
+    book.record(LeaseEvent.OPENED, Moment(lease_start, 1.0, "boot"), **LEASE, deadline_wall=SWITCHED_AT + 100.0)
     assert sepolicyd("run", "--once", "--log", log).code == 0
     switches = {taint for taint in taints_shown(sepolicyd) if taint.startswith("T-SWITCH")}
     assert bool(switches) is tainted
