@@ -16,9 +16,11 @@ from sepolicyd.access import Access
 from sepolicyd.audit.model import Context
 from sepolicyd.policy.constraints import Denied, LevelNames, denying, subject_of
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.policy.model import Condition, Constraint, Key, Ranges, Verdict, VerdictKind, subtract_ranges
+from sepolicyd.policy.index_tables import count
+from sepolicyd.policy.model import Condition, Constraint, Ranges, Verdict, VerdictKind, subtract_ranges
 
-MAX_FLIPS = 2
+MAX_FLIPS = 4
+MAX_FLIPPED_NAMES = 12  # of more booleans only pairs are tried
 TRANSITIONS = frozenset({"transition", "dyntransition"})
 
 
@@ -160,9 +162,9 @@ class Explainer:
     # -- booleans ------------------------------------------------------------------------------------------------------
 
     def boolean_fixes(self, te: Verdict) -> tuple[BooleanFix, ...]:
-        """The smallest sets of flipped booleans (one, else two) that allow the access, the least side effect first."""
+        """The smallest sets of flipped booleans (one, else two, ...) that allow the access, the least side effect first."""
         names = sorted({name for condition in te.conditions for name in condition.booleans})
-        for size in range(1, MAX_FLIPS + 1):
+        for size in range(1, (MAX_FLIPS if len(names) <= MAX_FLIPPED_NAMES else 2) + 1):
             found = [fix for flips in combinations(names, size) for fix in self._fix(te.conditions, flips)]
             if found:
                 return tuple(sorted(found, key=lambda fix: (fix.rules, fix.domains, fix.settings)))
@@ -179,22 +181,23 @@ class Explainer:
 
         Rules of the binary as `sesearch -A -b NAME` counts them; one line of policy source is often many.
         """
-        rules = 0
-        sources: set[str] = set()
+        tables, conditions = self.policy_index.tables, self.policy_index.conditions
+        rules = sources = 0
         for name, state in settings:
-            for key, condition in self._by_boolean.get(name, ()):
-                if condition.switched_by(name, state):
+            for source, number in self._by_boolean.get(name, ()):
+                if conditions[number - 1].switched_by(name, state):
                     rules += 1
-                    sources |= self.policy_index.types_of(key[0])
-        return rules, len(sources)
+                    sources |= tables.members(source)
+        return rules, count(sources)
 
     @cached_property
-    def _by_boolean(self) -> dict[str, list[tuple[Key, Condition]]]:
-        found: dict[str, list[tuple[Key, Condition]]] = {}
-        for key, rules in self.policy_index.conditional_rules("allow").items():
-            for _, condition in rules:
-                for name in condition.booleans:
-                    found.setdefault(name, []).append((key, condition))
+    def _by_boolean(self) -> dict[str, list[tuple[int, int]]]:
+        """Boolean -> (source symbol, condition) of every allow rule that it takes part in."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        conditions = self.policy_index.conditions
+        for row in self.policy_index.tables.rules("allow").conditional_rows:
+            for name in conditions[row.condition - 1].booleans:
+                found.setdefault(name, []).append((row.source, row.condition))
         return found
 
 

@@ -30,7 +30,7 @@ UNCONFINED_ATTRIBUTES = ("unconfined_domain_type", "unconfined_domain", "unconfi
 UNCONFINED_RIGHTS = ("share", "ptrace", "sigkill")  # the rarest first; Debian: the same 24 as by attribute
 UNCONFINED_SHARE = 0.9
 MAX_BOUNDS = 64
-MAX_CACHED_GROUPS = 1024  # each holds the rules of one (target, class): 10 to 50 kB
+MAX_CACHED_GROUPS = 48  # each holds the rules of one (target, class): up to 100 kB
 
 
 class Pair(NamedTuple):
@@ -140,7 +140,7 @@ class PolicyIndex(PolicyDeclarations):
         found = self._groups.get(place)
         if found is None:
             if len(self._groups) >= MAX_CACHED_GROUPS:
-                self._groups.clear()
+                del self._groups[next(iter(self._groups))]
             found = self._groups[place] = self._compute_group(kind, target, tclass)
         return found
 

@@ -62,6 +62,23 @@ class RuleTable:
         cut = slice(self._starts[place], self._starts[place + 1])
         return zip(self._sources[cut], self._masks[cut], self._conditions[cut])
 
+    def of_pair(self, target: int, tclass: int) -> Iterator[tuple[int, int, int]]:
+        """As :meth:`of`, by target symbol and class."""
+        return self.of(key_of(target, tclass))
+
+    @cached_property
+    def conditional_rows(self) -> tuple[Row, ...]:
+        """The rules that hold under a condition."""
+        found = []
+        key = 0
+        for number, condition in enumerate(self._conditions):
+            if condition:
+                while self._starts[key + 1] <= number:
+                    key += 1
+                pair = self._keys[key]
+                found.append(Row(pair >> CLASS_BITS, class_of(pair), self._sources[number], self._masks[number], condition))
+        return tuple(found)
+
     def rows(self) -> Iterator[Row]:
         """Every rule, by target, class, source."""
         starts, sources, masks, conditions = self._starts, self._sources, self._masks, self._conditions

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sepolicyd.rules.assess import risk
 from sepolicyd.rules.assess.context import AssessmentContext
 from sepolicyd.rules.fixes import ladder
-from sepolicyd.rules.fixes.booleans import MAX_OPENED, is_small, opens, partly, switch
+from sepolicyd.rules.fixes.booleans import MAX_OPENED, is_small, opened_beyond, opens, partly, switch
 from sepolicyd.rules.fixes.detail import BooleanSetting
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.labels import is_unlabelled_mount
@@ -96,8 +96,8 @@ def _heavier(question: Question, context: AssessmentContext, settings: tuple[tup
 
     Of a boolean with a wide side effect nothing is named here: ``apply`` judges each access before it is set.
     """
-    more = opens(question, settings)
-    for access in sorted(more) if len(more) <= MAX_OPENED else ():
+    few = opened_beyond(question, settings) <= MAX_OPENED
+    for access in sorted(opens(question, settings)) if few else ():
         if access.source in question.profile.domains:
             for finding in context.guarded.findings(access):
                 if finding.level <= least:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 from sepolicyd.access import Access
-from sepolicyd.policy.boolean_effects import opened
+from sepolicyd.policy.boolean_effects import opened, opened_count
 from sepolicyd.policy.explain import BooleanFix
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import VerdictKind
@@ -55,7 +55,20 @@ def partly(question: Question) -> str:
 def is_small(question: Question, effect: BooleanFix) -> bool:
     """Whether a boolean's side effect is one that may be proposed."""
     few = effect.rules <= MAX_RULES and effect.domains <= MAX_DOMAINS
-    return few and len(opens(question, effect.settings)) <= MAX_OPENED
+    return few and opened_beyond(question, effect.settings) <= MAX_OPENED
+
+
+def opened_beyond(question: Question, settings: tuple[tuple[str, bool], ...]) -> int:
+    """How many accesses booleans set so would open beyond what is asked; 0 without a policy."""
+    policy = question.policy
+    if policy is None:
+        return 0
+    after = {**policy.booleans, **dict(settings)}
+    asked = sum(
+        policy.grants(*place, after) and not policy.grants(*place)
+        for place in {(one.source, one.target_type, one.tclass, one.permission) for one in question.accesses}
+    )
+    return _opened_count(policy, settings) - asked
 
 
 def opens(question: Question, settings: tuple[tuple[str, bool], ...]) -> frozenset[Access]:
@@ -66,9 +79,12 @@ def opens(question: Question, settings: tuple[tuple[str, bool], ...]) -> frozens
 
 
 def _side_effect(question: Question, effect: BooleanFix) -> str:
-    more = opens(question, effect.settings)
-    if not more:
+    number = opened_beyond(question, effect.settings)
+    if not number:
         return "; it opens nothing else"
+    if number > MAX_OPENED:
+        return f"; it opens {number:,} other accesses too"
+    more = opens(question, effect.settings)
     shown = fix.rules_of(sorted(more)[:400])
     if len(shown) > MAX_SHOWN:
         return f"; it opens {len(more):,} other accesses too"
@@ -77,6 +93,16 @@ def _side_effect(question: Question, effect: BooleanFix) -> str:
 
 # Kept with the policy and no longer than it, as question._HELD
 _OPENED: WeakKeyDictionary[PolicyIndex, dict[tuple[tuple[str, bool], ...], frozenset[Access]]] = WeakKeyDictionary()
+
+
+_COUNTS: WeakKeyDictionary[PolicyIndex, dict[tuple[tuple[str, bool], ...], int]] = WeakKeyDictionary()
+
+
+def _opened_count(policy: PolicyIndex, settings: tuple[tuple[str, bool], ...]) -> int:
+    known = _COUNTS.setdefault(policy, {})
+    if settings not in known:
+        known[settings] = opened_count(policy, dict(settings), policy.booleans)
+    return known[settings]
 
 
 def _opened(policy: PolicyIndex, settings: tuple[tuple[str, bool], ...]) -> frozenset[Access]:
