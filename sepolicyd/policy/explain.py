@@ -1,7 +1,7 @@
-"""Why an access is denied, all causes together: an access and its two contexts in, a Why with one sentence out.
+"""Explain why an access is denied, all causes together.
 
 audit2why stops at the first cause (audit2why.c: type enforcement, then constraints, roles, bounds) and flips booleans one
-by one; here each is judged as if the others were mended, so that nobody approves a rule that changes nothing.
+by one; here each cause is judged as if the others were mended, so that a rule that changes nothing is not approved.
 """
 
 from __future__ import annotations
@@ -41,23 +41,46 @@ class BooleanFix:
 
 
 @dataclass(frozen=True)
+class RoleFailure:
+    """What the policy's role rules deny on a transition."""
+
+    source_role: str
+    target_role: str
+    type: str = ""
+    """The new type, which the target role does not have; "" where the source role may not change to the target role."""
+
+    def __str__(self) -> str:
+        if self.type:
+            return f"role {self.target_role} is not allowed the type {self.type}"
+        return f"role {self.source_role} may not change to role {self.target_role}"
+
+
+@dataclass(frozen=True)
 class Why:
     """Everything that stands between an access and its being allowed.
 
-    ``te``: what type enforcement says alone. ``constraints``, ``roles``, ``bounds``, ``unjudged``: what would deny it with
-    the rule there, () or "" where nothing does; ``unjudged`` says what could not be looked at (a translated range).
-    ``missing_numbers``: ioctl numbers that need an allowxperm rule of their own. ``would_help``: an allow rule alone mends it.
+    What denies with the rule there (constraints, roles, bounds) is found for names that the policy does not have, too.
     """
 
     access: Access
     te: Verdict
+    """What type enforcement says alone."""
     booleans: tuple[BooleanFix, ...] = ()
     constraints: tuple[Denied, ...] = ()
+    """Those that deny whatever the rules."""
+    possible_constraints: tuple[Denied, ...] = ()
+    """Those that deny unless a type that this policy does not have is exempt from them."""
     roles: str = ""
+    """:attr:`role_failure` as text, "" for None."""
+    role_failure: Optional[RoleFailure] = None
     bounds: str = ""
+    """The type that bounds the source and has no such rule."""
     missing_numbers: Ranges = ()
+    """ioctl numbers that need an allowxperm rule of their own."""
     unjudged: str = ""
+    """What could not be looked at: a translated range."""
     would_help: bool = False
+    """Whether an allow rule alone mends it."""
     sentence: str = ""
 
     @property
@@ -86,7 +109,7 @@ def explain(
     return explainer(policy_index).explain(access, scontext, tcontext)
 
 
-@lru_cache(maxsize=1)  # an PolicyIndex is large: a replaced one must not stay alive here
+@lru_cache(maxsize=1)  # an index is large: a replaced one must not stay alive here
 def explainer(policy_index: PolicyIndex) -> Explainer:
     """The explainer for a policy index, made once."""
     return Explainer(policy_index)
@@ -104,38 +127,45 @@ class Explainer:
 
     def explain(self, access: Access, scontext: Optional[Context], tcontext: Optional[Context]) -> Why:
         te = self.policy_index.allowed(access)
-        if te.kind is VerdictKind.UNKNOWN:
-            sentence = f"The policy has no {', no '.join(te.unknown)}: this cannot be judged."
-            return Why(access, te, sentence=sentence)
-        constraints: tuple[Denied, ...] = ()
-        roles = unjudged = ""
+        denied: tuple[Denied, ...] = ()
+        role_failure: Optional[RoleFailure] = None
+        unjudged = ""
         if scontext is not None and tcontext is not None:
-            constraints, unjudged = self._constraints(access, scontext, tcontext)
-            roles = self._roles(access, scontext, tcontext)
+            denied, unjudged = self._constraints(access, scontext, tcontext)
+            role_failure = self._roles(access, scontext, tcontext)
+        constraints = tuple(one for one in denied if one.certain)
         found = Why(
             access,
             te,
             booleans=self.boolean_fixes(te) if te.kind is VerdictKind.BOOLEAN else (),
             constraints=constraints,
-            roles=roles,
+            possible_constraints=tuple(one for one in denied if not one.certain),
+            roles=str(role_failure or ""),
+            role_failure=role_failure,
             bounds=self.policy_index.bound_that_denies(access),
             missing_numbers=self._missing_numbers(access),
             unjudged=unjudged,
         )
-        helps = not (found.allowed or constraints or roles or found.bounds or unjudged)
+        unknown = te.kind is VerdictKind.UNKNOWN
+        helps = not (unknown or found.allowed or constraints or role_failure or found.bounds or unjudged)
         return Why(**{**vars(found), "would_help": helps, "sentence": _sentence(found)})
 
     # -- constraints and roles -----------------------------------------------------------------------------------------
 
     def _constraints(self, access: Access, scontext: Context, tcontext: Context) -> tuple[tuple[Denied, ...], str]:
-        source = subject_of(scontext, self.policy_index.resolve(access.source), self._names)
-        target = subject_of(tcontext, self.policy_index.resolve(access.target_type), self._names)
-        if source is None or target is None:
-            wrong = scontext if source is None else tcontext
-            return (), f"the level of {wrong} is not one of this policy"
+        source = subject_of(scontext, self._known_type(access.source), self._names)
+        target = subject_of(tcontext, self._known_type(access.target_type), self._names)
+        unjudged = ""
+        if self._names is not None and (source.low is None or target.low is None):
+            wrong = scontext if source.low is None else tcontext
+            unjudged = f"the level of {wrong} is not one of this policy"
         constraints = self._constraints_by_class.get(access.tclass, ())
         dominated = self.policy_index.dominated_roles
-        return denying(constraints, access.tclass, access.permission, source, target, dominated), ""
+        return denying(constraints, access.tclass, access.permission, source, target, dominated, self._names), unjudged
+
+    def _known_type(self, name: str) -> Optional[str]:
+        found = self.policy_index.resolve(name)
+        return found if found in self.policy_index.types else None
 
     @cached_property
     def _constraints_by_class(self) -> dict[str, tuple[Constraint, ...]]:
@@ -144,16 +174,17 @@ class Explainer:
             found[constraint.tclass] = (*found.get(constraint.tclass, ()), constraint)
         return found
 
-    def _roles(self, access: Access, scontext: Context, tcontext: Context) -> str:
+    def _roles(self, access: Access, scontext: Context, tcontext: Context) -> Optional[RoleFailure]:
         """What the kernel asks of roles on a transition (services.c: context_struct_compute_av, policydb_context_isvalid)."""
         if access.tclass != "process" or access.permission not in TRANSITIONS:
-            return ""
+            return None
         if scontext.role != tcontext.role and (scontext.role, tcontext.role) not in self.policy_index.role_allows:
-            return f"role {scontext.role} may not change to role {tcontext.role}"
+            return RoleFailure(scontext.role, tcontext.role)
         known = self.policy_index.roles.get(tcontext.role)
-        if known is not None and self.policy_index.resolve(access.target_type) not in known:
-            return f"role {tcontext.role} is not allowed the type {access.target_type}"
-        return ""
+        target = self._known_type(access.target_type)
+        if known is not None and target is not None and target not in known:
+            return RoleFailure(scontext.role, tcontext.role, access.target_type)
+        return None
 
     def _missing_numbers(self, access: Access) -> Ranges:
         numbers = self.policy_index.xperms(access.source, access.target_type, access.tclass, access.permission)
@@ -208,6 +239,10 @@ def _sentence(why: Why) -> str:
     obstacles += [f"{why.unjudged}, so constraints could not be judged"] if why.unjudged else []
     later = "; ".join(obstacles)
     kind = why.te.kind
+    if kind is VerdictKind.UNKNOWN:
+        possible = [f"a constraint denies it unless this type is exempt: {one.reason}" for one in why.possible_constraints[:1]]
+        also = "; ".join([*obstacles, *possible])
+        return f"The policy has no {', no '.join(why.te.unknown)}: this cannot be judged{f'; and {also}' if also else ''}."
     if kind is VerdictKind.ALLOWED:
         return f"A rule is there already, and {later}." if later else "The policy allows this already."
     if kind is VerdictKind.BOUNDS:

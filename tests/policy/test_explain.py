@@ -11,7 +11,8 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.audit.model import Context
-from sepolicyd.policy.explain import Why, explain, explainer
+from sepolicyd.policy.constraints import ContextPart
+from sepolicyd.policy.explain import RoleFailure, Why, explain, explainer
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import VerdictKind
 from tests.policy.questions import LOGS, WORKER, denials
@@ -142,6 +143,93 @@ def test_bounds_and_numbers(tmp_path: Path) -> None:
     number = explain(policy_index, Access("free_t", "data_t", "file", "ioctl", ((0x5401, 0x5403),)))
     assert number.missing_numbers == ((0x5402, 0x5403),)
     assert "0x5402-0x5403 needs an allowxperm rule" in number.sentence
+
+
+@needs_secilc
+@pytest.mark.parametrize(
+    ("expression", "source", "target", "part", "missing"),
+    [
+        ("(dom h1 h2)", "u:r:app_t:s0:c1", "u:r:data_t:s0:c0.c3", ContextPart.CATEGORIES, "c0,c2,c3"),
+        ("(dom h1 h2)", "u:r:app_t:s0", "u:r:data_t:s1", ContextPart.SENSITIVITY, ""),
+        ("(dom h1 h2)", "u:r:app_t:s0:c0", "u:r:data_t:s1:c0.c2", ContextPart.SENSITIVITY, "c1,c2"),
+        ("(domby l1 l2)", "u:r:app_t:s0:c0.c3", "u:r:data_t:s0:c3", ContextPart.CATEGORIES, "c0.c2"),
+        ("(eq l1 l2)", "u:r:app_t:s0:c0", "u:r:data_t:s0:c1", ContextPart.CATEGORIES, "c0,c1"),
+        ("(eq u1 u2)", "u:r:app_t:s0", "v:r:data_t:s0", ContextPart.USER, ""),
+        ("(eq u1 v)", "u:r:app_t:s0", "v:r:data_t:s0", ContextPart.USER, ""),
+        ("(eq r1 r2)", "u:r:app_t:s0", "u:q:data_t:s0", ContextPart.ROLE, ""),
+        ("(eq t1 exempt)", "u:r:app_t:s0", "u:r:data_t:s0", ContextPart.TYPE, ""),
+    ],
+)
+def test_which_part_of_the_contexts_fails(
+    tmp_path: Path, expression: str, source: str, target: str, part: ContextPart, missing: str
+) -> None:
+    found = why(constrained(tmp_path, expression), source, target, "file", "read")
+    (denied,) = found.constraints
+    (failure,) = denied.failures
+    assert (failure.part, failure.missing, denied.parts, denied.certain) == (part, missing, {part}, True)
+    assert str(failure) == denied.reason
+    assert found.hindered
+
+
+@needs_secilc
+@pytest.mark.parametrize(
+    ("expression", "source", "target", "certain", "possible"),
+    [
+        # the level alone decides
+        ("(dom h1 h2)", "u:r:nosuch_t:s0", "u:r:data_t:s0:c1", True, False),
+        ("(dom h1 h2)", "u:r:app_t:s0", "u:r:nosuch_t:s0:c1", True, False),
+        ("(dom h1 h2)", "u:r:nosuch_t:s0:c1", "u:r:other_t:s0:c1", False, False),
+        # the user, the role
+        ("(eq u1 u2)", "u:r:nosuch_t:s0", "v:r:data_t:s0", True, False),
+        ("(eq r1 r2)", "u:r:nosuch_t:s0", "u:q:data_t:s0", True, False),
+        # only a type that is exempt could pass
+        ("(or (dom h1 h2) (eq t1 exempt))", "u:r:nosuch_t:s0", "u:r:data_t:s0:c1", False, True),
+        ("(or (dom h1 h2) (eq t1 exempt))", "u:r:nosuch_t:s0:c1", "u:r:data_t:s0:c1", False, False),
+        ("(or (eq u1 u2) (neq t1 exempt))", "u:r:nosuch_t:s0", "v:r:data_t:s0", False, True),
+        ("(and (dom h1 h2) (neq t1 exempt))", "u:r:nosuch_t:s0", "u:r:data_t:s0:c1", True, False),
+        ("(not (or (eq u1 u2) (eq t1 exempt)))", "u:r:nosuch_t:s0", "u:r:data_t:s0", True, False),
+        # nothing but types is compared: nothing can be said
+        ("(eq t1 exempt)", "u:r:nosuch_t:s0", "u:r:data_t:s0:c1", False, False),
+        ("(or (eq t1 exempt) (eq t2 exempt))", "u:r:nosuch_t:s0", "u:r:data_t:s0:c1", False, False),
+        # the known exempt type on the other side passes
+        ("(or (dom h1 h2) (eq t2 exempt))", "u:r:nosuch_t:s0", "u:r:free_t:s0:c1", False, False),
+    ],
+)
+def test_constraints_are_seen_for_types_that_the_policy_does_not_have(
+    tmp_path: Path, expression: str, source: str, target: str, certain: bool, possible: bool
+) -> None:
+    found = why(constrained(tmp_path, expression), source, target, "file", "read")
+    assert found.te.kind is VerdictKind.UNKNOWN
+    assert (bool(found.constraints), bool(found.possible_constraints)) == (certain, possible)
+    assert found.hindered is certain
+    assert not found.allowed and not found.would_help
+    assert ("constraint" in found.sentence) is (certain or possible)
+    assert all(not denied.certain for denied in found.possible_constraints)
+
+
+@needs_secilc
+def test_a_level_that_cannot_be_read_leaves_users_and_roles(tmp_path: Path) -> None:
+    policy_index = constrained(tmp_path, "(and (eq u1 u2) (dom h1 h2))")
+    found = why(policy_index, "u:r:app_t:SystemLow", "v:r:data_t:s0", "file", "read")
+    assert [denied.parts for denied in found.constraints] == [{ContextPart.USER}]
+    assert "level" in found.unjudged
+    found = why(policy_index, "u:r:app_t:SystemLow", "u:r:data_t:s0", "file", "read")
+    assert not found.constraints and not found.possible_constraints
+    assert "level" in found.unjudged
+
+
+@needs_secilc
+def test_the_roles_of_a_transition_as_data(tmp_path: Path) -> None:
+    policy_index = PolicyIndex.load(compile_cil(BASE, tmp_path / "policy"))
+    found = why(policy_index, "u:r:app_t:s0", "u:q:data_t:s0", "process", "transition")
+    assert found.role_failure == RoleFailure("r", "q")
+    found = why(policy_index, "u:q:app_t:s0", "u:q:data_t:s0", "process", "transition")
+    assert found.role_failure == RoleFailure("q", "q", "data_t")
+    assert found.roles == "role q is not allowed the type data_t"
+    found = why(policy_index, "u:r:app_t:s0", "u:q:nosuch_t:s0", "process", "transition")
+    assert found.role_failure == RoleFailure("r", "q")
+    found = why(policy_index, "u:q:app_t:s0", "u:q:nosuch_t:s0", "process", "transition")
+    assert found.role_failure is None
 
 
 @needs_secilc

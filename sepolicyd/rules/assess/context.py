@@ -130,7 +130,7 @@ def explain_seen(policy: PolicyIndex, access: Access, seen: Evidence) -> Why:
     contexts = [(Context.parse(source), Context.parse(target)) for source, target in seen.contexts] or [(None, None)]
     found = policy_explain.explain(policy, access, *contexts[0])
     for scontext, tcontext in contexts[1:]:
-        if found.constraints or found.roles or found.te.kind is VerdictKind.UNKNOWN:
+        if found.constraints or found.roles:
             break
         found = policy_explain.explain(policy, access, scontext, tcontext)
     return found
