@@ -1,9 +1,11 @@
-"""Where a policy lies and when it is another: settings or a path in, the policy file and its identity out."""
+"""Find the policy file that commands judge by, and tell when it has changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Optional
 
 from sepolicyd.errors import InputError
 from sepolicyd.policy.selinux_config import selinux_type
@@ -11,6 +13,8 @@ from sepolicyd.settings import Settings
 
 LIVE_POLICY = Path("/sys/fs/selinux/policy")
 STATUS_PAGE = Path("/sys/fs/selinux/status")
+POLICY_VERSION = Path("/sys/fs/selinux/policyvers")
+NO_LIMIT = 1 << 31
 
 
 def identity_of(path: Path, *, live: Path = LIVE_POLICY, status: Path = STATUS_PAGE) -> tuple[object, ...]:
@@ -30,21 +34,41 @@ def identity_of(path: Path, *, live: Path = LIVE_POLICY, status: Path = STATUS_P
     return (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
-def find_policy(settings: Settings, *, live: Path = LIVE_POLICY) -> Path:
-    """The policy to judge by: the kernel's for this machine, else the newest policy.N of the root's configured type.
+def find_policy(settings: Settings, *, live: Path = LIVE_POLICY, newest: Optional[int] = None) -> Path:
+    """The policy to judge by: the kernel's for this machine, else the policy.N of the root's configured type.
 
+    Several policy.N may lie beside each other after an upgrade of libsepol or of the kernel. libselinux loads the highest N
+    that the kernel or libsepol knows; libsepol rewrites it for an older kernel (load_policy.c, selinux_mkload_policy). The
+    same is taken for this machine. Of another root the highest N counts, because what will load it is not known here.
+
+    :param newest: the highest version that can be loaded here (default: ask the kernel and libsepol)
     :raises InputError: none is there
     """
     if settings.live and live.exists():
         return live
-    base = settings.root / "etc/selinux"
-    found = sorted(_versions(base / selinux_type(settings.root) / "policy"))
+    folder = settings.root / "etc/selinux" / selinux_type(settings.root) / "policy"
+    found = sorted(_versions(folder), reverse=True)
     if not found:
-        raise InputError(f"no policy in {base / selinux_type(settings.root) / 'policy'}", "name one with --policy FILE")
-    return found[-1][1]
+        raise InputError(f"no policy in {folder}", "name one with --policy FILE")
+    if settings.live and len(found) > 1:
+        limit = newest if newest is not None else _newest_version()
+        found = [(number, path) for number, path in found if number <= limit] or found
+    return found[0][1]
 
 
-def _versions(folder: Path) -> Iterable[tuple[int, Path]]:
+def _newest_version() -> int:
+    """The highest policy version that the kernel or the installed libsepol knows."""
+    import ctypes
+
+    versions = []
+    with suppress(OSError, ValueError):
+        versions.append(int(POLICY_VERSION.read_text(encoding="ascii")))
+    with suppress(OSError, AttributeError):
+        versions.append(int(ctypes.CDLL("libsepol.so.2").sepol_policy_kern_vers_max()))
+    return max(versions, default=NO_LIMIT)
+
+
+def _versions(folder: Path) -> Iterator[tuple[int, Path]]:
     for path in folder.glob("policy.*"):
-        if path.suffix[1:].isdigit():
+        if path.suffix[1:].isdecimal():
             yield int(path.suffix[1:]), path

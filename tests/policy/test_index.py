@@ -16,7 +16,7 @@ import pytest
 
 from sepolicyd.access import SELF, Access
 from sepolicyd.errors import InputError, ToolMissingError
-from sepolicyd.policy import setools_adapter
+from sepolicyd.policy import policy_files, setools_adapter
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import VerdictKind, join_ranges, ranges_of, subtract_ranges
 from sepolicyd.policy.policy_files import LIVE_POLICY, find_policy, identity_of
@@ -449,12 +449,36 @@ def test_policy_of_a_root(tmp_path: Path) -> None:
         find_policy(settings)
     folder = tmp_path / "etc/selinux/mine/policy"
     folder.mkdir(parents=True)
-    for name in ("policy.9", "policy.33", "policy.31", "policy.33.tmp"):
+    for name in ("policy.9", "policy.33", "policy.31", "policy.33.tmp", "policy.\u0663"):
         (folder / name).touch()
     assert selinux_type(tmp_path) == "mine"
     assert find_policy(settings) == folder / "policy.33"
     (tmp_path / "etc/selinux/config").write_text("# SELINUXTYPE=no\nSELINUX=enforcing\nSELINUXTYPE=other\n")
     assert selinux_type(tmp_path) == "other"
+
+
+@pytest.mark.parametrize(("newest", "taken"), [(33, "policy.33"), (34, "policy.34"), (40, "policy.34"), (20, "policy.34")])
+def test_of_two_policies_the_one_that_libselinux_would_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest: int, taken: str
+) -> None:
+    folder = tmp_path / "etc/selinux/mine/policy"
+    folder.mkdir(parents=True)
+    for name in ("policy.33", "policy.34"):
+        (folder / name).touch()
+    monkeypatch.setattr(Settings, "live", True)
+    settings = Settings(root=tmp_path)
+    assert find_policy(settings, live=tmp_path / "none", newest=newest) == folder / taken
+    monkeypatch.setattr(Settings, "live", False)  # another root: what will load it is not known
+    assert find_policy(settings, newest=newest) == folder / "policy.34"
+
+
+def test_the_newest_version_is_libsepols_or_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "policyvers").write_text("99\n")
+    monkeypatch.setattr(policy_files, "POLICY_VERSION", tmp_path / "none")
+    libsepol = policy_files._newest_version()
+    assert libsepol >= 33
+    monkeypatch.setattr(policy_files, "POLICY_VERSION", tmp_path / "policyvers")
+    assert policy_files._newest_version() == max(99, libsepol)
 
 
 def test_the_kernels_own_policy_goes_first_on_the_machine_itself(tmp_path: Path) -> None:
