@@ -13,6 +13,7 @@ from sepolicyd.module.build import build
 from sepolicyd.module.source import FileContext, SourceText, render_fc
 from sepolicyd.profiles import Profile
 
+LIMITS = "limits.cil"
 PLAIN = "plain"  # POLICY/plain/NAME.te: the same source, expanded with the reference policy's headers
 MAKE_TIMEOUT_S = 300.0
 GEN_CONTEXT = re.compile(r"^(/\S*)\s+(?:(-[-bcdlps])\s+)?gen_context\(\w+:object_r:(\w+)(?:,\s*\w+)?\)\s*$", re.MULTILINE)
@@ -61,6 +62,25 @@ def build_base(profile: Profile, contexts: Iterable[FileContext], workdir: Path,
         hint = "install selinux-policy-dev (Debian) or selinux-policy-devel (Fedora, RHEL)"
         raise ToolMissingError(f"the policy headers that {profile.file('.te')} is written with are not installed", hint)
     return build(SourceText(name, version, _read(plain), render_fc(contexts, mls=mls), (), ()), workdir, mls=mls)
+
+
+def limits_of(profile: Profile, name: str, workdir: Path) -> Optional[Path]:
+    """Write the CIL module of constraints on the profile's domains, which a .te of a module cannot hold.
+
+    :param name: of the base module; the module of constraints is NAME_limits
+    :returns: the file in ``workdir``, None for a profile without limits.cil
+    """
+    source = profile.directory / LIMITS
+    if not source.is_file():
+        return None
+    place = workdir / f"{limits_name(name)}.cil"
+    place.write_text(_read(source), encoding="utf-8")
+    return place
+
+
+def limits_name(module: str) -> str:
+    """Return the name of the module of constraints that belongs to a base module."""
+    return f"{module}_limits"
 
 
 def module_of(te: str, path: Path) -> tuple[str, str]:

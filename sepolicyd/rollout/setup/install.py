@@ -9,6 +9,7 @@ from pathlib import Path
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, UsageError
 from sepolicyd.module import transaction
+from sepolicyd.module.base_module import limits_name
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.module.transaction import BooleanValue
@@ -60,15 +61,14 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan, switch: Seque
     init_journal.write(settings, _journal(settings, plan, paths))
     base_dontaudit.write(settings, profile.name, plan.quiet)
     with workdir("init") as place:
-        package = place / f"{plan.module}.pp"
-        package.write_bytes(plan.package)
+        packages = _packages(plan, place)
         if settings.live:
-            _install(store, package, plan, switch)
+            _install(store, packages, plan, switch)
             ports.run_live(store.active, plan.ports)
         else:
             mls = policy_is_mls(store.policy())
             ports.write_local(store.active, plan.ports, level=":s0" if mls else "")
-            _install(store, package, plan, switch)
+            _install(store, packages, plan, switch)
     relabelled = relabel(settings, store, paths)
     labels = _programs(settings, plan.labels) if relabelled else []
     after = init_processes.why_unconfined(plan.processes, profile, labels=labels)
@@ -76,12 +76,23 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan, switch: Seque
     return InitDone(plan.module, relabelled, plan.ports, after, restart, tuple(switch))
 
 
-def _install(store: Store, package: Path, plan: InitPlan, switch: Sequence[str]) -> None:
+def _packages(plan: InitPlan, place: Path) -> list[Path]:
+    """Write the base module and, where the profile has them, its constraints."""
+    package = place / f"{plan.module}.pp"
+    package.write_bytes(plan.package)
+    if not plan.limits:
+        return [package]
+    limits = place / f"{limits_name(plan.module)}.cil"
+    limits.write_bytes(plan.limits)
+    return [package, limits]
+
+
+def _install(store: Store, packages: Sequence[Path], plan: InitPlan, switch: Sequence[str]) -> None:
     if not switch:
-        store.install([package], plan.priority)
+        store.install(packages, plan.priority)
         return
     values = [BooleanValue(name, True) for name in dict.fromkeys(switch)]
-    transaction.commit(store.root, store.kind, packages=[package], priority=plan.priority, booleans=values)
+    transaction.commit(store.root, store.kind, packages=packages, priority=plan.priority, booleans=values)
 
 
 def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> SetupJournal:
@@ -109,14 +120,15 @@ def undo_init(settings: Settings, profile_name: str) -> InitDone:
     store = Store(settings.root)
     store.check()
     store.wait_for_lock()
-    here = any(item.name == journal.module and item.priority == journal.priority for item in store.modules())
+    ours = (journal.module, limits_name(journal.module))
+    here = [item.name for item in store.modules() if item.name in ours and item.priority == journal.priority]
     _ports_back(settings, store, journal.ports)
     # while the module is there: a value of a boolean that is not can only be edited away
     left = [BooleanValue(name, None) for name in sorted(local_booleans(store.active) & set(journal.booleans))]
     if here and left:
         transaction.commit(store.root, store.kind, priority=journal.priority, booleans=left)
     if here:
-        process.run(store.argv("-X", str(journal.priority), "-r", journal.module), timeout=900)
+        process.run(store.argv("-X", str(journal.priority), *(word for name in here for word in ("-r", name))), timeout=900)
     elif not settings.live:
         process.run(store.argv("-B"), timeout=900)
     paths = tuple(path for path in journal.paths if inside(settings.root, path).exists())

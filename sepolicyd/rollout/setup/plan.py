@@ -60,6 +60,8 @@ class InitPlan:
     findings: tuple[Problem, ...] = ()
     installation: Optional[Installation] = None
     package: bytes = b""
+    limits: bytes = b""
+    """CIL text of the constraints on the service's domains, empty where the profile has none."""
     quiet: base_dontaudit.BaseDontaudits = NOT_SILENT
     again: bool = False
 
@@ -186,13 +188,14 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
         (copy.active / "disable_dontaudit").unlink(missing_ok=True)
         # the ports' types come with the module: libsemanage takes both in one transaction
         ports.write_local(copy.active, plan.ports, level=":s0" if mls else "")
-        copy.install([package], plan.priority)
+        limits = base_module.limits_of(profile, plan.module, place)
+        copy.install([package, *([limits] if limits else [])], plan.priority)
         after = PolicyIndex.load(copy.policy())
         findings = [*plan.findings, *_unlike(plan, copy, after), *_refused(before, after, profile, settings)]
         types = tuple(sorted(profile.own_types & set(after.types)))
-        done = package.read_bytes()
+        done, limited = package.read_bytes(), limits.read_bytes() if limits else b""
     quiet = base_dontaudit.silent_of(after, profile.domains)
-    return replace(plan, types=types, package=done, quiet=quiet, findings=tuple(sorted(findings, reverse=True)))
+    return replace(plan, types=types, package=done, limits=limited, quiet=quiet, findings=tuple(sorted(findings, reverse=True)))
 
 
 def _check_family(before: PolicyIndex, headers: Path) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sepolicyd import profiles
+from sepolicyd import profiles, settings
 from sepolicyd.module import base_module
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
@@ -19,7 +19,7 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rollout.setup.install import InitDone, run_init
 from sepolicyd.rollout.setup.plan import InitPlan, plan_init
 from sepolicyd.settings import Settings
-from tests.paths import HEADERS
+from tests.policies import base
 from tests.policies.jupyterhub import fedora
 from tests.services.jupyterhub.machines import put, put_hub
 
@@ -38,7 +38,7 @@ def profile() -> Profile:
 
 
 def need_toolchain() -> None:
-    if not Path("/var/lib/selinux/default/active/modules").is_dir() or base_module.headers_here(HEADERS) is None:
+    if not (Store(base.ROOT).active / "modules").is_dir() or base_module.headers_here(base.ROOT / settings.HEADERS) is None:
         pytest.skip("needs the distribution's policy and its headers")
 
 
@@ -46,13 +46,13 @@ def need_toolchain() -> None:
 def inited(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Inited:
     need_toolchain()
     root = tmp_path_factory.mktemp("inited")
-    create_store(root)
+    create_store(root, base.ROOT)
     put_hub(root, config="c = get_config()\nc.JupyterHub.ssl_key = '/etc/jupyterhub/keys/hub.key'\n")
     put(root, "/srv/jupyterhub/jupyterhub.sqlite")
     put(root, "/etc/jupyterhub/keys/hub.key", mode=0o600)
-    settings = Settings(root=root, state=root / "state")
-    plan = plan_init(settings, profile)
-    return Inited(settings, plan, run_init(settings, profile, plan))
+    where = Settings(root=root, state=root / "state")
+    plan = plan_init(where, profile)
+    return Inited(where, plan, run_init(where, profile, plan))
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +70,14 @@ def fedora_package(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -
 
 
 @pytest.fixture(scope="session")
+def limits(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Path:
+    """The constraints on the students' domain."""
+    found = base_module.limits_of(profile, "jupyterhub", tmp_path_factory.mktemp("limits"))
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
 def fedora_names(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> PolicyIndex:
     """Fedora's names, and only they."""
     place = tmp_path_factory.mktemp("fedora_names")
@@ -79,7 +87,7 @@ def fedora_names(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path)
 
 
 @pytest.fixture(scope="session")
-def fedora_delta(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path) -> Delta:
+def fedora_delta(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path, limits: Path) -> Delta:
     """What the module brings to Fedora's names and the rules that it has for every domain, application and daemon.
 
     Neverallow is checked as it links, which no policy's own semanage.conf asks for.
@@ -92,7 +100,7 @@ def fedora_delta(tmp_path_factory: pytest.TempPathFactory, fedora_package: Path)
     text = config.read_text(encoding="utf-8")
     assert "expand-check=0" in text
     config.write_text(text.replace("expand-check=0", "expand-check=1"), encoding="utf-8")
-    store.install([fedora_package], 360)
+    store.install([fedora_package, limits], 360)
     return delta.difference(place / "before", store.policy())
 
 
@@ -101,8 +109,8 @@ def fedora_policy(fedora_delta: Delta) -> PolicyIndex:
     return fedora_delta.after
 
 
-@pytest.fixture(scope="session", params=["debian", "fedora"])
+@pytest.fixture(scope="session", params=["named"] if base.REAL else ["debian", "fedora"])
 def either(request: pytest.FixtureRequest) -> PolicyIndex:
-    """The kernel policy of both families."""
-    found: PolicyIndex = request.getfixturevalue("policy" if request.param == "debian" else "fedora_policy")
+    """The kernel policy of both families, or of the root that SEPOLICYD_POLICY_ROOT names."""
+    found: PolicyIndex = request.getfixturevalue("fedora_policy" if request.param == "fedora" else "policy")
     return found

@@ -90,6 +90,8 @@ FEDORA_TYPES = (
     "home_bin_t",
     "passwd_file_t",
     "unconfined_service_t",
+    "abrt_helper_t",
+    "vmtools_unconfined_t",
 )
 # system/init.te: what init_daemon_domain() gives in the reference policy is the attribute's here
 ATTRIBUTES = """
@@ -114,7 +116,15 @@ RULES = """
 (allow domain init_t (process (sigchld signull)))
 (allow domain unconfined_service_t (unix_stream_socket (connectto)))
 (allow domain passwd_file_t (file (getattr)))
-(typeattributeset domain (unconfined_service_t))
+(allow domain abrt_helper_t (process (transition)))
+(booleanif domain_kernel_load_modules (true (allow domain kernel_t (system (module_request)))))
+(boolean domain_kernel_load_modules true)
+(allow domain systemd_resolved_t (dbus (send_msg)))
+(allow domain vmtools_unconfined_t (dbus (send_msg)))
+(typeattribute base_ro_file_type)
+(typeattributeset base_ro_file_type (bin_t boot_t src_t usr_t))
+(allow domain base_ro_file_type (file (getattr open read)))
+(typeattributeset domain (unconfined_service_t abrt_helper_t vmtools_unconfined_t))
 (roletype system_r unconfined_service_t)
 (allow application_domain_type logfile (file (getattr append)))
 (allow application_domain_type user_home_t (file (getattr append)))
