@@ -81,11 +81,14 @@ def load(path: Path, place: Optional[Place]) -> Loaded:
     if place is None:
         return Loaded(PolicyIndex.of(content, path))
     key = _key(content)
-    tables, note = _read(place, key)
-    if tables is not None:
-        return Loaded(PolicyIndex(tables, path))
+    sections, note = read_sections(place, key)
+    if sections is not None:
+        try:
+            return Loaded(PolicyIndex(Tables(sections), path))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            note = f"the policy index {place.directory / _name(key, SUFFIX)} is not used: {error}; the policy itself was read"
     found = PolicyIndex.of(content, path)
-    not_kept = _write(place, key, found.tables.sections)
+    not_kept = write_sections(place, key, SUFFIX, found.tables.sections)
     return Loaded(found, note or not_kept)
 
 
@@ -116,9 +119,9 @@ def _setools_version() -> list[tuple[str, int, int]]:
     return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
-def _read(place: Place, key: bytes) -> tuple[Optional[Tables], str]:
-    """The tables kept under a key, or None and why what is there is not used ("" where nothing is there)."""
-    path = place.directory / _name(key)
+def read_sections(place: Place, key: bytes, suffix: str = SUFFIX) -> tuple[Optional[Mapping[str, memoryview]], str]:
+    """The sections kept under a key, or None and why what is there is not used ("" where nothing is there)."""
+    path = place.directory / _name(key, suffix)
     try:
         with private_directory(place.directory) as directory:
             data = read_private(directory, path.name)
@@ -131,13 +134,13 @@ def _read(place: Place, key: bytes) -> tuple[Optional[Tables], str]:
     except OSError as error:
         return None, f"the policy index {path} cannot be read ({error.strerror}); the policy itself was read"
     try:
-        return Tables(_sections(data, key)), ""
-    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        return _sections(data, key), ""
+    except (ValueError, TypeError, struct.error) as error:
         return None, f"the policy index {path} is not used: {error}; the policy itself was read"
 
 
-def _name(key: bytes) -> str:
-    return key.hex()[:32] + SUFFIX
+def _name(key: bytes, suffix: str) -> str:
+    return key.hex()[:32] + suffix
 
 
 def _sections(data: bytes, key: bytes) -> Mapping[str, memoryview]:
@@ -178,13 +181,13 @@ def _file(sections: Mapping[str, Section], key: bytes) -> bytes:
     return HEADER.pack(MAGIC, BYTE_ORDER, len(body), key, hashlib.sha256(body).digest()) + body
 
 
-def _write(place: Place, key: bytes, sections: Mapping[str, Section]) -> str:
-    """Keep an index; "" or why it cannot be kept."""
+def write_sections(place: Place, key: bytes, suffix: str, sections: Mapping[str, Section]) -> str:
+    """Keep sections under a key; "" or why they cannot be kept."""
     try:
         make_private_directory(place.directory, within=place.within)
         with private_directory(place.directory) as directory:
-            write_private(directory, _name(key), _file(sections, key))
-            prune(directory, SUFFIX, MAX_KEPT)
+            write_private(directory, _name(key, suffix), _file(sections, key))
+            prune(directory, suffix, MAX_KEPT)
     except UntrustedError as error:
         return f"no policy index is kept in {place.directory}: {error}"
     except OSError as error:

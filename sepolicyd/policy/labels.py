@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import InputError, SepolicydError, ToolMissingError
+from sepolicyd.policy import index_store
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.known_contexts import KnownContexts
 from sepolicyd.policy.model import PortRange
 from sepolicyd.policy.selinux_config import selinux_type
 from sepolicyd.settings import Settings
@@ -62,18 +64,26 @@ class Spec:
 class FileContexts:
     """file_contexts with its .local, .homedirs and .subs files, as libselinux reads them (selabel_file(5))."""
 
-    def __init__(self, path: Path, handle: Any, selinux: Any) -> None:
+    def __init__(self, path: Path, known: Optional[KnownContexts] = None) -> None:
         self.path = path
-        self._handle = handle
-        self._selinux = selinux
+        self._known = known if known is not None else KnownContexts(path, None)
 
     @classmethod
-    def load(cls, path: Path) -> FileContexts:
+    def load(cls, path: Path, known: Optional[KnownContexts] = None) -> FileContexts:
         """Open one file_contexts file.
 
+        :param known: answers of earlier commands; where there are any, libselinux opens the file only for what is new
         :raises ToolMissingError: the Python binding of libselinux is not installed
         :raises InputError: no such file, or libselinux does not accept it
         """
+        found = cls(path, known)
+        if not found._known.answers:
+            _ = found._selabel
+        return found
+
+    @cached_property
+    def _selabel(self) -> tuple[Any, Any]:
+        """The binding of libselinux, and its handle of the file."""
         try:
             import selinux
         except ImportError as error:
@@ -81,15 +91,19 @@ class FileContexts:
                 "what label a path should have is not known: the Python binding of libselinux is not installed",
                 "install python3-selinux (Debian) or python3-libselinux (Fedora, RHEL)",
             ) from error
-        if not path.is_file():
-            raise InputError(f"file contexts {path} do not exist", "name the root that holds the policy with --root")
+        if not self.path.is_file():
+            raise InputError(f"file contexts {self.path} do not exist", "name the root that holds the policy with --root")
         option = selinux.selinux_opt()
-        option.type, option.value = selinux.SELABEL_OPT_PATH, os.fspath(path)
+        option.type, option.value = selinux.SELABEL_OPT_PATH, os.fspath(self.path)
         try:
-            handle = selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
+            return selinux, selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
         except OSError as error:
-            raise InputError(f"file contexts {path} cannot be read: {error.strerror}", "rebuild them: semodule -B") from error
-        return cls(path, handle, selinux)
+            hint = "rebuild them: semodule -B"
+            raise InputError(f"file contexts {self.path} cannot be read: {error.strerror}", hint) from error
+
+    def keep(self) -> None:
+        """Keep what was answered for later commands."""
+        self._known.keep()
 
     def context(self, path: str, tclass: str = "file") -> Optional[str]:
         """The whole context that file_contexts gives a path, None where it gives none (no match, or <<none>>)."""
@@ -98,8 +112,16 @@ class FileContexts:
             # a lone surrogate (a name that is not UTF-8) is not printable, and the binding raises TypeError for it;
             # line breaks and escapes never stand in a pattern
             return None
+        mode = MODES.get(tclass, 0)
+        question = f"{mode} {posixpath.normpath(path)}"
+        if question not in self._known.answers:
+            self._known.answers[question] = self._look_up(posixpath.normpath(path), mode)
+        return self._known.answers[question]
+
+    def _look_up(self, path: str, mode: int) -> Optional[str]:
+        selinux, handle = self._selabel
         try:
-            found = self._selinux.selabel_lookup_raw(self._handle, posixpath.normpath(path), MODES.get(tclass, 0))
+            found = selinux.selabel_lookup_raw(handle, path, mode)
         except OSError:  # ENOENT for no match and for <<none>>
             return None
         return str(found[1]) if found and found[0] == 0 else None
@@ -220,13 +242,19 @@ class Labels:
         name = selinux_type(settings.root)
         ports = Ports.from_policy(policy_index, settings.root / "var/lib/selinux" / name / "active")
         try:
-            files = FileContexts.load(settings.root / "etc/selinux" / name / "contexts/files/file_contexts")
+            path = settings.root / "etc/selinux" / name / "contexts/files/file_contexts"
+            files = FileContexts.load(path, KnownContexts(path, index_store.place_for(settings.state)))
         except SepolicydError as error:
             return cls(policy_index, ports, missing=str(error))
         return cls(policy_index, ports, files)
 
     def lookup(self, path: str, tclass: str = "file") -> Optional[str]:
         return self.files.lookup(path, tclass) if self.files else None
+
+    def keep(self) -> None:
+        """Keep what file_contexts answered for later commands."""
+        if self.files is not None:
+            self.files.keep()
 
     def is_customizable(self, type_name: str) -> bool:
         return self.files is not None and type_name in self.files.customizable

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import InputError, ToolMissingError
+from sepolicyd.policy import index_store
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.index_store import Place
+from sepolicyd.policy.known_contexts import KnownContexts
 from sepolicyd.policy.labels import FileContexts, Labels, Ports, Spec, open_labels
 from sepolicyd.policy.model import PortRange
 from sepolicyd.settings import Settings
@@ -66,6 +69,36 @@ def contexts(tmp_path: Path) -> FileContexts:
 )
 def test_lookup(contexts: FileContexts, path: str, tclass: str, wanted: str | None) -> None:
     assert contexts.lookup(path, tclass) == wanted
+
+
+def test_known_answers_need_no_libselinux_and_no_longer_than_the_files_stay(
+    contexts: FileContexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path / "state/index", tmp_path)
+    asked = [("/srv/hub/x", "file"), ("/srv/hub/proc/1", "file"), ("/srv/hub/secret", "dir"), ("/data/secret", "file")]
+    first = FileContexts.load(contexts.path, KnownContexts(contexts.path, place))
+    expected = [first.lookup(*one) for one in asked]
+    first.keep()
+    second = FileContexts.load(contexts.path, KnownContexts(contexts.path, place))
+    with monkeypatch.context() as patched:
+        patched.setattr(FileContexts, "_look_up", lambda *_: pytest.fail("libselinux was asked again"))
+        assert [second.lookup(*one) for one in asked] == expected
+    assert second.lookup("/srv/hub/mine/a") == "local_t"  # a new question goes to libselinux
+    Path(f"{contexts.path}.local").write_text("/srv/hub/x   system_u:object_r:other_t:s0\n")
+    third = FileContexts.load(contexts.path, KnownContexts(contexts.path, place))
+    assert third.lookup("/srv/hub/x") == "other_t"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{ broken", b'{"0 /srv/hub/x": 7}'])
+def test_kept_answers_that_are_damaged(contexts: FileContexts, tmp_path: Path, content: bytes) -> None:
+    place = Place(tmp_path / "state/index", tmp_path)
+    known = KnownContexts(contexts.path, place)
+    index_store.write_sections(place, known._key, ".labels", {"contexts": content})
+    again = FileContexts.load(contexts.path, KnownContexts(contexts.path, place))
+    assert again.lookup("/srv/hub/secret") == "secret_t"
+    (kept,) = place.directory.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert KnownContexts(contexts.path, place).answers == {}
 
 
 def test_specs_and_customizable_types(contexts: FileContexts) -> None:

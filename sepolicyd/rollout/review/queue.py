@@ -100,9 +100,12 @@ def judge(
     if wrong:
         raise UsageError(f"{session.settings.config}: {'; '.join(wrong)}", "mend or remove them")
     candidates = group(evidence, guard.facets(evidence, session.profile))
-    return assess(
+    found = assess(
         candidates, profile=session.profile, guard=guard, policy_index=policy_index, labels=labels, overrides=overrides
     )
+    if labels is not None:
+        labels.keep()
+    return found
 
 
 def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path] = None) -> Assessed:
