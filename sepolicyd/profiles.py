@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sepolicyd.access import is_identifier
@@ -101,7 +102,7 @@ class Profile:
     # what the base module defines, so that a type which is not loaded yet counts as known
     own_types: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def domains(self) -> tuple[str, ...]:
         """All domains of the service, in the order of the roles, each once."""
         return tuple(dict.fromkeys(domain for role in self.roles for domain in role.domains))

@@ -11,11 +11,12 @@ from sepolicyd.errors import InputError
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.guard.level import GuardLevel, worst
-from sepolicyd.rules.guard.pattern import View, compile_names
+from sepolicyd.rules.guard.pattern import Pattern, View, compile_names
 from sepolicyd.rules.guard.rule import About, Finding, GuardRule, parse_rules
 from sepolicyd.rules.guard.statement import Statement, parse_statements
 
 FILE = "guard.yaml"
+MAX_OPERATIONS = 4096  # pairs of class and permission that are remembered; a policy has some 1,500
 WIDE_ATTRIBUTE = 100  # an attribute of more types than this is no narrow target, whatever its name
 
 
@@ -32,6 +33,7 @@ class Guard:
 
     def __init__(self, rules: Sequence[GuardRule]) -> None:
         self.rules = tuple(rules)
+        self._operations: dict[tuple[str, str], list[tuple[GuardRule, list[Pattern]]]] = {}
         self._by_code = {rule.code: rule for rule in rules}
         self._by_topic = {rule.about: rule for rule in rules if rule.about is not None}
 
@@ -70,10 +72,28 @@ class Guard:
     ) -> list[Finding]:
         """What the lines say of one access, the heaviest first. Without a policy attributes match by name alone."""
         view = View(access, profile, policy)
-        found = [rule.finding_on(access) for rule in self.rules if any(pattern.fits(view) for pattern in rule.patterns)]
+        found = [
+            rule.finding_on(access)
+            for rule, patterns in self._of_operation(access.tclass, access.permission)
+            if any(pattern.fits_types(view) for pattern in patterns)
+        ]
         if policy is not None and _is_wide(access, policy) and all(one.about is not About.BOUNDS for one in found):
             found.append(self.about(About.BOUNDS).finding_on(access))
         return sorted(found, key=heaviest_first)
+
+    def _of_operation(self, tclass: str, permission: str) -> list[tuple[GuardRule, list[Pattern]]]:
+        """The rules with patterns for this class and permission, and these patterns: a log asks few again and again."""
+        found = self._operations.get((tclass, permission))
+        if found is None:
+            fitting = (
+                (rule, [pattern for pattern in rule.patterns if pattern.fits_operation(tclass, permission)])
+                for rule in self.rules
+            )
+            found = [(rule, patterns) for rule, patterns in fitting if patterns]
+            if len(self._operations) >= MAX_OPERATIONS:
+                self._operations.clear()
+            self._operations[tclass, permission] = found
+        return found
 
     def judge(
         self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[Attributes] = None

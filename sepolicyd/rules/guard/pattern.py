@@ -129,12 +129,19 @@ class Pattern:
             tuple(condition for condition in when if condition in WHEN),
         )
 
+    def fits_operation(self, tclass: str, permission: str) -> bool:
+        """Whether class and permission fit, whatever the types."""
+        if not (_any(self.tclass, tclass) and _any(self.perms, permission)):
+            return False
+        return not (self.not_perms and _any(self.not_perms, permission))
+
     def fits(self, view: View) -> bool:
         access = view.access
-        if not (_any(self.tclass, access.tclass) and _any(self.perms, access.permission)):
-            return False
-        if self.not_perms and _any(self.not_perms, access.permission):
-            return False
+        return self.fits_operation(access.tclass, access.permission) and self.fits_types(view)
+
+    def fits_types(self, view: View) -> bool:
+        """Whether the rest fits, where the operation does."""
+        access = view.access
         if not (_any(self.source, access.source) and self._fits_target(view)):
             return False
         if self.not_source and _any(self.not_source, access.source):
