@@ -118,6 +118,8 @@ class SemoduleStore:
         """Read the store's directories: a listing by semodule takes seconds on a slow machine. While a transaction swaps
         ``active``, semodule is asked, which waits."""
         self.files.put_back_previous()
+        if not self.files.directory.is_dir():
+            return {}  # a machine with a policy and without a module store
         if not self.files.modules.is_dir():
             return parse_lease_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
         return self.files.priorities(MODULE_PREFIX)

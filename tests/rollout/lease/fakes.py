@@ -382,7 +382,9 @@ class FakeBook(LeaseBook):
 
     def record(self, what: LeaseEvent, now: Moment, **details: Any) -> None:
         with self.m.call("book.record"):
-            self.m.history.append(json.dumps({"what": what, "wall": now.wall, "boot_id": now.boot_id, **details}))
+            self.m.history.append(
+                json.dumps({"what": what, "wall": now.wall, "boottime": now.boottime, "boot_id": now.boot_id, **details})
+            )
 
     def history(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.m.history]

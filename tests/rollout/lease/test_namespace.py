@@ -224,9 +224,17 @@ def test_killed_at_random_moments(case: Case) -> None:
 
 
 @pytest.mark.parametrize("unit", ["sepolicyd-boot.service", "sepolicyd-lease.service"])
-@pytest.mark.parametrize("how", ["exit-code 203", "exit-code 1", "timeout ", "signal KILL", "exit-code 3", "success 0"])
-def test_the_shell_ends_what_a_broken_interpreter_cannot(case: Case, unit: str, how: str, tmp_path: Path) -> None:
-    """A distribution's upgrade takes the interpreter away (203: systemd could not execute it), or the import fails (1)."""
+def test_the_shell_changes_nothing_where_there_is_no_lease(case: Case, unit: str, tmp_path: Path) -> None:
+    """The boot unit runs at every boot; a broken interpreter must not switch a permissive machine to enforcing."""
+    shutil.rmtree(case.place / "state/rollout")
+    case.store.install([], 360, remove=[MODULE])
+    setup = shell_of(unit, "exit-code 203", tmp_path)
+    _, said = case.end(setup=setup)
+    assert (said, (case.place / "fs/enforce").read_bytes()) == ("", b"0")
+
+
+def shell_of(unit: str, how: str, tmp_path: Path) -> str:
+    """The unit's ExecStopPost= as systemd would run it, with a setenforce that writes to the directory."""
     text = (ROOT / "systemd" / unit).read_text().replace("\\\n", "")
     (line,) = (line for line in text.splitlines() if line.startswith("ExecStopPost="))
     command = line.partition("=")[2].lstrip("-").replace("$$", "$").replace("%%", "%")
@@ -235,7 +243,14 @@ def test_the_shell_ends_what_a_broken_interpreter_cannot(case: Case, unit: str, 
     tools.mkdir()
     (tools / "setenforce").write_text(f'#!/bin/sh\necho -n "$1" > {FS}/enforce\n')
     (tools / "setenforce").chmod(0o755)
-    setup = f"PATH={tools}:$PATH SERVICE_RESULT={result} EXIT_STATUS={status} {command}; exit"
+    return f"PATH={tools}:$PATH SERVICE_RESULT={result} EXIT_STATUS={status} {command}; exit"
+
+
+@pytest.mark.parametrize("unit", ["sepolicyd-boot.service", "sepolicyd-lease.service"])
+@pytest.mark.parametrize("how", ["exit-code 203", "exit-code 1", "timeout ", "signal KILL", "exit-code 3", "success 0"])
+def test_the_shell_ends_what_a_broken_interpreter_cannot(case: Case, unit: str, how: str, tmp_path: Path) -> None:
+    """A distribution's upgrade takes the interpreter away (203: systemd could not execute it), or the import fails (1)."""
+    setup = shell_of(unit, how, tmp_path)
     assert directives(unit)["ExecStopPost"][0].startswith("-/bin/sh -c")
     _, said = case.end(setup=setup)
     broken = how not in {"exit-code 3", "success 0"}

@@ -1,11 +1,13 @@
-"""The one promise: by the deadline and one tick the machine enforces, or an undo stands that works when the world does again.
+"""The one promise: one tick after the deadline kernel, store and the next boot's policy are closed, or a record is kept that
+ends the lease once the faults are gone.
 
-Faults: any call fails (before or after its effect), the process dies at any call, clocks jump, the machine reboots, timers
-are stopped by hand, our module or our undo file is removed by hand.
+Faults: any call fails (before or after its effect), the process dies at any call, also between semodule's renames, clocks jump,
+the machine reboots, timers are stopped, the module or the lease record is removed, /etc is restored from a lease that is over.
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
@@ -90,6 +92,7 @@ def test_opening_interrupted_at_every_call(options: dict[str, bool], how: str, a
             # it said that it failed, so nothing is open now (not only at the deadline), or the undo stands and works
             assert not machine.open_types or machine.undo, machine.trace
         assert machine.undo or not (machine.open_types or machine.modules or machine.orphan), (number, machine.trace)
+        assert machine.undo or not machine.booted_permissive, (number, machine.trace)
         run_on(machine, 600 + TICK_S)
         assert_closed(machine, f"call {number} of {machine.trace}")
 
@@ -107,7 +110,7 @@ def test_ending_interrupted_at_every_call(options: dict[str, bool], how: str, af
         setattr(machine, how, machine.calls + number)
         setattr(machine, how.replace("_at", "_after"), after)
         tick(machine)
-        assert machine.undo or not (machine.open_types or machine.modules), machine.trace
+        assert machine.undo or not (machine.open_types or machine.modules or machine.booted_permissive), machine.trace
         run_on(machine, TICK_S)
         assert_closed(machine, f"call {number} of {machine.trace}")
 
@@ -119,6 +122,8 @@ def assert_closed(machine: Machine, note: str = "") -> None:
     assert not machine.modules, note
     assert not machine.undo, note
     assert not machine.dontaudit_off, note
+    assert not machine.booted_permissive - machine.foreign, note
+    assert machine.boot_is_store, note
 
 
 BREAKABLE = [
@@ -132,11 +137,13 @@ BREAKABLE = [
     ),
     *("store.restore_dontaudit", "store.lease_modules", "timers.arm", "timers.armed", "timers.disarm", "timers.stop_services"),
     *("book.write", "book.record", "book.remove", "book.lock", "store.reload", "store.module_types"),
+    *("boot.permissive_types", "boot.close_types", "store.permissive_types", "store.rebuild"),
 ]
 # With one of these broken the kernel can still be closed by another way.
 SURVIVABLE = [
     *("store.remove", "kernel.close_types", "store.restore_dontaudit", "store.lease_modules", "timers.disarm"),
     *("timers.stop_services", "book.write", "book.record", "book.remove", "book.lock"),
+    *("boot.permissive_types", "boot.close_types", "store.permissive_types", "store.rebuild"),
 ]
 
 
@@ -159,7 +166,7 @@ class Promise(RuleBasedStateMachine):
     def boot(self, whole: bool, hidden: bool) -> None:
         self.machine = Machine()
         self.options = {"whole": whole, "hidden": hidden}
-        self.lost = False
+        self.lost = self.restored = False
         self.deadline: Optional[float] = None  # boottime by which it must be over
 
     @rule(seconds=st.sampled_from([60, 300, 3600]), at=st.integers(0, 40), kill=st.booleans(), after=st.booleans())
@@ -241,6 +248,19 @@ class Promise(RuleBasedStateMachine):
         self.machine.modules.clear()
         self.machine.rebuild()
 
+    @precondition(lambda self: self.machine.history and not self.lost)
+    @rule()
+    def etc_restored(self) -> None:
+        """/etc comes back from the time of a lease, /var does not: the next boot is permissive, and the store is not."""
+        entry = json.loads(self.machine.history[0])
+        self.machine.booted_permissive |= frozenset(entry.get("domains", ()))
+        self.machine.boot_is_store &= bool(self.machine.booted_permissive == self.machine.built_permissive)
+        self.restored = True
+
+    @rule()
+    def another_rebuilds_the_store(self) -> None:
+        self.machine.rebuild()
+
     @precondition(lambda self: "hub" in self.machine.undo)
     @rule(torn=st.booleans())
     def undo_lost(self, torn: bool) -> None:
@@ -259,15 +279,15 @@ class Promise(RuleBasedStateMachine):
         run_on(self.machine, TICK_S)
         assert_closed(self.machine)
         self.deadline = None
-        self.lost = False
+        self.lost = self.restored = False
 
     @invariant()
     def nothing_is_open_without_an_undo(self) -> None:
         """An opening that no undo file knows is only one that somebody made by removing the file; the next tick ends it."""
-        if not hasattr(self, "machine") or self.deadline is None or self.lost:
+        if not hasattr(self, "machine") or self.deadline is None or self.lost or self.restored:
             return
         overdue = self.machine.boottime >= self.deadline
-        opened = self.machine.open_types or self.machine.modules or self.machine.orphan
+        opened = self.machine.open_types or self.machine.modules or self.machine.orphan or self.machine.booted_permissive
         assert not opened or self.machine.undo or overdue, self.machine.trace
 
     def _lease_id(self) -> str:

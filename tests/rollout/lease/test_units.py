@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sepolicyd.rollout.lease.book import LeaseBook
+from sepolicyd.rollout.lease.lease import DEFAULT_DIR, MODULE_PREFIX
 from tests.paths import ROOT
 
 UNITS = [*sorted(path.name for path in (ROOT / "systemd").glob("*.service")), "sepolicyd-lease.timer"]
@@ -95,16 +97,29 @@ def test_the_daemon_is_not_root_and_writes_evidence_only() -> None:
     assert said["CapabilityBoundingSet"] == [""]
 
 
-@pytest.mark.parametrize("unit", ["sepolicyd-boot.service", "sepolicyd-lease.service"])
-def test_what_ends_leases_looks_where_leases_are(unit: str) -> None:
-    from sepolicyd.rollout.lease.book import LeaseBook
-    from sepolicyd.rollout.lease.lease import DEFAULT_DIR, MODULE_PREFIX
-
-    said = directives(unit)
+def test_what_ends_leases_each_minute_looks_where_leases_are() -> None:
+    said = directives("sepolicyd-lease.service")
     assert said["ConditionDirectoryNotEmpty"] == [f"|{LeaseBook(DEFAULT_DIR).undo_dir}"]
     assert said["ConditionPathExistsGlob"] == [
         f"|{root}/*/active/modules/*/{MODULE_PREFIX}*" for root in ("/var/lib/selinux", "/etc/selinux")
     ]
+    assert said["ConditionPathExists"] == [f"|{LeaseBook(DEFAULT_DIR).history_path}"]
+
+
+def test_nothing_but_a_kernel_without_selinux_skips_what_ends_leases_at_boot() -> None:
+    """The policy file alone may be permissive: neither records nor modules nor history tell of it then."""
+    said = directives("sepolicyd-boot.service")
+    assert [key for key in said if key.startswith("Condition")] == ["ConditionSecurity"]
+    assert said["ConditionSecurity"] == ["selinux"]
+
+
+def test_rescue_mode_keeps_the_minute_s_timer() -> None:
+    assert directives("sepolicyd-lease.timer")["IgnoreOnIsolate"] == ["yes"]
+
+
+@pytest.mark.parametrize("unit", ["sepolicyd-boot.service", "sepolicyd-lease.service"])
+def test_what_ends_leases_is_isolated_python_without_a_sandbox(unit: str) -> None:
+    said = directives(unit)
     assert said["ExecStart"][0].endswith("-I -m sepolicyd.rollout.lease")
     # semodule changes its domain at exec
     assert not {"NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter", "User"} & set(said)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 import sys
+from typing import Optional
 
 from sepolicyd.kernel.selinuxfs import STATUS, SelinuxFs
-from sepolicyd.rollout.lease import __main__, end
+from sepolicyd.rollout.lease import __main__, agreement, end
 
 
 def write(self: SelinuxFs, name: str, data: bytes) -> None:
+    """What the kernel does with a write to one of its files."""
     if name != "load":
         (self.mount / name).write_bytes(data)
         return
@@ -19,6 +21,13 @@ def write(self: SelinuxFs, name: str, data: bytes) -> None:
         (self.mount / "new").replace(self.mount / file)
 
 
+def main(arguments: Optional[list[str]] = None) -> int:
+    """Run the one-shot."""
+    return __main__.main(arguments)
+
+
 SelinuxFs._write = write  # type: ignore[method-assign]
-end.PAUSES_S = (0.0, 0.1, 0.2)
-sys.exit(__main__.main())
+end.PAUSES_S = agreement.PAUSES_S = (0.0, 0.1, 0.2)  # type: ignore[attr-defined]
+
+if __name__ == "__main__":
+    sys.exit(main())
