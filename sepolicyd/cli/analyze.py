@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from sepolicyd.audit.dialects.front import Front
 from sepolicyd.audit.scan.files import ScanResult, scan_files, scan_stream
 from sepolicyd.cli import json_output as keys
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, policy_option, profile_option, settings_from, state_options
-from sepolicyd.errors import UsageError
+from sepolicyd.errors import Exit, UsageError
 from sepolicyd.rules.attribution.attribute import Attributed, attribute
 from sepolicyd.rules.candidate import group
 
@@ -51,7 +52,7 @@ def analyze_command(
     profile_name: Optional[str],
     policy_file: Optional[Path],
     **paths: Optional[Path],
-) -> None:
+) -> int:
     """Turn audit logs into candidate rules, once, without any state.
 
     Reads the files in the order given ("-" is standard input; gzip, xz and bzip2 are unpacked), keeps what the profile
@@ -62,9 +63,12 @@ def analyze_command(
       sepolicyd analyze --json /var/log/audit/audit.log.1 /var/log/audit/audit.log
     """
     settings = settings_from(**paths)
-    result = _scan(files or (str(settings.log),))
+    front = Front()
+    names = files or (str(settings.log),)
+    result = _scan(names, front)
+    notes = input_notes(result, front, names)
     if grouped:
-        _grouped(result, attribute(result, None if everything else _profile(settings, profile_name)), as_json)
+        _grouped(result, attribute(result, None if everything else _profile(settings, profile_name)), as_json, notes)
     else:
         from sepolicyd.cli.session import open_session
         from sepolicyd.rollout.review.queue import judge
@@ -78,7 +82,12 @@ def analyze_command(
             _print_te(name, items)
         elif as_json:
             terminal.print_json(
-                {**document(result, taken), "policy_note": note or None, "candidates": [keys.assessed(item) for item in items]}
+                {
+                    **document(result, taken),
+                    "input_notes": list(notes),
+                    "policy_note": note or None,
+                    "candidates": [keys.assessed(item) for item in items],
+                }
             )
         else:
             _print(items, details)
@@ -87,6 +96,9 @@ def analyze_command(
             terminal.talk(f"sepolicyd: {terminal.escape(note)}")
     for line in result.unparsed if show_unparsed else ():
         terminal.talk(f"line {line.line}: {terminal.escape(line.message)}: {terminal.escape(line.text)}")
+    for text in notes:
+        terminal.talk(f"sepolicyd: {text}")
+    return int(Exit.FINDINGS if is_unread(result, front) else Exit.DONE)
 
 
 def _profile(settings: Settings, name: Optional[str]) -> Profile:
@@ -95,11 +107,17 @@ def _profile(settings: Settings, name: Optional[str]) -> Profile:
     return profiles.load(name or settings.profile, settings.policy_dirs)
 
 
-def _grouped(result: ScanResult, taken: Attributed, as_json: bool) -> None:
+def _grouped(result: ScanResult, taken: Attributed, as_json: bool, notes: Sequence[str]) -> None:
     """Candidates as they are grouped, before anything is judged."""
     candidates = group(taken.evidence, {})
     if as_json:
-        terminal.print_json({**document(result, taken), "candidates": [keys.candidate(one) for one in candidates]})
+        terminal.print_json(
+            {
+                **document(result, taken),
+                "input_notes": list(notes),
+                "candidates": [keys.candidate(one) for one in candidates],
+            }
+        )
         return
     rows = [(one.id, terminal.asked(one), terminal.escape(",".join(one.merged.roles)) or "-") for one in candidates]
     if rows:
@@ -107,17 +125,60 @@ def _grouped(result: ScanResult, taken: Attributed, as_json: bool) -> None:
     _talk(result, taken, len(candidates))
 
 
-def _scan(files: Sequence[str]) -> ScanResult:
+def _scan(files: Sequence[str], front: Front) -> ScanResult:
     if "-" in files:
         if len(files) > 1:
             raise UsageError("standard input cannot be read together with files", "name the files, or - alone")
-        return scan_stream(sys.stdin.buffer)
+        return scan_stream(sys.stdin.buffer, front=front)
     paths = [Path(name) for name in files]
     size = sum(path.stat().st_size for path in paths if path.is_file())
     if size < PROGRESS_BYTES or not sys.stderr.isatty():
-        return scan_files(paths)
+        return scan_files(paths, front=front)
     with click.progressbar(length=size, label="reading", file=sys.stderr) as bar:
-        return scan_files(paths, on_progress=bar.update)
+        return scan_files(paths, on_progress=bar.update, front=front)
+
+
+def input_notes(result: ScanResult, front: Front, names: Sequence[str]) -> tuple[str, ...]:
+    """What must be said of the text that was given, in sentences; () for the log of auditd."""
+    notes = []
+    if front.lines:
+        forms = ", ".join(form.value for form, _ in front.forms.most_common())
+        notes.append(
+            f"{terminal.plural(front.lines, 'line')} in a form that is not auditd's ({forms}): "
+            "anybody can write such text, so that it proves nothing; compare it with `ausearch --raw` on the machine"
+        )
+    notes.extend(refusal.value for refusal in front.refusals)
+    attempts = sum(line.attempt for line in result.unparsed)
+    if attempts:
+        notes.append(f"{terminal.plural(attempts, 'line')} may be attempts to forge records; --unparsed lists them")
+    shown = terminal.escape(", ".join(names))
+    if result.lines and not front.refusals and not _holds_records(result, front):
+        notes.append(
+            f"{shown}: not one of these lines is an audit record: is this the audit log? "
+            "Give /var/log/audit/audit.log, or the output of `ausearch --raw -m AVC`"
+        )
+    elif is_unread(result, front) and result.unparsed:
+        first = result.unparsed[0]
+        notes.append(f"{shown}: nothing could be read; line {first.line}: {terminal.escape(first.message)}")
+    return tuple(notes)
+
+
+def is_unread(result: ScanResult, front: Front) -> bool:
+    """Whether the text holds something that was not read and nothing that was."""
+    unread = bool(front.refusals or result.unparsed_count) or not _holds_records(result, front)
+    return bool(result.lines or result.unparsed_count) and unread and not (result.denials or result.granted)
+
+
+def _holds_records(result: ScanResult, front: Front) -> bool:
+    return bool(
+        front.has_records
+        or result.events
+        or result.denials
+        or result.unparsed_count
+        or result.granted
+        or result.notices
+        or result.errors
+    )
 
 
 def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
@@ -167,8 +228,6 @@ def _talk(result: ScanResult, taken: Attributed, count: int) -> None:
         f"{terminal.plural(result.unparsed_count, 'line')} unparsed; "
         f"{terminal.plural(count, 'candidate')}, {terminal.plural(taken.foreign, 'denial')} of other services left out"
     )
-    if result.lines and not (result.events or result.denials or result.unparsed_count):
-        terminal.talk("  not one of these lines is an audit record: is this the audit log?")
     for line in result.unparsed[:SHOWN_UNPARSED]:
         terminal.talk(f"  unparsed line {line.line}: {terminal.escape(line.message)}")
     if result.unparsed_count > SHOWN_UNPARSED:

@@ -11,7 +11,6 @@ from typing import Any, Optional
 from sepolicyd import profiles
 from sepolicyd.audit.model import Denial, Sighting
 from sepolicyd.audit.parse.denial import denials_of, denials_of_line
-from sepolicyd.audit.parse.event import Assembler
 from sepolicyd.audit.parse.record import Record, parse
 from sepolicyd.audit.scan.files import scan_files
 from sepolicyd.policy.index import PolicyIndex
@@ -21,6 +20,7 @@ from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.candidate import Candidate, fold, group
 from sepolicyd.rules.evidence import Evidence, evidence_of
 from sepolicyd.rules.guard.guard import Guard, load_guard
+from tests.audit.scan.assembler import Assembler
 from tests.paths import DATA, ROOT
 
 POLICIES = ROOT / "policies"

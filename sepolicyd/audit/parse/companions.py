@@ -1,58 +1,47 @@
-"""The records beside an AVC in, what they say of the process and the object out; each is parsed when it is asked for."""
+"""The other records of an AVC's event, and what they say of the process and the object. Parsed when asked for."""
 
 from __future__ import annotations
 
-import re
-from typing import Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from sepolicyd.audit.parse import fields as field
-from sepolicyd.audit.parse.record import GROUP_SEPARATOR
 
 MAX_ITEMS = 64
-# The order of audit_log_exit (kernel/auditsc.c); interpreted or reordered text does not fit and is parsed field by field.
-_SYSCALL = re.compile(
-    r"syscall=(?P<syscall>\d+)(?: per=\S+)?(?: success=(?P<success>yes|no))? .*? ppid=(?P<ppid>\d+) pid=(?P<pid>\d+) "
-    r'auid=(?P<auid>\d+) uid=(?P<uid>\d+) .*? comm=(?P<comm>"[^"]*"|[0-9A-F]+) exe=(?P<exe>"[^"]*"|[0-9A-F]+)(?: |$)'
-)
-_PATH = re.compile(r'item=\d+ name=(?P<name>"[^"]*"|[0-9A-F]+)(?: inode=(?P<inode>\d+) .*?)?(?: nametype=(?P<nametype>[A-Z]+))')
 
 
 class Companions:
     """SYSCALL, PATH, CWD, PROCTITLE, SOCKADDR and EXECVE of one event."""
 
-    __slots__ = ("_bodies", "_paths", "_syscall")
+    __slots__ = ("_arguments", "_bodies", "_paths", "_syscall")
 
     def __init__(self) -> None:
         self._bodies: dict[str, str] = {}
         self._paths: list[str] = []
+        self._arguments: list[str] = []
         self._syscall: Optional[dict[str, str]] = None
 
     def add(self, kind: str, body: str) -> None:
-        """Take a record; of those that come once an event, the first counts."""
-        if kind == "PATH":
-            if len(self._paths) < MAX_ITEMS:
-                self._paths.append(body)
-        else:
+        """Take a record; of a type that stands once in an event, the first counts."""
+        several = {"PATH": self._paths, "EXECVE": self._arguments}.get(kind)
+        if several is None:
             self._bodies.setdefault(kind, body)
+        elif len(several) < MAX_ITEMS:
+            several.append(body)
 
     @property
     def syscall(self) -> dict[str, str]:
         """Fields of SYSCALL; ``syscall`` is the name where the record is enriched, else the number."""
         if self._syscall is None:
-            plain, _, enriched = self._bodies.get("SYSCALL", "").partition(GROUP_SEPARATOR)
-            match = _SYSCALL.search(plain)
-            if match is None:
-                found = field.fields_of(plain)
-            else:
-                found = match.groupdict("")
-                found["comm"], found["exe"] = field.value_of(found["comm"]), field.value_of(found["exe"])
+            plain, _, enriched = self._bodies.get("SYSCALL", "").partition(field.SEPARATOR)
+            found = field.read_fields(plain).values
             name = enriched.partition("SYSCALL=")[2].partition(" ")[0]
             self._syscall = {**found, "syscall": name} if name else found
         return self._syscall
 
     @property
     def proctitle(self) -> str:
-        return self._fields("PROCTITLE").get("proctitle", "").replace("\0", " ").rstrip()
+        return field.process_title(self._fields("PROCTITLE").get("proctitle", ""))
 
     @property
     def sockaddr(self) -> str:
@@ -60,30 +49,39 @@ class Companions:
 
     @property
     def command(self) -> str:
-        """The command line of an EXECVE record."""
-        return field.arguments(self._fields("EXECVE"))
-
-    @property
-    def old_path(self) -> str:
-        """Kernels before 2.6.27 wrote the path in an AVC_PATH record of its own."""
-        return self._fields("AVC_PATH").get("path", "")
+        """The command line of the EXECVE records, of which a long one has several."""
+        return field.command_line(" ".join(body.partition(field.SEPARATOR)[0] for body in self._arguments))
 
     def path_of(self, name: str, ino: str, tclass: str) -> str:
         """The full path of the AVC's object, "" where no PATH record tells."""
         if not self._paths:
             return ""
-        items = [_item(body) for body in self._paths]
+        items = [field.read_fields(body.partition(field.SEPARATOR)[0]).values for body in self._paths]
         return field.full_path(name, ino, items, self._fields("CWD").get("cwd", ""), tclass)
+
+    def process(self, values: Mapping[str, str]) -> dict[str, Any]:
+        """The fields of a :class:`Denial` that say which process asked.
+
+        :param values: fields of the message itself, which count before those of SYSCALL
+        """
+        syscall = self.syscall
+        return {
+            "pid": field.integer(values.get("pid") or syscall.get("pid")),
+            "ppid": field.integer(syscall.get("ppid")),
+            "comm": values.get("comm") or syscall.get("comm", ""),
+            "exe": syscall.get("exe") or values.get("exe", ""),
+            "syscall": syscall.get("syscall", ""),
+            "success": {"yes": True, "no": False}.get(syscall.get("success", "")),
+            "auid": normal_auid(syscall.get("auid", values.get("auid", ""))),
+            "uid": syscall.get("uid", values.get("uid", "")),
+            "proctitle": self.proctitle,
+        }
 
     def _fields(self, kind: str) -> dict[str, str]:
         body = self._bodies.get(kind)
-        return field.fields_of(body.partition(GROUP_SEPARATOR)[0]) if body else {}
+        return field.read_fields(body.partition(field.SEPARATOR)[0]).values if body else {}
 
 
-def _item(body: str) -> dict[str, str]:
-    match = _PATH.match(body)
-    if match is None:
-        return field.fields_of(body.partition(GROUP_SEPARATOR)[0])
-    found = match.groupdict("")
-    found["name"] = field.value_of(found["name"])
-    return found
+def normal_auid(written: str) -> str:
+    """The login uid; "unset" for the ways in which the kernel and systemd write that there is none."""
+    return "unset" if written in ("4294967295", "-1", "n/a") else written

@@ -1,53 +1,44 @@
-"""An event in, denials out: each AVC message with what the event's other records say of the process and the object."""
+"""What the records of one event say: denials, grants, errors of the security server, notices.
+
+The grammar is the kernel's (slow_avc_audit in security/selinux/avc.c, dump_common_audit_data in security/lsm_audit.c):
+the decision stands at the beginning of the body, the contexts are fields of their own outside any quotes.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from sepolicyd.access import is_identifier
-from sepolicyd.audit.model import (
-    Context,
-    Denial,
-    ErrorOperation,
-    Kind,
-    LogEventKind,
-    Notice,
-    PolicyError,
-    Unparsed,
-    UnparsedReason,
-    Verdict,
-)
+from sepolicyd.audit.model import Context, Denial, Kind, LogEventKind, Notice, PolicyError, Unparsed, UnparsedReason, Verdict
 from sepolicyd.audit.parse import fields as field
-from sepolicyd.audit.parse.classes import KNOWN, is_cut
-from sepolicyd.audit.parse.companions import Companions
+from sepolicyd.audit.parse import policy_error, user_message
+from sepolicyd.audit.parse.classes import is_cut
+from sepolicyd.audit.parse.companions import Companions, normal_auid
 from sepolicyd.audit.parse.event import Event
-from sepolicyd.audit.parse.record import GROUP_SEPARATOR, MARK, Record, parse
+from sepolicyd.audit.parse.header import NOTICES, SPEAKING, match_header
+from sepolicyd.audit.parse.record import MARK, MAX_TEXT, Record, from_header, parse
 
-MAX_TEXT = 4096
 MAX_RAW = 24
-
-_DECISION = re.compile(r"avc:\s*(?P<verdict>denied|granted)\s*\{(?P<permissions>[^{}]*)\}\s*(?:for\b)?\s*")
-_NEXT = re.compile(r"avc:\s+(?:denied|granted)\s*\{")
-_JOINED = re.compile(r"(?:\b(?:node|host)=\S+ )?\btype=[A-Z][A-Z0-9_]* (?:msg=)?audit\([^()]*\) *:")
-_VALUE = re.compile(r"\"?(?P<value>[^\s\"',]*(?:,[^\s\"',=]+)*)")
-_CLASS = re.compile(r"\"?(?P<value>[A-Za-z0-9_()-]*)")
-_WORD = re.compile(r"\s+[A-Za-z0-9_]+(?:[\s:]|$)(?!\s*exe=)")  # what goes on after a blank, and is no key=
-_GLUED = re.compile(r"(?<=[a-z0-9)])(?=(?:tcontext|tclass|permissive)=)")
-_TAIL = re.compile(r"\bpermissive[=:]\s*(?P<value>[01])")
-_FOREIGN = re.compile(r"\(XEN\)|\blsm=(?!selinux)[A-Za-z]+|apparmor=", re.IGNORECASE)
-_INVALID = re.compile(r"invalid[ _]context[= ]\"?(?P<value>[^\s\"]+)")
-_OPERATION = re.compile(r"(?:op=|^\s*)(?P<value>security_[a-z_]+|setxattr|fscreate|exec|[a-z_]+)\b")
-
+_DECISION = re.compile(r"[ \t]*avc:[ \t]*(?P<verdict>denied|granted)[ \t]*\{(?P<permissions>[^{}\"=]*)\}[ \t]*(?:for\b)?[ \t]*")
+_MESSAGE = re.compile(r"[ \t]*avc:[ \t]+(?:received|op=|netlink|could not|unable|seqno)")
+_OTHER_MODULE = re.compile(r"[ \t]*(?:apparmor=|lsm=(?!selinux\b))", re.IGNORECASE)
+# Kernels of some phones lose the blank between two fields.
+_GLUED = re.compile(r"(?<=[a-z0-9)])(?=(?:scontext|tcontext|tclass|permissive)=)")
+_WORD = re.compile(r"[ \t]*[^ \t\"]+")
+_WORD_BEFORE_CONTEXTS = re.compile(r"[ \t]*[A-Za-z]+(?=[ \t]+scontext=)")
+_NEXT_HEADER = re.compile(r"[ \t]*(?:(?:node|host)=[^ ]+ )?type=[A-Z]")
+# Records of the kernel, whose values cannot hold a blank outside hexadecimal digits: a header between two fields of
+# these can only be a record whose newline was lost.
+_KERNELS = frozenset({"AVC", "SELINUX_ERR", "SYSCALL", "PATH", "CWD", "EXECVE", "PROCTITLE", "SOCKADDR"})
 _PORTS = ("src", "dest", "lport", "fport")
 _OWN = frozenset({"pid", "comm", "exe", "path", "name", "dev", "ino", "ioctlcmd", "scontext", "tcontext", "tclass",
                   "permissive", "srawcon", "trawcon", "hostname", "addr", "terminal", "sauid", *_PORTS})  # fmt: skip
-_SPEAKING = frozenset({"AVC", "USER_AVC", "SELINUX_ERR", "USER_SELINUX_ERR"})
-_NOTICE_TYPES = frozenset({"MAC_STATUS", "MAC_POLICY_LOAD", "MAC_CONFIG_CHANGE", "USER_MAC_STATUS", "USER_MAC_POLICY_LOAD",
-                           "USER_MAC_CONFIG_CHANGE"})  # fmt: skip
 
-_Doubt = tuple[UnparsedReason, str]
+Doubt = tuple[UnparsedReason, str]
+Message = Union[Denial, Notice, PolicyError, Unparsed, int]
 
 
 @dataclass(frozen=True)
@@ -59,6 +50,7 @@ class Denials:
     notices: tuple[Notice, ...] = ()
     errors: tuple[PolicyError, ...] = ()
     other: int = 0
+    """Messages of another security module, and marks that are only part of a value."""
     unparsed: tuple[Unparsed, ...] = ()
 
 
@@ -67,36 +59,34 @@ def denials_of(event: Event, *, first_only: bool = False) -> Denials:
 
     :param first_only: only what the first record says; the others still enrich it
     """
-    beside = Companions()
-    messages: list[tuple[Record, str]] = []
-    for number, record in enumerate(event.records):
-        for kind, piece in _pieces(record):
-            if kind in _SPEAKING or kind in _NOTICE_TYPES or MARK in piece:
-                if number and first_only:
-                    continue
-                messages.append((record._replace(type=kind), piece))
+    companions = Companions()
+    messages: list[Record] = []
+    for number, whole in enumerate(event.records):
+        for record in separate(whole):
+            if record.type in SPEAKING or record.type in NOTICES or MARK in record.body:
+                if not (number and first_only):
+                    messages.append(record)
             else:
-                beside.add(kind, piece)
-    if not messages:
-        return Denials()
+                companions.add(record.type, record.body)
     lines = tuple(record.raw for record in event.records)
-    sorted_out: dict[type, list[Any]] = {kind: [] for kind in (Denial, Notice, PolicyError, Unparsed, int)}
-    for record, piece in messages:
-        value = message(record, piece, beside, lines)
-        sorted_out[type(value)].append(value)
-    every: list[Denial] = sorted_out[Denial]
+    return sort_out([read_message(record, companions, lines) for record in messages])
+
+
+def sort_out(messages: list[Message]) -> Denials:
+    """Messages by what they are."""
+    every = [one for one in messages if isinstance(one, Denial)]
     return Denials(
         denials=tuple(denial for denial in every if denial.verdict is Verdict.DENIED),
         granted=tuple(denial for denial in every if denial.verdict is Verdict.GRANTED),
-        notices=tuple(sorted_out[Notice]),
-        errors=tuple(sorted_out[PolicyError]),
-        other=len(sorted_out[int]),
-        unparsed=tuple(sorted_out[Unparsed]),
+        notices=tuple(one for one in messages if isinstance(one, Notice)),
+        errors=tuple(one for one in messages if isinstance(one, PolicyError)),
+        other=sum(isinstance(one, int) for one in messages),
+        unparsed=tuple(one for one in messages if isinstance(one, Unparsed)),
     )
 
 
 def denials_of_line(line: Union[bytes, str], number: int = 0) -> Denials:
-    """The line alone, without its event: for tests and for text that has no headers."""
+    """What the line alone says, without the other records of its event."""
     record = parse(line, number)
     if record is None:
         return Denials()
@@ -105,271 +95,217 @@ def denials_of_line(line: Union[bytes, str], number: int = 0) -> Denials:
     return denials_of(Event(record.event, (record,)))
 
 
-def message(
-    record: Record, text: str, beside: Companions, lines: tuple[str, ...]
-) -> Union[Denial, Notice, PolicyError, Unparsed, int]:
-    """One message classified; the int stands for another security module's, or a mark that is only a name."""
-    # only what stands before the mark: a comm= or name= must not be able to pass a denial off as another module's
-    if _FOREIGN.search(record.raw.partition(MARK)[0] if MARK in record.raw else text):
-        return 1
-    decision = _DECISION.search(text)
-    if record.type in _NOTICE_TYPES or (decision is None and record.type.startswith("USER_")):
-        return _notice(record, text)
-    if record.type not in _SPEAKING:
-        return 1
-    if decision is None:
-        if record.type == "SELINUX_ERR":
-            return _error(record, text, beside, lines)
-        if MARK not in text:
-            return _unparsed(record, UnparsedReason.NO_MESSAGE)
-        if re.match(r"\s*avc:\s+(?:received|op=|netlink|could not|unable)", text[text.find(MARK) :]):
-            return _notice(record, text)
-        return _unparsed(record, UnparsedReason.NO_DECISION)
-    kind = Kind.USER_AVC if record.type.startswith("USER_") else Kind.AVC
-    permissions = tuple(dict.fromkeys(decision["permissions"].replace(",", " ").split()))
-    return _denial(record, text[decision.end() :], kind, Verdict(decision["verdict"]), permissions, beside, lines)
+def separate(record: Record) -> Iterator[Record]:
+    """The record, and those that follow on its line because a newline was lost.
+
+    Only records of the kernel are searched, and only between two fields: a value cannot hold a header there.
+    """
+    while record.type in _KERNELS and " type=" in record.body:
+        plain = record.body.partition(field.SEPARATOR)[0]
+        decision = _DECISION.match(plain)
+        end = next(_headers(plain, decision.end() if decision else 0), -1)
+        header = match_header(plain[end:]) if end > 0 else None
+        if header is None:
+            break
+        yield record._replace(body=record.body[:end].rstrip(" ,"))
+        record = from_header(header, record.body[end:], record.number)._replace(raw=record.raw)
+    yield record
 
 
-def _denial(
-    record: Record,
-    rest: str,
-    kind: Kind,
-    verdict: Verdict,
-    permissions: tuple[str, ...],
-    beside: Companions,
-    lines: tuple[str, ...],
-) -> Union[Denial, Unparsed]:
-    rest, _, _ = rest.partition(GROUP_SEPARATOR)
-    rest = _GLUED.sub(" ", rest)
-    found = _object(rest)
-    doubt = _doubt(permissions, found[2]) if len(found) == 4 else found
-    if doubt is not None or len(found) == 2:
-        return _unparsed(record, *(doubt or (UnparsedReason.BROKEN, "")))
-    scontext, tcontext, tclass, start = found
-    tail = _TAIL.search(rest, start)
-    values = field.fields_of(rest[:start])
-    behind = rest[start:] if tail is None else rest[start : tail.start()] + rest[tail.end() :]
-    after = field.fields_of(behind) if behind.count("=") > 3 else {}
+def _headers(body: str, start: int) -> Iterator[int]:
+    """The places between two fields where a header may begin."""
+    end = start
+    while True:
+        if _NEXT_HEADER.match(body, end):
+            yield end + len(body[end:]) - len(body[end:].lstrip(" \t"))
+        match = field.FIELD.match(body, end) or _WORD.match(body, end)
+        if match is None:
+            return
+        end = match.end()
+
+
+def read_message(record: Record, companions: Companions, lines: tuple[str, ...]) -> Message:
+    """One message classified; the int stands for another security module's, or a mark that is only part of a value."""
+    if record.type not in SPEAKING and record.type not in NOTICES:
+        return 1
+    if _OTHER_MODULE.match(record.body):
+        return 1
+    if record.type in NOTICES and not record.type.startswith("USER_"):
+        return _notice(record, record.body)
     raw = (record.raw, *(line for line in lines if line != record.raw))[:MAX_RAW]
-    return Denial(
-        event=record.event,
-        kind=kind,
-        verdict=verdict,
-        scontext=scontext,
-        tcontext=tcontext,
-        tclass=tclass,
-        permissions=permissions,
-        permissive=None if tail is None else tail["value"] == "1",
-        raw=raw,
-        **_details(kind, tclass, values, after, beside),
-    )
+    if record.type.startswith("USER_"):
+        return _user_message(record, raw)
+    if record.type == "SELINUX_ERR":
+        found = policy_error.read(record.event, record.body, companions, raw)
+        return found if isinstance(found, (PolicyError, Denial)) else _unparsed(record, *found)
+    return _kernel_message(record, companions, raw)
 
 
 def _unparsed(record: Record, reason: UnparsedReason, detail: str = "") -> Unparsed:
     return Unparsed(record.number, reason, record.raw[:MAX_TEXT], detail)
 
 
-def _object(rest: str) -> Union[_Doubt, tuple[Context, Context, str, int]]:
-    """(scontext, tcontext, class, where the contexts begin), or the reason why not."""
+def _kernel_message(record: Record, companions: Companions, raw: tuple[str, ...]) -> Message:
+    body = record.body.partition(field.SEPARATOR)[0]
+    decision = _DECISION.match(body)
+    if decision is None:
+        if MARK not in body:
+            return _unparsed(record, UnparsedReason.NO_MESSAGE)
+        return _notice(record, body) if _MESSAGE.match(body) else _unparsed(record, UnparsedReason.NO_DECISION)
+    found = field.read_fields(body, decision.end())
+    word = _WORD_BEFORE_CONTEXTS.match(body, found.end)
+    if word is not None:
+        body = body[: found.end] + body[word.end() :]
+        found = field.read_fields(body, decision.end())
+    doubt = _doubt_of_fields(found, body)
+    if doubt is not None or "=" in found.values["tclass"]:
+        quoted = max(body.rfind('"') + 1, decision.end())  # behind the last quote no process has written
+        mended = body[:quoted] + _GLUED.sub(" ", body[quoted:])
+        if mended != body:
+            body, found = mended, field.read_fields(mended, decision.end())
+            doubt = _doubt_of_fields(found, body)
+    if doubt is not None:
+        return _unparsed(record, *doubt)
+    values = found.values
+    labels = _labels(decision["permissions"], values["scontext"], values["tcontext"], values["tclass"])
+    if isinstance(labels, tuple):
+        return _unparsed(record, *labels)
+    return Denial(
+        event=record.event,
+        kind=Kind.AVC,
+        verdict=Verdict(decision["verdict"]),
+        permissive={"1": True, "0": False}.get(values.get("permissive", "")[:1]),
+        raw=raw,
+        **labels,
+        **_object(values, labels["tclass"], companions),
+        **companions.process(values),
+    )
+
+
+def _doubt_of_fields(found: field.Fields, body: str) -> Optional[Doubt]:
+    """Why the fields of a kernel's AVC are not believed, None where they are."""
+    for key in ("scontext", "tcontext", "tclass"):
+        if key in found.twice:
+            return UnparsedReason.CONTEXTS_TWICE, f"{key}="
+        if key not in found.values:
+            left = body[found.end :].strip()
+            if not left:
+                return UnparsedReason.NO_FIELD, f"{key}="
+            return (UnparsedReason.CUT if left.count('"') == 1 else UnparsedReason.BROKEN), left[:80]
+    context = found.values["tcontext"]
+    if Context.parse(context) is None and body.endswith(context):
+        return UnparsedReason.CUT, f"tcontext={context[:80]}"
+    return None
+
+
+def _labels(permissions: str, scontext: str, tcontext: str, tclass: str) -> Union[dict[str, Any], Doubt]:
+    """Contexts, class and permissions as fields of a Denial, or why a policy cannot hold one of them."""
     contexts = []
-    begin = len(rest)
-    for key in ("scontext", "tcontext"):
-        at = _last(rest, key + "=")
-        if at < 0:
-            return UnparsedReason.NO_FIELD, f"{key}="
-        begin = min(begin, at)
-        match = _VALUE.match(rest, at + len(key) + 1)
-        text = match["value"] if match else ""
-        context = Context.parse(text)
+    for key, written in (("scontext", scontext), ("tcontext", tcontext)):
+        context = Context.parse(written)
         if context is None or not is_identifier(context.type):
-            if rest.rstrip().endswith(text):
-                return UnparsedReason.CUT, f"{key}={text[:80]}"
-            return UnparsedReason.BAD_CONTEXT, f"{key}={text[:80]}"
-        if match is not None and not context.range and _WORD.match(rest, match.end()):
-            return UnparsedReason.BROKEN, f"{key}={text[:80]}"
+            return UnparsedReason.BAD_CONTEXT, f"{key}={written[:80]}"
         contexts.append(context)
-    at = _last(rest, "tclass=")
-    if at < 0:
-        return UnparsedReason.NO_FIELD, "tclass="
-    match = _CLASS.match(rest, at + 7)
-    tclass = match["value"] if match else ""
-    if match is not None and tclass not in KNOWN and _WORD.match(rest, match.end()):
-        return UnparsedReason.BROKEN, f"tclass={tclass[:40]}"
-    return contexts[0], contexts[1], tclass, min(begin, at)
-
-
-def _last(text: str, key: str) -> int:
-    """Where the key stands last with a blank before it, -1 if nowhere.
-
-    The last, because cmdline= and the like come before the contexts and may hold forged ones (systemd's USER_AVC); what
-    the kernel writes after them is quoted and without blanks, or hex.
-    """
-    at = text.rfind(key)
-    while at > 0 and not text[at - 1].isspace():
-        at = text.rfind(key, 0, at)
-    return at
-
-
-def _doubt(permissions: tuple[str, ...], tclass: str) -> Optional[_Doubt]:
-    if not permissions:
+    names = tuple(dict.fromkeys(permissions.replace(",", " ").split()))
+    if not names:
         return UnparsedReason.NO_PERMISSION, ""
-    for name in (*permissions, tclass):
+    for name in (*names, tclass):
         if not is_identifier(name):
             return UnparsedReason.BAD_NAME, name[:40]
-    return (UnparsedReason.BAD_CLASS, tclass) if is_cut(tclass) else None
+    if is_cut(tclass):
+        return UnparsedReason.BAD_CLASS, tclass
+    return {"scontext": contexts[0], "tcontext": contexts[1], "tclass": tclass, "permissions": names}
 
 
-def _details(kind: Kind, tclass: str, values: dict[str, str], after: dict[str, str], beside: Companions) -> dict[str, Any]:
-    """The fields of a Denial that come from the text and the other records."""
-    own = {**after, **values} if kind is Kind.AVC else values
-    syscall = beside.syscall if kind is not Kind.USER_AVC else {}
-    name, ino = own.get("name", ""), own.get("ino", "")
-    sockaddr = beside.sockaddr if kind is Kind.AVC else ""
-    path = own.get("path", "")
-    if not path and kind is Kind.AVC:
-        path = beside.old_path or beside.path_of(name, ino, tclass)
+def _object(values: Mapping[str, str], tclass: str, companions: Companions) -> dict[str, Any]:
+    """The fields of a kernel's AVC that say what was accessed."""
+    name, ino = values.get("name", ""), values.get("ino", "")
+    sockaddr = companions.sockaddr
+    path = values.get("path", "") or companions.path_of(name, ino, tclass)
     if not path and tclass == "sock_file" and sockaddr.startswith("unix /"):
         path = sockaddr[5:]
-    ioctl = own.get("ioctlcmd") or after.get("ioctlcmd")
-    ports = [(key, field.integer(own.get(key))) for key in _PORTS] if tclass != "dbus" else []
-    extra = {key: value for key, value in {**after, **values}.items() if key not in _OWN}
+    extra = {key: value for key, value in values.items() if key not in _OWN}
+    ioctl = values.get("ioctlcmd")
     number = None if ioctl is None else field.hex_integer(ioctl)
     if ioctl is not None and number is None:
         extra["ioctlcmd"] = ioctl  # a name, as ausearch -i writes it
-    if not ports and "dest" in values:
-        extra["dest"] = values["dest"]
-    if kind is Kind.USER_AVC and "exe" in after:
-        extra["manager"] = after["exe"]  # the object manager that asked (dbus-daemon, systemd), not the source
-    for key, text in (("sockaddr", sockaddr), ("command", beside.command)):
-        if text and kind is Kind.AVC:
-            extra[key] = text
-    pid = own.get("pid") or own.get("spid") if kind is not Kind.AVC else own.get("pid") or syscall.get("pid")
-    auid = syscall.get("auid", own.get("auid", ""))
+    for key, said in (("sockaddr", sockaddr), ("command", companions.command)):
+        if said:
+            extra[key] = said
     return {
-        "pid": field.integer(pid),
-        "ppid": field.integer(syscall.get("ppid")),
-        "comm": own.get("comm") or syscall.get("comm", ""),
-        "exe": syscall.get("exe") or own.get("exe", ""),
         "path": path,
         "name": name,
-        "dev": own.get("dev", ""),
+        "dev": values.get("dev", ""),
         "ino": ino,
         "ioctlcmd": number,
-        "ports": tuple((key, port) for key, port in ports if port is not None),
-        "syscall": syscall.get("syscall", ""),
-        "success": {"yes": True, "no": False}.get(syscall.get("success", "")),
-        "auid": "unset" if auid in ("4294967295", "-1", "n/a") else auid,
-        "uid": syscall.get("uid", own.get("uid", "")),
-        "proctitle": beside.proctitle if kind is not Kind.USER_AVC else own.get("cmdline", ""),
-        "srawcon": after.get("srawcon", ""),
-        "trawcon": after.get("trawcon", ""),
+        "ports": _ports(values),
+        "srawcon": values.get("srawcon", ""),
+        "trawcon": values.get("trawcon", ""),
         "extra": tuple(sorted(extra.items())),
     }
 
 
-def _error(record: Record, text: str, beside: Companions, lines: tuple[str, ...]) -> Union[Denial, PolicyError, Unparsed]:
-    """SELINUX_ERR: bounds carries an access; the others (invalid context, bounded or validated transition) do not."""
-    values = field.fields_of(text)
-    if values.get("perms") and "tclass" in values:
-        permissions = tuple(dict.fromkeys(values["perms"].replace(",", " ").split()))
-        return _denial(
-            record,
-            " " + text.replace(" perms=", " permissions_masked="),
-            Kind.SELINUX_ERR,
-            Verdict.DENIED,
-            permissions,
-            beside,
-            lines,
-        )
-    operation = _OPERATION.search(text)
-    named = ErrorOperation.of(operation["value"] if operation else "")
-    invalid = _INVALID.search(text)
-    if invalid is not None:
-        values["invalid_context"] = invalid["value"]
-    if named is not None:
-        return _masked_transition(record, named, values, beside, lines)
-    if "invalid_context" not in values:
-        return _unparsed(record, UnparsedReason.UNKNOWN_ERROR)
-    return PolicyError(
-        event=record.event,
-        operation=operation["value"] if operation else "",
-        invalid_context=values["invalid_context"],
-        scontext=Context.parse(beside.syscall.get("subj", "")),
-        comm=beside.syscall.get("comm", ""),
-        exe=beside.syscall.get("exe", ""),
-        raw=(record.raw, *(line for line in lines if line != record.raw))[:MAX_RAW],
-    )
+def _ports(values: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    found = ((key, field.integer(values.get(key))) for key in _PORTS)
+    return tuple((key, port) for key, port in found if port is not None)
 
 
-# The fields of the two contexts of each operation, and the one that is kept aside.
-_CONTEXTS_OF = {
-    ErrorOperation.BOUNDED_TRANSITION: ("oldcontext", "newcontext", ""),
-    ErrorOperation.COMPUTE_SID: ("scontext", "invalid_context", "tcontext"),
-    ErrorOperation.VALIDATE_TRANSITION: ("taskcontext", "newcontext", "oldcontext"),
-}
-
-
-def _masked_transition(
-    record: Record, operation: ErrorOperation, values: dict[str, str], beside: Companions, lines: tuple[str, ...]
-) -> Union[Denial, Unparsed]:
-    """The denial that an SELINUX_ERR with two contexts is; see ErrorOperation."""
-    source, target, aside = _CONTEXTS_OF[operation]
-    contexts = []
-    for key in (source, target):
-        context = Context.parse(values.get(key, ""))
-        if context is None or not is_identifier(context.type):
-            return _unparsed(record, UnparsedReason.BAD_CONTEXT, f"{key}={values.get(key, '')[:80]}")
-        contexts.append(context)
-    tclass = values.get("tclass", "process")
-    if not is_identifier(tclass):
-        return _unparsed(record, UnparsedReason.BAD_NAME, tclass[:40])
-    extra = {key: values[key] for key in ("seresult", "reason", aside) if key in values}
-    details = _details(Kind.SELINUX_ERR, tclass, {}, {}, beside)
+def _user_message(record: Record, raw: tuple[str, ...]) -> Message:
+    """A message of an object manager in user space: a decision, or a notice."""
+    envelope = user_message.open_envelope(record.body)
+    if isinstance(envelope, UnparsedReason):
+        return _unparsed(record, envelope)
+    decision = _DECISION.match(envelope.message)
+    if decision is None:
+        if MARK in envelope.message and not _MESSAGE.match(envelope.message):
+            return _unparsed(record, UnparsedReason.NO_DECISION)
+        return _notice(record, envelope.message)
+    if record.type in NOTICES:
+        return _unparsed(record, UnparsedReason.UNKNOWN_SENDER, record.type)
+    request = user_message.read_request(envelope, decision.end())
+    if not isinstance(request, user_message.UserRequest):
+        return _unparsed(record, *request)
+    labels = _labels(decision["permissions"], request.scontext, request.tcontext, request.tclass)
+    if isinstance(labels, tuple):
+        return _unparsed(record, *labels)
+    values = request.values
+    extra = {key: value for key, value in values.items() if key not in _OWN}
+    if request.tclass == "dbus" and "dest" in values:
+        extra["dest"] = values["dest"]
+    if "exe" in envelope.sender:
+        extra["manager"] = envelope.sender["exe"]  # the object manager that decided, not the source
     return Denial(
         event=record.event,
-        kind=Kind.SELINUX_ERR,
-        verdict=Verdict.DENIED,
-        scontext=contexts[0],
-        tcontext=contexts[1],
-        tclass=tclass,
-        permissions=(operation.value,),
-        raw=(record.raw, *(line for line in lines if line != record.raw))[:MAX_RAW],
-        **{**details, "extra": tuple(sorted(extra.items()))},
+        kind=Kind.USER_AVC,
+        verdict=Verdict(decision["verdict"]),
+        permissive=request.permissive,
+        pid=field.integer(values.get("pid") or values.get("spid")),
+        comm=values.get("comm", ""),
+        exe=values.get("exe", ""),
+        path=values.get("path", ""),
+        name=values.get("name", ""),
+        ports=() if request.tclass == "dbus" else _ports(values),
+        auid=normal_auid(values.get("auid", "")),
+        uid=values.get("uid", ""),
+        proctitle=values.get("cmdline", ""),
+        extra=tuple(sorted(extra.items())),
+        raw=raw,
+        **labels,
     )
 
 
-def _notice(record: Record, text: str) -> Notice:
-    values = field.fields_of(text)
+_ENFORCING = re.compile(r"\benforcing=([01])")
+
+
+def _notice(record: Record, message: str) -> Notice:
+    """A policy load or a switch of enforcing mode; the words count only where the message begins."""
+    begin = message.lstrip()[:60]
     kind = LogEventKind.OTHER
-    if "policyload" in text or "POLICY_LOAD" in record.type or "op=load_policy" in text:
+    if "POLICY_LOAD" in record.type or begin.startswith(("avc:  received policyload", "avc:  op=load_policy")):
         kind = LogEventKind.POLICY_LOAD
-    elif "setenforce" in text or "enforcing" in values:
-        state = values.get("enforcing", "").strip("()'")[:1]
-        kind = {"1": LogEventKind.SET_ENFORCING, "0": LogEventKind.SET_PERMISSIVE}.get(state, LogEventKind.SWITCHED)
+    elif record.type in ("MAC_STATUS", "USER_MAC_STATUS") or re.match(r"avc: +(?:received setenforce|op=setenforce)", begin):
+        state = _ENFORCING.search(message)
+        kind = LogEventKind.SWITCHED
+        if state is not None:
+            kind = LogEventKind.SET_ENFORCING if state[1] == "1" else LogEventKind.SET_PERMISSIVE
     return Notice(record.event, record.type, kind, record.raw[:MAX_TEXT])
-
-
-def _pieces(record: Record) -> list[tuple[str, str]]:
-    """(type, text) of each message on the record's line: records glued together, or two AVCs in one.
-
-    A message of user space (msg='...') is never split: its cmdline= is written by a stranger, who may put headers and
-    marks into it. The kernel's values are quoted and without blanks, or hex, and cannot hold either.
-    """
-    body = record.body
-    glued = "audit(" in body and "msg='" not in body
-    if not glued and body.count(MARK) < 2:
-        return [(record.type, body)]
-    cuts = list(_JOINED.finditer(body)) if glued else []
-    pieces: list[tuple[str, str]] = []
-    kind, begin = record.type, 0
-    for match in cuts:
-        pieces.append((kind, body[begin : match.start()]))
-        joined = parse(body[match.start() :])
-        kind, begin = (joined.type, match.end()) if isinstance(joined, Record) else (kind, match.start())
-    pieces.append((kind, body[begin:]))
-    result = []
-    for kind, text in pieces:
-        marks = [match.start() for match in _NEXT.finditer(text)] if kind == "AVC" else []
-        for start, end in zip([0, *marks[1:]], [*marks[1:], len(text)]):
-            result.append((kind, text[start:end]))
-    return result

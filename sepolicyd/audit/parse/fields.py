@@ -1,78 +1,104 @@
-"""The ``key=value`` text of a record body in, decoded fields out; also hex strings, socket addresses and whole paths."""
+"""The ``key=value`` fields of a record's body, separated before any value is decoded.
+
+The kernel writes a string that a process controls with audit_log_untrustedstring (kernel/audit.c): in quotes and verbatim
+if every byte is printable ASCII without blank and quote, otherwise as upper-case hexadecimal digits without quotes. So a
+quoted value ends at the next quote, and nothing inside it is decoded.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
-# A value ends at its closing quote, or, unquoted (ausearch -i writes blanks bare), where the next key begins.
-_FIELD = re.compile(
-    r"""(?P<key>[A-Za-z_][A-Za-z0-9_-]*)=(?:"(?P<quoted>[^"]*)"|(?P<bare>[^\s"]*(?:\s+(?![A-Za-z_][A-Za-z0-9_-]*=)[^\s"]+)*))"""
-)
+SEPARATOR = "\x1d"  # auditd's log_format=ENRICHED: what follows was added by auditd and names numbers
+# A quote may touch the next key (dev=""ino=1 of some kernels); everything else is separated by blanks.
+FIELD = re.compile(r'[ \t]*(?P<key>[A-Za-z_][A-Za-z0-9_.\[\]-]*)=(?P<value>"[^"]*"|[^ \t"]*)')
 _HEX = re.compile(r"(?:[0-9A-F]{2})+\Z|(?:[0-9a-f]{2})+\Z")
-_ENCODED = frozenset({"comm", "exe", "name", "path", "cwd", "key", "ocomm", "proctitle", "srawcon", "trawcon", "cmd"})
-_ABSENT = frozenset({"(null)", "(none)", "?", '""'})
+_ARGUMENT = re.compile(r"a[0-9]+(?:\[[0-9]+\])?\Z")
+ENCODED = frozenset({"comm", "exe", "name", "path", "cwd", "key", "ocomm", "proctitle", "srawcon", "trawcon", "cmd",
+                      "kmod", "key_desc", "invalid_context"})  # fmt: skip
+_ABSENT = frozenset({"(null)", "(none)", "?"})
+# A byte that is not UTF-8 becomes \xNN; a backslash that would read like one becomes \x5c, so that bytes_of inverts it.
+_LIKE_ESCAPE = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
+_ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
+MAX_ARGUMENTS = 256
 
 
-def fields_of(text: str) -> dict[str, str]:
-    """Decoded fields; of a key that comes twice, the first stays. Values of ``_ENCODED`` keys lose their hex."""
-    found: dict[str, str] = {}
-    for match in _FIELD.finditer(text):
+class Fields(NamedTuple):
+    """Fields from the left on, up to the first word that is no field."""
+
+    values: dict[str, str]
+    """Decoded; of a key that stands twice, the first."""
+    twice: frozenset[str]
+    end: int
+    """Where reading stopped: the length of the text, or the place of what is no field."""
+
+
+def read_fields(text: str, start: int = 0) -> Fields:
+    """Separate and decode the fields of a body."""
+    values: dict[str, str] = {}
+    twice = set()
+    end = start
+    while (match := FIELD.match(text, end)) is not None:
         key = match["key"]
-        if key in found:
-            continue
-        quoted = match["quoted"]
-        if quoted is not None:
-            found[key] = quoted
+        if key in values:
+            twice.add(key)
         else:
-            bare = match["bare"].rstrip(" ,")
-            found[key] = text_of(bare) if key in _ENCODED else bare
-    return found
+            values[key] = value_of(match["value"], encoded=key in ENCODED)
+        end = match.end()
+    return Fields(values, frozenset(twice), end)
 
 
-def text_of(bare: str) -> str:
-    """An unquoted value as text.
+def value_of(written: str, *, encoded: bool = True) -> str:
+    """A value as the kernel writes it: quoted, or bare and for some keys hexadecimal.
 
-    audit_log_n_untrustedstring (kernel/audit.c) writes hex exactly where the string holds a quote, a blank, a control
-    or a non-ASCII byte; so digits that decode to none of those are the text itself (``name=63`` of ausearch -i).
+    audit_log_untrustedstring writes digits only where a byte needs it, so digits that stand for nothing but printable
+    characters are the text itself.
     """
-    if bare in _ABSENT:
-        return ""
-    if len(bare) < 2 or _HEX.match(bare) is None:
-        return bare
-    data = bytes.fromhex(bare)
-    if all(0x21 <= byte <= 0x7E and byte != 0x22 for byte in data):
-        return bare
+    if written[:1] == '"':
+        return written[1:-1]
+    if not encoded or len(written) < 2 or _HEX.match(written) is None:
+        return "" if written in _ABSENT else written
+    data = bytes.fromhex(written)
+    return written if all(0x21 <= byte <= 0x7E and byte != 0x22 for byte in data) else text(data)
+
+
+def text(data: bytes) -> str:
+    """Bytes as text that can be stored anywhere; different bytes give different texts (:func:`bytes_of` inverts it)."""
+    if b"\\x" in data:
+        data = _LIKE_ESCAPE.sub(rb"\\x5c", data)
     return data.decode("utf-8", "backslashreplace")
 
 
-def value_of(text: str) -> str:
-    """A value as it stands in a raw record: quoted, or hex."""
-    return text[1:-1] if text[:1] == '"' else text_of(text)
+def bytes_of(shown: str) -> bytes:
+    """The bytes of a text made by :func:`text`."""
+    data = shown.encode("utf-8", "surrogatepass")
+    return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), data) if b"\\x" in data else data
 
 
-def integer(text: Optional[str]) -> Optional[int]:
-    """A decimal number of sane length, else None."""
-    if text is None:
+def integer(digits: Optional[str]) -> Optional[int]:
+    """A decimal number of at most 19 digits, else None."""
+    if digits is None:
         return None
-    text = text.rstrip(",")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    digits = digits.rstrip(",")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
 
 
-def hex_integer(text: str) -> Optional[int]:
-    """``0x5401`` and, as kernels before 4.? wrote it, ``5401``; None for a name (``TCGETS`` of ausearch -i)."""
+def hex_integer(digits: str) -> Optional[int]:
+    """``0x5401`` or, as older kernels write it, ``5401``; None for a name (``TCGETS`` of ausearch -i)."""
     try:
-        return int(text, 16) if len(text) < 20 else None
+        return int(digits, 16) if len(digits) < 20 else None
     except ValueError:
         return None
 
 
 def sockaddr(saddr: str) -> str:
-    """``saddr`` hex of a SOCKADDR record as ``inet 127.0.0.1 8000``, ``unix /run/x``, ``unix @abstract``, ``netlink 0``.
+    """``saddr`` of a SOCKADDR record as ``inet 127.0.0.1 8000``, ``unix /run/x``, ``unix @abstract``, ``netlink 0``.
 
     The family is in host order: little endian on all machines that Debian and Fedora support but s390x, where the
-    first byte is 0. An unknown family gives ``family N``, a broken value "".
+    first byte is 0. An unknown family gives ``family N``, a value that is no hexadecimal string "".
     """
     try:
         data = bytes.fromhex(saddr)
@@ -97,19 +123,40 @@ def sockaddr(saddr: str) -> str:
 def _unix(data: bytes) -> str:
     if data[:1] == b"\0":
         name = data[1:].split(b"\0")[0]
-        return "@" + name.decode("utf-8", "backslashreplace") if name else ""
-    return data.split(b"\0")[0].decode("utf-8", "backslashreplace")
+        return "@" + text(name) if name else ""
+    return text(data.split(b"\0")[0])
 
 
-def arguments(fields: Mapping[str, str]) -> str:
-    """The command line of an EXECVE record: a0= a1= ... (a2[0]= a2[1]= for long ones), blanks between."""
-    parts = []
-    for number in range(min(integer(fields.get("argc")) or 0, 64)):
-        part = fields.get(f"a{number}")
-        if part is None:
-            break
-        parts.append(text_of(part))
-    return " ".join(parts)
+def command_line(body: str) -> str:
+    """The command line of an EXECVE record, quoted for a shell so that the arguments can be told apart (shlex.split).
+
+    The kernel writes a long argument in parts (``a1_len=`` ``a1[0]=`` ``a1[1]=``, audit_log_execve_info in
+    kernel/auditsc.c), which are joined as bytes: a part may end inside a character.
+    """
+    parts: dict[int, bytearray] = {}
+    end = 0
+    while (match := FIELD.match(body, end)) is not None:
+        end = match.end()
+        key, written = match["key"], match["value"]
+        if _ARGUMENT.match(key) is None:
+            continue
+        number, _, part = key[1:].partition("[")
+        if len(number) < 9 and int(number) < MAX_ARGUMENTS:
+            parts.setdefault(int(number), bytearray()).extend(_argument(written, in_parts=bool(part)))
+    return shlex.join(text(bytes(parts[number])) for number in sorted(parts))
+
+
+def _argument(written: str, *, in_parts: bool) -> bytes:
+    if written[:1] == '"':
+        return bytes_of(written[1:-1])
+    if in_parts and _HEX.match(written):
+        return bytes.fromhex(written)
+    return bytes_of(value_of(written, encoded=True))
+
+
+def process_title(title: str) -> str:
+    """A PROCTITLE's value, the arguments of which end in NUL bytes, as a command line quoted for a shell."""
+    return shlex.join(title.rstrip("\0").split("\0")) if "\0" in title else title.rstrip()
 
 
 def full_path(name: str, ino: str, items: Sequence[Mapping[str, str]], cwd: str, tclass: str) -> str:

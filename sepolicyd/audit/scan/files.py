@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Optional, Union
+from typing import BinaryIO, Optional, Protocol, Union
 
 from sepolicyd.audit.model import Notice, PolicyError, Sighting, Unparsed, UnparsedReason
+from sepolicyd.audit.parse.denial import Denials
 from sepolicyd.audit.scan.decompress import LONGEST_MAGIC, Unpacked, kind_of
 from sepolicyd.audit.scan.parallel import MARGIN, Child, middle
 from sepolicyd.audit.scan.sweep import Sweep
@@ -47,7 +48,19 @@ class ScanResult:
     notice_list: tuple[Notice, ...] = ()
 
 
-def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None) -> ScanResult:
+class TextFront(Protocol):
+    """What ``analyze`` puts before the scan to read text that is not as auditd writes it (audit/dialects/front.py)."""
+
+    found: list[Denials]
+    """What it has read itself; complete after the last block."""
+
+    def blocks(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """The blocks with raw lines only, as many lines as before."""
+
+
+def scan_files(
+    paths: Sequence[Path], *, on_progress: Optional[Progress] = None, front: Optional[TextFront] = None
+) -> ScanResult:
     """Scan the files in this order as one log, plain or packed by gzip, xz or bzip2 (the magic number tells).
 
     :param on_progress: gets the number of bytes (unpacked) that were read since its last call
@@ -56,9 +69,9 @@ def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None)
     for path in paths:
         if path.is_dir():
             raise InputError(f"{path} is a directory, not a log", "name the log file in it, such as audit.log")
-    half = middle(paths[0]) if len(paths) == 1 else 0
+    half = middle(paths[0]) if len(paths) == 1 and front is None else 0
     if not half:
-        return result_of(_whole(paths, on_progress))
+        return result_of(_whole(paths, on_progress, front))
     path = paths[0]
     child = Child(lambda: _part(path, half, None, None))
     sweep = _part(path, 0, half, on_progress)
@@ -69,10 +82,20 @@ def scan_files(paths: Sequence[Path], *, on_progress: Optional[Progress] = None)
     return result_of(sweep)
 
 
-def _whole(paths: Sequence[Path], on_progress: Optional[Progress]) -> Sweep:
+def _whole(paths: Sequence[Path], on_progress: Optional[Progress], front: Optional[TextFront]) -> Sweep:
     sweep = Sweep()
-    _run(sweep, _blocks_of_files(sweep, paths), on_progress)
+    _run(sweep, _through(front, _blocks_of_files(sweep, paths)), on_progress)
+    _take_from(front, sweep)
     return sweep
+
+
+def _through(front: Optional[TextFront], blocks: Iterator[bytes]) -> Iterator[bytes]:
+    return blocks if front is None else front.blocks(blocks)
+
+
+def _take_from(front: Optional[TextFront], sweep: Sweep) -> None:
+    for found in front.found if front is not None else ():
+        sweep.take(found)
 
 
 def _part(path: Path, begin: int, end: Optional[int], on_progress: Optional[Progress]) -> Sweep:
@@ -91,16 +114,17 @@ def _part(path: Path, begin: int, end: Optional[int], on_progress: Optional[Prog
     return sweep
 
 
-def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None) -> ScanResult:
+def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None, front: Optional[TextFront] = None) -> ScanResult:
     """Scan a binary stream (standard input) to its end; compressed or not.
 
     :raises InputError: the stream cannot be read
     """
     sweep = Sweep()
     try:
-        _run(sweep, _unpacked(sweep, file, "standard input"), on_progress)
+        _run(sweep, _through(front, _unpacked(sweep, file, "standard input")), on_progress)
     except OSError as error:
         raise InputError(f"cannot read standard input: {error.strerror or error}", "pipe a log into it") from error
+    _take_from(front, sweep)
     return result_of(sweep)
 
 

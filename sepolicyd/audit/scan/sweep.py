@@ -13,8 +13,6 @@ from typing import Any, Optional
 from sepolicyd.audit.model import Notice, PolicyError, Unparsed
 from sepolicyd.audit.parse.classes import is_cut
 from sepolicyd.audit.parse.denial import Denials
-from sepolicyd.audit.parse.linewrap import unwrap
-from sepolicyd.audit.parse.record import split_stamp
 from sepolicyd.audit.scan.sightings import Fold, Slot, of_lines
 
 MAX_LISTED = 1000
@@ -52,7 +50,6 @@ _HEADER = rb"type=(?!SELI|MAC_)[A-Z0-9_]+ msg=audit\(([0-9.]+:[0-9]+)\): (?!appa
 _LINE = re.compile(rb"\n(?:" + _HEADER + rb"|)")
 _FIRST = re.compile(_HEADER)
 _STAMP = re.compile(rb"(?:\b(?:node|host)=([^\s,]+)[ ,]\s*type=[^ \n]+ (?:msg=)?)?audit\(([^()\n]*)\)")
-_HEADER_ALONE = re.compile(rb"audit\([^()\n]*\) *:? *\r?$")
 _NEEDLES = (b"SELINUX_ERR", b"MAC_", b"type=140", b"UNKNOWN[140", b"security_", b"type=AVC ", b"apparmor=", b"lsm=")
 _OTHER_MARKS = re.compile(
     rb"SELINUX_ERR|\b(?:USER_)?MAC_[A-Z]|\btype=140[01345]\b|UNKNOWN\[140[01345]\]|security_(?:compute|validate|bounded|sid_mls)"
@@ -109,8 +106,6 @@ class Sweep:
             line = block[begin : _line_end(block, begin)]
             if begin < done or b"avc:" in line or not _OTHER_MARKS.search(line):
                 continue
-            if _HEADER_ALONE.search(line) and block.find(b"avc:", begin + len(line), begin + len(line) + 40) >= 0:
-                continue  # the message stands on the next line and has been read with this header
             done = self._slow(before, block, after, begin)
 
     def _count(self, block: bytes) -> bool:
@@ -207,10 +202,6 @@ class Sweep:
         """Parse the line at this place in full; returns where it ends."""
         lines = self._event(before, block, after, position, True)
         line, end = lines[0], _line_end(block, position)
-        start = block.rfind(b"\n", 0, position) + 1
-        header = block[block.rfind(b"\n", 0, max(0, start - 1)) + 1 : max(0, start - 1)]
-        if b"audit(" not in line and _HEADER_ALONE.search(header):
-            line = lines[0] = header + b" " + line.lstrip()
         if _STAMP.search(line):
             if line in self._slow_lines:
                 return end
@@ -218,18 +209,14 @@ class Sweep:
             if len(self._slow_lines) > MAX_SLOW_LINES:
                 del self._slow_lines[next(iter(self._slow_lines))]
         found = of_lines(lines)
-        if found.unparsed and not (found.denials or found.granted):
-            joined, consumed = unwrap(line, block[end + 1 : end + 1 + LOOK_AHEAD], lambda text: not of_lines([text]).unparsed)
-            if joined is not None:
-                found = of_lines([joined, *lines[1:]])
-                end = min(end + consumed, len(block))
         if found.unparsed:
             number = self._base + block.count(b"\n", 0, position) + 1
             found = replace(found, unparsed=tuple(replace(one, line=number) for one in found.unparsed))
-        self._take(found)
+        self.take(found)
         return end
 
-    def _take(self, found: Denials) -> None:
+    def take(self, found: Denials) -> None:
+        """Count what an event says."""
         for denial in (*found.denials, *found.granted):
             self.fold.add(denial)
         self.notices += len(found.notices)
@@ -279,4 +266,4 @@ def _lines_with(token: bytes, block: bytes, low: int, high: int) -> list[bytes]:
 
 def _is_stamp(stamp: bytes) -> bool:
     """False where the header was blanked or redacted."""
-    return split_stamp(stamp.decode("latin-1"))[1] > 0
+    return re.fullmatch(rb"[0-9.]+:[0-9]+", stamp) is not None

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from sepolicyd import profiles
+from sepolicyd.audit.dialects.front import Front
 from sepolicyd.audit.scan.files import scan_files
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.process import SOURCE_TREE
@@ -43,7 +44,7 @@ def judged() -> list[Assessed]:
     # what this policy has no name for cannot be judged, by either of us
     evidence = {
         access: seen
-        for access, seen in attribute(scan_files(found), None).evidence.items()
+        for access, seen in attribute(scan_files(found, front=Front()), None).evidence.items()
         if not policy_index.missing_names(access)
     }
     sources = tuple(sorted({access.source for access in evidence}))

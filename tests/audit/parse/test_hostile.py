@@ -9,11 +9,12 @@ import random
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sepolicyd.audit.model import Unparsed, UnparsedReason
 from sepolicyd.audit.parse import fields
 from sepolicyd.audit.parse.denial import Denials, denials_of, denials_of_line
-from sepolicyd.audit.parse.event import MAX_RECORDS, Assembler
 from sepolicyd.audit.parse.record import Record, parse
 from sepolicyd.audit.scan.files import scan_stream
+from tests.audit.scan.assembler import MAX_RECORDS, Assembler
 from tests.audit.scan.reference import by_records
 from tests.paths import DATA as DATA_ROOT
 
@@ -89,7 +90,7 @@ def test_ten_million_bytes_of_mutated_lines() -> None:
             denials_of_line(line, number)
     result = scan_stream(io.BytesIO(whole))
     assert result.lines == whole.count(b"\n")
-    assert sum(one.count for one in result.sightings) == result.denials > 5000
+    assert sum(one.count for one in result.sightings) == result.denials > 2500
     slow = by_records(whole)
     assert result.denials >= len(slow.denials) * 0.999
 
@@ -100,9 +101,9 @@ def test_ten_million_bytes_of_mutated_lines() -> None:
 @example("type=AVC msg=audit(\u0661.\u0662:\u0663): avc:  denied  { read } for scontext=a:b:c tcontext=a:b:c tclass=file")
 def test_no_line_raises(line: bytes | str) -> None:
     record = parse(line, 1)
-    assert record is None or isinstance(record, Record)
+    assert record is None or isinstance(record, (Record, Unparsed))
     denials_of_line(line)
-    fields.fields_of(line if isinstance(line, str) else line.decode("latin-1"))
+    fields.read_fields(line if isinstance(line, str) else line.decode("latin-1"))
 
 
 @given(st.lists(st.tuples(st.sampled_from(MARKS), st.binary(max_size=12)), max_size=30))
@@ -118,7 +119,7 @@ def test_addresses_numbers_and_hex_never_raise(data: bytes, text: str) -> None:
     fields.sockaddr(text)
     fields.integer(text)
     fields.hex_integer(text)
-    fields.text_of(text)
+    fields.value_of(text)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60))
@@ -167,7 +168,8 @@ def test_assembler_lets_go_by_record_time() -> None:
 GENUINE = "scontext=u:r:student_t:s0 tcontext=u:object_r:unit_t:s0 tclass=service permissive=0"
 
 
-def test_a_command_line_cannot_forge_contexts_in_a_user_avc() -> None:
+def test_contexts_in_a_command_line_make_a_user_avc_an_attempt() -> None:
+    """Which pair libselinux has written and which the client cannot be known where the message may be cut."""
     forged = "scontext=u:r:init_t:s0 tcontext=u:object_r:shadow_t:s0 tclass=file permissive=1"
     for command in (
         forged,
@@ -180,10 +182,17 @@ def test_a_command_line_cannot_forge_contexts_in_a_user_avc() -> None:
             "type=USER_AVC msg=audit(1700000000.000:7): pid=1 uid=0 auid=1 ses=1 subj=u:r:init_t:s0 "
             f'msg=\'avc:  denied  {{ start }} for auid=n/a uid=1000 cmdline="{command}" {GENUINE}  exe="/usr/bin/x" sauid=0\''
         )
-        (denial,) = denials_of_line(line).denials
-        assert (denial.scontext.type, denial.tcontext.type, denial.tclass) == ("student_t", "unit_t", "service")
-        assert denial.permissions == ("start",)
-        assert denial.permissive is False
+        found = denials_of_line(line)
+        assert found.denials == found.granted == ()
+        assert [(one.reason, one.attempt) for one in found.unparsed] == [(UnparsedReason.CONTEXTS_TWICE, True)]
+    line = (
+        "type=USER_AVC msg=audit(1700000000.000:7): pid=1 uid=0 auid=1 ses=1 subj=u:r:init_t:s0 "
+        f'msg=\'avc:  denied  {{ start }} for auid=n/a uid=1000 gid=1 cmdline="x" avc: denied {{ }}" {GENUINE} exe="/usr/bin/x"'
+        " sauid=0'"
+    )
+    (denial,) = denials_of_line(line).denials
+    assert (denial.scontext.type, denial.tcontext.type, denial.tclass) == ("student_t", "unit_t", "service")
+    assert (denial.permissions, denial.proctitle) == (("start",), 'x" avc: denied { }')
 
 
 def test_a_comm_cannot_hide_its_denial_or_forge_another() -> None:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sepolicyd.audit.model import Denial
+from sepolicyd.audit.model import Denial, Unparsed
 from sepolicyd.audit.parse.denial import denials_of
-from sepolicyd.audit.parse.event import Assembler, Event
+from sepolicyd.audit.parse.event import Event
 from sepolicyd.audit.parse.record import Record, parse
 from sepolicyd.audit.scan.files import ScanResult
+from tests.audit.scan.assembler import Assembler
 
 
 @dataclass
@@ -46,6 +47,7 @@ def by_records(text: bytes) -> Reference:
         record = parse(line, number)
         if isinstance(record, Record):
             reference.take(assembler.feed(record))
+        reference.unparsed += isinstance(record, Unparsed)
     reference.take(assembler.flush())
     return reference
 

@@ -1,0 +1,41 @@
+"""Text in UTF-16, as PowerShell and some editors write it, brought to UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from typing import Optional
+
+_MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+PROBE = 512
+
+
+def as_bytes_of_ascii(blocks: Iterator[bytes], on_utf16: Callable[[], None]) -> Iterator[bytes]:
+    """The blocks, decoded if the first begins with UTF-16's byte order mark or is UTF-16 without one.
+
+    :param on_utf16: called once if it is
+    """
+    decoder: Optional[codecs.IncrementalDecoder] = None
+    for number, block in enumerate(blocks):
+        data = block
+        if number == 0:
+            name = encoding_of(block)
+            if name:
+                decoder = codecs.getincrementaldecoder(name)("replace")
+                on_utf16()
+            data = block.removeprefix(codecs.BOM_UTF8)
+        if decoder is None:
+            yield data
+        else:
+            yield decoder.decode(block).lstrip("\ufeff").encode("utf-8", "replace")
+
+
+def encoding_of(start: bytes) -> str:
+    """ "utf-16-le", "utf-16-be", or "" for text in bytes; audit records are ASCII, so that each other byte is zero."""
+    for mark, name in _MARKS:
+        if start.startswith(mark):
+            return name
+    probe = start[:PROBE]
+    if len(probe) >= 8 and probe.count(0) * 3 > len(probe):
+        return "utf-16-le" if probe[1::2].count(0) > probe[0::2].count(0) else "utf-16-be"
+    return ""

@@ -1,0 +1,61 @@
+"""The header of an audit record: the one definition of its grammar and of the sets of record types.
+
+Written by auditd (``node=N type=T msg=audit(SECONDS.MS:SERIAL): ``, see auditd.conf(5) name_format) or by the kernel
+where no auditd listens (``audit: type=1400 audit(...): ``, kernel/audit.c). A header counts only where the line begins:
+text of the same form further to the right stands in a value, and a process may have chosen it.
+"""
+
+from __future__ import annotations
+
+import re
+
+# linux/audit.h: numbers of the kernel's ring buffer, and UNKNOWN[n] of a user space that is older than the kernel.
+NUMBERED = {
+    "1107": "USER_AVC",
+    "1108": "USER_SELINUX_ERR",
+    "1300": "SYSCALL",
+    "1302": "PATH",
+    "1306": "SOCKADDR",
+    "1307": "CWD",
+    "1309": "EXECVE",
+    "1320": "EOE",
+    "1327": "PROCTITLE",
+    "1400": "AVC",
+    "1401": "SELINUX_ERR",
+    "1403": "MAC_POLICY_LOAD",
+    "1404": "MAC_STATUS",
+    "1405": "MAC_CONFIG_CHANGE",
+}
+SPEAKING = frozenset({"AVC", "USER_AVC", "SELINUX_ERR", "USER_SELINUX_ERR"})
+"""Types that may report a denial."""
+NOTICES = frozenset({"MAC_STATUS", "MAC_POLICY_LOAD", "MAC_CONFIG_CHANGE", "USER_MAC_STATUS", "USER_MAC_POLICY_LOAD",
+                     "USER_MAC_CONFIG_CHANGE"})  # fmt: skip
+
+STAMP = r"audit\((?P<time>[0-9]{1,12}\.[0-9]{1,9}):(?P<serial>[0-9]{1,20})\)"
+TYPE = r"type=(?P<type>[A-Z][A-Z0-9_]*|[0-9]{4}|UNKNOWN\[[0-9]{1,6}\])"
+AUDITD = rf"(?:(?:node|host)=(?P<node>[^ \n]+) )?{TYPE} {{1,2}}msg={STAMP}: ?"
+_SYSLOG = (
+    r"(?:(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}(?:\.[0-9]+)?|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.,+Z-]+) "
+    r"(?:[A-Za-z0-9_.-]+ )?)?"
+)
+_PRINTK = r"(?:\[[^]\"={}\n]{1,40}\](?:\[ *[A-Z][0-9]+\])? )?"
+KERNEL = rf"(?:<[0-9]{{1,3}}>)?(?:{_SYSLOG}kernel: )?{_PRINTK}(?:audit: )?{TYPE} {STAMP}: ?"
+
+_AUDITD = re.compile(AUDITD)
+_KERNEL = re.compile(KERNEL)
+
+
+def match_header(text: str) -> re.Match[str] | None:
+    """The header at the beginning of the line (groups node, type, time, serial), None where the line has none."""
+    return _AUDITD.match(text) or _KERNEL.match(text)
+
+
+def node_of(match: re.Match[str]) -> str:
+    """The node of a header, "" where auditd does not write it and for the kernel's own form."""
+    return match.groupdict().get("node") or ""
+
+
+def type_name(text: str) -> str:
+    """ "1400" and "UNKNOWN[1400]" as "AVC"; any other type as it is."""
+    number = text[8:-1] if text.startswith("UNKNOWN[") else text
+    return NUMBERED.get(number, text)
