@@ -20,8 +20,11 @@ from sepolicyd.rules.guard.rule import About, Finding
 def guard_findings(question: Question, context: AssessmentContext) -> tuple[Finding, ...]:
     """One finding for each rule that matches, with all the permissions that it matches."""
     permissions: dict[str, list[str]] = {}
+    own_ports = bool(question.numbers) and all(question.own_port(number) is not None for number in question.numbers)
     for access in question.accesses:
         for finding in context.guarded.findings(access):
+            if own_ports and _is_doubt(finding, context):
+                continue  # the service's own ports, whatever label they have today
             permissions.setdefault(finding.code, []).append(access.permission)
     found = []
     for code, asked in permissions.items():
@@ -36,6 +39,11 @@ def guard_findings(question: Question, context: AssessmentContext) -> tuple[Find
         text = f"{question.source} may write {question.target} files and run them: {pair}"
         found.append(context.guard.finding(About.WRITE_AND_RUN, text))
     return tuple(found)
+
+
+def _is_doubt(finding: Finding, context: AssessmentContext) -> bool:
+    """Whether a finding says no more than that nothing speaks for the access."""
+    return finding.about is About.DOUBT or context.guard.rule(finding.code).doubt
 
 
 def other_findings(question: Question, context: AssessmentContext) -> Iterator[Finding]:

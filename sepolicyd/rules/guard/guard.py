@@ -72,13 +72,22 @@ class Guard:
     ) -> list[Finding]:
         """What the lines say of one access, the heaviest first. Without a policy attributes match by name alone."""
         view = View(access, profile, policy)
-        found = [
-            rule.finding_on(access)
+        matching = [
+            rule
             for rule, patterns in self._of_operation(access.tclass, access.permission)
             if any(pattern.fits_types(view) for pattern in patterns)
         ]
+        harmless = any(rule.level is GuardLevel.NONE for rule in matching)
+        demoted = {rule.demotes for rule in matching if rule.demotes is not None}
+        found = [
+            rule.finding_on(access)
+            for rule in matching
+            if rule.level is not GuardLevel.NONE and not (rule.doubt and (harmless or rule.level in demoted))
+        ]
         if policy is not None and _is_wide(access, policy) and all(one.about is not About.BOUNDS for one in found):
             found.append(self.about(About.BOUNDS).finding_on(access))
+        if not found and not harmless:
+            found.append(self.about(About.DOUBT).finding_on(access))
         return sorted(found, key=heaviest_first)
 
     def _of_operation(self, tclass: str, permission: str) -> list[tuple[GuardRule, list[Pattern]]]:

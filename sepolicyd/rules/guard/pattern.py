@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Optional, Protocol
 
 from sepolicyd.access import SELF, Access
 from sepolicyd.document import Section
 from sepolicyd.profiles import Profile
+from sepolicyd.rules.guard.facts import PolicyFacts, facts_of_policy
 
 OWN_CODE, SECRETS = "@own_code", "@secrets"
 WHEN = (
@@ -23,11 +24,25 @@ WHEN = (
     "target_hub",
     "source_foreign",
     "source_user",
+    "answering",
     "not_answering",
     "source_client",
     "target_public",
     "not_client",
+    "target_self",
+    "with_policy",
+    "target_kin",
+    "target_not_kin",
+    "target_of_service",
+    "target_domain",
+    "common",
+    "not_usual",
+    "held_alike",
+    "broad",
+    "source_powerful",
 )
+PATHS_SHARE = 0.5
+"""Share of a type's file_contexts patterns that must match ``paths``."""
 
 
 class AttributesOf(Protocol):
@@ -47,8 +62,27 @@ class View:
         target = self.access.target_type
         return self.policy.attributes_of(target) if self.policy is not None else frozenset()
 
+    @cached_property
+    def facts(self) -> Optional[PolicyFacts]:
+        return facts_of_policy(self.policy)
+
     def holds(self, condition: str) -> bool:
+        if condition in POLICY_CONDITIONS:
+            return POLICY_CONDITIONS[condition](self)
         return CONDITIONS[condition](self.access, self.profile)
+
+    @cached_property
+    def is_kin(self) -> bool:
+        """Whether the target belongs to the source's service, by the profile or by the policy."""
+        access = self.access
+        if access.target == SELF or _own(access, self.profile):
+            return True
+        return self.facts is not None and self.facts.are_kin(access.source, access.target_type)
+
+    def has_paths(self, globs: tuple[str, ...]) -> bool:
+        """Whether most of the paths that file_contexts gives the target's type match."""
+        paths = self.facts.paths_of(self.access.target_type) if self.facts is not None else ()
+        return bool(paths) and sum(map(compile_names(globs), paths)) >= PATHS_SHARE * len(paths)
 
 
 def _own(access: Access, profile: Optional[Profile]) -> bool:
@@ -81,16 +115,35 @@ def _foreign(access: Access, profile: Optional[Profile]) -> bool:
 CONDITIONS: dict[str, Callable[[Access, Optional[Profile]], bool]] = {
     "target_own": _own,
     "target_foreign": lambda access, profile: not _own(access, profile),
+    "target_self": lambda access, _: access.target == SELF,
     "target_other": lambda access, _: access.target != SELF,
     "target_service": lambda access, profile: profile is not None and access.target_type in profile.domains,
     "target_not_service": lambda access, profile: profile is None or access.target_type not in profile.domains,
     "target_hub": lambda access, profile: profile is not None and access.target_type in profile.service_domains,
     "source_foreign": _foreign,
     "source_user": lambda access, profile: profile is not None and access.source in profile.user_domains,
+    "answering": _answering,
     "not_answering": lambda access, profile: not _answering(access, profile),
     "source_client": _client,
     "target_public": _public,
     "not_client": lambda access, profile: not (_client(access, profile) and _public(access, profile)),
+}
+
+
+# Without a policy only the profile knows kin, and no access is known to be common.
+POLICY_CONDITIONS: dict[str, Callable[[View], bool]] = {
+    "with_policy": lambda view: view.facts is not None,
+    "target_kin": lambda view: view.is_kin,
+    "target_not_kin": lambda view: not view.is_kin,
+    "target_of_service": lambda view: (
+        not view.is_kin and view.facts is not None and bool(view.facts.service_of(view.access.target_type))
+    ),
+    "target_domain": lambda view: view.policy is not None and "domain" in view.attributes,
+    "common": lambda view: view.facts is not None and view.facts.is_common(view.access),
+    "not_usual": lambda view: view.facts is None or not view.facts.is_usual(view.access),
+    "held_alike": lambda view: view.facts is not None and view.facts.holds_alike(view.access),
+    "source_powerful": lambda view: view.facts is not None and view.facts.is_powerful(view.access.source),
+    "broad": lambda view: view.facts is not None and view.facts.is_broad(view.access),
 }
 
 
@@ -103,10 +156,11 @@ class Pattern:
     tclass: tuple[str, ...] = ()
     perms: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    not_attributes: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     not_source: tuple[str, ...] = ()
     not_target: tuple[str, ...] = ()
     not_perms: tuple[str, ...] = ()
-    not_attributes: tuple[str, ...] = ()
     when: tuple[str, ...] = ()
 
     @classmethod
@@ -122,10 +176,11 @@ class Pattern:
             names("class"),
             names("perms"),
             part.texts("attributes"),
+            part.texts("not_attributes"),
+            names("paths"),
             names("not_source"),
             names("not_target"),
             names("not_perms"),
-            part.texts("not_attributes"),
             tuple(condition for condition in when if condition in WHEN),
         )
 
@@ -152,13 +207,15 @@ class Pattern:
 
     def _fits_target(self, view: View) -> bool:
         target = view.access.target_type
+        if self.not_attributes and not view.attributes.isdisjoint(self.not_attributes):
+            return False
+        if self.paths and view.has_paths(self.paths):
+            return True
         if self.target and _any(_of_profile(self.target, view.profile) or ("",), target):
             return True
-        if self.attributes and not view.attributes.isdisjoint(self.not_attributes):
-            return False
         if self.attributes:
             return target in self.attributes or not view.attributes.isdisjoint(self.attributes)
-        return not self.target
+        return not self.target and not self.paths
 
 
 def expand_sets(names: Sequence[str], sets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

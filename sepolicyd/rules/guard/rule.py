@@ -44,6 +44,8 @@ class About(str, Enum):
     """Only user code asked, in a domain for user code."""
     BURST = "burst"
     """One process tried several refused accesses."""
+    DOUBT = "doubt"
+    """No rule says that it is harmless."""
     CONSEQUENCE = "consequence"
     """An earlier denial led to this one."""
     SECRETS = "secrets"
@@ -96,6 +98,10 @@ class GuardRule:
     """Code decides when the rule applies."""
     attack: bool = False
     remark: bool = False
+    doubt: bool = False
+    """Does not apply to an access that a rule of level none matches."""
+    demotes: Optional[GuardLevel] = None
+    """Rules with ``doubt`` of this level do not apply where this one does."""
     patterns: tuple[Pattern, ...] = ()
     statements: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     """(kinds, names) of policy statements that the rule matches."""
@@ -137,7 +143,7 @@ def _sets(top: Section) -> Mapping[str, tuple[str, ...]]:
 
 
 def _rule(part: Section, sets: Mapping[str, tuple[str, ...]]) -> GuardRule:
-    level = GuardLevel(part.text("level", GuardLevel.REFUSE, required=True, oneof=tuple(GuardLevel)[:3]))
+    level = GuardLevel(part.text("level", GuardLevel.REFUSE, required=True, oneof=tuple(GuardLevel)))
     about = part.text("about", oneof=tuple(About))
     rule = GuardRule(
         code=part.text("code", required=True),
@@ -150,6 +156,8 @@ def _rule(part: Section, sets: Mapping[str, tuple[str, ...]]) -> GuardRule:
         computed=part.flag("computed"),
         attack=part.flag("attack", level is GuardLevel.REFUSE),
         remark=part.flag("remark"),
+        doubt=part.flag("doubt"),
+        demotes=GuardLevel(part.text("demotes")) if part.text("demotes", oneof=tuple(GuardLevel)) else None,
         patterns=part.each("match", lambda inner: Pattern.read(inner, sets)),
         statements=part.each("statements", lambda inner: _statement(inner, sets)),
     )

@@ -7,6 +7,7 @@ import pytest
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.fixes.detail import OwnType
+from sepolicyd.rules.guard.rule import About
 from tests.rules.lines import GUARD, PROFILE, line, one
 
 # row, denials, fix proposed, level, words that the proposed fix must hold
@@ -166,7 +167,8 @@ def test_the_public_module_is_flagged_line_by_line() -> None:
     role = replace(PROFILE.roles[0], domains=("jupyterhubd_t",))
     profile = replace(PROFILE, roles=(role,), own_types=frozenset({"jupyterhubd_t", "jupyterhubd_exec_t"}))
     lines = [text for text in PUBLIC_MODULE.splitlines() if text.startswith(("allow", "typeattribute"))]
-    flagged = {text: {f.level for f in GUARD.judge_statement(text, profile)} for text in lines}
+    # names alone: without a policy nothing is known to be harmless, and that doubt is no flag
+    flagged = {text: {f.level for f in GUARD.judge_statement(text, profile) if f.about is not About.DOUBT} for text in lines}
     heavy = [text for text, levels in flagged.items() if levels & {"refuse", "review"}]
     assert len(heavy) >= 10, flagged
     for text, levels in flagged.items():
