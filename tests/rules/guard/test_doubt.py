@@ -1,0 +1,95 @@
+"""Level none is earned by the installed policy: kinds of access, on types that no list names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sepolicyd.access import Access
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.type_owners import CACHE_NAME, module_directory, type_owners
+from sepolicyd.rules.guard.facts import facts_of_policy
+from sepolicyd.rules.guard.level import GuardLevel, worst
+from tests.rules.lines import GUARD, PROFILE
+
+HUB, USER = "jupyterhub_t", "jupyterhub_user_t"
+KINDS = [
+    ("a host key", "read", "sshd_key_t", "file", GuardLevel.REFUSE),
+    ("the database of another service", "read", "mysqld_db_t", "file", GuardLevel.REFUSE),
+    ("a unit", "write", "systemd_transient_unit_t", "file", GuardLevel.REFUSE),
+    ("a crontab", "create", "user_cron_spool_t", "file", GuardLevel.REFUSE),
+    ("the audit rules", "write", "auditd_etc_t", "file", GuardLevel.REFUSE),
+    ("becoming another", "dyntransition", "sshd_t", "process", GuardLevel.REFUSE),
+    ("state of another service", "write", "chronyd_var_lib_t", "file", GuardLevel.REVIEW),
+    ("state of another service", "read", "chronyd_var_lib_t", "file", GuardLevel.REVIEW),
+    ("a socket of another service", "connectto", "sshd_t", "unix_stream_socket", GuardLevel.REVIEW),
+    ("a process of another service", "sigkill", "sshd_t", "process", GuardLevel.REVIEW),
+    ("a device", "read", "usb_device_t", "chr_file", GuardLevel.REVIEW),
+    ("raw packets", "create", HUB, "packet_socket", GuardLevel.REVIEW),
+    ("only a look", "search", "chronyd_var_lib_t", "dir", GuardLevel.NOTE),
+    ("its own state", "write", "jupyterhub_var_lib_t", "file", GuardLevel.NONE),
+    ("its own pipe", "write", HUB, "fifo_file", GuardLevel.NONE),
+    ("what every service reads", "read", "etc_t", "file", GuardLevel.NONE),
+    ("random numbers", "read", "urandom_device_t", "chr_file", GuardLevel.NONE),
+]
+
+
+@pytest.mark.parametrize(("what", "permission", "target", "tclass", "level"), KINDS, ids=[f"{k[0]}-{k[1]}" for k in KINDS])
+def test_a_kind_of_access_has_its_level(
+    what: str, permission: str, target: str, tclass: str, level: GuardLevel, policy_index: PolicyIndex
+) -> None:
+    found = GUARD.judge_access(Access.of(HUB, target, tclass, permission), PROFILE, policy_index)
+    assert worst(finding.level for finding in found) is level, (what, found)
+
+
+@pytest.mark.parametrize("target", ["sepolicyd_conf_t", "sepolicyd_var_lib_t", "sepolicyd_exec_t"])
+@pytest.mark.parametrize("permission", ["read", "write"])
+def test_sepolicyds_own_types_are_refused_to_everyone_else(target: str, permission: str) -> None:
+    codes = {finding.code for finding in GUARD.judge_access(Access.of(USER, target, "file", permission), PROFILE)}
+    assert "R-034" in codes
+    own = GUARD.judge_access(Access.of("sepolicyd_t", target, "file", permission))
+    assert "R-034" not in {finding.code for finding in own}
+
+
+def test_a_policy_tells_kin_from_strangers(policy_index: PolicyIndex) -> None:
+    facts = facts_of_policy(policy_index)
+    assert facts is not None
+    assert facts.service_of("sshd_key_t") == facts.service_of("sshd_t")
+    assert facts.are_kin("mysqld_t", "mysqld_db_t") and not facts.are_kin("mysqld_t", "sshd_key_t")
+    assert facts.is_common(Access.of(HUB, "etc_t", "file", "read"))
+    assert not facts.is_common(Access.of(HUB, "sshd_key_t", "file", "read"))
+
+
+def put_module(modules: Path, priority: int, name: str, *types: str) -> Path:
+    place = modules / str(priority) / name
+    place.mkdir(parents=True)
+    (place / "cil").write_text("".join(f"(type {one})\n(roletype object_r {one})\n" for one in types))
+    return place / "cil"
+
+
+def test_the_module_of_the_highest_priority_owns_a_type_and_a_disabled_one_owns_none(tmp_path: Path) -> None:
+    put_module(tmp_path, 100, "ssh", "sshd_t", "old_t")
+    put_module(tmp_path, 400, "ssh", "sshd_t", "new_t")
+    put_module(tmp_path, 100, "off", "off_t")
+    (tmp_path / "disabled").mkdir()
+    (tmp_path / "disabled" / "off").touch()
+    assert type_owners(tmp_path) == {"sshd_t": "ssh", "new_t": "ssh"}
+
+
+def test_the_cache_is_read_only_when_no_other_could_have_written_it(tmp_path: Path) -> None:
+    modules, cache = tmp_path / "modules", tmp_path / "cache"
+    put_module(modules, 100, "ssh", "sshd_t")
+    assert type_owners(modules, cache) == {"sshd_t": "ssh"}
+    kept = cache / CACHE_NAME
+    kept.write_text(kept.read_text().replace('"ssh"}', '"forged"}'))
+    assert type_owners(modules, cache) == {"sshd_t": "forged"}  # as long as the file is this user's alone
+    kept.chmod(0o666)
+    assert type_owners(modules, cache) == {"sshd_t": "ssh"}
+    put_module(modules, 100, "mysql", "mysqld_t")
+    assert type_owners(modules, cache) == {"sshd_t": "ssh", "mysqld_t": "mysql"}
+
+
+def test_a_policy_file_outside_of_a_store_has_no_modules(tmp_path: Path) -> None:
+    assert module_directory(tmp_path / "policy.33") is None
+    assert module_directory(tmp_path / "etc/selinux/x/policy/policy.33") is None
