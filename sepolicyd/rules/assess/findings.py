@@ -20,11 +20,11 @@ from sepolicyd.rules.guard.rule import About, Finding
 def guard_findings(question: Question, context: AssessmentContext) -> tuple[Finding, ...]:
     """One finding for each rule that matches, with all the permissions that it matches."""
     permissions: dict[str, list[str]] = {}
-    own_ports = bool(question.numbers) and all(question.own_port(number) is not None for number in question.numbers)
+    foreseen = _is_foreseen(question)
     for access in question.accesses:
         for finding in context.guarded.findings(access):
-            if own_ports and _is_doubt(finding, context):
-                continue  # the service's own ports, whatever label they have today
+            if foreseen and _is_doubt(finding, context):
+                continue
             permissions.setdefault(finding.code, []).append(access.permission)
     found = []
     for code, asked in permissions.items():
@@ -39,6 +39,14 @@ def guard_findings(question: Question, context: AssessmentContext) -> tuple[Find
         text = f"{question.source} may write {question.target} files and run them: {pair}"
         found.append(context.guard.finding(About.WRITE_AND_RUN, text))
     return tuple(found)
+
+
+def _is_foreseen(question: Question) -> bool:
+    """Whether the service's own profile or module foresees it: its ports by number, or a boolean of its own module."""
+    if question.numbers and all(question.own_port(number) is not None for number in question.numbers):
+        return True
+    own = f"{question.profile.name}_"
+    return any(name.startswith(own) for _, effect in switch(question) for name, _ in effect.settings)
 
 
 def _is_doubt(finding: Finding, context: AssessmentContext) -> bool:
@@ -104,11 +112,12 @@ def _heavier(question: Question, context: AssessmentContext, settings: tuple[tup
 
     Of a boolean with a wide side effect nothing is named here: ``apply`` judges each access before it is set.
     """
+    foreseen = all(name.startswith(f"{question.profile.name}_") for name, _ in settings)
     few = opened_beyond(question, settings) <= MAX_OPENED
     for access in sorted(opens(question, settings)) if few else ():
         if access.source in question.profile.domains:
             for finding in context.guarded.findings(access):
-                if finding.level <= least:
+                if finding.level <= least and not (foreseen and _is_doubt(finding, context)):
                     return f"; it opens too {access} ({finding.code})"
     return ""
 

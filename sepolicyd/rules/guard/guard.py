@@ -82,7 +82,9 @@ class Guard:
         found = [
             rule.finding_on(access)
             for rule in matching
-            if rule.level is not GuardLevel.NONE and not (rule.doubt and (harmless or rule.level in demoted))
+            if rule.level is not GuardLevel.NONE
+            and not (rule.doubt and harmless)
+            and not ((rule.doubt or rule.demotable) and rule.level in demoted)
         ]
         if policy is not None and _is_wide(access, policy) and all(one.about is not About.BOUNDS for one in found):
             found.append(self.about(About.BOUNDS).finding_on(access))

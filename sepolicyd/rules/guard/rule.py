@@ -100,8 +100,9 @@ class GuardRule:
     remark: bool = False
     doubt: bool = False
     """Does not apply to an access that a rule of level none matches."""
+    demotable: bool = False
     demotes: Optional[GuardLevel] = None
-    """Rules with ``doubt`` of this level do not apply where this one does."""
+    """Rules of this level with ``doubt`` or ``demotable`` do not apply where this one does."""
     patterns: tuple[Pattern, ...] = ()
     statements: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     """(kinds, names) of policy statements that the rule matches."""
@@ -157,6 +158,7 @@ def _rule(part: Section, sets: Mapping[str, tuple[str, ...]]) -> GuardRule:
         attack=part.flag("attack", level is GuardLevel.REFUSE),
         remark=part.flag("remark"),
         doubt=part.flag("doubt"),
+        demotable=part.flag("demotable"),
         demotes=GuardLevel(part.text("demotes")) if part.text("demotes", oneof=tuple(GuardLevel)) else None,
         patterns=part.each("match", lambda inner: Pattern.read(inner, sets)),
         statements=part.each("statements", lambda inner: _statement(inner, sets)),
