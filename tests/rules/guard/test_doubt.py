@@ -11,6 +11,7 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.type_owners import CACHE_NAME, module_directory, type_owners
 from sepolicyd.rules.guard.facts import facts_of_policy
 from sepolicyd.rules.guard.level import GuardLevel, worst
+from sepolicyd.rules.guard.neutral import neutral_profile
 from tests.rules.lines import GUARD, PROFILE
 
 HUB, USER = "jupyterhub_t", "jupyterhub_user_t"
@@ -93,3 +94,14 @@ def test_the_cache_is_read_only_when_no_other_could_have_written_it(tmp_path: Pa
 def test_a_policy_file_outside_of_a_store_has_no_modules(tmp_path: Path) -> None:
     assert module_directory(tmp_path / "policy.33") is None
     assert module_directory(tmp_path / "etc/selinux/x/policy/policy.33") is None
+
+
+@pytest.mark.parametrize("source", ["sshd_t", "chronyd_t", "named_t"])
+def test_a_neutral_profile_judges_a_source_for_what_it_is(source: str, policy_index: PolicyIndex) -> None:
+    profile = neutral_profile(source, facts_of_policy(policy_index))
+    assert profile.domains == (source,) and source in profile.own_types
+    foreign = GUARD.judge_access(Access.of(source, "etc_t", "file", "read"), PROFILE, policy_index)
+    assert "R-017" in {finding.code for finding in foreign}
+    assert GUARD.judge_access(Access.of(source, "etc_t", "file", "read"), profile, policy_index) == []
+    other = GUARD.judge_access(Access.of(source, "mysqld_db_t", "file", "read"), profile, policy_index)
+    assert worst(finding.level for finding in other) is GuardLevel.REFUSE

@@ -1,0 +1,32 @@
+"""A profile for a domain that no profile describes, so that each source is judged for what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd.profiles import Profile, Role
+from sepolicyd.rules.guard.facts import PolicyFacts
+
+NOWHERE = Path("/nonexistent")
+"""A neutral profile has no directory, and with it no known denials."""
+
+
+def neutral_profile(source: str, facts: Optional[PolicyFacts]) -> Profile:
+    """A service of one domain that owns the types of the domain's own module or name.
+
+    :param facts: what the policy tells of types; without it the source alone is the service's own
+    """
+    own = frozenset({source})
+    if facts is not None and source in facts.policy.types:
+        own |= frozenset(name for name in facts.policy.types if facts.are_kin(source, name))
+    code = tuple(sorted(name for name in own if name.endswith("_exec_t")))
+    return Profile(
+        name="neutral",
+        description=f"whatever runs in {source}",
+        directory=NOWHERE,
+        units=(),
+        roles=(Role("service", domains=(source,)),),
+        code=code,
+        own_types=own,
+    )
