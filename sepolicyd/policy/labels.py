@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -147,6 +147,32 @@ class FileContexts:
         found: dict[str, list[Spec]] = {}
         for spec in self.specs:
             found.setdefault(spec.type, []).append(spec)
+        return found
+
+    def by_parent(self, directory: str) -> Sequence[Spec]:
+        """Rules for entries of a directory ("/var/lib/") and what lies below them, where the entry's name is plain text."""
+        return self._by_parent.get(directory, ())
+
+    @cached_property
+    def _by_parent(self) -> dict[str, list[Spec]]:
+        found: dict[str, list[Spec]] = {}
+        for spec in self.specs:
+            parts = spec.stem.split("/")
+            for depth in range(1, len(parts)):
+                if spec.type and parts[depth]:
+                    found.setdefault("/".join(parts[:depth]) + "/", []).append(spec)
+        return found
+
+    def by_last(self, name: str) -> Sequence[Spec]:
+        """Rules for one file of this name, in plain text."""
+        return self._by_last.get(name, ())
+
+    @cached_property
+    def _by_last(self) -> dict[str, list[Spec]]:
+        found: dict[str, list[Spec]] = {}
+        for spec in self.specs:
+            if spec.type and not META.search(spec.pattern.replace(r"\.", "")):
+                found.setdefault(spec.stem.rpartition("/")[2], []).append(spec)
         return found
 
     @cached_property

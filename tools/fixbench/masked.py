@@ -6,7 +6,7 @@ answered "nothing to do", which says nothing about the fix.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from sepolicyd.access import Access
@@ -18,7 +18,7 @@ class MaskedIndex(PolicyIndex):
     """One index for all rows; :meth:`hide` sets what is hidden, so that caches by source and target stay."""
 
     def __init__(self, whole: PolicyIndex) -> None:
-        super().__init__(whole.raw)
+        super().__init__(whole.tables, whole.path)
         self._hidden: dict[tuple[str, str, str], set[str]] = {}
         self._conditional_too = True
         self._rule = "allow"
@@ -40,6 +40,15 @@ class MaskedIndex(PolicyIndex):
         if self._conditional_too:
             conditional = tuple((permissions - hidden, condition) for permissions, condition in conditional)
         return Pair(found.permissions - hidden, conditional)
+
+    def grants(
+        self, source: str, target: str, tclass: str, permission: str, states: Optional[Mapping[str, bool]] = None
+    ) -> bool:
+        if (self.resolve(source), self.resolve(target), tclass) not in self._hidden:
+            return super().grants(source, target, tclass, permission, states)
+        pair = self.pair(source, target, tclass)
+        now = self.booleans if states is None else states
+        return permission in pair.permissions or any(one.active(now) for one in pair.conditions(permission))
 
 
 class MaskedContexts:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from sepolicyd.access import Access, is_identifier
+from sepolicyd.audit.model import ErrorOperation
 from sepolicyd.errors import RefusedError
 from sepolicyd.module.source import ALLOW, DONTAUDIT, FileContext, Provenance, Rule, TypeTransition
 from sepolicyd.module.transaction import BooleanValue, PortLabel
@@ -76,6 +77,8 @@ def rule_kind(decision: Decision, access: Access) -> Optional[str]:
     An interface is carried out as exactly the accesses that it was offered for, without its surplus; of an allow that a
     constraint holds back in part, only what it helps.
     """
+    if ErrorOperation.of(access.permission) is not None:
+        return None  # an SELINUX_ERR record: no policy has such a permission
     if decision.answer == AnswerKind.DONTAUDIT:
         return DONTAUDIT
     if decision.answer != AnswerKind.ALLOW:

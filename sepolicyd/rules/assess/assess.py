@@ -24,7 +24,9 @@ from sepolicyd.rules.guard.override import Override
 from sepolicyd.rules.guard.rule import About, Finding
 
 # fixes that give the domain nothing
-CLOSED = (FixKind.APPLICATION, FixKind.DONTAUDIT, FixKind.REFUSE, FixKind.RELABEL, FixKind.UNKNOWN)
+CLOSED = (
+    FixKind.APPLICATION, FixKind.CONTEXT, FixKind.DONTAUDIT, FixKind.OWNER, FixKind.REFUSE, FixKind.RELABEL, FixKind.UNKNOWN,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _why_not(question: Question, level: GuardLevel, frozen: Sequence[Burst], fix
     if level is GuardLevel.REFUSE:
         codes = ", ".join(one.code for one in question.findings if one.level is GuardLevel.REFUSE)
         return f"the guard refuses it ({codes})"
-    if question.obstacles and not question.mendable and fixes[0].kind in (FixKind.REFUSE, FixKind.ALLOW):
+    if question.obstacles and not question.mendable and fixes[0].kind in (FixKind.REFUSE, FixKind.ALLOW, FixKind.CONTEXT):
         return question.obstacles[0]
     if any(finding.about is About.USER_CODE_IN_SERVICE for finding in question.findings):
         return f"only user code asked for it, and {question.source} is a domain of the service itself"

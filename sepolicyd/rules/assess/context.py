@@ -20,9 +20,9 @@ from sepolicyd.rules.assess.bursts import Burst, bursts
 from sepolicyd.rules.assess.consequences import cascades, walked
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fixes import ladder
 from sepolicyd.rules.fixes.known_denials import Advice, advice_for
 from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.fixes.silence import COMMON
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override
@@ -92,7 +92,7 @@ def shared_facts(
 ) -> SharedFacts:
     """What all pending candidates say together; :func:`assess` of a few of them takes it as ``shared``."""
     accesses = [access for candidate in candidates for access in candidate.evidence]
-    common = frozenset(one.id for one in candidates if Question(one, profile, policy_index).is_common(ladder.COMMON))
+    common = frozenset(one.id for one in candidates if Question(one, profile, policy_index).is_common(COMMON))
     return SharedFacts(
         walked=walked(candidates),
         cascades=cascades(candidates, common),

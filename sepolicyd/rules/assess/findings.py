@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from sepolicyd.rules.assess import risk
 from sepolicyd.rules.assess.context import AssessmentContext
-from sepolicyd.rules.fixes import ladder
 from sepolicyd.rules.fixes.booleans import MAX_OPENED, is_small, opened_beyond, opens, partly, switch
 from sepolicyd.rules.fixes.detail import BooleanSetting
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.labels import is_unlabelled_mount
+from sepolicyd.rules.fixes.ports import is_random
 from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.fixes.silence import is_leak, is_probe
 from sepolicyd.rules.guard.guard import heaviest_first
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.rule import About, Finding
@@ -30,7 +30,7 @@ def guard_findings(question: Question, context: AssessmentContext) -> tuple[Find
     for code, asked in permissions.items():
         rule = context.guard.rule(code)
         # a random port cannot be labelled
-        level = GuardLevel.REVIEW if rule.about is About.UNNAMED_PORT and ladder.is_random(question) else rule.level
+        level = GuardLevel.REVIEW if rule.about is About.UNNAMED_PORT and is_random(question) else rule.level
         candidate = question.candidate
         what = f"{candidate.source} {candidate.target}:{candidate.tclass} {' '.join(asked)}"
         found.append(rule.finding(f"{rule.title} ({what}): {rule.reason}", level))
@@ -97,7 +97,7 @@ def _policy_findings(question: Question, context: AssessmentContext) -> Iterator
 def _boolean_findings(question: Question, context: AssessmentContext) -> Iterator[Finding]:
     guard = context.guard
     effects = [effect for _, effect in switch(question)]
-    if effects and not any(is_small(question, effect) for effect in effects) and not is_unlabelled_mount(question):
+    if effects and not any(is_small(question, effect) for effect in effects) and not question.is_unlabelled_mount:
         yield guard.finding(About.WIDE_BOOLEAN, f"a boolean allows it, with a wide side effect: {effects[0]}")
     elif effects:
         heavy = _heavier(question, context, effects[0].settings, GuardLevel.REVIEW)
@@ -137,9 +137,9 @@ def _evidence_findings(question: Question, context: AssessmentContext) -> Iterat
         about = About.KNOWN_REFUSED if advice.level == GuardLevel.REFUSE else About.KNOWN
         text = f"{advice.name}: {advice.why}" + (f" ({advice.link})" if advice.link else "")
         yield guard.finding(about, text, GuardLevel(advice.level or GuardLevel.NOTE))
-    if ladder.is_leak(question):
+    if is_leak(question):
         yield guard.finding(About.LEAK)
-    elif ladder.is_probe(question):
+    elif is_probe(question):
         yield guard.finding(About.PROBE)
     for burst in context.bursts_of(question.seen)[:1]:
         yield guard.finding(About.BURST, f"this looks like an attack: {burst}")

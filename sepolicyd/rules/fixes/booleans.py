@@ -1,4 +1,4 @@
-"""A question in, the booleans out that answer all of it: each with what else it opens, exactly, the least side effect first."""
+"""Booleans that would allow all that a candidate asks, ranked by whose they are and by what else they open."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import VerdictKind
 from sepolicyd.rules.fixes import fix
 from sepolicyd.rules.fixes.fix import Fix
+from sepolicyd.rules.fixes.kin import stem
 from sepolicyd.rules.fixes.question import Question
 
 # Of a boolean that may be proposed; more is a side effect that nobody asked for. One rule on an attribute may be 50,000
@@ -21,15 +22,39 @@ MAX_SHOWN = 4
 
 
 def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
-    """The booleans of the policy that allow all of it that is not allowed yet, the least side effect first."""
+    """The booleans of the policy that allow all of it that is not allowed yet: the domain's own before another's."""
     missing = [why for why in question.whys.values() if not why.allowed]
     if not missing or any(why.hindered or why.te.kind is not VerdictKind.BOOLEAN for why in missing):
         return
     options = [set(why.booleans) for why in missing]
-    for one in sorted(set.intersection(*options), key=lambda option: (option.rules, option.domains, option.settings)):
+    for one in sorted(set.intersection(*options), key=lambda option: _rank(question, option)):
         if len(one.settings) == 1:
             name, value = one.settings[0]
             yield fix.boolean(name, value, f"switch {one}{_side_effect(question, one)}"), one
+
+
+def _rank(question: Question, effect: BooleanFix) -> tuple[int, int, int, tuple[tuple[str, bool], ...]]:
+    return (_stranger(question, effect.settings[0][0]), effect.rules, effect.domains, effect.settings)
+
+
+def _stranger(question: Question, name: str) -> int:
+    """0 for a boolean that carries the name of the domain, 1 for one of no domain, 2 for one of another domain."""
+    policy = question.policy
+    words = name.split("_")
+    for length in range(len(words), 0, -1):
+        prefix = "_".join(words[:length])
+        if stem(question.source) == prefix or stem(question.source).startswith(f"{prefix}_"):
+            return 0
+        if _is_kin(question.source, prefix):
+            return 0
+        if policy is not None and {f"{prefix}_t", f"{prefix}d_t"} & policy.domains:
+            return 2
+    return 1
+
+
+def _is_kin(source: str, prefix: str) -> bool:
+    """Whether a name is the domain's but for the d of a daemon: samba_ is not smbd's, ftp_ is ftpd's."""
+    return stem(source).split("_")[0] in (prefix, f"{prefix}d")
 
 
 def into_domain(question: Question, domain: str) -> Iterator[Fix]:

@@ -35,6 +35,8 @@ class FixKind(str, Enum):
     ALLOW = "allow"
     REFUSE = "refuse"
     UNKNOWN = "unknown"
+    CONTEXT = "context"  # the user, the role or the range of a context
+    OWNER = "owner"  # the owner or the mode of a file
 
     def __str__(self) -> str:
         return self.value
@@ -115,6 +117,12 @@ def is_plain_path(path: str) -> bool:
     if path.startswith(("/proc/", "/sys/", "/dev/pts/", "/memfd:", "/dev/shm/", "/anon_hugepage", "/SYSV", "/dev/zero ")):  # noqa: S108
         return False
     return "//" not in path and not {".", ".."} & set(path.split("/"))
+
+
+def shortlist(values: Sequence[str], limit: int = 2) -> str:
+    """The first of some values, and how many more there are."""
+    shown = ", ".join(values[:limit])
+    return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
 
 
 def _braced(permissions: Sequence[str]) -> str:

@@ -1,148 +1,204 @@
-"""A question about a file in, the labels out that would answer it: restorecon, the service's own tree, a type of its own."""
+"""Fixes that give a file the label of its place: restorecon, a rule of file_contexts, a setting of the mount."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from typing import Optional
 
-from sepolicyd.rules.fixes import fix
-from sepolicyd.rules.fixes.detail import ConfigurationLine, CreatedLabel, OwnType, PathLabel
+from sepolicyd.rules.fixes import fix, kin
+from sepolicyd.rules.fixes.detail import ConfigurationLine, PathLabel
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.vocabulary import vocabulary
 
-# Without these a type is the mark of a missing label; a rule on it would open whatever else lost its label.
-UNLABELLED = ("unlabeled_t", "default_t", "file_t")
-GENERIC = ("var_t", "var_lib_t", "var_log_t", "var_run_t", "var_spool_t", "var_lock_t", "usr_t", "etc_t", "tmp_t", "tmpfs_t",
-           "home_root_t", "user_home_t", "user_home_dir_t", "srv_t", "mnt_t", "src_t", "admin_home_t", "cache_home_t",
-           "config_home_t", "data_home_t", "gconf_home_t", "home_bin_t")  # fmt: skip
-CHANGES = {"write", "append", "create", "unlink", "link", "rename", "setattr", "add_name", "remove_name", "rmdir", "reparent"}
-ENTRIES = {"search", "getattr", "write", "add_name", "remove_name"}
-OWN_SUFFIX = {"var_lib_t": "var_lib_t", "var_log_t": "log_t", "var_run_t": "runtime_t", "etc_t": "etc_t",
-              "usr_t": "var_lib_t", "var_t": "var_lib_t", "srv_t": "var_lib_t", "tmp_t": "tmp_t", "tmpfs_t": "tmpfs_t",
-              "var_spool_t": "var_lib_t"}  # fmt: skip
-SHARED_PLACES = ("tmp_t", "tmpfs_t", "var_run_t", "var_log_t", "var_lib_t")
+MANY = 3, 4  # this share of the paths must have a wrong label
+MIN_LIKE = 4  # characters that the names of two neighbours must share
+MAX_PATHS = 5
+BOOT_PLACES = ("/run/", "/var/run/", "/tmp/", "/dev/shm/")  # noqa: S108
 
 
 def wrong_label(question: Question) -> Iterator[Fix]:
     """The path has another label in file_contexts than the file carries."""
-    if not question.is_file or is_unlabelled_mount(question):
+    if not question.is_file or question.is_unlabelled_mount:
         return
-    wrong = _mislabelled(question)
+    wrong = mislabelled(question)
     if wrong:
         types = ", ".join(sorted(set(wrong.values())))
-        yield fix.relabel(
-            sorted(wrong),
-            f"the label is wrong: file_contexts gives {_some(sorted(wrong))} the type {types}, not {question.target}",
-        )
-    elif question.target in UNLABELLED:
-        yield fix.relabel(
-            question.paths,
-            f"{question.target} is no label: give the file the one of its place, with an fcontext rule where there is none",
-            _contexts(question),
-        )
+        places = sorted(wrong)
+        text = f"the label is wrong: file_contexts gives {fix.shortlist(places)} the type {types}, not {question.target}"
+        temporary = [path for path in places if path.startswith(BOOT_PLACES)]
+        if temporary:
+            text += "; it is made anew at each start, so a file transition or a line of tmpfiles.d (Z) has to give it the label"
+        yield fix.relabel(places, text)
+    elif question.target in vocabulary().unlabelled:
+        yield from _unlabelled(question)
 
 
-def _mislabelled(question: Question) -> dict[str, str]:
-    labels, own = question.labels, question.profile.own_types
+def mislabelled(question: Question) -> dict[str, str]:
+    """Path -> type of file_contexts, where it is another one and restorecon would set it."""
+    labels = question.labels
     if labels is None or labels.is_customizable(question.target):
         return {}
     found: dict[str, str] = {}
     for path in question.paths:
         expected = labels.lookup(path, question.tclass)
         # a label of the service's own is never wrong for a policy that does not have its base module yet
-        if question.target in own and expected not in own:
+        if not expected or (question.is_own(question.target) and not question.is_own(expected)):
             continue
-        if expected and expected != question.target and not _same(question, expected):
+        if expected not in vocabulary().unlabelled and expected != question.target and not _same(question, expected):
             found[path] = expected
     # A few among many are files that somebody moved, or names through a link (a PATH record holds the name as it was asked
     # for: /usr/lib/ssl/openssl.cnf is /etc/ssl/openssl.cnf): the rule would be asked for the others all the same.
-    return found if 4 * len(found) >= 3 * len(question.paths) else {}
+    part, whole = MANY
+    return found if whole * len(found) >= part * len(question.paths) else {}
 
 
 def _same(question: Question, expected: str) -> bool:
     return question.policy is not None and question.policy.resolve(expected) == question.policy.resolve(question.target)
 
 
-def is_unlabelled_mount(question: Question) -> bool:
-    """Whether the target is the one label of a mount whose files have none (NFS, CIFS, FUSE): restorecon has nothing to set."""
-    return question.is_file and question.has("P-009")
+def _unlabelled(question: Question) -> Iterator[Fix]:
+    """A file without a label, whose place has no rule in file_contexts that would give it one."""
+    contexts = owned_contexts(question)
+    if contexts or question.labels is None:
+        text = f"{question.target} is no label: give the file the one of its place, with an fcontext rule where there is none"
+        yield fix.relabel(question.paths, text, contexts)
+        return
+    name = own_file_type(question)
+    text = f"{question.target} is no label, and file_contexts has no rule for {fix.shortlist(question.paths) or 'the place'}: "
+    if name and question.paths:
+        rules = [PathLabel(pattern(path, question.tclass), name) for path in question.paths[:MAX_PATHS]]
+        yield fix.relabel(
+            question.paths[:MAX_PATHS], f"{text}give it a rule with {name}, which {question.source} may use", rules
+        )
+        return
+    place = pattern(question.paths[0], question.tclass) if question.paths else "PATH(/.*)?"
+    commands = (f"semanage fcontext -a -t TYPE '{place}'", f"restorecon -Rv {question.paths[0] if question.paths else 'PATH'}")
+    yield Fix(FixKind.RELABEL, f"{text}choose the type of a place that is used in the same way", commands)
+
+
+def pattern(path: str, tclass: str) -> str:
+    """A file_contexts expression for a path, with the tree below it where it is a directory."""
+    escaped = re.escape(path).replace(r"\-", "-")
+    return f"{escaped}(/.*)?" if tclass == "dir" else escaped
+
+
+def own_file_type(question: Question) -> str:
+    """The file type that belongs to the source by its name and that it may use in the denied way, "" for none."""
+    policy = question.policy
+    if policy is None or question.unknown:
+        return ""
+    mine = kin.stem(question.source)
+    found = [
+        name
+        for name in policy.types_of("file_type")
+        if name.startswith(f"{mine}_")
+        and not kin.is_program(policy, name)
+        and all(policy.grants(question.source, name, question.tclass, one) for one in question.permissions)
+    ]
+    return min(found, key=lambda name: (len(name), name), default="")
+
+
+def sibling(question: Question) -> Iterator[Fix]:
+    """A path under a generic label, beside a place of the same service: the label of that place."""
+    policy, labels = question.policy, question.labels
+    if policy is None or labels is None or labels.files is None or question.unknown or not question.is_file:
+        return
+    if question.target not in vocabulary().generic or question.owned or mislabelled(question):
+        return
+    rules: dict[PathLabel, str] = {}
+    for path in question.paths[:MAX_PATHS]:
+        found = _sibling_type(question, path)
+        if found:
+            rules[found] = path
+    if rules:
+        types = ", ".join(sorted({rule.type for rule in rules}))
+        text = f"{question.target} is the label of the whole tree; {question.source} keeps its files beside as {types}"
+        yield fix.relabel(list(rules.values()), text, list(rules))
+
+
+def _sibling_type(question: Question, path: str) -> Optional[PathLabel]:
+    """The rule for the nearest directory of a path whose neighbour of a similar name is the source's own."""
+    if question.labels is None or question.labels.files is None:
+        return None
+    parts = path.split("/")
+    for depth in range(len(parts), 2, -1):
+        parent, name = "/".join(parts[: depth - 1]) + "/", parts[depth - 1]
+        for spec in question.labels.files.by_parent(parent):
+            other = spec.stem[len(parent) :].split("/")[0]
+            alike = kin.related(other, name) >= min(MIN_LIKE, len(other)) and other and other != name
+            if alike and _usable(question, spec.type):
+                place = re.escape(parent + name).replace(r"\-", "-")
+                return PathLabel(f"{place}(/.*)?" if depth < len(parts) or question.tclass == "dir" else place, spec.type)
+    return None
+
+
+def _usable(question: Question, name: str) -> bool:
+    return kin.related(kin.stem(question.source), name) >= MIN_LIKE and _holds(question, name)
+
+
+def by_name(question: Question) -> Iterator[Fix]:
+    """A record with a name and without a path: the place that file_contexts has for this name and this process."""
+    policy, labels = question.policy, question.labels
+    if policy is None or labels is None or labels.files is None or question.unknown or question.paths or not question.is_file:
+        return
+    if question.target in (kept := vocabulary()).generic or question.is_own(question.target) or not question.seen.names:
+        return
+    for name in question.seen.names[:MAX_PATHS]:
+        specs = [spec for spec in labels.files.by_last(name) if spec.type not in kept.generic and spec.type != question.target]
+        specs = [spec for spec in specs if _holds(question, spec.type)]
+        if specs:
+            place = specs[0].stem
+            watch = f"auditctl -w {place.rpartition('/')[0] or '/'}"
+            text = (
+                f"a file of this name belongs to {place} with the type {specs[0].type}, which {question.source} may "
+                f"use: relabel it there (no path is recorded: `{watch}` makes the kernel do it)"
+            )
+            yield Fix(FixKind.RELABEL, text, (f"restorecon -v {place}",))
+
+
+def _holds(question: Question, name: str) -> bool:
+    policy = question.policy
+    if policy is None:
+        return False
+    return all(policy.grants(question.source, name, question.tclass, one) for one in question.permissions)
+
+
+def associate(question: Question) -> Iterator[Fix]:
+    """A file's label that a file system does not take: the source is the label of an object, not a process."""
+    if question.tclass != "filesystem" or "associate" not in question.permissions:
+        return
+    names = fix.shortlist(question.paths or question.seen.names)
+    text = (
+        f"{question.source} is the label that the file {names or 'in question'} should get, not a process, and the file system "
+        f"({question.target}) does not take it: give the file a label that exists in this policy (restorecon, or the label in "
+        "the image or archive that it came from), or mount the file system with a context"
+    )
+    commands = tuple(f"restorecon -v {path}" for path in question.paths[:2])
+    yield Fix(FixKind.RELABEL, text, commands)
 
 
 def other_mount(question: Question) -> Iterator[Fix]:
     """A mount without labels is given one when it is mounted."""
-    if is_unlabelled_mount(question):
+    if question.is_unlabelled_mount:
         text = f"{question.target} is every mount of this kind: give this one a label of its own when it is mounted"
-        yield Fix(
-            FixKind.APPLICATION,
-            text,
-            ("mount -o context=system_u:object_r:TYPE:s0 ...",),
-            ConfigurationLine("/etc/fstab", "context="),
-        )
+        line = "mount -o context=system_u:object_r:TYPE:s0 ..."
+        yield Fix(FixKind.APPLICATION, text, (line,), ConfigurationLine("/etc/fstab", "context="))
 
 
 def own_tree(question: Question) -> Iterator[Fix]:
     """A path that the service owns: the type of its tree."""
-    if not question.is_file or is_unlabelled_mount(question):
+    if not question.is_file or question.is_unlabelled_mount:
         return
-    if question.owned and question.target not in question.profile.own_types:
-        contexts = _contexts(question)
+    if question.owned and not question.is_own(question.target):
+        contexts = owned_contexts(question)
         types = ", ".join(sorted({one.type for one in contexts}))
-        yield fix.relabel(
-            sorted(question.owned),
-            f"the service owns {_some(sorted(question.owned))}: label it {types}",
-            contexts,
-            FixKind.OWN_TYPE,
-        )
+        text = f"the service owns {fix.shortlist(sorted(question.owned))}: label it {types}"
+        yield fix.relabel(sorted(question.owned), text, contexts, FixKind.OWN_TYPE)
 
 
-def own_type(question: Question) -> Iterator[Fix]:
-    """One under a label that covers a whole tree: a type of its own, where no switch of the policy is made for it."""
-    if not question.is_file or question.source not in question.profile.domains:
-        return  # a type of ours for what another's domain makes is no answer
-    if question.owned and question.target not in question.profile.own_types:
-        return
-    if question.target in GENERIC and question.permissions & CHANGES and not _mislabelled(question):
-        yield _new_type(question)
-
-
-def _contexts(question: Question) -> list[PathLabel]:
+def owned_contexts(question: Question) -> list[PathLabel]:
+    """The rules of the profile for the trees that hold the denied paths."""
     trees = dict.fromkeys(question.owned.values())
     return [PathLabel(tree.pattern, tree.type) for tree in trees]
-
-
-def _new_type(question: Question) -> Fix:
-    """What is made in a shared directory gets its type by a type_transition, other files by their exact paths.
-
-    Never by a tree of the log's choosing: a path like /etc/x would take /etc along. A type that the base module does not
-    have yet is shown, and left to a person.
-    """
-    name = _own_name(question)
-    known = name in question.profile.own_types
-    text = f"{question.target} covers a whole tree: what {question.source} makes there should be {name}"
-    text += "" if known else " (a new type, for the base module)"
-    if question.target in SHARED_PLACES:
-        made = ("file", "dir") if question.tclass == "dir" and "create" not in question.permissions else (question.tclass,)
-        rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in made)
-        created = tuple(CreatedLabel(question.source, question.target, one, name) for one in made)
-        # whoever makes a file there writes its name into the shared directory, whatever label the file gets
-        entries = [one for one in question.accesses if question.tclass == "dir" and one.permission in ENTRIES]
-        detail = OwnType(created=created, allowed=tuple(one.permission for one in entries)) if known else OwnType()
-        return Fix(FixKind.OWN_TYPE, text, (*rules, *fix.rules_of(entries)), detail)
-    contexts = [PathLabel(re.escape(path).replace("\\-", "-"), name) for path in question.paths[:5]]
-    shown = fix.relabel(question.paths[:5], text, contexts, FixKind.OWN_TYPE)
-    return shown if known else replace(shown, detail=OwnType())
-
-
-def _own_name(question: Question) -> str:
-    suffix = OWN_SUFFIX.get(question.target, "var_lib_t")
-    stem = re.sub(r"_t\Z", "", question.source)
-    for name in (f"{stem}_{suffix}", f"{question.profile.name}_{suffix}"):
-        if name in question.profile.own_types:
-            return name
-    return f"{stem}_{suffix}"
-
-
-def _some(values: Sequence[str], limit: int = 2) -> str:
-    shown = ", ".join(values[:limit])
-    return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown

@@ -1,4 +1,4 @@
-"""All that is known around one candidate, gathered once for the steps that look for its cause and its risk."""
+"""Everything that is known of one candidate, gathered once for the steps that look for its cause and its risk."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Optional
 from weakref import WeakKeyDictionary
 
 from sepolicyd.access import Access
+from sepolicyd.audit.model import ErrorOperation
 from sepolicyd.policy.explain import Why
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Offer
@@ -20,7 +21,7 @@ from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.fix import is_plain_path
 from sepolicyd.rules.fixes.known_denials import Advice
 from sepolicyd.rules.guard.level import GuardLevel
-from sepolicyd.rules.guard.rule import Finding
+from sepolicyd.rules.guard.rule import About, Finding
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,35 @@ class Question:
     def is_file(self) -> bool:
         return self.tclass in FILE_CLASSES
 
-    def has(self, *codes: str) -> bool:
-        return any(finding.code in codes for finding in self.findings)
+    @property
+    def is_error(self) -> bool:
+        """Whether it is an SELINUX_ERR record: its operation stands in the place of a permission."""
+        return any(ErrorOperation.of(name) is not None for name in self.permissions)
+
+    @property
+    def is_unlabelled_mount(self) -> bool:
+        """Whether the target is the one label of a mount whose files have none (NFS, CIFS, FUSE).
+
+        restorecon has nothing to set there.
+        """
+        return self.is_file and self.is_about(About.NO_LABELS)
+
+    def is_own(self, type_name: str) -> bool:
+        """Whether the service's base module defines a type."""
+        return type_name in self.profile.own_types
+
+    def is_about(self, about: About) -> bool:
+        """Whether there is a finding of this subject."""
+        return any(finding.about is about for finding in self.findings)
 
     @property
     def refused(self) -> bool:
         return any(finding.level is GuardLevel.REFUSE for finding in self.findings)
 
     @property
-    def reviewed(self) -> bool:
-        return any(finding.level is GuardLevel.REVIEW for finding in self.findings)
+    def attacked(self) -> bool:
+        """Whether it is refused for what it opens: a dontaudit rule would hide an attack."""
+        return any(finding.level is GuardLevel.REFUSE and finding.attack for finding in self.findings)
 
     @cached_property
     def user_only(self) -> bool:
@@ -90,7 +110,8 @@ class Question:
     def unknown(self) -> tuple[str, ...]:
         """Names that neither the policy nor the service's base module has."""
         missing = {name for why in self.whys.values() if why.te.kind is VerdictKind.UNKNOWN for name in why.te.unknown}
-        return tuple(sorted(name for name in missing if name.rpartition(" ")[2] not in self.profile.own_types))
+        known = (name for name in missing if not self.is_own(name.rpartition(" ")[2]))
+        return tuple(sorted(name for name in known if not (self.is_error and name.startswith("permission "))))
 
     @cached_property
     def obstacles(self) -> tuple[str, ...]:

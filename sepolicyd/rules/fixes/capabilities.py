@@ -1,0 +1,98 @@
+"""Fixes for denied capabilities: the owner or the mode of the file that the event names, and what is known of the others.
+
+Which of the two DAC capabilities the kernel asks for is generic_permission (fs/namei.c): a read asks for dac_read_search
+first and for dac_override only when that is denied, a write asks for dac_override alone.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from sepolicyd.audit.parse.fields import fields_of
+from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.detail import OnlyPermissions
+from sepolicyd.rules.fixes.fix import Fix, FixKind
+from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.vocabulary import vocabulary
+
+CLASSES = ("capability", "cap_userns")
+DAC = frozenset({"dac_override", "dac_read_search"})
+OWNERSHIP = DAC | {"fowner", "chown", "fsetid"}
+_TYPE = re.compile(r"\btype=(\w+)")
+_MODE = re.compile(r"(?:.*,)?([0-7]{3,7})\Z")
+SPECIAL = ("/proc/", "/sys/", "/dev/")
+
+
+@dataclass(frozen=True)
+class FileOfEvent:
+    """A PATH record: the object of the system call that asked for the capability."""
+
+    name: str
+    mode: str
+    """Permission bits in octal, "" where the record has none."""
+    owner: str
+    group: str
+    process: str
+    """The process's file system user (fsuid), as the record writes it."""
+
+    def __str__(self) -> str:
+        mode = f"mode {self.mode}, " if self.mode else ""
+        asked = f"; the process runs as {self.process}" if self.process else ""
+        return f"{self.name} ({mode}owner {self.owner or '?'}, group {self.group or '?'}{asked})"
+
+
+def files_of(question: Question) -> tuple[FileOfEvent, ...]:
+    """The files of the events that are kept, each once."""
+    found: dict[str, FileOfEvent] = {}
+    for sample in question.seen.samples:
+        records = [(match[1] if (match := _TYPE.search(line)) else "", fields_of(line)) for line in sample.splitlines()]
+        process = next((values.get("fsuid", "") for kind, values in records if kind == "SYSCALL"), "")
+        for kind, values in records:
+            if kind == "PATH" and values.get("name", "").startswith("/"):
+                one = _file(values, process)
+                found.setdefault(one.name, one)
+    return tuple(found.values())
+
+
+def _file(values: dict[str, str], process: str) -> FileOfEvent:
+    match = _MODE.match(values.get("mode", ""))
+    mode = f"0{int(match[1], 8) & 0o7777:o}" if match else ""
+    return FileOfEvent(values["name"], mode, values.get("ouid", ""), values.get("ogid", ""), process)
+
+
+def owner_or_mode(question: Question) -> Iterator[Fix]:
+    """The file's owner or mode instead of a capability, where the event names the file."""
+    if question.tclass not in CLASSES or not question.permissions <= OWNERSHIP:
+        return
+    files = [one for one in files_of(question) if one.name.isprintable() and not one.name.startswith(SPECIAL)]
+    for one in files[:2]:
+        name = shlex.quote(one.name)
+        own = bool(one.process) and one.process == one.owner
+        commands = (f"chmod u+rw {name}",) if own and question.permissions & DAC else (f"chown USER:GROUP {name}",)
+        bits = "the mode shuts its own owner out" if own else "the process is not the owner, and the mode leaves others out"
+        text = f"mend the owner or the mode first: {one}; {bits}. Without the capability root is a user like others"
+        yield Fix(FixKind.OWNER, text, commands)
+
+
+def smaller_capability(question: Question) -> Iterator[Fix]:
+    """Of both DAC capabilities the smaller one: where both were asked, a read was wanted, and that one suffices."""
+    if question.tclass in CLASSES and question.permissions >= DAC and not question.allowed and not question.obstacles:
+        kept = [access for access in question.accesses if access.permission != "dac_override"]
+        text = "the kernel asks for dac_read_search first and takes it for reading: dac_override is not needed for that"
+        yield replace(fix.allow(kept, text), detail=OnlyPermissions(tuple(access.permission for access in kept)))
+
+
+def about(question: Question) -> str:
+    """What is known of the capabilities, with the file of the event where it is recorded; "" of other classes."""
+    if not question.tclass.startswith("cap"):
+        return ""
+    known = vocabulary().capabilities
+    said = [f"{name}: {known[name]}" for name in sorted(question.permissions) if name in known]
+    files = files_of(question) if question.permissions & OWNERSHIP else ()
+    said += [f"the event names {one}" for one in files[:2]]
+    if question.permissions & DAC and not files:
+        said.append("no PATH record names the file: `auditctl -w /etc/shadow -p w` makes the kernel record paths")
+    return "; ".join(said)

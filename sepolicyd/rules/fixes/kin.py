@@ -1,0 +1,108 @@
+"""What the policy does for other domains in the same place: precedents for a transition, a dontaudit rule, a port or a type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from sepolicyd.policy.index import PolicyIndex
+
+Value = TypeVar("Value")
+MIN_SHARED = 3  # characters of a name that two stems must share to be called related
+
+# Kept with the policy and no longer than it.
+_KEPT: WeakKeyDictionary[PolicyIndex, dict[tuple[object, ...], Any]] = WeakKeyDictionary()
+
+
+def _kept(policy: PolicyIndex, key: tuple[object, ...], make: Callable[[], Value]) -> Value:
+    known = _KEPT.setdefault(policy, {})
+    if key not in known:
+        known[key] = make()
+    found: Value = known[key]
+    return found
+
+
+def stem(type_name: str) -> str:
+    """The name of a domain or program type without its ending: httpd of httpd_t and httpd_exec_t."""
+    for ending in ("_exec_t", "_t"):
+        if type_name.endswith(ending):
+            return type_name[: -len(ending)]
+    return type_name
+
+
+def related(left: str, right: str) -> int:
+    """The length of the common beginning of two names, 0 where it is too short to mean anything."""
+    shared = next((place for place, (one, other) in enumerate(zip(left, right)) if one != other), min(len(left), len(right)))
+    return shared if shared >= MIN_SHARED else 0
+
+
+def domain_of_program(policy: PolicyIndex, program: str) -> str:
+    """The domain that a program type starts: by type_transition rules, else the one that it alone enters; "" for none."""
+    return _kept(policy, ("domain", program), lambda: _domain_of_program(policy, program))
+
+
+def _domain_of_program(policy: PolicyIndex, program: str) -> str:
+    named: dict[str, int] = {}
+    for rule in policy.transitions():
+        if rule.rule == "type_transition" and rule.tclass == "process" and rule.target == program and rule.default != program:
+            named[rule.default] = named.get(rule.default, 0) + 1
+    own = f"{stem(program)}_t"
+    if named:
+        return own if own in named else max(sorted(named), key=lambda name: (related(name, program), named[name]))
+    entered = policy.sources_of("file", "entrypoint", program) & policy.domains - policy.unconfined
+    if own in entered:
+        return own
+    return next(iter(entered)) if len(entered) == 1 else ""
+
+
+def starters(policy: PolicyIndex, program: str) -> int:
+    """How many domains leave their own when they start a program."""
+
+    def count() -> int:
+        found: set[str] = set()
+        for rule in policy.transitions():
+            if rule.rule == "type_transition" and rule.tclass == "process" and rule.target == program:
+                found |= policy.types_of(rule.source)
+        return len(found & policy.domains)
+
+    return _kept(policy, ("starters", program), count)
+
+
+def runners(policy: PolicyIndex, program: str) -> int:
+    """How many confined domains run a program without leaving their own, by a rule that names the program's type."""
+
+    def count() -> int:
+        confined = policy.domains - policy.unconfined
+        return sum("execute_no_trans" in policy.rule("allow", source, program, "file") for source in confined)
+
+    return _kept(policy, ("runners", program), count)
+
+
+def silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str) -> int:
+    """How many confined domains are denied an access in silence, by a dontaudit rule that names the domain itself."""
+    return _kept(policy, ("silenced", tclass, permission, target), lambda: _silenced_for(policy, tclass, permission, target))
+
+
+def _silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str) -> int:
+    own = target == "self"
+    targets = () if own else (target, *policy.attributes_of(target))
+    return sum(
+        any(permission in policy.rule("dontaudit", source, other, tclass) for other in ((source,) if own else targets))
+        for source in (policy.domains - policy.unconfined).difference(policy.holders(tclass, permission, target))
+    )
+
+
+def named_targets(policy: PolicyIndex, source: str, tclass: str) -> frozenset[str]:
+    """Targets of a class in allow rules that name the source itself and not one of its attributes."""
+
+    def find() -> frozenset[str]:
+        return frozenset(key[1] for key, _, _ in policy.rules("allow", [source]) if key[2] == tclass)
+
+    return _kept(policy, ("named", source, tclass), find)
+
+
+def is_program(policy: PolicyIndex, type_name: str) -> bool:
+    """Whether files of a type are programs: by the attribute, or because they are a door into a domain."""
+    attributes = policy.attributes_of(type_name)
+    return bool(attributes & {"exec_type", "application_exec_type", "entry_type"}) or type_name.endswith("_exec_t")

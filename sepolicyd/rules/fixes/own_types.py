@@ -1,0 +1,71 @@
+"""Fixes that give a service a type of its own in place of one that covers a whole tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.detail import CreatedLabel, OwnType, PathLabel
+from sepolicyd.rules.fixes.fix import Fix, FixKind
+from sepolicyd.rules.fixes.kin import stem
+from sepolicyd.rules.fixes.labels import mislabelled
+from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.vocabulary import vocabulary
+
+MAX_PATHS = 5
+DEFAULT_ENDING = "var_lib_t"
+
+
+def own_type(question: Question) -> Iterator[Fix]:
+    """A type of its own for what the service changes under a label that covers a whole tree."""
+    if not question.is_file or question.source not in question.profile.domains:
+        return  # a type of this service for what another's domain makes is no answer
+    if question.owned and not question.is_own(question.target):
+        return
+    words = vocabulary()
+    if question.target in words.generic and question.permissions & words.changes and not mislabelled(question):
+        yield _new_type(question)
+
+
+def _new_type(question: Question) -> Fix:
+    """What is made in a shared directory gets its type by a type_transition, other files by their exact paths.
+
+    Never by a tree of the log's choosing: a path like /etc/x would take /etc along. A type that the policy and the base
+    module do not have is shown, and left to a person.
+    """
+    name, known = _own_name(question)
+    text = f"{question.target} covers a whole tree: what {question.source} makes there should be {name}"
+    text += "" if known else " (a new type, for the base module)"
+    if question.target in vocabulary().shared_directories:
+        return _created(question, name, text, known=known)
+    contexts = [PathLabel(re.escape(path).replace(r"\-", "-"), name) for path in question.paths[:MAX_PATHS]]
+    shown = fix.relabel(question.paths[:MAX_PATHS], text, contexts, FixKind.OWN_TYPE)
+    return shown if known else replace(shown, detail=OwnType())
+
+
+def _created(question: Question, name: str, text: str, *, known: bool) -> Fix:
+    made = ("file", "dir") if question.tclass == "dir" and "create" not in question.permissions else (question.tclass,)
+    rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in made)
+    created = tuple(CreatedLabel(question.source, question.target, one, name) for one in made)
+    # whoever makes a file there writes its name into the shared directory, whatever label the file gets
+    words = vocabulary()
+    entries = [one for one in question.accesses if question.tclass == "dir" and one.permission in words.entries]
+    detail = OwnType(created=created, allowed=tuple(one.permission for one in entries)) if known else OwnType()
+    return Fix(FixKind.OWN_TYPE, text, (*rules, *fix.rules_of(entries)), detail)
+
+
+def _own_name(question: Question) -> tuple[str, bool]:
+    """The type, and whether the base module or, for this very domain, the policy has it."""
+    endings = vocabulary().own_endings.get(question.target, (DEFAULT_ENDING,))
+    base = stem(question.source)
+    names = [f"{name}_{ending}" for ending in endings for name in (base, question.profile.name)]
+    for name in names:
+        if question.is_own(name):
+            return name, True
+    policy = question.policy
+    for name in (f"{base}_{ending}" for ending in endings):
+        if policy is not None and name in policy.types and policy.grants(question.source, name, question.tclass, "write"):
+            return name, True
+    return f"{base}_{endings[0]}", False

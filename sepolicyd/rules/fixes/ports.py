@@ -1,0 +1,116 @@
+"""Fixes for a denied port: the service's own type, a type that the domain may use already, a type of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.labels import Ports
+from sepolicyd.rules.fixes import fix, kin
+from sepolicyd.rules.fixes.detail import LabelledPorts
+from sepolicyd.rules.fixes.fix import Fix, FixKind
+from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.vocabulary import vocabulary
+
+ASKS = ("name_bind", "name_connect")
+RANDOM_PORT = 32768  # where Linux takes its ephemeral ports from (ip_local_port_range)
+MAX_NUMBERS = 3
+MAX_TYPES = 2
+
+
+def port_label(question: Question) -> Iterator[Fix]:
+    """A port by number: the service's own gets its type, a random one cannot be labelled."""
+    if not question.permissions & set(ASKS):
+        return
+    yield from _own_ports(question)
+    if question.source not in question.profile.domains or is_random(question):
+        return
+    numbers = [number for number in question.numbers if question.own_port(number) is None][:MAX_NUMBERS]
+    yield from _usable_ports(question, numbers)
+    if question.target in vocabulary().ports:
+        yield from _new_ports(question, numbers)
+
+
+def _usable_ports(question: Question, numbers: list[int]) -> Iterator[Fix]:
+    """A type that the domain may use already.
+
+    What connects to a port of another service wants that service, so that its label is not the mistake.
+    """
+    if "name_bind" not in question.permissions and question.target not in vocabulary().ports:
+        return
+    usable = _usable_types(question)[:MAX_TYPES]
+    for number in numbers:
+        owner = port_owner(question, number)
+        for name in usable:
+            if name != owner:
+                yield fix.port(question.protocol, number, name, _named(owner), _usable_text(question, number, name, owner))
+
+
+def _new_ports(question: Question, numbers: list[int]) -> Iterator[Fix]:
+    """A new type, where the port has none of its own."""
+    for number in numbers:
+        name = f"{kin.stem(question.source)}_port_t"
+        if question.policy is not None and name in question.policy.types:
+            name = f"{kin.stem(question.source)}_{number}_port_t"
+        text = f"{question.target} is every port without a name: give {number} a type of its own, declared in the base module"
+        yield Fix(FixKind.PORT, text, (f"semanage port -a -t {name} -p {question.protocol} {number}",), LabelledPorts())
+    if not question.numbers:
+        text = f"{question.target} is every port without a name: label the one that is meant"
+        yield Fix(FixKind.PORT, text, (), LabelledPorts())
+
+
+def _own_ports(question: Question) -> Iterator[Fix]:
+    for number in question.numbers:
+        own = question.own_port(number)
+        owner = port_owner(question, number) if own is not None else ""
+        if own is not None and own.type not in (question.target, owner):
+            taken = f"; it belongs to {owner} today, so this takes it from there" if owner else ""
+            text = f"port {number} is the service's {own.name}: label it {own.type}{taken}"
+            yield fix.port(own.protocol, number, own.type, owner, text)
+
+
+def _usable_text(question: Question, number: int, name: str, owner: str) -> str:
+    verb = "listen on" if "name_bind" in question.permissions else "connect to"
+    text = f"{question.source} may {verb} ports of {name}: label {number} as one"
+    if _named(owner):
+        text += f"; {number} is {owner} today, a port of another service, and this takes it from there"
+    return text
+
+
+def _named(owner: str) -> str:
+    """The owner of a port, "" where it is the type of ports without a name."""
+    return "" if owner in vocabulary().ports else owner
+
+
+def _usable_types(question: Question) -> list[str]:
+    """Port types that the domain may use in the denied way, the one that belongs to it most first."""
+    policy = question.policy
+    if policy is None or question.unknown:
+        return []
+    asked = [permission for permission in ASKS if permission in question.permissions]
+    named = policy.types_of("port_type") - vocabulary().ports - {question.target}
+    own = {port.type for port in question.profile.ports}
+    may = [name for name in named - own if all(policy.grants(question.source, name, question.tclass, one) for one in asked)]
+    wide = len(may) > len(named) // 2  # it may use nearly every port: none is meant for it
+    mine, direct = kin.stem(question.source), kin.named_targets(policy, policy.resolve(question.source), question.tclass)
+    ranked = sorted(may, key=lambda name: (-kin.related(mine, name), _users(policy, question.tclass, asked, name), name))
+    return [] if wide else [name for name in ranked if kin.related(mine, name) or name in direct]
+
+
+def _users(policy: PolicyIndex, tclass: str, asked: list[str], name: str) -> int:
+    return len(policy.sources_of(tclass, asked[0], name))
+
+
+def is_random(question: Question) -> bool:
+    """Whether the ports were chosen by the kernel: many different ones, or from its own range."""
+    numbers = [number for number in question.numbers if question.own_port(number) is None]
+    return len(numbers) > MAX_NUMBERS or any(number >= RANDOM_PORT for number in numbers)
+
+
+def port_owner(question: Question, number: int) -> str:
+    """The type that a port has today, "" where none is known."""
+    if question.labels is not None:
+        return question.labels.ports.owner(question.protocol, number) or ""
+    if question.policy is not None:
+        return Ports.from_policy(question.policy).owner(question.protocol, number) or ""
+    return "" if question.target in vocabulary().ports else question.target

@@ -1,0 +1,96 @@
+"""Fixes for a denied execution: the domain of the program, or the label of a file that should be a program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.rules.fixes import fix, kin
+from sepolicyd.rules.fixes.booleans import into_domain
+from sepolicyd.rules.fixes.detail import PathLabel
+from sepolicyd.rules.fixes.fix import Fix
+from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.vocabulary import vocabulary
+
+RUN = frozenset({"execute", "execute_no_trans"})
+LIBRARY = re.compile(r"\.so(\.[0-9.]+)?\Z")
+MAX_PATHS = 5
+
+
+def other_domain(question: Question) -> Iterator[Fix]:
+    """A program that has a domain of its own should run in it."""
+    domain = _own_domain(question)
+    if not domain:
+        return
+    if question.policy is None or _leaves(question.policy, question):
+        yield from into_domain(question, domain)
+        text = f"run {question.target} in its own domain {domain} instead of {question.source}"
+        yield fix.transition(question.source, question.target, domain, text)
+
+
+def other_domain_too(question: Question) -> Iterator[Fix]:
+    """The same behind the rule, where most other domains run the program without leaving their own."""
+    domain = _own_domain(question)
+    if domain and question.policy is not None and not _leaves(question.policy, question):
+        text = f"run {question.target} in its own domain {domain}; most domains run it without leaving their own"
+        yield fix.transition(question.source, question.target, domain, text)
+
+
+def _own_domain(question: Question) -> str:
+    """The domain that the program starts, "" where it has none or the source is that domain."""
+    program = question.target
+    if question.tclass != "file" or not question.permissions & RUN or program in vocabulary().programs:
+        return ""
+    if not program.endswith("_exec_t"):
+        return ""
+    if question.policy is None or program not in question.policy.types:
+        domain = f"{kin.stem(program)}_t"
+        return domain if domain != question.source and "execute_no_trans" in question.permissions else ""
+    domain = kin.domain_of_program(question.policy, question.policy.resolve(program))
+    return "" if domain == question.source else domain
+
+
+def _leaves(policy: PolicyIndex, question: Question) -> bool:
+    """Whether domains leave their own for this program at least as often as they stay in it."""
+    return kin.starters(policy, question.target) >= kin.runners(policy, question.target)
+
+
+def program_label(question: Question) -> Iterator[Fix]:
+    """A file that is executed and whose type is not one of programs gets the label of its neighbours, or bin_t."""
+    policy = question.policy
+    if policy is None or question.tclass != "file" or not question.permissions & RUN:
+        return
+    target = question.target
+    if kin.is_program(policy, target) or question.is_own(target) or target in policy.domains:
+        return
+    if policy.attributes_of(target) & {"tmpfile", "tmpfsfile"} or question.is_unlabelled_mount:
+        return
+    run = "execute_no_trans" in question.permissions
+    if target in ("bin_t", "shell_exec_t") or (target == "lib_t" and not run):
+        return
+    paths = question.paths[:MAX_PATHS]
+    names = paths or question.seen.names
+    library = bool(names) and not run and all(LIBRARY.search(name) for name in names)
+    label = "lib_t" if library else _neighbours(question, paths) or "bin_t"
+    if label == target:
+        return
+    what = "a library" if library else "a program"
+    text = f"{target} is not a type of programs: {question.source} executes it, so label {fix.shortlist(names)} as {what}"
+    contexts = [PathLabel(re.escape(path).replace(r"\-", "-"), label, "--") for path in paths]
+    if contexts:
+        yield fix.relabel(paths, text, contexts)
+    else:
+        name = names[0] if names else "PATH"
+        yield Fix(fix.FixKind.RELABEL, f"{text} (the record gives no path)", (f"semanage fcontext -a -t {label} '.../{name}'",))
+
+
+def _neighbours(question: Question, paths: tuple[str, ...]) -> str:
+    """The program type that file_contexts gives other files of the same directory, where it is one alone."""
+    labels, policy = question.labels, question.policy
+    if labels is None or labels.files is None or policy is None or not paths:
+        return ""
+    directory = paths[0].rpartition("/")[0] + "/"
+    near = {spec.type for spec in labels.files.by_parent(directory) if not spec.tree and kin.is_program(policy, spec.type)}
+    mine = {name for name in near if kin.domain_of_program(policy, name) == ""}
+    return next(iter(mine)) if len(mine) == 1 else ""

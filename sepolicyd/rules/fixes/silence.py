@@ -1,0 +1,124 @@
+"""Fixes that leave an access denied and stop logging it: noise, inherited descriptors, looks, and precedents of the policy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from sepolicyd.rules.fixes import fix, kin
+from sepolicyd.rules.fixes.fix import Fix, FixKind
+from sepolicyd.rules.fixes.grant import narrow
+from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.vocabulary import vocabulary
+
+COMMON = 0.4  # share of the confined domains that may do it, from which a look is allowed
+MEMORY = frozenset({"execmem", "execstack", "execheap"})
+FEW, MANY = 5, 0.5  # precedents that count; their share of those who may, from which dontaudit comes first
+PRECEDENT_CLASSES = ("capability", "capability2", "cap_userns", "cap2_userns", "process", "filesystem", "security", "system")
+_OUTCOME = re.compile(r"\bsuccess=(yes|no)\b")
+
+
+def noise(question: Question) -> Iterator[Fix]:
+    """What libraries ask of every program, and do without."""
+    if question.noise:
+        yield fix.dontaudit(question.accesses, "programs ask this of themselves and go on without: deny it and do not log it")
+
+
+def silence(question: Question) -> Iterator[Fix]:
+    """What the policy denies without a word, by a rule for this very domain."""
+    if question.silenced:
+        text = "the policy denies it without a word, by a rule for this domain itself; nothing to do unless something fails"
+        yield fix.dontaudit(question.accesses, text)
+
+
+def leak(question: Question) -> Iterator[Fix]:
+    """A descriptor that the parent left open: denied at execve, of a file that the new program never opened."""
+    if is_leak(question):
+        if question.target in vocabulary().service_manager and question.is_common(COMMON):
+            yield from narrow(question)  # standard input and output, which systemd connects to the journal
+        text = "the program inherited an open file and does not need it: do not log it, or mend the leak"
+        yield fix.dontaudit(question.accesses, text)
+
+
+def is_leak(question: Question) -> bool:
+    """Whether all of it is the use of an inherited descriptor."""
+    words = vocabulary()
+    if question.tclass not in words.descriptors or not question.permissions <= words.inherited:
+        return False
+    if question.candidate.target == "self":
+        return False
+    if question.tclass == "fd":
+        return True
+    return bool(question.seen.syscalls) and set(question.seen.syscalls) <= words.execve
+
+
+def probe(question: Question) -> Iterator[Fix]:
+    """Nothing but a look: programs go on without the answer. Where nearly every domain may look, it is allowed instead."""
+    known = any(one.kind is FixKind.DONTAUDIT for advice in question.advice for one in advice.fixes)
+    if is_probe(question) and not known:
+        if question.is_common(COMMON):
+            yield from narrow(question)
+        yield fix.dontaudit(question.accesses, "it only looked: deny it and do not log it")
+
+
+def is_probe(question: Question) -> bool:
+    """Whether all of it only looks."""
+    words = vocabulary()
+    if not question.permissions <= words.probes or question.walked or question.candidate.target == "self":
+        return False
+    if question.is_unlabelled_mount:
+        return False  # a home or a data set lies there: who looks wants to go on
+    if "search" in question.permissions and not set(question.seen.syscalls) <= words.looks:
+        return False  # on its way to open, connect or run something
+    return not (question.is_own(question.target) and question.source not in question.profile.user_domains)
+
+
+def precedent(question: Question) -> Iterator[Fix]:
+    """What the policy silences for other domains more often than it gives it, or what did no harm when it was denied."""
+    if _went_on(question):
+        yield fix.dontaudit(question.accesses, "the system call succeeded although this was denied: do not log it")
+    elif _memory(question) or (question.tclass == "capability" and _precedents(question) >= MANY):
+        yield fix.dontaudit(question.accesses, _text(question))
+
+
+def precedent_too(question: Question) -> Iterator[Fix]:
+    """The same behind the rule, where some domains go without."""
+    if _precedents(question) > 0:
+        yield fix.dontaudit(question.accesses, _text(question))
+
+
+def _text(question: Question) -> str:
+    if question.permissions & MEMORY:
+        return "libraries ask for executable memory and go on without (PCRE: pcre_jit off): deny it, unless something fails"
+    return "other domains are denied this in silence and go on without: deny it and do not log it, unless something fails"
+
+
+def _memory(question: Question) -> bool:
+    """Executable memory, asked by a program that is no compiler at run time."""
+    if question.tclass != "process" or not question.permissions <= MEMORY or question.candidate.target != "self":
+        return False
+    if question.source in question.profile.user_domains:
+        return False  # what users run there is not known
+    names = {*question.seen.comms, *(path.rpartition("/")[2] for path in question.seen.exes)}
+    return not any(fnmatchcase(name, glob) for name in names for glob in vocabulary().machine_code)
+
+
+def _precedents(question: Question) -> float:
+    """Domains that are denied it in silence, as a share of those that may do it; the least of the permissions."""
+    policy = question.policy
+    if policy is None or question.tclass not in PRECEDENT_CLASSES or question.allowed or question.unknown:
+        return 0.0
+    shares = []
+    for permission in question.permissions:
+        silenced = kin.silenced_for(policy, question.tclass, permission, question.candidate.target)
+        shares.append(silenced / max(1, len(question.holders(permission))) if silenced >= FEW else 0.0)
+    return min(shares, default=0.0)
+
+
+def _went_on(question: Question) -> bool:
+    """Whether every event of the evidence was denied in enforcing mode, and its system call succeeded."""
+    samples = question.seen.samples
+    outcomes = [_OUTCOME.search(sample) for sample in samples]
+    enforced = question.seen.count > 0 and all("permissive=0" in sample for sample in samples)
+    return bool(samples) and enforced and all(one is not None and one[1] == "yes" for one in outcomes)
