@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sepolicyd.audit.parse.fields import fields_of
+from sepolicyd.audit.parse.fields import read_fields
 from sepolicyd.rules.fixes import fix
 from sepolicyd.rules.fixes.detail import OnlyPermissions
 from sepolicyd.rules.fixes.fix import Fix, FixKind
@@ -22,6 +22,7 @@ CLASSES = ("capability", "cap_userns")
 DAC = frozenset({"dac_override", "dac_read_search"})
 OWNERSHIP = DAC | {"fowner", "chown", "fsetid"}
 _TYPE = re.compile(r"\btype=(\w+)")
+_HEADER = re.compile(r".*?\)\s?:\s*")
 _MODE = re.compile(r"(?:.*,)?([0-7]{3,7})\Z")
 SPECIAL = ("/proc/", "/sys/", "/dev/")
 
@@ -48,7 +49,10 @@ def files_of(question: Question) -> tuple[FileOfEvent, ...]:
     """The files of the events that are kept, each once."""
     found: dict[str, FileOfEvent] = {}
     for sample in question.seen.samples:
-        records = [(match[1] if (match := _TYPE.search(line)) else "", fields_of(line)) for line in sample.splitlines()]
+        records = [
+            (match[1] if (match := _TYPE.search(line)) else "", read_fields(_HEADER.sub("", line, count=1)).values)
+            for line in sample.splitlines()
+        ]
         process = next((values.get("fsuid", "") for kind, values in records if kind == "SYSCALL"), "")
         for kind, values in records:
             if kind == "PATH" and values.get("name", "").startswith("/"):
