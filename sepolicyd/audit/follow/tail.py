@@ -158,7 +158,7 @@ class Tail:
         begun: dict[tuple[bytes, bytes], int] = {}
         newest = 0.0
         position = base
-        for line in text[base:whole].splitlines(keepends=True):
+        for line in text[base:whole].split(b"\n"):  # and not at a carriage return, which a message may hold
             found = EVENT_ID.search(line)
             kind = TYPE.search(line)
             if found and kind:
@@ -169,7 +169,7 @@ class Tail:
                 elif SEVERAL.match(kind.group(1)):
                     self._has_syscalls = self._has_syscalls or kind.group(1) in (b"SYSCALL", b"1300")
                     begun.setdefault(key, position)
-            position += len(line)
+            position += len(line) + 1
         return min((at for (seconds, _), at in begun.items() if newest - float(seconds) < EXPIRY_SECONDS), default=whole)
 
     def _ripe(self, now: float) -> int:

@@ -192,6 +192,8 @@ def _doubt_of_fields(found: field.Fields, body: str) -> Optional[Doubt]:
             if not left:
                 return UnparsedReason.NO_FIELD, f"{key}="
             return (UnparsedReason.CUT if left.count('"') == 1 else UnparsedReason.BROKEN), left[:80]
+    if '"' in body[found.end :]:
+        return UnparsedReason.BROKEN, body[found.end :].strip()[:80]
     context = found.values["tcontext"]
     if Context.parse(context) is None and body.endswith(context):
         return UnparsedReason.CUT, f"tcontext={context[:80]}"

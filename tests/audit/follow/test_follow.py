@@ -14,6 +14,7 @@ import pytest
 
 from sepolicyd.audit.follow.follower import Doorbell, Follower
 from sepolicyd.audit.follow.logfile import HEAD_BYTES, LogFile, LogPosition
+from sepolicyd.audit.follow.tail import Tail
 from sepolicyd.errors import InputError
 from tests.audit.follow.writer import Writer, event
 from tests.paths import DATA
@@ -443,3 +444,14 @@ def test_a_rotated_file_that_may_not_be_read_is_told_and_the_others_are_read() -
         finally:
             os.seteuid(0)
     assert (happening.kind, happening.text) == ("unreadable", f"{directory}/audit.log.1: Permission denied")
+
+
+def test_a_carriage_return_ends_no_line() -> None:
+    """systemd writes a client's command line as it is: behind a carriage return it may hold the header of a record."""
+    tail = Tail(LogPosition())
+    tail.open("head", 1, 0, b"")
+    line = b"type=USER_AVC msg=audit(1795377193.100:300): pid=1 msg='x\rtype=AVC msg=audit(1795377193.100:300): avc:'\n"
+    tail.add(line + b"type=SYSCALL msg=audit(1795377193.100:301): x\n")
+    chunk = tail.take(0.0)
+    assert chunk is not None
+    assert chunk.text == line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Reference:
 def by_records(text: bytes) -> Reference:
     """Read a log that is one record a line."""
     reference, assembler = Reference(), Assembler()
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
+    for number, line in enumerate(io.BytesIO(text), 1):
         reference.lines = number
         record = parse(line, number)
         if isinstance(record, Record):
