@@ -1,7 +1,8 @@
-"""Judged accesses in, bursts out: one process that tried several refused things in short time looks like an attack."""
+"""Detect bursts: one process that tried several refused accesses within a short time, which looks like an attack."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -70,16 +71,19 @@ def bursts(refused: Mapping[Access, Evidence]) -> list[Burst]:
 
 def _densest(tried: list[tuple[float, str, Evidence]]) -> list[tuple[float, str, Evidence]]:
     """The stretch of WINDOW_SECONDS with the most different targets."""
-    best: list[tuple[float, str, Evidence]] = []
-    most = 0
-    start = 0
-    for end in range(len(tried)):
-        while tried[end][0] - tried[start][0] > WINDOW_SECONDS:
+    inside: Counter[str] = Counter()
+    best, start = (0, 0, 0), 0
+    for end, (time, name, _) in enumerate(tried):
+        inside[name] += 1
+        while time - tried[start][0] > WINDOW_SECONDS:
+            left = tried[start][1]
+            inside[left] -= 1
+            if not inside[left]:
+                del inside[left]
             start += 1
-        different = len({name for _, name, _ in tried[start : end + 1]})
-        if different > most:
-            most, best = different, tried[start : end + 1]
-    return best
+        if len(inside) > best[0]:
+            best = (len(inside), start, end + 1)
+    return tried[best[1] : best[2]]
 
 
 def _all(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

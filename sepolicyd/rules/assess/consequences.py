@@ -1,9 +1,10 @@
-"""Candidates in, consequences out: what was reached only because permissive let the process walk past an earlier denial."""
+"""Find consequences: denials that a process reached only because a permissive domain went on after an earlier denial."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 
 from sepolicyd.rules.candidate import Candidate
 
@@ -11,68 +12,92 @@ _STAMP = re.compile(r"audit\((\d+\.\d+):(\d+)\)")
 _ASKED = re.compile(r"avc:\s+denied\s+\{([^{}]*)\}")
 WAYS = frozenset({"search", "open", "read", "execute"})
 Moment = tuple[float, int]
+Gate = tuple[Moment, str, str]
+"""When a candidate was denied first, its id and its target."""
+MAX_GATES = 16
+"""The earliest denials of one process at one path that are kept."""
 
 
 def cascades(candidates: Sequence[Candidate], common: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Candidate id -> id of the earlier denial without whose being let through it would not have happened.
+    """Map the id of a candidate to the id of the earlier denial that it is a consequence of.
 
-    By process and serial: an earlier event of the same pid was denied the search of a directory above this path, or the
-    execution of the program that asked. Only where all evidence of both is permissive; the first of several is named.
+    An earlier event of the same process was denied the search of a directory above this path, or the execution of the program
+    that asked, and went on because the domain was permissive. Only candidates whose whole evidence is permissive count; the
+    earliest of several denials is named. Takes n log n for n candidates.
 
-    :param common: ids of candidates that are no gate, because nearly every domain may do what they ask
+    :param common: ids of candidates that nearly every domain may do; no candidate is a consequence of these
     """
-    merged = {candidate.id: candidate.merged for candidate in candidates}
-    open_only = [candidate for candidate in candidates if not merged[candidate.id].enforced]
-    gates: dict[int, list[tuple[Moment, str, str, Candidate]]] = {}
-    for candidate in open_only:
+    permissive = [candidate for candidate in candidates if not candidate.merged.enforced]
+    when = {candidate.id: moment(candidate) for candidate in permissive}
+    gates: dict[tuple[str, int, str], list[Gate]] = {}
+    for candidate in sorted(permissive, key=lambda one: when[one.id]):
         if candidate.id in common or not WAYS & set(candidate.permissions):
             continue
-        seen = merged[candidate.id]
         for kind, place in _gates(candidate):
-            for pid in seen.pids:
-                gates.setdefault(pid, []).append((moment(candidate), kind, place, candidate))
+            for pid in candidate.merged.pids:
+                known = gates.setdefault((kind, pid, place), [])
+                if len(known) < MAX_GATES:
+                    known.append((when[candidate.id], candidate.id, candidate.target))
     found: dict[str, str] = {}
-    for candidate in open_only:
-        seen, when = merged[candidate.id], moment(candidate)
-        passed = sorted(
-            (gate for pid in seen.pids for gate in gates.get(pid, ()) if gate[0] < when and gate[3].id != candidate.id),
-            key=lambda gate: gate[0],
-        )
-        for _, kind, place, gate in passed:
-            if kind == "exec" and place in seen.exes and candidate.target != gate.target:
-                found[candidate.id] = gate.id
-                break
-            if kind == "dir" and any(path.startswith(place.rstrip("/") + "/") for path in seen.paths):
-                found[candidate.id] = gate.id
-                break
+    for candidate in permissive:
+        passed = [gate for gate in _passed(candidate, gates) if gate[0] < when[candidate.id] and gate[1] != candidate.id]
+        if passed:
+            found[candidate.id] = min(passed)[1]
     return found
+
+
+def _passed(candidate: Candidate, gates: Mapping[tuple[str, int, str], list[Gate]]) -> Iterator[Gate]:
+    """The gates of the same processes on the way to this candidate."""
+    seen = candidate.merged
+    above = {place for path in seen.paths for place in _directories(path)}
+    for pid in seen.pids:
+        for place in above:
+            yield from gates.get(("dir", pid, place), ())
+        for exe in seen.exes:
+            for gate in gates.get(("exec", pid, exe), ()):
+                if gate[2] != candidate.target:
+                    yield gate
+
+
+def _directories(path: str) -> Iterator[str]:
+    """Every directory above an absolute path, except the root."""
+    end = path.find("/", 1)
+    while end > 0:
+        yield path[:end]
+        end = path.find("/", end + 1)
 
 
 def _gates(candidate: Candidate) -> list[tuple[str, str]]:
     paths = candidate.merged.paths
     if candidate.tclass == "dir" and {"search", "open", "read"} & set(candidate.permissions):
-        return [("dir", path) for path in paths if path.startswith("/") and path != "/"]
+        return [("dir", path.rstrip("/")) for path in paths if path.startswith("/") and path.strip("/")]
     if candidate.tclass == "file" and "execute" in candidate.permissions:
         return [("exec", path) for path in paths if path.startswith("/")]
     return []
 
 
 def walked(candidates: Sequence[Candidate]) -> frozenset[str]:
-    """Ids of candidates that were on the way to something: in the same event, or by the same process under that directory."""
+    """Ids of candidates that a process only passed through: more was denied in the same event, or below that directory."""
     found = {candidate.id for candidate in candidates if _went_on(candidate)}
-    places: list[tuple[frozenset[int], str]] = []
+    paths: dict[int, list[str]] = {}
     for candidate in candidates:
-        seen = candidate.merged
-        places.extend((frozenset(seen.pids), path) for path in seen.paths if path.startswith("/"))
+        absolute = [path for path in candidate.merged.paths if path.startswith("/")]
+        for pid in candidate.merged.pids if absolute else ():
+            paths.setdefault(pid, []).extend(absolute)
+    for known in paths.values():
+        known.sort()
     for candidate in candidates:
-        if candidate.tclass != "dir" or "search" not in candidate.permissions or candidate.id in found:
-            continue
-        seen = candidate.merged
-        pids = frozenset(seen.pids)
-        trees = tuple(path.rstrip("/") + "/" for path in seen.paths if path.startswith("/"))
-        if trees and any(path.startswith(trees) and pids & others for others, path in places):
-            found.add(candidate.id)
+        if candidate.tclass == "dir" and "search" in candidate.permissions and candidate.id not in found:
+            trees = [path.rstrip("/") + "/" for path in candidate.merged.paths if path.startswith("/")]
+            if any(_has_below(paths.get(pid, ()), tree) for pid in candidate.merged.pids for tree in trees):
+                found.add(candidate.id)
     return frozenset(found)
+
+
+def _has_below(paths: Sequence[str], tree: str) -> bool:
+    """Whether one of the sorted paths begins with ``tree``."""
+    place = bisect_left(paths, tree)
+    return place < len(paths) and paths[place].startswith(tree)
 
 
 def _went_on(candidate: Candidate) -> bool:
