@@ -1,4 +1,4 @@
-"""Two policies in, the types out that a constraint let pass in the second and not in the first: no rule shows such a gain."""
+"""Types that became exempt from a constraint between two policies. Such a gain is invisible in the allow rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text that m4 makes of an interface in, its rules out; anything but plain allow and dontaudit rules makes it unusable."""
+"""Parse the rules of an interface that m4 has expanded. Anything but plain allow and dontaudit rules makes it unusable."""
 
 from __future__ import annotations
 

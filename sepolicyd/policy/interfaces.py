@@ -1,4 +1,4 @@
-"""Interfaces of the reference policy that cover a candidate: accesses in, offers with their exact surplus out.
+"""Find interfaces of the reference policy that cover accesses, each with its exact surplus.
 
 Each one-argument interface under the headers (/usr/share/selinux/devel/include) is expanded once by m4, as the headers' own
 Makefile does it, and kept in a cache directory. Interfaces that do more than allow and dontaudit are never offered: what

@@ -1,4 +1,4 @@
-"""Which type a path or a port should have, and how far a type reaches: file_contexts and portcons in, types and counts out."""
+"""Which type a path or a port should have by file_contexts and portcons, and how much a type covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the policy room answers with: conditions, answers, raw rules."""
+"""Values of the policy package: conditions, verdicts, rules, ranges of extended permissions."""
 
 from __future__ import annotations
 

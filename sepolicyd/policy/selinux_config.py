@@ -1,4 +1,4 @@
-"""/etc/selinux/config and semanage.conf in, the policy's type and its store's place out; standard library only."""
+"""Read the policy type and the place of its store from /etc/selinux/config and semanage.conf. Standard library only."""
 
 from __future__ import annotations
 
