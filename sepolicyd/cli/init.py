@@ -16,6 +16,7 @@ from sepolicyd.rollout.setup import install
 from sepolicyd.rollout.setup import plan as rollout_init
 from sepolicyd.rollout.setup.install import InitDone
 from sepolicyd.rollout.setup.plan import InitPlan
+from sepolicyd.services.discovery import BooleanRequest
 
 LABELS_SHOWN = 40
 
@@ -78,14 +79,14 @@ def init_command(
         return int(Exit.FINDINGS if plan.stopped else Exit.DONE)
     if not yes:
         click.confirm("Do this?", abort=True, err=True)
-        switch += tuple(name for name, why in plan.booleans if name not in switch and _wanted(name, why))
+        switch += tuple(one.name for one in plan.booleans if one.name not in switch and _wanted(one))
     done = install.run_init(session.settings, session.profile, plan, switch)
-    _done(done, undone=False, off=[name for name, _ in plan.booleans if name not in done.booleans])
+    _done(done, undone=False, off=[one.name for one in plan.booleans if one.name not in done.booleans])
     return int(Exit.DONE)
 
 
-def _wanted(name: str, why: str) -> bool:
-    return click.confirm(f"Switch {name} on ({terminal.escape(why)})?", default=False, err=True)
+def _wanted(request: BooleanRequest) -> bool:
+    return click.confirm(f"Switch {request.name} on ({terminal.escape(request.why)})?", default=False, err=True)
 
 
 def lines(plan: InitPlan) -> list[str]:
@@ -105,8 +106,8 @@ def lines(plan: InitPlan) -> list[str]:
         for port in plan.ports
     ]
     shown += [
-        f"  boolean  {name}, asked for by: {terminal.escape(why)}; it stays off unless you say so"
-        for name, why in plan.booleans
+        f"  boolean  {one.name}, asked for by: {terminal.escape(one.why)}; it stays off unless you say so"
+        for one in plan.booleans
     ]
     shown += [
         f"  process  {process.pid} {terminal.escape(process.comm)} "
@@ -134,7 +135,7 @@ def document(plan: InitPlan) -> dict[str, Any]:
             {"protocol": port.protocol, "number": port.number, "before": port.before, "after": port.after}
             for port in plan.ports
         ],
-        "booleans": [{"name": name, "why": why} for name, why in plan.booleans],
+        "booleans": [{"name": one.name, "why": one.why} for one in plan.booleans],
         "processes": [{"pid": one.pid, "comm": one.comm, "domain": one.domain} for one in plan.processes],
         "findings": [
             {"code": one.code, "level": one.level.name.lower(), "what": one.what, "hint": one.hint} for one in plan.findings

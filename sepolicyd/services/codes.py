@@ -36,6 +36,11 @@ class SetupCode(ProblemCode):
     MOUNT = ("I-mount", "The file system has no labels of its own: every file on it has the same type.", "mount(8), context=")
     NOPORT = ("I-noport", "The port that the service listens on could not be found.", "semanage-port(8)")
     OFF = ("I-off", "SELinux does not run on this machine, so nothing is enforced yet.", "selinux(8)")
+    OUTPUT = (
+        "I-output",
+        "systemd may not open the type that the unit's log would get, so the log keeps its label.",
+        "systemd.exec(5), StandardOutput=",
+    )
     PATH = (
         "I-path",
         "A path has the label of another module.",

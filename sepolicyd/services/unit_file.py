@@ -22,7 +22,8 @@ EXEC_PREFIXES = "@-:+!"  # systemd.service(5), "Command lines"
 WORD = re.compile(r"""\s*((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')+)""", re.DOTALL)
 ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 PIECE = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
-LISTS = frozenset({"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile", "ReadWritePaths"})
+DIRECTORIES = ("RuntimeDirectory", "StateDirectory", "LogsDirectory", "ConfigurationDirectory", "CacheDirectory")
+LISTS = frozenset({"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile", "ReadWritePaths", *DIRECTORIES})
 
 
 @dataclass(frozen=True)

@@ -1,52 +1,35 @@
-"""An Installation in, file contexts out: what is labelled how, and what stands against it (shared trees, owners, mounts)."""
+"""File labels of a plan: as file contexts, compared with what others own and where labels can be kept, read and written."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from sepolicyd.errors import ToolError
 from sepolicyd.module.source import FileContext
 from sepolicyd.problems import Problem, Severity
-from sepolicyd.services.jupyterhub.discover import Installation
-from sepolicyd.services.unit_file import Unit
+from sepolicyd.services.discovery import Label
 
 XATTR = "security.selinux"
-# Trees that others share: a file in them may be labelled, the tree never
-_SHARED = """
-/ /bin /boot /dev /etc /home /lib /lib64 /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr /usr/bin /usr/lib
-/usr/local /usr/local/bin /usr/local/etc /usr/local/lib /usr/sbin /usr/share /var /var/lib /var/lib/private /var/log
-/var/run /var/spool /var/tmp /etc/ssl /etc/ssl/certs /etc/ssl/private /etc/pki /etc/pki/tls /etc/pki/tls/private
-/etc/letsencrypt /etc/systemd /var/cache
-"""
-SHARED = frozenset(_SHARED.split())
 # What the base policy gives to whatever has no policy of its own; any other label has an owner
 _GENERIC = """
 bin_t cert_t default_t etc_t etc_runtime_t lib_t root_t src_t unlabeled_t user_home_dir_t user_home_t usr_t var_lib_t
 var_log_t var_run_t var_spool_t var_t file_t home_root_t admin_home_t user_runtime_root_t
 """
 GENERIC = frozenset(_GENERIC.split())
-USERS_TREES = ("/home/", "/root/", "/tmp/", "/var/tmp/")  # noqa: S108 named to be refused
 SPECIAL = re.compile(r"([\\.^$?*+|()\[\]{}])")
 
 
-@dataclass(frozen=True)
-class Label:
-    """One path and the type that it should have; ``tree``: with all that is in it."""
+def context_of(label: Label, subs: Mapping[str, str]) -> FileContext:
+    """Return a label's line of .fc.
 
-    path: str
-    type: str
-    tree: bool = False
-    what: str = ""
-
-    def context(self, subs: Mapping[str, str]) -> FileContext:
-        """Its line of .fc. ``subs``: file_contexts.subs, by which paths are renamed before a pattern is looked for."""
-        pattern = SPECIAL.sub(r"\\\1", substituted(self.path, subs))
-        return FileContext(f"{pattern}(/.*)?", self.type) if self.tree else FileContext(pattern, self.type, "--")
+    :param subs: aliases of file_contexts.subs, which libselinux replaces in a path before it looks for a pattern
+    """
+    pattern = SPECIAL.sub(r"\\\1", substituted(label.path, subs))
+    return FileContext(f"{pattern}(/.*)?", label.type) if label.tree else FileContext(pattern, label.type, "--")
 
 
 def substituted(path: str, subs: Mapping[str, str]) -> str:
@@ -71,113 +54,6 @@ def read_subs(contexts: Path) -> dict[str, str]:
         words = (line.split("#")[0].split() for line in text.splitlines())
         found.update({pair[0]: pair[1] for pair in words if len(pair) == 2})
     return found
-
-
-def labels_of(found: Installation, prefix: str = "jupyterhub") -> tuple[Label, ...]:
-    """All that the installation's files should be, sorted by path; a tree that others share gives labels of its files only."""
-    programs = [Label(found.hub, f"{prefix}_exec_t", what="the hub")]
-    programs += [Label(path, f"{prefix}_user_exec_t", what="starts a student's server") for path in found.user_scripts]
-    if found.proxy:
-        programs.append(Label(found.proxy, f"{prefix}_proxy_exec_t", what="the proxy"))
-    labels = [*programs, *_configuration(found, prefix), *_state(found, prefix), *unit_labels(found.unit, prefix)]
-    labels = [label for label in labels if not (label.tree and label.path in SHARED)]
-    # the same path twice: the first one wins, secrets stand before the trees that hold them
-    return tuple(sorted({label.path: label for label in reversed(labels)}.values(), key=lambda label: label.path))
-
-
-def _configuration(found: Installation, prefix: str) -> list[Label]:
-    labels = []
-    for key, kind in (
-        ("JupyterHub.ssl_key", "tls"),
-        ("JupyterHub.ssl_cert", "tls"),
-        ("JupyterHub.cookie_secret_file", "secret"),
-    ):
-        path = found.config.text(key)
-        if path:
-            labels.append(Label(found.path(path), f"{prefix}_{kind}_t", what=key))
-    key = found.config.text("JupyterHub.ssl_key")
-    folder = os.path.dirname(found.path(key)) if key else ""  # noqa: PTH120 a text
-    if folder and folder not in SHARED and Path(folder).name in ("keys", "ssl", "tls", "certs", "private"):
-        labels.append(Label(folder, f"{prefix}_tls_t", tree=True, what="TLS key and certificate"))
-    if found.config.path is not None:
-        folder = os.path.dirname(found.config.path)  # noqa: PTH120
-        if folder in SHARED or folder == found.workdir:
-            labels.append(Label(str(found.config.path), f"{prefix}_etc_t", what="configuration"))
-        else:
-            labels.append(Label(folder, f"{prefix}_etc_t", tree=True, what="configuration"))
-    return labels
-
-
-def _state(found: Installation, prefix: str) -> list[Label]:
-    labels = []
-    if not found.config.text("JupyterHub.cookie_secret_file"):
-        labels.append(Label(found.path("jupyterhub_cookie_secret"), f"{prefix}_secret_t", what="cookie secret"))
-    labels += [Label(folder, f"{prefix}_var_lib_t", tree=True, what="state") for folder in state_dirs(found)]
-    log = found.config.text("JupyterHub.extra_log_file")
-    if log:
-        labels.append(Label(found.path(log), f"{prefix}_log_t", what="log"))
-    return labels
-
-
-def state_dirs(found: Installation) -> tuple[str, ...]:
-    """Directories in which the hub keeps state: its working directory and the one of its sqlite file."""
-    url = found.config.text("JupyterHub.db_url") or "sqlite:///jupyterhub.sqlite"
-    # where no unit starts it, nobody knows the working directory; what is configured by a full path, or kept by a database
-    # server, does not lie there
-    elsewhere = url.startswith("sqlite:////") or not url.startswith("sqlite:")
-    folders = [] if found.unit is None and elsewhere else [found.workdir]
-    if url.startswith("sqlite:///"):
-        folders.append(os.path.dirname(found.path(url[len("sqlite:///") :])))  # noqa: PTH120
-    return tuple(dict.fromkeys(os.path.normpath(folder) for folder in folders))
-
-
-def unit_labels(unit: Optional[Unit], prefix: str) -> list[Label]:
-    """What systemd makes for the unit (systemd.exec(5)): RuntimeDirectory= and the like, and a log that it appends to."""
-    if unit is None:
-        return []
-    labels = []
-    for key, parent, kind in (
-        ("RuntimeDirectory", "/run", "runtime"),
-        ("StateDirectory", "/var/lib", "var_lib"),
-        ("LogsDirectory", "/var/log", "log"),
-        ("ConfigurationDirectory", "/etc", "etc"),
-    ):
-        labels += [Label(f"{parent}/{name}", f"{prefix}_{kind}_t", tree=True, what=key) for name in unit.words(key)]
-    for key in ("StandardOutput", "StandardError"):
-        way, colon, path = unit.get(key).partition(":")
-        if colon and way in ("append", "file", "truncate") and path.startswith("/"):
-            labels.append(Label(path, f"{prefix}_log_t", what=f"the unit's {key}"))
-    return labels
-
-
-def findings_of(found: Installation) -> list[Problem]:
-    """What the places of the files forbid."""
-    findings = []
-    for folder in state_dirs(found):
-        if folder in SHARED:
-            what = f"the hub keeps its state in {folder}, which others share: it could neither be labelled nor kept from others"
-            hint = "set WorkingDirectory= in the unit, to /var/lib/jupyterhub say, and move jupyterhub.sqlite there"
-            findings.append(Problem(Severity.STOP, "I-shared", what, hint))
-    key = found.config.text("JupyterHub.ssl_key")
-    if key and found.path(key).startswith(("/etc/letsencrypt/", "/etc/pki/", "/etc/ssl/")):
-        what = f"the TLS key {found.path(key)} may serve other programs too, which could not read it any more"
-        findings.append(Problem(Severity.WARN, "I-key", what, "copy key and certificate to /etc/jupyterhub/keys"))
-    if found.prefix.startswith(USERS_TREES):
-        what = f"JupyterHub is installed in {found.prefix}, where users' files lie: its code would not be protected"
-        findings.append(Problem(Severity.STOP, "I-home", what, "install it under /opt"))
-    return findings
-
-
-def code_labels(found: Installation) -> tuple[Label, ...]:
-    """Labels that a prefix in an unusual place needs, so that python and its libraries are programs and code there."""
-    usual = ("/usr/", "/opt/", "/usr/local/")
-    if not found.prefix or found.prefix == "/usr" or found.prefix.startswith(usual):
-        return ()
-    return (
-        Label(found.prefix, "usr_t", tree=True, what="installation"),
-        Label(f"{found.prefix}/bin", "bin_t", tree=True, what="programs"),
-        Label(f"{found.prefix}/lib", "lib_t", tree=True, what="libraries"),
-    )
 
 
 def owner_findings(labels: Iterable[Label], present: Callable[[str, str], Optional[str]], own: frozenset[str]) -> list[Problem]:
@@ -255,29 +131,6 @@ def _plain(pattern: str) -> str:
         out += char
         index += 1
     return out
-
-
-def booleans_of(found: Installation) -> tuple[tuple[str, str], ...]:
-    """Booleans that the configuration asks for, with the setting that says so; nobody switches them but a person."""
-    config = found.config
-    login, spawner = config.text("JupyterHub.authenticator_class").lower(), config.text("JupyterHub.spawner_class").lower()
-    database = config.text("JupyterHub.db_url")
-    wanted = []
-    if any(word in login for word in ("oauth", "github", "google", "gitlab", "openid", "azure", "cilogon", "globus")):
-        wanted.append(("jupyterhub_connect_web", f"authenticator_class is {login}"))
-    if "ldap" in login:
-        wanted.append(("jupyterhub_connect_ldap", f"authenticator_class is {login}"))
-    if database.startswith(("postgres", "mysql", "mariadb")):
-        wanted.append(("jupyterhub_connect_db", f"db_url is a {database.partition(':')[0]} server"))
-    if "sudo" in spawner:
-        wanted.append(("jupyterhub_use_sudospawner", f"spawner_class is {spawner}"))
-    if "systemd" in spawner:
-        wanted.append(("jupyterhub_use_systemdspawner", f"spawner_class is {spawner}"))
-    if config.values.get("LocalAuthenticator.create_system_users") is True:
-        wanted.append(("jupyterhub_create_users", "create_system_users is on"))
-    if "Spawner.pre_spawn_hook" in (*config.values, *config.computed):
-        wanted.append(("jupyterhub_hub_write_homes", "pre_spawn_hook is set; only if it writes to users' homes"))
-    return tuple(wanted)
 
 
 def read_contexts(root: Path, paths: Iterable[str]) -> dict[str, str]:

@@ -16,12 +16,14 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.problems import Problem, Severity
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup import new_profile_text
-from sepolicyd.rollout.setup.labels import SHARED, Label
 from sepolicyd.rollout.setup.service import Service
 from sepolicyd.services import rootfs
-from sepolicyd.services.jupyterhub.discover import CONTAINERS, INTERPRETER, SHELLS
+from sepolicyd.services.discovery import Label
+from sepolicyd.services.paths import SHARED
+from sepolicyd.services.programs import CONTAINERS, is_shared
 from sepolicyd.services.rootfs import inside
 from sepolicyd.services.unit_file import Unit, read_unit
+from sepolicyd.services.unit_labels import unit_labels
 from sepolicyd.settings import Settings
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
@@ -109,7 +111,7 @@ def _program(root: Path, unit: Unit) -> tuple[str, list[Problem]]:
     name = Path(argv[0]).name
     if name in CONTAINERS:
         raise RefusedError(f"{unit.name} starts a container ({name})", "its runtime confines it already")
-    if INTERPRETER.match(name) or name in SHELLS or name in ("node", "java", "perl", "ruby"):
+    if is_shared(name):
         what = f"{unit.name} starts {name}, which others share: its label cannot tell this service apart"
         raise RefusedError(what, "let ExecStart name a script of the service's own, with a #! line")
     program = rootfs.resolve(root, argv[0])
@@ -123,7 +125,7 @@ def _program(root: Path, unit: Unit) -> tuple[str, list[Problem]]:
 
 def _labels(root: Path, unit: Unit, name: str) -> list[Label]:
     """Directories that systemd makes, and files that the unit names."""
-    labels = list(init_labels.unit_labels(unit, name))
+    labels = list(unit_labels(unit, name))
     own = {f"/etc/{name}": "etc", f"/var/lib/{name}": "var_lib", f"/var/log/{name}": "log", f"/run/{name}": "runtime"}
     for path, kind in own.items():
         if inside(root, path).is_dir():

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sepolicyd.module.base_module import render_gen_fc
+from sepolicyd.rollout.setup.labels import context_of
 
 if TYPE_CHECKING:
     from sepolicyd.rollout.setup.service import Service
@@ -31,7 +32,11 @@ KINDS: dict[str, tuple[str, str]] = {
     "log": (
         "logging_log_file({n}_log_t)",
         "append_files_pattern({n}_t, {n}_log_t, {n}_log_t)\ncreate_files_pattern({n}_t, {n}_log_t, {n}_log_t)\n"
-        "setattr_files_pattern({n}_t, {n}_log_t, {n}_log_t)\nlogging_log_filetrans({n}_t, {n}_log_t, file)",
+        "setattr_files_pattern({n}_t, {n}_log_t, {n}_log_t)\nlogging_log_filetrans({n}_t, {n}_log_t, file)\n"
+        "# systemd opens the file of StandardOutput=append: before it starts the program\n"
+        "gen_require(` #selint-disable:S-001\n\ttype init_t;\n')\n"
+        "append_files_pattern(init_t, {n}_log_t, {n}_log_t)\ncreate_files_pattern(init_t, {n}_log_t, {n}_log_t)\n"
+        "write_files_pattern(init_t, {n}_log_t, {n}_log_t)",
     ),
     "runtime": (
         "ifdef(`files_runtime_file',`\n\tfiles_runtime_file({n}_runtime_t)\n',`\n\tfiles_pid_file({n}_runtime_t)\n')",
@@ -118,7 +123,7 @@ def render_te(service: Service) -> str:
 
 def render_fc(service: Service, subs: Mapping[str, str]) -> str:
     """Its file contexts."""
-    return render_gen_fc(label.context(subs) for label in service.labels)
+    return render_gen_fc(context_of(label, subs) for label in service.labels)
 
 
 def render_profile(service: Service) -> str:
@@ -149,7 +154,7 @@ def render_profile(service: Service) -> str:
             lines.append(f"  - {{name: {title}, protocol: tcp, number: {number}, type: {name}_port_t}}")
     lines.append("paths:")
     for label in service.labels:
-        pattern = label.context({}).pattern
+        pattern = context_of(label, {}).pattern
         what = json.dumps(label.what or "its own")
         lines.append(f"  - {{pattern: {json.dumps(pattern)}, type: {label.type}, description: {what}}}")
     lines += [

@@ -16,24 +16,24 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.problems import Problem, Severity, stops
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.setup import base_dontaudit
+from sepolicyd.rollout.setup import base_dontaudit, unit_outputs
 from sepolicyd.rollout.setup import journal as init_journal
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup import port_labels as ports
 from sepolicyd.rollout.setup import processes as init_processes
 from sepolicyd.rollout.setup.journal import SetupJournal
-from sepolicyd.rollout.setup.labels import Label
 from sepolicyd.rollout.setup.port_labels import PortChange
 from sepolicyd.rollout.setup.processes import Running
+from sepolicyd.rollout.setup.unit_outputs import OutputFile
 from sepolicyd.rules.guard import delta
 from sepolicyd.rules.guard.guard import load_guard
 from sepolicyd.rules.guard.override import parse_overrides
-from sepolicyd.services.jupyterhub import discover
-from sepolicyd.services.jupyterhub.discover import Installation
+from sepolicyd.services.discovery import BooleanRequest, Found, Label
+from sepolicyd.services.registry import discovery_of
 from sepolicyd.services.unit_file import read_unit
+from sepolicyd.services.unit_labels import output_files
 from sepolicyd.settings import Settings, policy_dirs
 
-HUB_PROFILE = "jupyterhub"
 NOT_SILENT = base_dontaudit.BaseDontaudits()
 CONTEXTS = "contexts/files/file_contexts"
 FEDORAS = frozenset(("unconfined_service_t", "passwd_file_t"))  # what Fedora's base policy has, and the reference policy not
@@ -55,10 +55,10 @@ class InitPlan:
     labels: tuple[Label, ...] = ()
     ports: tuple[PortChange, ...] = ()
     processes: tuple[Running, ...] = ()
-    booleans: tuple[tuple[str, str], ...] = ()
+    booleans: tuple[BooleanRequest, ...] = ()
     tunables: tuple[str, ...] = ()
     findings: tuple[Problem, ...] = ()
-    installation: Optional[Installation] = None
+    outputs: tuple[OutputFile, ...] = ()
     package: bytes = b""
     limits: bytes = b""
     """CIL text of the constraints on the service's domains, empty where the profile has none."""
@@ -89,22 +89,21 @@ def plan_init(
     """
     store = Store(settings.root)
     store.check()
-    found, labels = _what(settings.root, profile, unit)
+    found = _find(settings.root, profile, unit)
+    labels = found.labels
     source = profile.file(".te").read_text(encoding="utf-8")
     name, _ = base_module.module_of(source, profile.file(".te"))
     before = PolicyIndex.load(store.policy())
     journal = init_journal.read(settings, profile.name)
     changes = _port_changes(profile, found, before, store)
-    findings = [*(found.findings if found else ()), *_conflicts(store, before, profile, name, journal), *_off(settings)]
-    if found:
-        findings += init_labels.findings_of(found)
-    findings += ports.judge(changes, profile.own_types)
+    findings = [*found.problems, *_conflicts(store, before, profile, name, journal), *_off(settings)]
+    findings += ports.judge(changes, profile.own_types, _web_hints(profile, found))
     contexts = store.etc / store.kind / CONTEXTS
     findings += init_labels.owner_findings(labels, FileContexts.load(contexts).lookup, profile.own_types | {""})
     here = mounts if mounts is not None else _text(Path("/proc/self/mounts")) if settings.live else None
     findings += init_labels.mount_findings(labels, here)
     taken = tuple(change for change in changes if change.before not in ports.WEB)
-    service = unit or (found.unit_name if found else next(iter(profile.units), ""))
+    service = unit or found.unit_name
     processes = _processes(settings, profile, service, proc)
     if journal is not None:
         findings += init_processes.why_unconfined(processes, profile, labels=_programs(settings, labels))
@@ -116,10 +115,10 @@ def plan_init(
         labels=labels,
         ports=taken,
         processes=processes,
-        booleans=init_labels.booleans_of(found) if found else (),
+        booleans=found.booleans,
+        outputs=tuple(OutputFile(*each) for each in output_files(found.unit)) if found.unit else (),
         tunables=base_module.booleans_of(source),
         findings=tuple(sorted(findings, reverse=True)),
-        installation=found,
         again=journal is not None,
     )
     return plan if plan.stopped else _proved(plan, store, profile, headers or settings.policy_headers, before, settings)
@@ -132,14 +131,18 @@ def _off(settings: Settings) -> list[Problem]:
     return [Problem(Severity.WARN, "I-off", what, "Debian: selinux-activate; Fedora: SELINUX=enforcing in /etc/selinux/config")]
 
 
-def _what(root: Path, profile: Profile, unit: str) -> tuple[Optional[Installation], tuple[Label, ...]]:
-    """The installation and what is labelled: JupyterHub is looked for, any other service has its paths in its own .fc."""
-    if profile.name == HUB_PROFILE:
-        found = discover.find(root, unit=unit)
-        return found, (*init_labels.labels_of(found), *init_labels.code_labels(found))
-    read_unit(unit or next(iter(profile.units), ""), root)
+def _find(root: Path, profile: Profile, unit: str) -> Found:
+    """Ask the service's own discovery; a service without one has its unit in the profile and its paths in its .fc."""
+    discover = discovery_of(profile.name)
+    if discover is not None:
+        return discover(root, unit)
     text = profile.file(".fc").read_text(encoding="utf-8") if profile.file(".fc").is_file() else ""
-    return None, tuple(init_labels.label_of(context) for context in base_module.contexts_of(text))
+    labels = tuple(init_labels.label_of(context) for context in base_module.contexts_of(text))
+    return Found(read_unit(unit or next(iter(profile.units), ""), root), labels)
+
+
+def _web_hints(profile: Profile, found: Found) -> dict[str, str]:
+    return {port.type: found.web_port_hints[port.name] for port in profile.ports if port.name in found.web_port_hints}
 
 
 def _conflicts(
@@ -161,13 +164,12 @@ def _conflicts(
     return findings
 
 
-def _port_changes(profile: Profile, found: Optional[Installation], before: PolicyIndex, store: Store) -> tuple[PortChange, ...]:
+def _port_changes(profile: Profile, found: Found, before: PolicyIndex, store: Store) -> tuple[PortChange, ...]:
     table = Ports.from_policy(before, store.active)
     local = ports.read_local(store.active)
-    numbers = found.ports if found else {}
     changes = []
     for port in profile.ports:
-        number = numbers.get(port.name, port.number)
+        number = found.ports.get(port.name, port.number)
         owner = table.owner(port.protocol, number) or "port_t"
         record = next((item.type for item in local if item.holds(port.protocol, number)), "")
         if owner != port.type:
@@ -181,7 +183,7 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
     _check_family(before, headers)
     with workdir("init") as place:
         subs = init_labels.read_subs(store.etc / store.kind / CONTEXTS)
-        contexts = [label.context(subs) for label in plan.labels]
+        contexts = [init_labels.context_of(label, subs) for label in plan.labels]
         package = base_module.build_base(profile, contexts, place, headers=headers, mls=mls)
         copy = store.copy(place / "store")
         # a lease may have switched dontaudit off; what the base denies in silence is read off the copy
@@ -191,6 +193,11 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
         limits = base_module.limits_of(profile, plan.module, place)
         copy.install([package, *([limits] if limits else [])], plan.priority)
         after = PolicyIndex.load(copy.policy())
+        refused = unit_outputs.refused(plan.labels, plan.outputs, after)
+        if refused:
+            kept = tuple(label for label in plan.labels if label not in refused)
+            plan = replace(plan, labels=kept, findings=(*plan.findings, *refused.values()))
+            return _proved(plan, store, profile, headers, before, settings)
         findings = [*plan.findings, *_unlike(plan, copy, after), *_refused(before, after, profile, settings)]
         types = tuple(sorted(profile.own_types & set(after.types)))
         done, limited = package.read_bytes(), limits.read_bytes() if limits else b""

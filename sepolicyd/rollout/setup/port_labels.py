@@ -7,9 +7,10 @@ module does not help: secilc keeps the base policy's for the same number (tried:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Optional
 
 from sepolicyd import process
@@ -19,6 +20,7 @@ from sepolicyd.problems import Problem, Severity
 from sepolicyd.storage.files import read_text, write_whole
 
 LOCAL = "ports.local"
+NO_HINTS: Mapping[str, str] = MappingProxyType({})
 RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
 NETBASE = "install netbase (Debian) or setup (Fedora, RHEL)"
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
@@ -77,23 +79,26 @@ def read_local(active: Path) -> tuple[LocalPort, ...]:
         raise ToolError(f"{active / LOCAL} cannot be read: {error.strerror}", "run this as root") from error
 
 
-def judge(changes: Iterable[PortChange], own: frozenset[str]) -> list[Problem]:
-    """What stands against taking these numbers over."""
+def judge(changes: Iterable[PortChange], own: frozenset[str], web_hints: Mapping[str, str] = NO_HINTS) -> list[Problem]:
+    """Return what stands against taking these numbers over.
+
+    :param own: types of the service's module
+    :param web_hints: by port type of the service, what to do where web servers have the number
+    """
     findings = []
     for change in changes:
         name = f"{change.protocol} port {change.number}"
         if change.local and change.local not in own:
             what = f"the administrator has made {name} {change.local}"
-            hint = f"semanage port -d -p {change.protocol} {change.number}, or let the hub use another port"
+            hint = f"semanage port -d -p {change.protocol} {change.number}, or let the service use another port"
             findings.append(Problem(Severity.STOP, "I-port", what, hint))
         elif change.before in WEB:
             what = f"{name} stays {change.before}, which web servers share"
-            hub = change.after == "jupyterhub_port_t"
-            hint = "switch jupyterhub_proxy_bind_http on" if hub else "a rollout asks for the right to listen there"
+            hint = web_hints.get(change.after, "a rollout asks for the right to listen there")
             findings.append(Problem(Severity.WARN, "I-web", what, hint))
         elif change.before not in TAKEABLE and change.before not in own:
             what = f"{name} is {change.before}: another module owns it"
-            findings.append(Problem(Severity.STOP, "I-port", what, "let the hub use another port"))
+            findings.append(Problem(Severity.STOP, "I-port", what, "let the service use another port"))
         elif change.before in ("soundd_port_t", "transproxy_port_t"):
             what = f"{name} is taken from {change.before}, and given back on removal"
             findings.append(Problem(Severity.NOTE, "I-taken", what, "who served it under that type no longer may"))

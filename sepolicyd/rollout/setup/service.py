@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepolicyd.problems import Problem
-from sepolicyd.rollout.setup.labels import Label
+from sepolicyd.services.discovery import Label
 from sepolicyd.services.unit_file import Unit
 
 

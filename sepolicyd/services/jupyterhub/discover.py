@@ -15,6 +15,7 @@ from sepolicyd.problems import Problem, Severity
 from sepolicyd.services import unit_file
 from sepolicyd.services.jupyterhub import config as init_config
 from sepolicyd.services.jupyterhub.config import HubConfig
+from sepolicyd.services.programs import CONTAINER_MARKS, CONTAINERS, PYTHON, SEARCH_PATH, SHELLS
 from sepolicyd.services.rootfs import inside, resolve
 from sepolicyd.services.unit_file import Unit
 
@@ -23,12 +24,7 @@ USER_SCRIPTS = ("jupyterhub-singleuser", "jupyter-labhub")
 PROXY = "configurable-http-proxy"
 # where a hub is looked for that no unit names: the paper's Anaconda, virtual environments, pip as root, a package
 USUAL = ("opt/anaconda3/bin", "opt/*/bin", "opt/*/*/bin", "usr/local/bin", "usr/bin", "srv/*/bin")
-SEARCH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 USUAL_CONFIG = "/etc/jupyterhub/jupyterhub_config.py"
-CONTAINERS = ("docker", "podman", "nerdctl", "systemd-nspawn", "crun", "runc", "docker-compose", "podman-compose")
-CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
-INTERPRETER = re.compile(r"(python|pypy)[0-9.]*\Z")
-SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "env", "sudo", "su", "runuser", "nohup"})
 # a shebang over 127 bytes is written as a shell's: #!/bin/sh, then '''exec' /long/path/python "$0" "$@" (distlib, pip)
 POLYGLOT = re.compile(r"""'''exec'\s+"?(/[^\s"]+)""")
 DIST_INFO = re.compile(r"jupyterhub-([0-9][0-9A-Za-z.+]*)\.dist-info\Z")
@@ -136,7 +132,7 @@ def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
     script = _which(root, inner or HUB, [os.path.dirname(argv[0])]) or next(_usual(root), "")  # noqa: PTH120
     if not script:
         _absent(unit, argv[0])
-    if INTERPRETER.match(name):
+    if PYTHON.match(name):
         what = f"{unit.name} starts {name}, and the domain follows the label of what is started: python's, which all share"
         return script, [Problem(Severity.STOP, "I-python", what, f"let ExecStart begin with {script}")]
     kind = "shell" if name in SHELLS else "program"
@@ -160,7 +156,7 @@ def _which(root: Path, program: str, folders: Iterable[str]) -> str:
     """The program's absolute path, links not followed, or ""."""
     if program.startswith("/"):
         return program if inside(root, resolve(root, program)).is_file() else ""
-    for folder in (*folders, *SEARCH):
+    for folder in (*folders, *SEARCH_PATH):
         place = f"{folder}/{program}"
         if folder and inside(root, resolve(root, place)).is_file():
             return place
@@ -179,7 +175,7 @@ def _prefix(root: Path, script: str) -> str:
     interpreter = head[0][2:].split()[0] if head[0][2:].split() else ""
     polyglot = POLYGLOT.match(head[1]) if len(head) > 1 else None
     interpreter = polyglot.group(1) if polyglot else interpreter
-    if not INTERPRETER.match(Path(interpreter).name):
+    if not PYTHON.match(Path(interpreter).name):
         return ""
     return os.path.dirname(os.path.dirname(interpreter))  # noqa: PTH120
 

@@ -11,24 +11,26 @@ from sepolicyd.module.base_module import contexts_of, render_gen_fc
 from sepolicyd.problems import Severity
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.services import rootfs, unit_file
+from sepolicyd.services.discovery import Label
 from sepolicyd.services.jupyterhub import config as init_config
 from sepolicyd.services.jupyterhub import discover
+from sepolicyd.services.jupyterhub import labels as hub_labels
 from tests.services.jupyterhub.machines import put, put_hub
 
 
 def labels(root: Path) -> dict[str, str]:
     found = discover.find(root)
-    return {label.path: label.type for label in (*init_labels.labels_of(found), *init_labels.code_labels(found))}
+    return {label.path: label.type for label in (*hub_labels.labels_of(found), *hub_labels.code_labels(found))}
 
 
 def codes(root: Path) -> set[str]:
     found = discover.find(root)
-    return {finding.code for finding in (*found.findings, *init_labels.findings_of(found))}
+    return {finding.code for finding in (*found.findings, *hub_labels.problems_of(found))}
 
 
 def stops(root: Path) -> set[str]:
     found = discover.find(root)
-    return {each.code for each in (*found.findings, *init_labels.findings_of(found)) if each.level is Severity.STOP}
+    return {each.code for each in (*found.findings, *hub_labels.problems_of(found)) if each.level is Severity.STOP}
 
 
 def test_a_virtual_environment(tmp_path: Path) -> None:
@@ -188,8 +190,8 @@ def test_another_user_shared_state_home_and_computed_settings_are_told(tmp_path:
 def test_where_the_hub_keeps_its_state(tmp_path: Path, config: str, unit: str, kept: tuple[str, ...]) -> None:
     put_hub(tmp_path, config=config, unit=unit)
     found = discover.find(tmp_path)
-    assert init_labels.state_dirs(found) == kept
-    trees = {label.path for label in init_labels.labels_of(found) if label.type == "jupyterhub_var_lib_t"}
+    assert hub_labels.state_dirs(found) == kept
+    trees = {label.path for label in hub_labels.labels_of(found) if label.type == "jupyterhub_var_lib_t"}
     assert trees == {folder for folder in kept if folder != "/"}
     assert ("I-shared" in stops(tmp_path)) == ("/" in kept)
 
@@ -244,8 +246,8 @@ def test_a_unit_with_drop_ins(tmp_path: Path) -> None:
 
 
 def test_paths_become_patterns_that_match_only_themselves() -> None:
-    label = init_labels.Label("/opt/a+b (1)/bin/jupyterhub", "x_t")
-    assert label.context({}).pattern == r"/opt/a\+b (1)/bin/jupyterhub".replace("(", r"\(").replace(")", r"\)")
+    label = Label("/opt/a+b (1)/bin/jupyterhub", "x_t")
+    assert init_labels.context_of(label, {}).pattern == r"/opt/a\+b (1)/bin/jupyterhub".replace("(", r"\(").replace(")", r"\)")
     subs = {"/usr/local/lib": "/usr/lib", "/usr/local": "/elsewhere"}
     assert init_labels.substituted("/usr/local/lib/x", subs) == "/usr/lib/x"
     assert init_labels.substituted("/usr/local/library", subs) == "/elsewhere/library"
@@ -266,7 +268,7 @@ nas:/srv /srv nfs4 rw,relatime 0 0
 
 
 def test_a_file_system_without_labels_is_told() -> None:
-    wanted = [init_labels.Label(path, "x_t") for path in ("/srv/jupyterhub", "/opt x/a", "/etc/x", "/data/x")]
+    wanted = [Label(path, "x_t") for path in ("/srv/jupyterhub", "/opt x/a", "/etc/x", "/data/x")]
     told = init_labels.mount_findings(wanted, MOUNTS)
     assert {finding.code for finding in told} == {"I-mount"}
     assert {finding.what.split()[0] for finding in told} == {"/srv/jupyterhub", "/data/x"}
@@ -274,7 +276,7 @@ def test_a_file_system_without_labels_is_told() -> None:
 
 
 def test_a_path_of_another_module_is_told() -> None:
-    wanted = [init_labels.Label("/srv/jupyterhub", "x_t", tree=True)]
+    wanted = [Label("/srv/jupyterhub", "x_t", tree=True)]
     told = init_labels.owner_findings(wanted, lambda path, tclass: "httpd_sys_content_t", frozenset())
     assert [finding.level for finding in told] == [Severity.STOP]
     assert init_labels.owner_findings(wanted, lambda path, tclass: "var_t", frozenset()) == []
@@ -294,4 +296,4 @@ def test_a_path_of_another_module_is_told() -> None:
 )
 def test_the_configuration_names_its_booleans(tmp_path: Path, config: str, boolean: str) -> None:
     put_hub(tmp_path, config=config + "\n")
-    assert [name for name, _ in init_labels.booleans_of(discover.find(tmp_path))] == [boolean]
+    assert [one.name for one in hub_labels.booleans_of(discover.find(tmp_path))] == [boolean]

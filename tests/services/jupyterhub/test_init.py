@@ -22,6 +22,8 @@ from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup.install import local_booleans, run_init, undo_init
 from sepolicyd.rollout.setup.plan import plan_init
 from sepolicyd.rollout.setup.port_labels import LocalPort, PortChange
+from sepolicyd.services.discovery import BooleanRequest
+from sepolicyd.services.jupyterhub.service import WEB_PORT_HINTS
 from sepolicyd.settings import Settings
 from tests.policies.jupyterhub.conftest import Inited, need_toolchain
 from tests.services.jupyterhub.machines import put, put_hub
@@ -111,7 +113,7 @@ def test_booleans_are_switched_with_the_module_and_forgotten_with_it(machine: Se
     """A value that outlived the module would count again after the next init."""
     put(machine.root, "/etc/jupyterhub/jupyterhub_config.py", "c.JupyterHub.db_url = 'postgresql://db/hub'\n")
     plan = plan_init(machine, profile)
-    assert plan.booleans == (("jupyterhub_connect_db", "db_url is a postgresql server"),)
+    assert plan.booleans == (BooleanRequest("jupyterhub_connect_db", "db_url is a postgresql server"),)
     with pytest.raises(UsageError, match="no boolean of the module"):
         run_init(machine, profile, plan, ["httpd_can_network_connect"])
     assert not journal.path_of(machine, profile.name).exists()
@@ -210,7 +212,7 @@ def test_web_ports_stay_what_they_are(machine: Settings, profile: Profile) -> No
     with pytest.raises(Exception, match="not Python"):
         plan_init(machine, profile)
     changes = [PortChange("tcp", 443, "http_port_t", "jupyterhub_port_t")]
-    (finding,) = port_labels.judge(changes, profile.own_types)
+    (finding,) = port_labels.judge(changes, profile.own_types, {profile.ports[0].type: WEB_PORT_HINTS[profile.ports[0].name]})
     assert (finding.code, finding.level) == ("I-web", Severity.WARN)
     assert "jupyterhub_proxy_bind_http" in finding.hint
     (other,) = port_labels.judge([PortChange("tcp", 8080, "http_cache_port_t", "guestbook_port_t")], frozenset())

@@ -1,0 +1,124 @@
+"""Which files of a JupyterHub have which type, and what forbids to label them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sepolicyd.problems import Problem, Severity
+from sepolicyd.services.discovery import BooleanRequest, Label
+from sepolicyd.services.jupyterhub.discover import Installation
+from sepolicyd.services.paths import SHARED, SHARED_KEYS, USERS_TREES
+from sepolicyd.services.unit_labels import unit_labels
+
+PREFIX = "jupyterhub"
+
+
+def labels_of(found: Installation, prefix: str = PREFIX) -> tuple[Label, ...]:
+    """Return the labels of all files of the installation, sorted by path; trees that other services share are left out."""
+    programs = [Label(found.hub, f"{prefix}_exec_t", what="the hub")]
+    programs += [Label(path, f"{prefix}_user_exec_t", what="starts a student's server") for path in found.user_scripts]
+    if found.proxy:
+        programs.append(Label(found.proxy, f"{prefix}_proxy_exec_t", what="the proxy"))
+    labels = [*programs, *_configuration(found, prefix), *_state(found, prefix), *unit_labels(found.unit, prefix)]
+    labels = [label for label in labels if not (label.tree and label.path in SHARED)]
+    # of several labels for a path the first one wins: secrets stand before the trees that hold them
+    return tuple(sorted({label.path: label for label in reversed(labels)}.values(), key=lambda label: label.path))
+
+
+def _configuration(found: Installation, prefix: str) -> list[Label]:
+    labels = []
+    for key, kind in (
+        ("JupyterHub.ssl_key", "tls"),
+        ("JupyterHub.ssl_cert", "tls"),
+        ("JupyterHub.cookie_secret_file", "secret"),
+    ):
+        path = found.config.text(key)
+        if path:
+            labels.append(Label(found.path(path), f"{prefix}_{kind}_t", what=key))
+    key = found.config.text("JupyterHub.ssl_key")
+    folder = os.path.dirname(found.path(key)) if key else ""  # noqa: PTH120 a text
+    if folder and folder not in SHARED and Path(folder).name in ("keys", "ssl", "tls", "certs", "private"):
+        labels.append(Label(folder, f"{prefix}_tls_t", tree=True, what="TLS key and certificate"))
+    if found.config.path is not None:
+        folder = os.path.dirname(found.config.path)  # noqa: PTH120
+        if folder in SHARED or folder == found.workdir:
+            labels.append(Label(str(found.config.path), f"{prefix}_etc_t", what="configuration"))
+        else:
+            labels.append(Label(folder, f"{prefix}_etc_t", tree=True, what="configuration"))
+    return labels
+
+
+def _state(found: Installation, prefix: str) -> list[Label]:
+    labels = []
+    if not found.config.text("JupyterHub.cookie_secret_file"):
+        labels.append(Label(found.path("jupyterhub_cookie_secret"), f"{prefix}_secret_t", what="cookie secret"))
+    labels += [Label(folder, f"{prefix}_var_lib_t", tree=True, what="state") for folder in state_dirs(found)]
+    log = found.config.text("JupyterHub.extra_log_file")
+    if log:
+        labels.append(Label(found.path(log), f"{prefix}_log_t", what="log"))
+    return labels
+
+
+def state_dirs(found: Installation) -> tuple[str, ...]:
+    """Return the directories in which the hub keeps state: its working directory and the one of its sqlite file."""
+    url = found.config.text("JupyterHub.db_url") or "sqlite:///jupyterhub.sqlite"
+    # Without a unit the working directory is unknown. A database with a full path, or on a server, does not lie there.
+    elsewhere = url.startswith("sqlite:////") or not url.startswith("sqlite:")
+    folders = [] if found.unit is None and elsewhere else [found.workdir]
+    if url.startswith("sqlite:///"):
+        folders.append(os.path.dirname(found.path(url[len("sqlite:///") :])))  # noqa: PTH120
+    return tuple(dict.fromkeys(os.path.normpath(folder) for folder in folders))
+
+
+def problems_of(found: Installation) -> list[Problem]:
+    """Return what the places of the files forbid."""
+    problems = []
+    for folder in state_dirs(found):
+        if folder in SHARED:
+            what = f"the hub keeps its state in {folder}, which others share: it cannot be labelled"
+            hint = "set WorkingDirectory= in the unit, to /var/lib/jupyterhub say, and move jupyterhub.sqlite there"
+            problems.append(Problem(Severity.STOP, "I-shared", what, hint))
+    key = found.config.text("JupyterHub.ssl_key")
+    if key and found.path(key).startswith(SHARED_KEYS):
+        what = f"the TLS key {found.path(key)} may serve other programs too, which could not read it any more"
+        problems.append(Problem(Severity.WARN, "I-key", what, "copy key and certificate to /etc/jupyterhub/keys"))
+    if found.prefix.startswith(USERS_TREES):
+        what = f"JupyterHub is installed in {found.prefix}, where users' files lie: its code would not be protected"
+        problems.append(Problem(Severity.STOP, "I-home", what, "install it under /opt"))
+    return problems
+
+
+def code_labels(found: Installation) -> tuple[Label, ...]:
+    """Return labels for a prefix in an unusual place, so that python and its libraries are programs and code there."""
+    usual = ("/usr/", "/opt/", "/usr/local/")
+    if not found.prefix or found.prefix == "/usr" or found.prefix.startswith(usual):
+        return ()
+    return (
+        Label(found.prefix, "usr_t", tree=True, what="installation"),
+        Label(f"{found.prefix}/bin", "bin_t", tree=True, what="programs"),
+        Label(f"{found.prefix}/lib", "lib_t", tree=True, what="libraries"),
+    )
+
+
+def booleans_of(found: Installation) -> tuple[BooleanRequest, ...]:
+    """Return the booleans that the configuration asks for, each with the setting that does."""
+    config = found.config
+    login, spawner = config.text("JupyterHub.authenticator_class").lower(), config.text("JupyterHub.spawner_class").lower()
+    database = config.text("JupyterHub.db_url")
+    wanted = []
+    if any(word in login for word in ("oauth", "github", "google", "gitlab", "openid", "azure", "cilogon", "globus")):
+        wanted.append(("jupyterhub_connect_web", f"authenticator_class is {login}"))
+    if "ldap" in login:
+        wanted.append(("jupyterhub_connect_ldap", f"authenticator_class is {login}"))
+    if database.startswith(("postgres", "mysql", "mariadb")):
+        wanted.append(("jupyterhub_connect_db", f"db_url is a {database.partition(':')[0]} server"))
+    if "sudo" in spawner:
+        wanted.append(("jupyterhub_use_sudospawner", f"spawner_class is {spawner}"))
+    if "systemd" in spawner:
+        wanted.append(("jupyterhub_use_systemdspawner", f"spawner_class is {spawner}"))
+    if config.values.get("LocalAuthenticator.create_system_users") is True:
+        wanted.append(("jupyterhub_create_users", "create_system_users is on"))
+    if "Spawner.pre_spawn_hook" in (*config.values, *config.computed):
+        wanted.append(("jupyterhub_hub_write_homes", "pre_spawn_hook is set; only if it writes to users' homes"))
+    return tuple(BooleanRequest(name, why) for name, why in wanted)

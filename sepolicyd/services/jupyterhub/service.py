@@ -1,0 +1,24 @@
+"""The discovery of JupyterHub: what `init` asks for, out of the installation that is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sepolicyd.services.discovery import Found
+from sepolicyd.services.jupyterhub import discover as installations
+from sepolicyd.services.jupyterhub import labels
+
+WEB_PORT_HINTS = {"public": "switch jupyterhub_proxy_bind_http on"}
+
+
+def discover(root: Path, unit: str = "") -> Found:
+    """Find the hub below a root; see :class:`sepolicyd.services.discovery.Discovery`."""
+    found = installations.find(root, unit=unit)
+    return Found(
+        unit=found.unit,
+        labels=(*labels.labels_of(found), *labels.code_labels(found)),
+        ports=found.ports,
+        web_port_hints=WEB_PORT_HINTS,
+        booleans=labels.booleans_of(found),
+        problems=(*found.findings, *labels.problems_of(found)),
+    )

@@ -1,0 +1,45 @@
+"""Labels for the directories and log files that systemd makes for a unit (systemd.exec(5))."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from sepolicyd.services.discovery import Label
+from sepolicyd.services.unit_file import Unit
+
+DIRECTORIES = (
+    ("RuntimeDirectory", "/run", "runtime"),
+    ("StateDirectory", "/var/lib", "var_lib"),
+    ("LogsDirectory", "/var/log", "log"),
+    ("ConfigurationDirectory", "/etc", "etc"),
+)
+OUTPUTS = ("StandardOutput", "StandardError")
+
+
+def unit_labels(unit: Optional[Unit], prefix: str) -> list[Label]:
+    """Return the labels of a unit's own directories and logs.
+
+    :param prefix: what the service's types begin with, such as "jupyterhub"
+    """
+    if unit is None:
+        return []
+    labels = []
+    for key, parent, kind in DIRECTORIES:
+        labels += [Label(f"{parent}/{name}", f"{prefix}_{kind}_t", tree=True, what=key) for name in _names(unit, key)]
+    labels += [Label(path, f"{prefix}_log_t", what=f"the unit's {key}") for key, _, path in output_files(unit)]
+    return labels
+
+
+def output_files(unit: Unit) -> list[tuple[str, str, str]]:
+    """Return (setting, way, path) of each file that systemd opens for the unit; way is append, file or truncate."""
+    found = []
+    for key in OUTPUTS:
+        way, colon, path = unit.get(key).partition(":")
+        if colon and way in ("append", "file", "truncate") and path.startswith("/"):
+            found.append((key, way, path))
+    return found
+
+
+def _names(unit: Unit, key: str) -> list[str]:
+    """Return the directories of a setting; those with specifiers (%i) are known to systemd alone. "NAME:LINK" is NAME."""
+    return [name.partition(":")[0] for name in unit.words(key) if "%" not in name]
