@@ -14,8 +14,9 @@ from sepolicyd.access import Access
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile, Role
+from sepolicyd.rollout.apply.draft import drafted
+from sepolicyd.rollout.apply.execute import Order
 from sepolicyd.rollout.apply.pipeline import apply
-from sepolicyd.rollout.apply.plan import plan
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.settings import Settings, policy_dirs
 from sepolicyd.state.decisions import AnswerKind, Decision
@@ -54,7 +55,8 @@ def measure(work: Path, rounds: int = ROUNDS) -> tuple[int, float, float, float]
         shutil.copytree(store.root, root, symlinks=True)
         settings = Settings(state=work / f"state{number}", root=root)
         began = time.monotonic()
-        apply(plan(settings, profile, decided, guard), settings, by="bench")
+        with drafted(settings, profile, decided) as draft:
+            apply(draft, settings, guard, Order("bench"))
         whole.append(time.monotonic() - began)
         [package] = settings.rollout_dir.glob("versions/*/1/*.pp")
         root = work / f"bare{number}"

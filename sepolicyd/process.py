@@ -90,15 +90,7 @@ def run(
     and the kernel then replaces the descriptor by /dev/null and the error text is lost (security/selinux/hooks.c,
     flush_unauthorized_files).
     """
-    words = tuple(os.fspath(word) for word in argv)
-    path = which(words[0]) if "/" not in words[0] else words[0]
-    command = shlex.join(words)
-    if path is None or not os.access(path, os.X_OK):
-        package = PACKAGES.get(Path(words[0]).name)
-        raise ToolMissingError(
-            f"{words[0]} is not installed", f"install the package {package}" if package else "", command=command
-        )
-    environment = _environment(env)
+    words, path = _program(argv)
     try:
         done = subprocess.run(
             (path, *words[1:]),
@@ -107,24 +99,91 @@ def run(
             timeout=timeout,
             check=False,
             cwd=cwd,
-            env=environment,
+            env=_environment(env),
         )
     except subprocess.TimeoutExpired:
-        raise ToolError(f"{words[0]} had not finished after {timeout:.0f} s", f"run: {command}", command=command) from None
+        raise _too_long(words, timeout) from None
     except OSError as error:
-        raise ToolError(f"{words[0]} could not be started: {error.strerror}", f"run: {command}", command=command) from error
-    completed = Completed(words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
-    if completed.returncode in ok:
+        raise _not_started(words, error) from error
+    return _checked(words, done.returncode, done.stdout, done.stderr, ok)
+
+
+def run_attended(
+    argv: Sequence[str],
+    attend: Callable[[], None],
+    *,
+    pass_fds: Sequence[int],
+    timeout: float = DEFAULT_TIMEOUT_S,
+    ok: Sequence[int] = (0,),
+    cwd: Optional[Path] = None,
+    stdin: str = "",
+    env: Optional[Mapping[str, str]] = None,
+) -> Completed:
+    """Run one command as :func:`run` does, and answer it over descriptors of its own while it runs.
+
+    :param attend: called once in this thread as soon as the command has started; another thread drains the output, so that
+        the command never blocks on a full pipe. What it raises is raised again when the command has ended.
+    :param pass_fds: descriptors that the command inherits; ``attend`` closes this process's copies
+    :raises ToolMissingError: the tool is not installed
+    :raises ToolError: as for :func:`run`
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here: it takes 10 ms, and few commands need it
+
+    words, path = _program(argv)
+    pipe = subprocess.PIPE
+    try:
+        child = subprocess.Popen(
+            (path, *words[1:]), stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, env=_environment(env), pass_fds=pass_fds
+        )
+    except OSError as error:
+        raise _not_started(words, error) from error
+    with child, ThreadPoolExecutor(max_workers=1) as pool:
+        output = pool.submit(child.communicate, stdin.encode(), timeout)
+        attend()
+        try:
+            stdout, stderr = output.result()
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise _too_long(words, timeout) from None
+    return _checked(words, child.returncode, stdout, stderr, ok)
+
+
+def _program(argv: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The words of a command and the path of its program.
+
+    :raises ToolMissingError: it is not installed
+    """
+    words = tuple(os.fspath(word) for word in argv)
+    path = which(words[0]) if "/" not in words[0] else words[0]
+    if path is None or not os.access(path, os.X_OK):
+        package = PACKAGES.get(Path(words[0]).name)
+        hint = f"install the package {package}" if package else ""
+        raise ToolMissingError(f"{words[0]} is not installed", hint, command=shlex.join(words))
+    return words, path
+
+
+def _checked(words: tuple[str, ...], returncode: int, stdout: bytes, stderr: bytes, ok: Sequence[int]) -> Completed:
+    completed = Completed(words, returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+    if returncode in ok:
         return completed
-    ended = (
-        f"was killed by signal {-completed.returncode}"
-        if completed.returncode < 0
-        else f"failed with exit code {completed.returncode}"
-    )
-    said = (completed.stderr.strip() or completed.stdout.strip())[-2000:]
+    ended = f"was killed by signal {-returncode}" if returncode < 0 else f"failed with exit code {returncode}"
+    output = (completed.stderr.strip() or completed.stdout.strip())[-2000:]
     raise ToolError(
-        f"{words[0]} {ended}: {said or 'it said nothing'}", f"run: {command}", command=command, stderr=completed.stderr
+        f"{words[0]} {ended}: {output or 'it printed nothing'}",
+        f"run: {completed.command}",
+        command=completed.command,
+        stderr=completed.stderr,
     )
+
+
+def _too_long(words: tuple[str, ...], timeout: float) -> ToolError:
+    command = shlex.join(words)
+    return ToolError(f"{words[0]} had not finished after {timeout:.0f} s", f"run: {command}", command=command)
+
+
+def _not_started(words: tuple[str, ...], error: OSError) -> ToolError:
+    command = shlex.join(words)
+    return ToolError(f"{words[0]} could not be started: {error.strerror}", f"run: {command}", command=command)
 
 
 @contextmanager

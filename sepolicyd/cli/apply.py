@@ -1,28 +1,26 @@
-"""preview, apply, confirm, rollback: standing decisions in, a verified policy (or the sight of it) out."""
+"""preview, apply, confirm, rollback: load what the standing decisions ask for, show it, keep it, take it back."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import click
 
-from sepolicyd.access import Access
 from sepolicyd.cli import terminal
 from sepolicyd.cli.learn import seconds_of
 from sepolicyd.cli.options import json_option, profile_option, reason_option, state_options, yes_option
+from sepolicyd.cli.plan_view import document, lines, outline
 from sepolicyd.cli.session import open_session
-from sepolicyd.errors import Exit, RefusedError
+from sepolicyd.errors import Exit
 from sepolicyd.rollout.apply import end_trial, pipeline
 from sepolicyd.rollout.apply import rollback as back
 from sepolicyd.rollout.apply.desired import desired_policy
-from sepolicyd.rollout.apply.plan import Plan
-from sepolicyd.rollout.apply.prepare import decided_now, planned
-from sepolicyd.rollout.session import Session, invoking_user
+from sepolicyd.rollout.apply.draft import Draft
+from sepolicyd.rollout.apply.execute import Applied, Order
+from sepolicyd.rollout.apply.prepare import decided_now, drafted_now, planned
+from sepolicyd.rollout.session import invoking_user
 from sepolicyd.state.decisions import pending
-
-SHOWN = 30
-VALUES = {None: "as before", True: "on", False: "off"}
 
 
 @click.command("preview")
@@ -34,7 +32,7 @@ def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **path
     """Show what apply would change, and change nothing.
 
     Builds the module, links it in a copy of the store, and compares the two policies access by access, attributes
-    expanded. Exit code 1 when it may not be loaded.
+    expanded. Exit code 1 if it may not be loaded.
 
     \b
     Example:
@@ -52,7 +50,11 @@ def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **path
 
 
 @click.command("apply")
-@click.option("--confirm-within", metavar="TIME", help="Keep it only if `sepolicyd confirm` comes within this time (10m, 1h).")
+@click.option(
+    "--confirm-within",
+    metavar="TIME",
+    help="Return to the previous version unless confirmed within this time (10m, 1h).",
+)
 @json_option
 @yes_option
 @profile_option
@@ -60,10 +62,11 @@ def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **path
 def apply_command(
     confirm_within: Optional[str], as_json: bool, yes: bool, profile_name: Optional[str], **paths: Optional[Path]
 ) -> int:
-    """Build, check, load and verify the module of everything decided.
+    """Build, prove, load and verify the module of every standing decision.
 
-    One journalled transaction: whatever happens to it, the policy is the old one or the new one. With --confirm-within
-    the previous version returns by itself unless it is confirmed.
+    The module is linked, the exact difference is judged, and the result is installed in one transaction of the policy
+    store: whatever interrupts it, the policy is the old one or the new one. With --confirm-within the previous version
+    returns unless it is confirmed in time.
 
     \b
     Example:
@@ -71,23 +74,23 @@ def apply_command(
     """
     session = open_session(profile_name, **paths)
     within = None if confirm_within is None else seconds_of(confirm_within)
-    with planned(session, _step) as plan:
+    evidence = session.snapshot().evidence
+    with drafted_now(session, _step) as draft:
         if not as_json:
-            terminal.talk("\n".join(lines(plan)))
-        if plan.proof.refusals:
-            raise RefusedError(
-                f"version {plan.number} of {plan.module} may not be loaded: {plan.proof.refusals[0]}",
-                "sepolicyd reset ID takes the decision back",
-            )
-        if not plan.empty and not yes:
-            click.confirm("Load this?", abort=True, err=True)
-        done = pipeline.apply(
-            plan, session.settings, by=invoking_user(), pending=_pending(session), confirm_within=within, on_step=_step
-        )
+            terminal.talk("\n".join(outline(draft)))
+        if not draft.empty and not yes:
+            click.confirm("Load this? The exact difference is proved before it is installed.", abort=True, err=True)
+        order = Order(invoking_user(), tuple(pending(evidence, draft.decided)), within)
+        done = pipeline.apply(draft, session.settings, session.guard(), order, on_step=_step)
+        _report(draft, done, as_json=as_json)
+    return int(Exit.DONE)
+
+
+def _report(draft: Draft, done: Applied, *, as_json: bool) -> None:
     if as_json:
         terminal.print_json(
             {
-                "module": plan.module,
+                "module": draft.module,
                 "version": done.version,
                 "previous": done.previous,
                 "changed": done.changed,
@@ -98,16 +101,18 @@ def apply_command(
             }
         )
     elif not done.changed:
-        terminal.data(f"nothing to do: version {done.version} of {plan.module} holds all of it")
+        terminal.data(f"nothing to do: version {done.version} of {draft.module} holds all of it")
     else:
-        terminal.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
+        terminal.data(f"{draft.module} version {done.version} loaded and verified ({done.verified})")
+        if done.plan is not None:
+            gained, lost = len(done.plan.delta.gained), len(done.plan.delta.lost)
+            terminal.data(f"{terminal.plural(gained, 'access', 'accesses')} gained, each covered by a decision; {lost} lost")
         if done.now_allowed:
             terminal.data(f"{terminal.plural(len(done.now_allowed), 'pending access', 'pending accesses')} allowed by it too")
-    for text in plan.desired.manual:
+    for text in draft.desired.manual:
         terminal.talk(f"still to be done by hand: {terminal.escape(text)}")
     if done.deadline:
         terminal.talk(f"the previous version returns at {terminal.when(done.deadline)} unless you run: sepolicyd confirm")
-    return int(Exit.DONE)
 
 
 @click.command("confirm")
@@ -126,8 +131,8 @@ def confirm_command(profile_name: Optional[str], **paths: Optional[Path]) -> Non
 
 
 @click.command("rollback")
-@click.option("--to", "version", type=click.IntRange(0), metavar="VERSION", help="This version; 0 removes all of ours.")
-@click.option("--as-it-was", is_flag=True, help="Bring back what was denied or taken back since, too.")
+@click.option("--to", "version", type=click.IntRange(0), metavar="VERSION", help="This version; 0 removes the module.")
+@click.option("--as-it-was", is_flag=True, help="Also restore what was denied or reset since.")
 @reason_option
 @profile_option
 @state_options
@@ -137,7 +142,7 @@ def rollback_command(
     """Return to the module's previous version.
 
     Takes back modules, ports, booleans and labels of the present version in one transaction. What the earlier version
-    held and no standing decision asks for any more is left out and told.
+    held and no standing decision asks for any more is left out and listed.
 
     \b
     Example:
@@ -148,82 +153,8 @@ def rollback_command(
     settled = back.rollback(session.settings, session.profile.name, by=invoking_user(), to=version, reason=reason, still=still)
     terminal.data(terminal.escape(settled.text))
     if back.LEFT_OUT in settled.text:
-        terminal.talk("`sepolicyd rollback --as-it-was --to VERSION` would bring it back too")
-
-
-def _pending(session: Session) -> list[Access]:
-    store = session.decisions()
-    try:
-        return list(pending(session.snapshot().evidence, store.decided()))
-    finally:
-        store.close()
+        terminal.talk("`sepolicyd rollback --as-it-was --to VERSION` would restore it too")
 
 
 def _step(word: str) -> None:
     terminal.talk(f"... {word}")
-
-
-def lines(plan: Plan) -> list[str]:
-    """A plan for a person: what is gained, by which decision, and what stands against it."""
-    if plan.empty and not plan.proof.refusals:
-        shown = [f"{plan.module} version {plan.previous.number}: nothing to change"]
-    else:
-        shown = [f"{plan.module} version {plan.number} (now: {plan.previous.number or 'none'})"]
-    if plan.base_delta is not None:
-        shown.append(
-            f"  base module: {terminal.plural(len(plan.base_delta.gained), 'access', 'accesses')} for the service's own domains"
-        )
-    gained = sorted(plan.delta.gained)
-    shown.append(f"  gained   {terminal.plural(len(gained), 'access', 'accesses')}, each covered by a decision")
-    shown += [f"    + {access}" for access in gained[:SHOWN]]
-    lost = sorted(plan.delta.lost)
-    if lost:
-        shown.append(f"  lost     {terminal.plural(len(lost), 'access', 'accesses')}")
-        shown += [f"    - {access}" for access in lost[:SHOWN]]
-    if max(len(gained), len(lost)) > SHOWN:
-        shown.append(f"    ... {SHOWN} of each are shown; --json has all")
-    shown += [f"  port     {port.protocol} {port.number} -> {port.type or 'as the policy has it'}" for port in plan.ports]
-    for one in plan.booleans:
-        opens = sorted(plan.opened.get(one.name, ()))
-        more = f", which opens {terminal.plural(len(opens), 'access', 'accesses')}" if opens else ""
-        shown.append(f"  boolean  {one.name} -> {VALUES[one.on]}{more}")
-        shown += [f"    + {access}" for access in opens[:SHOWN]]
-        shown += [f"    ... {SHOWN} are shown; --json has all"] if len(opens) > SHOWN else []
-    shown += [f"  relabel  {terminal.escape(path)}" for path in plan.desired.paths]
-    shown += [f"  left out {access}: {terminal.escape(why)}" for access, why in sorted(plan.left_out.items())]
-    shown += [f"  no effect {access}: {terminal.escape(why)}" for access, why in sorted(plan.proof.without_effect.items())]
-    shown += [
-        f"  override {access}: {terminal.escape(one.reason)} ({terminal.escape(one.by)})"
-        for access, one in plan.proof.overrides.items()
-    ]
-    shown += [f"  REFUSED  {terminal.escape(text)}" for text in plan.proof.refusals]
-    return shown
-
-
-def document(plan: Plan) -> dict[str, Any]:
-    """The JSON of preview."""
-    return {
-        "module": plan.module,
-        "version": plan.number,
-        "previous": plan.previous.number,
-        "empty": plan.empty,
-        "te": plan.source.te,
-        "fc": plan.source.fc,
-        "gained": [
-            {"access": str(access), "decision": plan.proof.covered[access].id if access in plan.proof.covered else None}
-            for access in sorted(plan.delta.gained)
-        ],
-        "lost": [str(access) for access in sorted(plan.delta.lost)],
-        "base_gained": None if plan.base_delta is None else len(plan.base_delta.gained),
-        "uncovered": [str(access) for access in plan.proof.uncovered],
-        "ports": [{"protocol": port.protocol, "number": port.number, "type": port.type} for port in plan.ports],
-        "booleans": [
-            {"name": one.name, "on": one.on, "opens": [str(access) for access in sorted(plan.opened.get(one.name, ()))]}
-            for one in plan.booleans
-        ],
-        "relabel": list(plan.desired.paths),
-        "by_hand": list(plan.desired.manual),
-        "left_out": {str(access): why for access, why in sorted(plan.left_out.items())},
-        "without_effect": {str(access): why for access, why in sorted(plan.proof.without_effect.items())},
-        "refusals": list(plan.proof.refusals),
-    }

@@ -19,13 +19,14 @@ import click
 
 from sepolicyd import process, profiles
 from sepolicyd.cli import terminal
-from sepolicyd.cli.apply import lines
 from sepolicyd.cli.candidate_view import screen
 from sepolicyd.cli.options import settings_from
+from sepolicyd.cli.plan_view import lines
 from sepolicyd.errors import InputError, ToolError
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import create_store
 from sepolicyd.rollout.apply import pipeline
+from sepolicyd.rollout.apply.execute import Order
 from sepolicyd.rollout.apply.prepare import base_package, planned
 from sepolicyd.rollout.review.answer import store_decision
 from sepolicyd.rollout.review.queue import queue
@@ -71,7 +72,8 @@ def demo_command(keep: Optional[Path]) -> None:
         with planned(session) as plan:
             terminal.data("\n".join(lines(plan)))
             _say("5. Applied in one transaction, verified in the resulting policy")
-            done = pipeline.apply(plan, settings, by=invoking_user(), on_step=lambda word: terminal.talk(f"   ... {word}"))
+            order, guard = Order(invoking_user()), session.guard()
+            done = pipeline.apply(plan, settings, guard, order, on_step=lambda word: terminal.talk(f"   ... {word}"))
         terminal.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
         _say("6. The same log once more, with what the policy says now")
         _replay(session)

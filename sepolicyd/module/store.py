@@ -96,6 +96,10 @@ class Store:
             raise ToolError(f"the policy store {self.directory} holds no built policy", "run: semodule -B")
         return path
 
+    def linked_policy(self) -> Path:
+        """The kernel policy that a transaction has linked and not yet installed; exists while its verifier runs."""
+        return self.directory / "tmp/policy.kern"
+
     def installed_policy(self) -> Path:
         """The policy file that the next boot loads (policy.N of the highest N)."""
         found = [path for path in (self.etc / self.kind / "policy").glob("policy.*") if path.suffix[1:].isdigit()]

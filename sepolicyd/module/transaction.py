@@ -1,23 +1,42 @@
-"""One libsemanage transaction of modules, booleans and port labels: a request in (JSON on stdin), what was there before out.
+"""One libsemanage transaction of modules, booleans and port labels, with an optional check before it installs.
 
-semodule takes modules alone and semanage takes no other root, so that a change which needs both would be two changes. This
-runs as a process of its own (``python -m``): the bindings of python3-semanage are C, process-wide and not for threads.
+semodule takes modules alone and semanage knows no other root, so that a change of both would need two transactions. This
+module runs as a process of its own (``python -m``, request as JSON on stdin, answer as JSON on stdout): the bindings of
+python3-semanage are process-wide, not thread-safe, and hold the interpreter lock during a commit.
+
+The check is libsemanage's kernel policy verifier (semanage.conf(5), ``[verify kernel]``): a program that runs after linking
+and before installing, and whose exit status ends the transaction. Here that program is a shell script of one line that
+reports on a pipe and waits on another; the process that asked for the transaction reads the linked policy, decides, and
+answers. If that process dies, the pipe closes, the script fails and the store stays as it was. libsemanage reads
+semanage.conf once, when its handle is made, from below the root that is set at that moment; a private root holds a copy with
+our verifier, and the store's own root is set before libsemanage connects. The machine's file is never touched, and no mount
+namespace is needed. All of it runs in the caller's SELinux domain: there is no transition to semanage_t, which could not
+execute our program or read our state.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd import process
-from sepolicyd.errors import ToolMissingError
+from sepolicyd.errors import SepolicydError, ToolError, ToolMissingError
+from sepolicyd.policy.selinux_config import store_directory
 
+MODULE = "sepolicyd.module.transaction"
 TIMEOUT_S = 900.0
+CONF = "/etc/selinux/semanage.conf"
+SCRIPT = "verify"
+READY_FD, ANSWER_FD = 8, 9
+READY, YES = b"linked", b"yes\n"
 MISSING = 9
 ENFORCE = Path("/sys/fs/selinux/enforce")
 ANSWER = '{"booleans"'
@@ -49,6 +68,16 @@ class Before:
     booleans: tuple[BooleanValue, ...] = ()
 
 
+@dataclass(frozen=True)
+class Check:
+    """A judgement between linking and installing."""
+
+    directory: Path
+    """An existing private directory (0700) for the verifier and its configuration."""
+    judge: Callable[[], None]
+    """Called while the transaction waits, with the linked policy at :meth:`Store.linked_policy`; raise to refuse it."""
+
+
 def commit(
     root: Path,
     kind: str,
@@ -59,36 +88,82 @@ def commit(
     ports: Iterable[PortLabel] = (),
     booleans: Iterable[BooleanValue] = (),
     dry: bool = False,
+    check: Optional[Check] = None,
 ) -> Before:
     """Do all of it or nothing; for "/" the kernel loads the result.
 
-    :param dry: only tell what is there before
+    :param dry: only report the present labels and values
+    :param check: judge the linked policy before it is installed
     :raises ToolError: nothing has been changed
     :raises ToolMissingError: no semanage bindings
     """
     request = {
-        "root": str(root),
+        "root": str(root.absolute()),
         "kind": kind,
-        "packages": [str(path) for path in packages],
+        "packages": [str(path.absolute()) for path in packages],
         "remove": list(remove),
         "priority": priority,
         "ports": [asdict(port) for port in ports],
         "booleans": [asdict(boolean) for boolean in booleans],
         "dry": dry,
     }
-    argv = process.module_argv("sepolicyd.module.transaction")
-    env = process.module_environment()
-    done = process.run(argv, stdin=json.dumps(request), env=env, timeout=TIMEOUT_S, ok=(0, MISSING), cwd=Path("/"))
+    argv, env = process.module_argv(MODULE), process.module_environment()
+    if check is None:
+        done = process.run(argv, stdin=json.dumps(request), env=env, timeout=TIMEOUT_S, ok=(0, MISSING), cwd=Path("/"))
+    else:
+        done = _commit_checked(argv, env, request, check)
     if done.returncode == MISSING:
         raise ToolMissingError(
             "the semanage bindings of Python are not installed",
             "install the package python3-semanage or policycoreutils-python-utils",
         )
-    # libsemanage writes notes of its own to stdout, before or after
+    # libsemanage prints messages of its own to stdout, before or after
     answer = json.loads(next(line for line in done.stdout.splitlines() if line.startswith(ANSWER)))
     return Before(
         tuple(PortLabel(**item) for item in answer["ports"]), tuple(BooleanValue(**item) for item in answer["booleans"])
     )
+
+
+def _commit_checked(argv: Sequence[str], env: Mapping[str, str], request: dict[str, Any], check: Check) -> process.Completed:
+    """Run the transaction and answer its verifier.
+
+    :raises SepolicydError: what ``check.judge`` raised; nothing has been changed
+    """
+    ready, ready_write = os.pipe()
+    answer_read, answer = os.pipe()
+    still_open = [ready, ready_write, answer_read, answer]
+    refusal: list[SepolicydError] = []
+
+    def close(*descriptors: int) -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+            still_open.remove(descriptor)
+
+    def attend() -> None:
+        close(ready_write, answer_read)  # from here only the transaction and its verifier hold them: their end is our EOF
+        try:
+            if os.read(ready, len(READY)) == READY:
+                check.judge()
+                os.write(answer, YES)
+        except BrokenPipeError:
+            pass  # the transaction was killed meanwhile
+        except SepolicydError as error:
+            refusal.append(error)
+        finally:
+            close(answer, ready)
+
+    request["check"] = {"ready": ready_write, "answer": answer_read, "directory": str(check.directory)}
+    try:
+        return process.run_attended(
+            argv, attend, pass_fds=(ready_write, answer_read), stdin=json.dumps(request), env=env, timeout=TIMEOUT_S,
+            ok=(0, MISSING), cwd=Path("/"),
+        )  # fmt: skip
+    except ToolError:
+        if refusal:
+            raise refusal[0] from None
+        raise
+    finally:
+        close(*still_open)
 
 
 class _Handle:
@@ -100,9 +175,16 @@ class _Handle:
         self.lib = semanage
         self.live = request["root"] == "/"
         self.running = self.live and ENFORCE.exists()  # running values exist only where SELinux runs
-        if not self.live:
-            semanage.semanage_set_root(request["root"])
-        self.handle = semanage.semanage_handle_create()
+        root = "" if self.live else request["root"]
+        self.sandbox = store_directory(Path(request["root"]), request["kind"]) / "tmp"
+        if "check" in request:
+            semanage.semanage_set_root(_private_root(root, **request["check"]))
+            self.handle = semanage.semanage_handle_create()  # reads semanage.conf; the paths follow from the root below
+            semanage.semanage_set_root(root)
+        else:
+            if root:
+                semanage.semanage_set_root(root)
+            self.handle = semanage.semanage_handle_create()
         if not self.live:
             semanage.semanage_select_store(self.handle, request["kind"], semanage.SEMANAGE_CON_DIRECT)
             semanage.semanage_set_reload(self.handle, 0)  # the default is to load where SELinux runs
@@ -163,11 +245,51 @@ class _Handle:
             lib.semanage_bool_set_active(sh, key, made)  # the running value too, as setsebool -P does
         return before
 
+    def act(self, what: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a function of libsemanage that changes something."""
+        try:
+            self.check(function(*arguments), what)
+        except OSError:  # the bindings turn a negative code into one, with an errno that means nothing
+            raise OSError(f"libsemanage could not {what}") from None
+
+    def discard(self) -> None:
+        """Remove what a failed transaction leaves in the sandbox, under the store's lock, and give the lock up.
+
+        A failed commit has given it up already, and libsemanage keeps the sandbox until the next transaction.
+        """
+        with suppress(OSError):
+            self.lib.semanage_begin_transaction(self.handle)
+            shutil.rmtree(self.sandbox, ignore_errors=True)
+        with suppress(OSError):
+            self.lib.semanage_disconnect(self.handle)
+
     def modules(self, request: Mapping[str, Any]) -> None:
         for name in request["remove"]:
-            self.check(self.lib.semanage_module_remove(self.handle, name), f"remove the module {name}")
+            self.act(f"remove the module {name}", self.lib.semanage_module_remove, self.handle, name)
         for path in request["packages"]:
-            self.check(self.lib.semanage_module_install_file(self.handle, path), f"take the module {path}")
+            self.act(f"take the module {path}", self.lib.semanage_module_install_file, self.handle, path)
+
+
+def _private_root(root: str, *, directory: str, ready: int, answer: int) -> str:
+    """Make a root that holds nothing but semanage.conf and the verifier; returns its path."""
+    # dash(1) redirects to descriptors of one digit only; the two may stand in each other's way
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for fd in (ready, answer)]
+    for fd, number in zip(high, (READY_FD, ANSWER_FD)):
+        os.dup2(fd, number, inheritable=True)
+    for fd in {ready, answer} - {READY_FD, ANSWER_FD}:
+        os.close(fd)
+    place = Path(directory) / "etc/selinux"
+    place.mkdir(parents=True)
+    # as semanage_conf_path() looks: below the root, else the machine's own
+    found = next((path for path in (Path(f"{root}{CONF}"), Path(CONF)) if path.exists()), None)
+    text = "" if found is None else found.read_text(encoding="utf-8", errors="surrogateescape")
+    text += f"\n[verify kernel]\npath = /bin/sh\nargs = {SCRIPT}\n[end]\n"
+    (place / "semanage.conf").write_text(text, encoding="utf-8", errors="surrogateescape")
+    Path(directory, SCRIPT).write_text(
+        f'printf {READY.decode()} >&{READY_FD} && read -r answer <&{ANSWER_FD} && [ "$answer" = yes ]\n', encoding="ascii"
+    )
+    os.chdir(directory)  # the script is named relative to it: a path could hold blanks, which semanage.conf splits at
+    return directory
 
 
 def main() -> None:
@@ -178,15 +300,26 @@ def main() -> None:
         handle = _Handle(request)
     except ImportError:
         raise SystemExit(MISSING) from None
-    dry = bool(request["dry"])
+    try:
+        answer = _transact(handle, request)
+    except OSError:
+        handle.discard()
+        raise
+    handle.lib.semanage_disconnect(handle.handle)
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+def _transact(handle: _Handle, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels and values before."""
+    dry, lib = bool(request["dry"]), handle.lib
     if not dry:
-        handle.check(handle.lib.semanage_begin_transaction(handle.handle), "begin: the store is locked or not writable")
+        handle.act("begin: the store is locked or not writable", lib.semanage_begin_transaction, handle.handle)
         handle.modules(request)
     ports = [{**label, "type": handle.port(label, dry=dry)} for label in request["ports"]]
     booleans = [{**value, "on": handle.boolean(value, dry=dry)} for value in request["booleans"]]
     if not dry:
-        handle.check(handle.lib.semanage_commit(handle.handle), "commit")
-    sys.stdout.write("\n" + json.dumps({"booleans": booleans, "ports": ports}) + "\n")
+        handle.act("commit the transaction", lib.semanage_commit, handle.handle)
+    return {"booleans": booleans, "ports": ports}
 
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ def test_no_checkmodule(learned: Runner, prepared: Path, tmp_path: Path, monkeyp
         found = shutil.which(name, path="/usr/sbin:/usr/bin")
         if found:
             (tools / name).symlink_to(found)
+    candidates = json.loads(learned("list", "--json", "--root", prepared).out)["candidates"]
+    first = next(one["id"] for one in candidates if one["approvable"] and one["fix"]["kind"] == "allow")
+    assert learned("approve", first, "--root", prepared, "--reason", "test").code == 0
     monkeypatch.setenv("SEPOLICYD_PATH", str(tools))
     ran = learned("preview", "--root", prepared)
     assert ran.code == 3

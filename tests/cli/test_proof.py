@@ -15,13 +15,14 @@ import pytest
 
 from sepolicyd import profiles, settings
 from sepolicyd.access import Access
-from sepolicyd.cli.apply import document
+from sepolicyd.cli.plan_view import document
 from sepolicyd.errors import RefusedError
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import open_labels
 from sepolicyd.rollout.apply.desired import rule_kind
-from sepolicyd.rollout.apply.pipeline import Applied, apply
+from sepolicyd.rollout.apply.execute import Applied, Order
+from sepolicyd.rollout.apply.pipeline import apply
 from sepolicyd.rollout.apply.plan import Plan
 from sepolicyd.rollout.apply.prepare import planned
 from sepolicyd.rollout.apply.rollback import rollback
@@ -122,7 +123,7 @@ def done(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytes
     store.close()
     with planned(session) as plan:
         shown = document(plan)
-        applied = apply(plan, configured, by="proof")
+        applied = apply(plan, configured, session.guard(), Order("proof"))
     after = place / "after"
     shutil.copy(place / "root/var/lib/selinux/default/active/policy.kern", after)
     return Done(

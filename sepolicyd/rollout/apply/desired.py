@@ -1,4 +1,4 @@
-"""Decisions in, what they ask of the policy out: rules, labels, ports, booleans, and what only a person can do."""
+"""What the standing decisions ask of the policy: rules, labels, ports, booleans, and fixes that only a person can make."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROTOCOLS = ("tcp", "udp", "dccp", "sctp")
 
 @dataclass(frozen=True)
 class DesiredPolicy:
-    """What all standing decisions ask together. ``paths`` are relabelled after the load; ``manual``: fixes for a person."""
+    """What all standing decisions ask for together."""
 
     rules: tuple[Rule, ...] = ()
     contexts: tuple[FileContext, ...] = ()
@@ -42,12 +42,15 @@ class DesiredPolicy:
     ports: tuple[PortLabel, ...] = ()
     booleans: tuple[BooleanValue, ...] = ()
     paths: tuple[str, ...] = ()
+    """Relabelled after the load."""
     manual: tuple[str, ...] = ()
+    """Fixes that a person must make."""
 
 
 def desired_policy(decided: Mapping[Access, Decision]) -> DesiredPolicy:
-    """
-    :raises RefusedError: a stored fix is not what a fix may be (the decisions were written by other hands)
+    """Collect them.
+
+    :raises RefusedError: a stored fix holds a name, path or port that is none
     """
     rules: set[Rule] = set()
     fixes: dict[int, Decision] = {}
@@ -72,10 +75,10 @@ def desired_policy(decided: Mapping[Access, Decision]) -> DesiredPolicy:
 
 
 def rule_kind(decision: Decision, access: Access) -> Optional[str]:
-    """allow or dontaudit where the decision is a rule for this access of it, None where it is something else.
+    """The kind of rule that a decision makes for one of its accesses, None if it makes none.
 
-    An interface is carried out as exactly the accesses that it was offered for, without its surplus; of an allow that a
-    constraint holds back in part, only what it helps.
+    An interface becomes exactly the accesses that it was offered for. An allow rule that a constraint defeats for some
+    permissions is written for the others only.
     """
     if ErrorOperation.of(access.permission) is not None:
         return None  # an SELINUX_ERR record: no policy has such a permission

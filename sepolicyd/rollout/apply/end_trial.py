@@ -1,4 +1,4 @@
-"""The one-shot that systemd runs at the end of a trial: a version that nobody confirmed goes, the earlier one returns."""
+"""End of a trial: the one-shot that systemd runs to replace an unconfirmed version by the earlier one; `confirm` keeps it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sepolicyd.errors import RefusedError, SepolicydError
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.installed import ForeignModuleError
-from sepolicyd.rollout.apply.journal import DONE, ApplyJournal
+from sepolicyd.rollout.apply.journal import ApplyJournal, Outcome
 from sepolicyd.rollout.apply.lock import locked
 from sepolicyd.rollout.apply.partial_return import desired_of
 from sepolicyd.rollout.apply.recovery import Settled, settle
-from sepolicyd.rollout.apply.rollback import AlreadyThereError, move
+from sepolicyd.rollout.apply.rollback import AlreadyThereError, Move, move
 from sepolicyd.rollout.apply.trial import running_trial
 from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
@@ -32,13 +32,13 @@ CRITICAL, NOTICE, INFO = "<2>", "<5>", "<6>"  # sd-daemon(3): how a line on stde
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Exit code 0: done or nothing to do; 3: not possible now, systemd tries again; 4: a person must do something first."""
+    """Exit code 0: done, or nothing to do; 3: not possible now, systemd tries again; 4: a person must act first."""
     parser = argparse.ArgumentParser(description="End a trial of sepolicyd that is over.")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--module", default="", help="the module whose timer this is, for when its records are gone")
-    # a timer that an earlier or a later version has armed must end its trial all the same
+    # unknown options are ignored: another version of sepolicyd may have armed the timer
     given, _ = parser.parse_known_args(arguments)
     # a mistake in the configuration must not keep an unconfirmed module loaded
     settings = Settings(**{key: value for key, value in (("state", given.state), ("root", given.root)) if value is not None})
@@ -50,7 +50,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except SepolicydError as error:
         _could_not(settings, str(error))
         return EXIT_PERSON if isinstance(error, ForeignModuleError) else EXIT_PENDING
-    except Exception as error:  # noqa: BLE001 a fault of our own is shouted about like any other, and tried again
+    except Exception as error:  # noqa: BLE001 a bug is reported and tried again like any other failure
         _could_not(settings, f"{type(error).__name__}: {error}")
         return EXIT_PENDING
     trials.remove_problem(settings)
@@ -60,9 +60,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _end_forgotten(settings: Settings, module: str) -> Optional[Settled]:
-    """The records of a module on trial are gone (somebody removed the state directory): unconfirmed as it is, it goes.
+    """Remove a module on trial whose records are gone (somebody removed the state directory): it was not confirmed.
 
-    `confirm` stops this timer, and as long as there are records they tell what is to be done.
+    `confirm` stops this timer, and while there are records they decide.
     """
     if not module or Versions(settings.rollout_dir, module).directory.exists():
         return None
@@ -70,11 +70,11 @@ def _end_forgotten(settings: Settings, module: str) -> Optional[Settled]:
     if not any((one.name, one.priority) == (module, settings.priority) for one in store.modules()):
         return None
     store.install([], settings.priority, remove=[module])
-    return Settled("", DONE, f"{module} was on trial and its records are gone: it was removed, as nobody had confirmed it")
+    return Settled("", Outcome.DONE, f"{module} was on trial, and its records are gone: it was removed unconfirmed")
 
 
 def _could_not(settings: Settings, reason: str) -> None:
-    """Once: this runs each minute, and who was told need not be told again. `doctor` and `status` show it until it is over."""
+    """Report a failure at the first of the timer's many tries; `doctor` and `status` show it until it is over."""
     text = f"a module on trial could not be taken back: {reason}"
     if trials.problem(settings) == text:
         sys.stderr.write(f"{_prefix(INFO)}sepolicyd: {text}\n")
@@ -98,7 +98,7 @@ def _say(settings: Settings, level: str, text: str) -> None:
 def confirm(settings: Settings, *, by: str) -> trials.Trial:
     """Keep the version that is on trial.
 
-    :raises RefusedError: none is, or its time is over
+    :raises RefusedError: no version is on trial, or its time is over
     """
     with locked(settings):
         for operation in ApplyJournal(settings.rollout_dir).open():
@@ -127,9 +127,9 @@ def confirm(settings: Settings, *, by: str) -> trials.Trial:
 
 
 def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
-    """What the timer runs: return to the earlier version if the trial is over.
+    """Return to the earlier version if the trial is over.
 
-    :raises SepolicydError: it could not be done; the trial stays, and the next try does it
+    :raises SepolicydError: it could not be done; the trial stays open for the next try
     """
     with locked(settings):
         for operation in ApplyJournal(settings.rollout_dir).open():
@@ -147,14 +147,13 @@ def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Op
         never_more = desired_of(versions.load(trial.version))
         try:
             settled = move(
-                settings, trial.module, trial.return_to,
-                kind="return", by="sepolicyd", reason="nobody confirmed it", still=never_more,
-            )  # fmt: skip
-        except AlreadyThereError as error:  # our module was removed by hand
+                settings, Move(trial.module, trial.return_to, "return", "sepolicyd", "it was not confirmed", never_more)
+            )
+        except AlreadyThereError as error:  # somebody removed our module
             versions.set_current(trial.return_to)
-            settled = Settled(trial.operation, DONE, f"nobody confirmed it, but {error.what}")
+            settled = Settled(trial.operation, Outcome.DONE, f"it was not confirmed, but {error.what}")
     else:
-        settled = Settled(trial.operation, DONE, f"version {trial.version} of {trial.module} was not kept anyway")
+        settled = Settled(trial.operation, Outcome.DONE, f"version {trial.version} of {trial.module} is not installed any more")
     trials.remove_trial(settings)
     trials.disarm(trial, settings)
     return settled

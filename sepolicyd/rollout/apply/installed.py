@@ -1,33 +1,36 @@
-"""What the store holds of ours, told by its content, and how a version of ours is put there: one transaction."""
+"""Determine which version of our module is installed (by package hash), and install another in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.module.store import Installed, Store
-from sepolicyd.module.transaction import BooleanValue, PortLabel, commit
+from sepolicyd.module.transaction import BooleanValue, Check, PortLabel, commit
+from sepolicyd.rollout.apply.outstanding import Outstanding
 from sepolicyd.rollout.apply.versions import EMPTY, NONE, Version, Versions, sha256
 
 
 class ForeignModuleError(RefusedError):
-    """A module of our name is not ours: only a person can say what is to become of it."""
+    """A module of our name was not made by sepolicyd: a person must decide what happens to it."""
 
 
 @dataclass(frozen=True)
 class InstalledVersion:
-    """The version that the store holds, and all of its modules."""
+    """The version of our module in a store."""
 
     version: Version
     modules: tuple[Installed, ...]
+    """Every module of the store, whoever installed it."""
 
 
-def standing(store: Store, versions: Versions, priority: int, directory: Path) -> InstalledVersion:
-    """
+def find_installed(store: Store, versions: Versions, priority: int, directory: Path) -> InstalledVersion:
+    """Compare the installed package with those of the kept versions.
+
     :param directory: a new directory for the extracted package
-    :raises RefusedError: a module of our name stands at another priority, or with a content that we never made
+    :raises ForeignModuleError: a module of our name has another priority, or a content that sepolicyd never built
     """
     everything = store.modules()
     _check_priority(everything, versions.name, priority)
@@ -47,9 +50,9 @@ def standing(store: Store, versions: Versions, priority: int, directory: Path) -
 
 
 def fresh_bases(store: Store, kept: InstalledVersion, base: Sequence[Path], priority: int, directory: Path) -> dict[str, bytes]:
-    """Those base packages that the store does not hold like this, by module name.
+    """The base packages that the store lacks or holds with another content, by module name.
 
-    :raises RefusedError: a module of that name stands at another priority
+    :raises ForeignModuleError: a module of that name has another priority
     """
     fresh = {}
     for path in base:
@@ -61,9 +64,15 @@ def fresh_bases(store: Store, kept: InstalledVersion, base: Sequence[Path], prio
     return fresh
 
 
-def still_ours(store: Store, version: Version, name: str, priority: int, directory: Path) -> list[str]:
-    """The base modules that a version of ours brought and that stand as it did; `init` may have put newer ones there since."""
-    present = {module.name for module in store.modules() if module.priority == priority}
+def unchanged_bases(
+    store: Store, modules: Iterable[Installed], version: Version, name: str, priority: int, directory: Path
+) -> list[str]:
+    """The base modules of a version whose installed content is that version's; `init` may have installed newer ones since.
+
+    :param modules: every module of the store
+    :param name: the version's own module, which is left out
+    """
+    present = {module.name for module in modules if module.priority == priority}
     return sorted(
         module
         for module, digest in version.modules.items()
@@ -81,10 +90,36 @@ def install(
     ports: Sequence[PortLabel] = (),
     booleans: Sequence[BooleanValue] = (),
 ) -> None:
-    """One transaction: semodule's, or libsemanage's own where ports or booleans change with the modules.
+    """Install and remove modules in one transaction: semodule's, or our own where ports or booleans change too.
 
-    :param place: a private directory for the packages as files; semodule takes a module's name from the file's
+    :param place: a private directory for the packages as files
     :raises ToolError: nothing has been changed
+    """
+    files = package_files(packages, place)
+    if ports or booleans:
+        commit(store.root, store.kind, packages=files, remove=remove, priority=priority, ports=ports, booleans=booleans)
+    elif files or remove:
+        store.install(files, priority, remove)
+
+
+def install_checked(
+    store: Store, packages: Mapping[str, bytes], todo: Outstanding, priority: int, place: Path, judge: Callable[[], None]
+) -> None:
+    """Install in one transaction that calls ``judge`` between linking and installing; what it raises ends the transaction.
+
+    :param place: a private directory
+    :raises ToolError: nothing has been changed
+    """
+    check = Check(place / "check", judge)
+    check.directory.mkdir()
+    files = package_files(packages, place)
+    commit(store.root, store.kind, packages=files, priority=priority, ports=todo.ports, booleans=todo.booleans, check=check)
+
+
+def package_files(packages: Mapping[str, bytes], place: Path) -> list[Path]:
+    """Write packages as NAME.pp: libsemanage takes a module's name from its file.
+
+    :raises ToolError: the disk is full
     """
     directory = place / "packages"
     files = [directory / f"{name}.pp" for name in sorted(packages)]
@@ -94,40 +129,15 @@ def install(
             file.write_bytes(packages[file.stem])
     except OSError as error:
         raise ToolError(f"{directory} cannot be written: {error.strerror}", "free space there, or set TMPDIR") from error
-    if ports or booleans:
-        commit(store.root, store.kind, packages=files, remove=remove, priority=priority, ports=ports, booleans=booleans)
-    elif files or remove:
-        store.install(files, priority, remove)
-
-
-def target_ports(previous: Version, ports: Iterable[PortLabel]) -> tuple[PortLabel, ...]:
-    """The wanted labels, and for ports that the previous version labelled and nobody wants now, what they had before it."""
-    found = {
-        (change["protocol"], change["number"]): PortLabel(change["protocol"], change["number"], change["before"])
-        for change in previous.changes
-        if change["kind"] == "port"
-    }
-    found.update({(port.protocol, port.number): port for port in ports})
-    return tuple(sorted(found.values()))
-
-
-def target_booleans(previous: Version, booleans: Iterable[BooleanValue]) -> tuple[BooleanValue, ...]:
-    """As :func:`target_ports`, for lasting values."""
-    found = {
-        change["name"]: BooleanValue(change["name"], change["before"])
-        for change in previous.changes
-        if change["kind"] == "boolean"
-    }
-    found.update({value.name: value for value in booleans})
-    return tuple(found[name] for name in sorted(found))
+    return files
 
 
 def _check_priority(modules: Iterable[Installed], name: str, priority: int) -> None:
     for module in modules:
         if module.name == name and module.priority != priority:
             raise ForeignModuleError(
-                f"a module {name} stands at priority {module.priority}, not ours ({priority})",
-                f"see who made it: ours would hide it or be hidden; semodule -X {module.priority} -r {name} removes it",
+                f"a module {name} is installed at priority {module.priority}, not ours ({priority})",
+                f"see who made it: one would hide the other; semodule -X {module.priority} -r {name} removes it",
             )
 
 

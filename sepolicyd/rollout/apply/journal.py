@@ -1,31 +1,51 @@
-"""Operations in, one fsynced line per step out: planned (with its undo), steps, done or undone; open ones are found again."""
+"""Journal of changes to the policy: one fsynced line per step, from which a crashed operation is finished or undone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.storage.files import append_json, read_text
 
-PLANNED, DONE, UNDONE = "planned", "done", "undone"
 FILE = "apply.jsonl"
+PLANNED = "planned"
+
+
+class Step(str, Enum):
+    """A completed step of an operation."""
+
+    KEPT = "kept"
+    ARMED = "armed"
+    INSTALLED = "installed"
+    VERIFIED = "verified"
+
+
+class Outcome(str, Enum):
+    """How an operation ended."""
+
+    DONE = "done"
+    UNDONE = "undone"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One change of the store as its journal tells it. ``details`` is what was planned: enough to finish it or undo it.
-
-    ``steps`` are the names of the steps that were completed, ``end`` is done, undone or "" (open: a crash came between).
-    """
+    """One change of the store as the journal describes it."""
 
     id: str
     details: Mapping[str, Any]
+    """What was planned: enough to finish it or to undo it."""
     steps: tuple[str, ...] = ()
-    end: str = ""
+    """The completed steps: values of :class:`Step`, or names that another version of sepolicyd wrote."""
+    end: Optional[Outcome] = None
+    """None while it is open: a crash came between."""
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -42,14 +62,14 @@ class ApplyJournal:
         """
         self._append(operation, PLANNED, at, details)
 
-    def step(self, operation: str, at: float, name: str, notes: Optional[Mapping[str, Any]] = None) -> None:
-        self._append(operation, name, at, notes or {})
+    def step(self, operation: str, at: float, name: Step, notes: Optional[Mapping[str, Any]] = None) -> None:
+        self._append(operation, name.value, at, notes or {})
 
-    def end(self, operation: str, at: float, how: str, notes: Optional[Mapping[str, Any]] = None) -> None:
-        self._append(operation, how, at, notes or {})
+    def end(self, operation: str, at: float, how: Outcome, notes: Optional[Mapping[str, Any]] = None) -> None:
+        self._append(operation, how.value, at, notes or {})
 
     def operations(self) -> list[Operation]:
-        """All operations, oldest first. A half line (crash, full disk) is passed over: what it would have said did not happen.
+        """All operations, oldest first. A half line (crash, full disk) is ignored: its step was not completed.
 
         :raises StateError: the file cannot be read
         """
@@ -61,7 +81,7 @@ class ApplyJournal:
         return [operation for operation in found.values() if operation.details]
 
     def open(self) -> list[Operation]:
-        """Operations that have neither been done nor undone."""
+        """Operations that are neither done nor undone."""
         return [operation for operation in self.operations() if not operation.end]
 
     def _append(self, operation: str, event: str, at: float, details: Mapping[str, Any]) -> None:
@@ -79,11 +99,10 @@ def _parse(line: str) -> Optional[dict[str, Any]]:
 
 def _with(operation: Optional[Operation], entry: dict[str, Any]) -> Operation:
     event, details = entry["event"], entry["details"]
-    if operation is None:
-        operation = Operation(entry["op"], {})
+    known = operation or Operation(entry["op"], {})
     if event == PLANNED:
-        return Operation(operation.id, {**details, "at": entry.get("at", 0.0)}, operation.steps, operation.end)
-    notes = {**operation.notes, **details}
-    if event in (DONE, UNDONE):
-        return Operation(operation.id, operation.details, operation.steps, event, notes)
-    return Operation(operation.id, operation.details, (*operation.steps, event), operation.end, notes)
+        return replace(known, details={**details, "at": entry.get("at", 0.0)})
+    notes = {**known.notes, **details}
+    if event in {outcome.value for outcome in Outcome}:
+        return replace(known, end=Outcome(event), notes=notes)
+    return replace(known, steps=(*known.steps, event), notes=notes)

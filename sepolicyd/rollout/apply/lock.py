@@ -10,16 +10,14 @@ from sepolicyd.storage.lock import exclusive
 from sepolicyd.storage.trust import refuse_unsafe
 
 LOCK = "apply.lock"
-
-
 BUSY = "another sepolicyd command is changing the policy"
 
 
 @contextmanager
 def locked(settings: Settings) -> Iterator[None]:
-    """The one lock of all that changes the policy.
+    """Hold the lock.
 
-    :raises RefusedError: another command holds it, or on the machine itself: others than root can change what is kept
+    :raises RefusedError: another command holds it, or another user than root can change root's records of this machine
     """
     if settings.live:
         refuse_unsafe(settings.rollout_dir)

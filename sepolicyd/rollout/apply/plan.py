@@ -1,40 +1,27 @@
-"""Standing decisions in, a Plan out: the module that they make, linked in a copy, and the proof of what it would change.
+"""A draft linked and proved: what the resulting policy gains, and whether it may be loaded.
 
-Nothing of the machine is changed here. What a plan would gain is read from the linked policy, attributes expanded, and each
-access must be covered by a decision; the guard judges that difference and not the text.
+Gains are read from the linked policy, attributes expanded. Each must be covered by a decision, and the guard judges the
+difference itself, not the module's text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Optional
 
 from sepolicyd.access import Access
-from sepolicyd.errors import RefusedError
 from sepolicyd.module.build import workdir
-from sepolicyd.module.source import Rule, SourceText
 from sepolicyd.module.store import Store
-from sepolicyd.module.transaction import Before, BooleanValue, PortLabel
 from sepolicyd.policy.boolean_effects import opened
 from sepolicyd.policy.delta import Delta, difference
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.policy.policy_files import find_policy
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.apply.desired import DesiredPolicy, desired_policy
-from sepolicyd.rollout.apply.installed import (
-    InstalledVersion,
-    fresh_bases,
-    standing,
-    still_ours,
-    target_booleans,
-    target_ports,
-)
-from sepolicyd.rollout.apply.link import LinkBench, Linked, OnStep
+from sepolicyd.rollout.apply.draft import Draft, OnStep, drafted
+from sepolicyd.rollout.apply.installed import install
 from sepolicyd.rollout.apply.proof import Proof, prove
-from sepolicyd.rollout.apply.versions import NONE, Version, Versions, labels_of, module_name, sha256
+from sepolicyd.rollout.apply.versions import sha256
 from sepolicyd.rules.guard.delta import Judge
 from sepolicyd.rules.guard.override import parse_overrides
 from sepolicyd.settings import Settings
@@ -42,55 +29,19 @@ from sepolicyd.state.decisions import Decision
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What `apply` would do, and everything known of it. It may be done where ``proof.refusals`` is ().
+class Plan(Draft):
+    """What `apply` would do, and everything known about it. It may be done if ``proof.refusals`` is empty."""
 
-    ``delta`` is the decisions' own difference (base modules left out: theirs is ``base_delta``). ``left_out``: decided
-    accesses that cannot be judged or written, with the reason; everything else goes on. ``opened``: boolean -> exactly the
-    accesses that setting it switches on, for whatever domain.
-    ``packages``: every module of the version by name, ``changed`` those that the store does not hold like this yet;
-    ``before``: the local labels and values that the store has now; the two policies are sha256 of policy.kern.
-    """
-
-    profile: str
-    module: str
-    number: int
-    previous: Version
-    source: SourceText
-    desired: DesiredPolicy
-    packages: Mapping[str, bytes]
-    changed: tuple[str, ...]
     delta: Delta
+    """The difference that the decisions' own module makes."""
     base_delta: Optional[Delta]
+    """The difference that fresh base modules make, None without any."""
     proof: Proof
-    left_out: Mapping[Access, str]
     opened: Mapping[str, frozenset[Access]]
-    before: Before
-    store_policy: str
+    """Every access, of whatever domain, that setting a boolean enables; by boolean."""
     linked_policy: str
+    """sha256 of the linked policy.kern."""
     linked: PolicyIndex = field(repr=False, compare=False)
-
-    @property
-    def ports(self) -> tuple[PortLabel, ...]:
-        """Ports whose local label would change; those of the previous version that nobody wants any more get theirs back."""
-        return tuple(port for port in target_ports(self.previous, self.desired.ports) if port not in self.before.ports)
-
-    @property
-    def booleans(self) -> tuple[BooleanValue, ...]:
-        return tuple(one for one in target_booleans(self.previous, self.desired.booleans) if one not in self.before.booleans)
-
-    @property
-    def empty(self) -> bool:
-        """Whether the store holds all of this already."""
-        return not (self.changed or self.ports or self.booleans)
-
-    @property
-    def new_rules(self) -> tuple[Rule, ...]:
-        return tuple(sorted(set(self.source.rules) - set(self.previous.rules)))
-
-    @property
-    def dropped_rules(self) -> tuple[Rule, ...]:
-        return tuple(sorted(set(self.previous.rules) - set(self.source.rules)))
 
 
 def plan(
@@ -102,75 +53,59 @@ def plan(
     base: Sequence[Path] = (),
     on_step: Optional[OnStep] = None,
 ) -> Plan:
+    """Link what the decisions ask for in a copy of the store, and prove it. Nothing of the machine is changed.
+
+    :raises RefusedError: the store is locked or not writable, or a module of our name was not made by sepolicyd
+    :raises ToolError: a tool failed
     """
-    :param base: packages (NAME.pp) of the profile that must be in the store; those that are there alike are passed over
-    :param on_step: called with a word before each step that takes time
-    :raises RefusedError: store locked or not writable, or a module of our name that is not ours
-    :raises ToolError: a tool failed; nothing has been changed
+    with drafted(settings, profile, decided, base=base, on_step=on_step) as draft:
+        return proved_in_copy(draft, settings, guard, on_step)
+
+
+def proved_in_copy(draft: Draft, settings: Settings, guard: Judge, on_step: Optional[OnStep] = None) -> Plan:
+    """Link a draft in a copy of the store, and prove it.
+
+    :raises ToolError: a tool failed
     """
-    store = Store(settings.root)
-    store.check()
-    store.wait_for_lock()
-    if not store.aligned:
-        raise RefusedError(f"{store.installed_policy()} is not the policy that the store made", "run: semodule -B")
-    versions = Versions(settings.rollout_dir, module_name(profile.name))
+    say: OnStep = on_step or (lambda _: None)
+    if draft.empty:  # the store holds it already
+        return proved(draft, settings, guard, draft.start, draft.store_policy)
+    with workdir("plan") as place:
+        say("link in a copy of the store")
+        copy = draft.copy or Store(settings.root).copy(place / "copy")
+        todo = draft.outstanding
+        own = {draft.module: draft.packages[draft.module]}
+        install(copy, own, settings.priority, place, ports=todo.ports, booleans=todo.booleans)
+        say("compare")
+        return proved(draft, settings, guard, PolicyIndex.load(copy.policy()), sha256(copy.policy().read_bytes()))
+
+
+def proved(draft: Draft, settings: Settings, guard: Judge, linked: PolicyIndex, linked_policy: str) -> Plan:
+    """Judge the policy that results from a draft."""
+    delta = difference(draft.start, linked)
+    base_delta = difference(draft.present, draft.start) if draft.fresh else None
+    switched = opened_by(draft, linked)
     overrides, _ = parse_overrides(settings.overrides)
-    with workdir("plan") as directory, ThreadPoolExecutor(max_workers=1) as pool:
-        before = pool.submit(PolicyIndex.load, find_policy(settings))
-        kept = standing(store, versions, settings.priority, directory / "kept")
-        fresh = fresh_bases(store, kept, base, settings.priority, directory / "bases")
-        bench = LinkBench(
-            settings, store, versions, kept.version, desired_policy(decided), directory, on_step or (lambda _: None)
-        )
-        linked = bench.link(fresh, before)
-        delta = difference(linked.start, linked.policy)
-        base_delta = difference(before.result(), linked.start) if fresh else None
-        switched = _opened(linked, bench.asked)
 
-        def judge(drift: Optional[Delta]) -> Proof:
-            every = frozenset().union(*switched.values())
-            asked = (linked.source, bench.asked, decided, guard, profile, overrides, drift)
-            return prove(delta, linked.policy, *asked, base=base_delta, opened=every)
+    def judge(drift: Optional[Delta]) -> Proof:
+        every = frozenset().union(*switched.values())
+        asked = (draft.source, draft.desired, draft.decided, guard, draft.profile, overrides, drift)
+        return prove(delta, linked, *asked, base=base_delta, opened=every)
 
-        proof = judge(None)
-        if proof.refusals and settings.live:
-            proof = judge(difference(before.result(), PolicyIndex.load(store.policy())))
-        ours = still_ours(store, kept.version, versions.name, settings.priority, directory / "bases")
-        carried = {name: versions.package(kept.version.number, name) for name in ours}
-        return Plan(
-            profile=profile.name,
-            module=versions.name,
-            number=versions.next(),
-            previous=kept.version,
-            source=linked.source,
-            desired=bench.asked,
-            packages={**carried, **fresh, versions.name: linked.package},
-            changed=tuple(sorted([*fresh, *([] if _same(kept, linked.source) else [versions.name])])),
-            delta=delta,
-            base_delta=base_delta,
-            proof=proof,
-            left_out=linked.left_out,
-            opened=switched,
-            before=bench.local,
-            store_policy=bench.store_policy,
-            linked_policy=sha256(bench.copy.policy().read_bytes()),
-            linked=linked.policy,
-        )
+    proof = judge(None)
+    if proof.refusals and settings.live:  # the kernel's policy may differ from the store's without our doing
+        proof = judge(difference(draft.present, PolicyIndex.load(Store(settings.root).policy())))
+    known = {one.name: getattr(draft, one.name) for one in fields(Draft)}
+    return Plan(
+        **known, delta=delta, base_delta=base_delta, proof=proof, opened=switched, linked_policy=linked_policy, linked=linked
+    )
 
 
-def _opened(linked: Linked, asked: DesiredPolicy) -> dict[str, frozenset[Access]]:
-    """What each decided boolean opens in the linked policy, one after another from how they stand today."""
-    policy = linked.policy
-    today = {name: linked.start.booleans.get(name, state) for name, state in policy.booleans.items()}
+def opened_by(draft: Draft, linked: PolicyIndex) -> dict[str, frozenset[Access]]:
+    """What each decided boolean enables in the linked policy: one after another, from the present values."""
+    states = {name: draft.start.booleans.get(name, state) for name, state in linked.booleans.items()}
     found = {}
-    for one in asked.booleans:
-        found[one.name] = opened(policy, {one.name: bool(one.on)}, today)
-        today[one.name] = bool(one.on)
+    for one in draft.desired.booleans:
+        found[one.name] = opened(linked, {one.name: bool(one.on)}, states)
+        states[one.name] = bool(one.on)
     return found
-
-
-def _same(kept: InstalledVersion, source: SourceText) -> bool:
-    """Whether the store's module says the same; the version's number stands in the text, so the text cannot tell."""
-    if kept.version.number == NONE:
-        return not (source.rules or source.fc or source.transitions)
-    return set(kept.version.rules) == set(source.rules) and kept.version.labels == labels_of(source)

@@ -1,39 +1,52 @@
-"""Plan what `apply` and `preview` work on, from the decisions of a session."""
+"""What `apply` and `preview` work on: the standing decisions of a session, with the base module where it is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from sepolicyd.access import Access
 from sepolicyd.module.base_module import build_base, contexts_of
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
-from sepolicyd.rollout.apply.link import OnStep
-from sepolicyd.rollout.apply.plan import Plan, plan
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.rollout.apply.draft import Draft, OnStep, drafted
+from sepolicyd.rollout.apply.plan import Plan, proved_in_copy
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.state.decisions import Decision
 
 
 @contextmanager
-def planned(session: Session, on_step: Optional[OnStep] = None) -> Iterator[Plan]:
-    """The plan of everything decided; the profile's base module joins it where the store does not know its domains."""
+def drafted_now(session: Session, on_step: Optional[OnStep] = None) -> Iterator[Draft]:
+    """The draft of every standing decision; the profile's base module joins it where the store lacks its domains.
+
+    :raises SepolicydError: see :func:`sepolicyd.rollout.apply.draft.drafted`
+    """
     decided = decided_now(session)
+    present, _ = open_policy(session.settings, None)
     with workdir("base") as place:
-        base = [base_package(session, place)] if _needs_base(session, decided) else []
-        yield plan(session.settings, session.profile, decided, session.guard(), base=base, on_step=on_step)
+        base = [base_package(session, place)] if _needs_base(session, decided, present) else []
+        settings, profile = session.settings, session.profile
+        with drafted(settings, profile, decided, base=base, present=present, on_step=on_step) as draft:
+            yield draft
 
 
-def _needs_base(session: Session, decided: Any) -> bool:
-    """Whether decisions name types that the base module declares and the store's policy does not have."""
-    policy_index, _ = open_policy(session.settings, None)
-    if policy_index is None:
+@contextmanager
+def planned(session: Session, on_step: Optional[OnStep] = None) -> Iterator[Plan]:
+    """The same, linked in a copy of the store and proved."""
+    with drafted_now(session, on_step) as draft:
+        yield proved_in_copy(draft, session.settings, session.guard(), on_step)
+
+
+def _needs_base(session: Session, decided: Iterable[Access], present: Optional[PolicyIndex]) -> bool:
+    """Whether decisions name types that the base module declares and the present policy lacks."""
+    if present is None:
         return False
     own = session.profile.own_types
     names = {name for access in decided for name in (access.source, access.target_type) if name in own}
-    return any(policy_index.missing_names(Access.of(name, name, "process", "fork")) for name in names)
+    return any(present.missing_names(Access.of(name, name, "process", "fork")) for name in names)
 
 
 def base_package(session: Session, place: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Two linked policies and the decisions in, the proof out: each access that would be gained, and the decision for it."""
+"""Proof of a linked policy: each access that it gains, the decision that covers it, and what stands against loading it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.apply.desired import DesiredPolicy
-from sepolicyd.rollout.apply.verify import some
+from sepolicyd.rollout.apply.verify import shortlist
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.delta import Judge
 from sepolicyd.rules.guard.level import GuardLevel
@@ -23,20 +23,21 @@ from sepolicyd.state.decisions import Decision
 
 @dataclass(frozen=True)
 class Proof:
-    """What the difference of the decisions' own module holds, judged.
-
-    ``covered``: each gained access with its decision; ``uncovered``: gained, and nobody decided it; ``strange``: what else
-    would change; ``without_effect``: decided accesses that the resulting policy does not allow all the same, and why;
-    ``overrides``: findings of level refuse that root's configuration allows in writing; ``refusals`` () means it may be done.
-    """
+    """The judgement of a policy difference."""
 
     covered: Mapping[Access, Decision]
+    """Each gained access with its decision."""
     uncovered: tuple[Access, ...]
+    """Gained accesses without a decision."""
     strange: tuple[str, ...]
+    """Other changes that no decision asks for."""
     without_effect: Mapping[Access, str]
+    """Decided accesses that the resulting policy still denies, with the reason."""
     findings: Mapping[Access, tuple[Finding, ...]]
     overrides: Mapping[Access, Override]
+    """Accesses that the guard refuses and root's configuration allows in writing."""
     refusals: tuple[str, ...]
+    """Why it may not be loaded; empty if it may."""
 
 
 def prove(
@@ -53,12 +54,13 @@ def prove(
     base: Optional[Delta] = None,
     opened: Iterable[Access] = (),
 ) -> Proof:
-    """
-    :param linked: the policy that would result; ``delta`` is its difference to the present one
-    :param drift: on the machine itself, how the store differs from the running kernel before anything is done; what it holds
-        besides accesses is not ours, and partly only how the kernel writes its policy out. Accesses count all the same.
+    """Judge what a change would do.
+
+    :param delta: the difference between the present policy and ``linked``
+    :param drift: on the machine itself, how the store differs from the running kernel before the change. What it holds
+        besides accesses is not ours, and partly an artefact of how the kernel writes its policy out. Its accesses count.
     :param base: what base modules of the same transaction bring; the guard judges it, decisions do not cover it
-    :param opened: what decided booleans switch on
+    :param opened: what decided booleans enable
     """
     rules = _by_key(source, linked)
     cover = {access: _cover(access, rules.get(_key(access, linked), ())) for access in delta.gained}
@@ -70,9 +72,11 @@ def prove(
     excused = {override.access: override for override in overrides if override.access in findings}
     refusals = []
     if uncovered:
-        refusals.append(f"{some([_whence(access, delta) for access in uncovered])} would be gained, and no decision covers it")
+        refusals.append(
+            f"{shortlist([_with_origin(access, delta) for access in uncovered])} would be gained, and no decision covers it"
+        )
     if strange:
-        refusals.append(f"the policy would change in other ways: {some(strange)}")
+        refusals.append(f"the policy would change in other ways: {shortlist(strange)}")
     for access, found in findings.items():
         worst = next((finding for finding in found if finding.level is GuardLevel.REFUSE), None)
         if worst is not None and access not in excused:
@@ -87,7 +91,7 @@ def prove(
 def _findings(
     delta: Delta, linked: PolicyIndex, source: SourceText, guard: Judge, profile: Profile
 ) -> dict[Access, tuple[Finding, ...]]:
-    """The guard on what would be gained, and on every rule of the module: one may be in the policy by another way today."""
+    """Judge what would be gained, and every rule of the module: the policy may already allow it by another rule."""
     allowed = {rule.access for rule in source.rules if rule.kind == ALLOW}
     found = guard.judge(sorted(delta.gained | allowed), profile, linked)
     for rule in source.rules:
@@ -101,20 +105,20 @@ def _findings(
 def _switched(
     opened: Iterable[Access], linked: PolicyIndex, guard: Judge, profile: Profile
 ) -> dict[Access, tuple[Finding, ...]]:
-    """The guard on what a boolean opens for the service. What it opens for others its author decided; the preview tells it."""
+    """Judge what a boolean enables for the service. What it enables for other domains is shown in the preview only."""
     mine = sorted(access for access in opened if access.source in profile.domains)
     found = guard.judge(mine, profile, linked)
     return {access: tuple(items) for access, items in found.items()}
 
 
-def _whence(access: Access, delta: Delta) -> str:
-    """An access with the rule that brings it, where that is an attribute's."""
+def _with_origin(access: Access, delta: Delta) -> str:
+    """An access, with the rule that brings it if that rule names an attribute."""
     through = next((origin for origin in delta.origins(access) if not origin.new_rule), None)
     return f"{access} (by the rule on {through})" if through else str(access)
 
 
 def _key(access: Access, policy: PolicyIndex) -> tuple[str, str, str, str]:
-    """What an access is but for its numbers, aliases resolved."""
+    """An access without its ioctl numbers, aliases resolved."""
     return (policy.resolve(access.source), policy.resolve(access.target_type), access.tclass, access.permission)
 
 
@@ -127,7 +131,7 @@ def _by_key(source: SourceText, policy: PolicyIndex) -> dict[tuple[str, str, str
 
 
 def _cover(access: Access, rules: Sequence[Access]) -> Optional[Access]:
-    """The rule that covers a gained access: one without numbers, or with numbers that hold all of its own."""
+    """The rule that covers a gained access: one without ioctl numbers, or with ranges that contain all of its own."""
     for rule in rules:
         wide = rule.xperms
         if not wide or (access.xperms and all(any(a <= low and high <= b for a, b in wide) for low, high in access.xperms)):
@@ -136,14 +140,14 @@ def _cover(access: Access, rules: Sequence[Access]) -> Optional[Access]:
 
 
 def _strange(delta: Delta, source: SourceText, asked: DesiredPolicy, drift: Optional[Delta]) -> Iterable[str]:
-    """Every difference that is no access and that no decision asks for.
+    """Every difference besides accesses that no decision asks for.
 
-    Booleans are left out: the kernel keeps its running values over a load, so that they differ from the store's by right,
-    and a rule counts as gained whatever its boolean. What a decision sets is set by name.
+    Booleans are left out: the kernel keeps its running values over a load, so they may differ from the store's, and a rule
+    counts as gained whatever its boolean. Decisions set booleans by name.
     """
     ports = {(port.protocol, str(port.number)) for port in asked.ports}
     for kind, added in sorted(delta.added.items()):
-        # a permissive type opens as an access does, so that no drift excuses it
+        # a permissive type opens everything: drift does not excuse it
         lines = added if drift is None or kind == "permissive" else added - drift.added[kind]
         for line in sorted(lines):
             if kind != "boolean" and not (kind == "portcon" and tuple(line.split()[1:3]) in ports):
@@ -164,5 +168,5 @@ def _without_effect(linked: PolicyIndex, source: SourceText) -> dict[Access, str
         if rule.kind == ALLOW:
             answer = linked.allowed(rule.access)
             if not answer.allowed:
-                found[rule.access] = f"the rule is there, and the policy still says {answer.kind.value}"
+                found[rule.access] = f"the rule is in the module, and the policy still says {answer.kind.value}"
     return found

@@ -1,4 +1,7 @@
-"""An operation that was cut short in, finished or undone out: told by what the store holds, never by what we meant to do."""
+"""Crash recovery: complete or roll back an interrupted operation.
+
+The store's actual content decides, not what the journal says was intended.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from sepolicyd.errors import SepolicydError
 from sepolicyd.module import inflight
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
-from sepolicyd.module.transaction import BooleanValue, PortLabel
-from sepolicyd.rollout.apply.installed import install, standing, still_ours, target_booleans, target_ports
-from sepolicyd.rollout.apply.journal import DONE, UNDONE, ApplyJournal, Operation
+from sepolicyd.rollout.apply.changes import booleans_of, paths_of, ports_of, target_booleans, target_ports
+from sepolicyd.rollout.apply.installed import find_installed, install, unchanged_bases
+from sepolicyd.rollout.apply.journal import ApplyJournal, Operation, Outcome
 from sepolicyd.rollout.apply.verify import verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
@@ -31,15 +34,16 @@ ENFORCE = Path("/sys/fs/selinux/enforce")
 
 @dataclass(frozen=True)
 class Settled:
-    """What became of an operation: ``how`` is done or undone, ``text`` a sentence for a person."""
+    """How an interrupted operation was settled."""
 
     operation: str
-    how: str
+    how: Outcome
     text: str
+    """One sentence for a person."""
 
 
 def settle(settings: Settings, operation: Operation) -> Settled:
-    """Finish an open operation, or undo it; the caller holds the lock. Twice is harmless.
+    """Finish an open operation, or undo it. The caller holds the lock; a second call changes nothing.
 
     :raises SepolicydError: neither was possible now; the operation stays open and the next command tries again
     """
@@ -51,15 +55,15 @@ def settle(settings: Settings, operation: Operation) -> Settled:
     versions = Versions(settings.rollout_dir, str(details["module"]))
     origin, target = int(details["from"]), int(details["to"])
     with workdir("settle") as place:
-        held = standing(store, versions, settings.priority, place / "held").version.number
+        held = find_installed(store, versions, settings.priority, place / "held").version.number
         if held == target and target != origin:
             return _finish_or_undo(settings, store, versions, operation, place)
     store.realign()
     _tidy(details)
     text = f"{details['kind']} of {versions.name} version {target} was cut short before the store changed"
     if held != origin:
-        text += f"; the store holds version {held} by another hand"
-    return close(settings, operation, UNDONE, text)
+        text += f"; somebody else has installed version {held} since"
+    return close(settings, operation, Outcome.UNDONE, text)
 
 
 def _finish_or_undo(settings: Settings, store: Store, versions: Versions, operation: Operation, place: Path) -> Settled:
@@ -68,7 +72,7 @@ def _finish_or_undo(settings: Settings, store: Store, versions: Versions, operat
     try:
         store.realign()
         if store.live and ENFORCE.exists():
-            process.run(["load_policy"])  # the store may have been swapped and the kernel not yet told
+            process.run(["load_policy"])  # the store may have been swapped and not loaded yet
         if details.get("linked_policy"):
             verify_store(store, str(details["linked_policy"]), None)
     except SepolicydError as error:
@@ -76,14 +80,16 @@ def _finish_or_undo(settings: Settings, store: Store, versions: Versions, operat
         versions.set_current(origin)
         relabel(store, versions.load(target), versions.load(origin))
         _tidy(details)
-        return close(settings, operation, UNDONE, f"version {target} of {versions.name} was taken back: {error.what}")
+        return close(settings, operation, Outcome.UNDONE, f"version {target} of {versions.name} was taken back: {error.what}")
     finish(settings, versions, operation)
     _tidy(details)
-    return Settled(operation.id, DONE, f"version {target} of {versions.name} was in the store; its records are complete now")
+    return Settled(
+        operation.id, Outcome.DONE, f"version {target} of {versions.name} was in the store; its records are complete now"
+    )
 
 
 def finish(settings: Settings, versions: Versions, operation: Operation) -> None:
-    """The records of an operation whose version is in the store and verified. Each step may be done twice.
+    """Write the records of an operation whose version is installed and verified. Each step may be repeated.
 
     :raises StateError: a record could not be written; the operation stays open
     """
@@ -102,57 +108,57 @@ def finish(settings: Settings, versions: Versions, operation: Operation) -> None
             details=dict(details.get("history", {})),
         )
     )
-    ApplyJournal(settings.rollout_dir).end(operation.id, time.time(), DONE)
+    ApplyJournal(settings.rollout_dir).end(operation.id, time.time(), Outcome.DONE)
 
 
-def close(settings: Settings, operation: Operation, how: str, text: str) -> Settled:
+def close(settings: Settings, operation: Operation, how: Outcome, text: str) -> Settled:
+    """End an operation in the journal."""
     ApplyJournal(settings.rollout_dir).end(operation.id, time.time(), how, {"why": text})
     return Settled(operation.id, how, text)
 
 
 def to_version(settings: Settings, store: Store, versions: Versions, origin: int, target: int, place: Path) -> None:
-    """One transaction from a version of ours to another; with version 0 our modules go.
+    """Install another version in one transaction; version 0 removes our modules.
 
     :raises ToolError: nothing has been changed
     :raises StateError: a kept package is damaged
     """
     old, new = versions.load(origin), versions.load(target)
-    present = {module.name for module in store.modules() if module.priority == settings.priority}
-    ours = {versions.name, *still_ours(store, old, versions.name, settings.priority, place / "bases")}
-    # a base module that somebody put there since is theirs: it is neither taken away nor replaced
+    modules = store.modules()
+    present = {module.name for module in modules if module.priority == settings.priority}
+    ours = {versions.name, *unchanged_bases(store, modules, old, versions.name, settings.priority, place / "bases")}
+    # a base module that somebody else installed since is neither removed nor replaced
     packages = {name: data for name, data in versions.packages(target).items() if name in ours or name not in present}
-    ports = [PortLabel(one["protocol"], one["number"], one["type"]) for one in new.changes if one["kind"] == "port"]
-    booleans = [BooleanValue(one["name"], one["on"]) for one in new.changes if one["kind"] == "boolean"]
     install(
         store,
         packages,
         settings.priority,
         place,
         remove=sorted((set(old.modules) - set(new.modules)) & present & ours),
-        ports=target_ports(old, ports),
-        booleans=target_booleans(old, booleans),
+        ports=target_ports(old.changes, ports_of(new.changes)),
+        booleans=target_booleans(old.changes, booleans_of(new.changes)),
     )
 
 
 def relabel(store: Store, old: Version, new: Version) -> None:
-    """Label anew exactly the paths that either version names: the policy in the store says how. Only on the machine itself."""
-    paths = {str(one["path"]) for version in (old, new) for one in version.changes if one["kind"] == "path"}
+    """Relabel exactly the paths that either version names, as the store's policy says. Only on the machine itself."""
+    paths = {*paths_of(old.changes), *paths_of(new.changes)}
     there = sorted(path for path in paths if os.path.lexists(path))
     if store.live and there:
-        # -F is left out: user, role and range stay. A path that begins with - cannot be: each begins with /
+        # without -F, so that user, role and range stay; no path begins with "-", for each begins with "/"
         process.run(["restorecon", "-v", *there], timeout=RELABEL_TIMEOUT_S)
 
 
 def _wait_for_leftovers(place: str) -> None:
-    """A semodule whose sepolicyd was killed goes on by itself, and could install after we have looked."""
+    """Wait for a semodule that outlived its killed sepolicyd: it could install after we have looked."""
     named = os.fsencode(place)
-    # a transaction has its request on stdin, so that its arguments do not tell on what it works: each is waited for
+    # a transaction reads its request from stdin, and its arguments do not name the directory: wait for each
     if place:
         inflight.wait_for(lambda words: inflight.TRANSACTION in words or any(named in word for word in words), place)
 
 
 def _tidy(details: Mapping[str, Any]) -> None:
-    """The private directory that the killed process has left in /tmp."""
+    """Remove the private directory of the killed process."""
     place = Path(str(details.get("workdir", "")))
     if place.parent == Path(gettempdir()) and place.name.startswith("sepolicyd-"):
         with suppress(OSError):

@@ -1,19 +1,17 @@
-"""A trial window in, a file out that says until when a version must be confirmed and what returns otherwise; and its timer."""
+"""Record and timer of a trial: until when a version must be confirmed, and which version returns otherwise."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import StateError
 from sepolicyd.rollout.apply.journal import ApplyJournal
-from sepolicyd.rollout.clock import Moment
+from sepolicyd.rollout.clock import Moment, SystemClock
 from sepolicyd.settings import Settings
 from sepolicyd.storage.files import cannot_write, sync_directory, write_whole
 
@@ -23,7 +21,7 @@ ONE_SHOT = "sepolicyd.rollout.apply.end_trial"
 
 @dataclass(frozen=True)
 class Trial:
-    """``version`` stays only if it is confirmed by the deadline, else ``return_to`` returns. Two clocks, as for a lease.
+    """``version`` stays only if it is confirmed by the deadline; otherwise ``return_to`` returns. Two clocks, as for a lease.
 
     ``return_to`` allows nothing that ``version`` does not: where the previous version allowed more, it is what both allow.
     """
@@ -39,21 +37,20 @@ class Trial:
     operation: str
 
     def is_due(self, now: Moment) -> bool:
-        """A reboot ends it: nobody has confirmed. A clock set back extends nothing."""
+        """Whether the trial is over: by either clock or by a reboot. Setting a clock back extends nothing."""
         return now.boot_id != self.boot_id or now.boottime >= self.deadline_boottime or now.wall >= self.deadline_wall
 
     def remaining(self, now: Moment) -> float:
-        """Seconds left, 0 when due."""
+        """Seconds left, 0 if due."""
         return 0.0 if self.is_due(now) else min(self.deadline_boottime - now.boottime, self.deadline_wall - now.wall)
 
 
 def now() -> Moment:
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return Moment(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), boot_id)
+    return SystemClock().now()
 
 
 def read_trial(settings: Settings) -> Optional[Trial]:
-    """The trial that runs, None without one.
+    """The running trial, None without one.
 
     :raises StateError: the file is damaged
     """
@@ -74,7 +71,7 @@ def write_trial(settings: Settings, trial: Trial) -> None:
 
 
 def remove_trial(settings: Settings) -> None:
-    """Twice is harmless."""
+    """A second call changes nothing."""
     path = settings.rollout_dir / FILE
     try:
         if path.exists():
@@ -85,7 +82,7 @@ def remove_trial(settings: Settings) -> None:
 
 
 def problem(settings: Settings) -> str:
-    """Why the trial that is over could not be ended, as it was told last; "" where nothing hinders it."""
+    """Why a trial that is over could not be ended at the last try, "" without a failure."""
     try:
         return (settings.rollout_dir / PROBLEM).read_text(encoding="utf-8") if (settings.rollout_dir / FILE).exists() else ""
     except (OSError, ValueError):
@@ -98,7 +95,7 @@ def write_problem(settings: Settings, text: str) -> None:
 
 
 def remove_problem(settings: Settings) -> None:
-    """Twice is harmless."""
+    """A second call changes nothing."""
     with suppress(OSError):
         (settings.rollout_dir / PROBLEM).unlink()
 
@@ -108,7 +105,7 @@ def unit_of(trial: Trial) -> str:
 
 
 def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
-    """Both clocks in one timer; systemd starts the one-shot again while it fails (Restart= on a oneshot: systemd 244)."""
+    """Both clocks in one timer; systemd restarts the one-shot while it fails (Restart= on a oneshot needs systemd 244)."""
     properties = ("Type=oneshot", "Restart=on-failure", "RestartPreventExitStatus=4", "RestartSec=20s", "TimeoutStartSec=30min")
     argv = ["systemd-run", f"--unit={unit_of(trial)}", "--description=End of a trial of sepolicyd", "--quiet"]
     # not before the deadline: a timer that fires a part of a second early finds nothing due, and does not fire again
@@ -120,7 +117,7 @@ def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
 
 
 def arm(trial: Trial, settings: Settings, seconds: float) -> None:
-    """Have systemd end it, whether or not any of us lives. In a root of its own there is no systemd: the next command does.
+    """Have systemd end the trial whether or not sepolicyd runs. Below another root the next command ends it.
 
     :raises ToolError: it could not be armed
     """
@@ -135,7 +132,7 @@ def disarm(trial: Trial, settings: Settings) -> None:
 
 
 def running_trial(settings: Settings) -> Optional[Trial]:
-    """The trial that runs. One whose file is damaged is over: the journal tells what was on trial, and that goes.
+    """The running trial. A trial whose file is damaged is over; the journal says which version was on trial.
 
     :raises StateError: the file is damaged, and the journal knows of no trial
     """

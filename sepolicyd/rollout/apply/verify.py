@@ -1,4 +1,4 @@
-"""A checked policy and the one that resulted in, or a ToolError out: store and kernel hold what was checked, and no more."""
+"""Verification after a change: the store and the running kernel hold the proved policy, and nothing beyond it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ SHOWN = 5
 
 
 class LoadedPolicy(Protocol):
-    """The running kernel's SELinux (rollout.selinuxfs.SelinuxFs is one)."""
+    """The running kernel's SELinux (kernel.selinuxfs.SelinuxFs is one)."""
 
     def enabled(self) -> bool: ...
 
     def loads(self) -> int:
-        """How many policies were loaded since boot."""
+        """Number of policy loads since boot."""
         ...
 
 
-def some(items: Sequence[Any]) -> str:
-    """The first few of a list, and how many more."""
+def shortlist(items: Sequence[Any]) -> str:
+    """The first items of a list, and how many more there are."""
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(map(str, items[:SHOWN])) + more
 
 
 def verify_store(store: Store, checked: str, linked: Optional[PolicyIndex]) -> str:
-    """The store's policy is the one that was checked, and the one that a boot would load.
+    """Make sure that the store's policy is the proved one, and that the next boot loads it.
 
-    :param checked: sha256 of the checked policy.kern
-    :param linked: the checked policy, to compare by meaning where the bytes differ (semodule's order is not promised)
-    :return: how it was told: "identical" or "compared"
-    :raises ToolError: it is another one
+    :param checked: sha256 of the proved policy.kern
+    :param linked: the proved policy, to compare by meaning where the bytes differ (libsemanage promises no order)
+    :return: "identical" or "compared"
+    :raises ToolError: it is another policy
     """
     present = store.policy().read_bytes()
     if sha256(store.installed_policy().read_bytes()) != sha256(present):
@@ -50,17 +50,19 @@ def verify_store(store: Store, checked: str, linked: Optional[PolicyIndex]) -> s
     if sha256(present) == checked:
         return "identical"
     if linked is None:
-        raise ToolError(f"the policy of {store.directory} is not the one that was checked", "run: semodule -lfull")
-    _check_gained(linked, PolicyIndex.load(store.policy()), str(store.directory))
+        raise ToolError(f"the policy of {store.directory} is not the one that was proved", "run: semodule -lfull")
+    check_same(linked, PolicyIndex.load(store.policy()), str(store.directory))
     return "compared"
 
 
 def verify_kernel(
     kernel: LoadedPolicy, loads_before: int, linked: PolicyIndex, *, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """The kernel has loaded a policy since, and that is the checked one.
+    """Make sure that the kernel has loaded a policy since, and that it is the proved one.
 
-    semodule may say that all is well and the kernel have nothing new (security-profiles-operator issue 2463).
+    semodule can succeed without a load (security-profiles-operator issue 2463).
+
+    :param loads_before: number of policy loads before the change
 
     :raises ToolError: no load, or another policy
     """
@@ -72,15 +74,21 @@ def verify_kernel(
         raise ToolError(
             "the kernel has not loaded the new policy", "run: semodule -R, and see the journal for avc: and selinux:"
         )
-    _check_gained(linked, PolicyIndex.load(LIVE_POLICY), "the kernel")
+    check_same(linked, PolicyIndex.load(LIVE_POLICY), "the kernel")
 
 
-def _check_gained(checked: PolicyIndex, present: PolicyIndex, where: str) -> None:
+def check_same(checked: PolicyIndex, present: PolicyIndex, where: str) -> None:
+    """
+    :param where: whose policy ``present`` is, for the message
+    :raises ToolError: ``present`` allows more or less than ``checked``
+    """
     delta = difference(checked, present)
     if delta.gained or delta.permissive_gained:
         more = [*sorted(delta.gained), *(f"permissive {name}" for name in sorted(delta.permissive_gained))]
-        raise ToolError(f"the policy of {where} allows what was not checked: {some(more)}", "see who else changes the policy")
+        raise ToolError(
+            f"the policy of {where} allows what was not proved: {shortlist(more)}", "see who else changes the policy"
+        )
     if delta.lost:
         raise ToolError(
-            f"the policy of {where} lacks what was checked: {some(sorted(delta.lost))}", "see who else changes the policy"
+            f"the policy of {where} lacks what was proved: {shortlist(sorted(delta.lost))}", "see who else changes the policy"
         )

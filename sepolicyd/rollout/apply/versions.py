@@ -1,4 +1,4 @@
-"""Versions of a module in and out of root's directory: source, packages and the decided accesses of each, with their hashes."""
+"""Store of a module's versions below root's rollout directory: source, packages, rules and hashes of each."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from typing import Any
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
 from sepolicyd.module.source import FileContext, Rule, SourceText, TypeTransition
+from sepolicyd.rollout.apply.changes import Change, from_json, to_json
 from sepolicyd.settings import MODULE_PREFIX
 from sepolicyd.storage.files import cannot_write, ensure_directory, sync_directory, write_whole
 
 META, CURRENT = "version.json", "current"
 SCHEMA = 1
-NONE = 0  # the version before the first: no module of ours
+NONE = 0  # the version before the first: our module is not installed
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a profile's module. ``modules``: name of each module that belongs to it -> sha256 of its package.
-
-    ``rules`` as (access, allow or dontaudit). ``changes``: what else was done (booleans, ports, file contexts), as JSON:
-    {"kind": "port", "protocol", "number", "type", "before"}, {"kind": "boolean", "name", "on", "before"} with the local
-    label or value that stood before ("" or null for none), {"kind": "path", "path", "before"} with the context that it had.
-    ``labels``: hash of file contexts and transitions, which ``contexts`` and ``transitions`` are. ``parent``: the version
-    that stood when this one was made.
-    """
+    """One version of a profile's module."""
 
     number: int
     modules: Mapping[str, str]
+    """Each module that belongs to it, by name, with the sha256 of its package."""
     rules: tuple[Rule, ...] = ()
-    changes: tuple[Mapping[str, Any], ...] = ()
+    changes: tuple[Change, ...] = ()
+    """Ports, booleans and labelled paths."""
     labels: str = ""
+    """Hash of ``contexts`` and ``transitions`` (:func:`labels_of`)."""
     parent: int = NONE
+    """The version that was installed when this one was made."""
     at: float = 0.0
+    """Epoch seconds."""
     contexts: tuple[FileContext, ...] = ()
     transitions: tuple[TypeTransition, ...] = ()
 
@@ -52,26 +51,29 @@ def sha256(data: bytes) -> str:
 
 
 def labels_of(source: SourceText) -> str:
-    """What a module holds besides rules, to compare: file contexts and transitions."""
+    """Hash of what a module holds besides rules: file contexts and transitions."""
     return sha256((source.fc + "\n".join(map(str, source.transitions))).encode())
 
 
+NO_LABELS = sha256(b"")
+
+
 class Versions:
-    """``versions/NAME/N/`` in root's rollout directory, and ``versions/NAME/current``. Numbers are never used twice."""
+    """``versions/NAME/N/`` in root's rollout directory, and ``versions/NAME/current``. A number is used once."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.name = name
         self.directory = directory / "versions" / name
 
     def numbers(self) -> list[int]:
-        """Every version that was ever made, ascending; some may never have been loaded."""
+        """Every version that was made, ascending; a version of an apply that failed was never loaded."""
         return sorted(int(path.name) for path in self.directory.glob("*") if path.name.isdigit() and (path / META).is_file())
 
     def next(self) -> int:
         return max([*(int(path.name) for path in self.directory.glob("*") if path.name.isdigit()), NONE]) + 1
 
     def current(self) -> int:
-        """The version that should be in the store, 0 for none.
+        """The version that the records say is in the store, 0 for none.
 
         :raises StateError: the file is damaged
         """
@@ -89,7 +91,7 @@ class Versions:
         write_whole(self.directory / CURRENT, b"%d\n" % number)
 
     def write(self, version: Version, files: Mapping[str, bytes]) -> None:
-        """Keep a version with its files; whole or not at all.
+        """Write a version with its files, all of it or nothing.
 
         :raises StateError: it could not be written
         """
@@ -138,11 +140,11 @@ class Versions:
         except OSError as error:
             raise StateError(f"{path} cannot be read: {error.strerror}", "restore it from a backup") from None
         if sha256(data) != version.modules.get(module):
-            raise StateError(f"{path} is not what was kept there", "restore it from a backup")
+            raise StateError(f"{path} has another hash than when it was kept", "restore it from a backup")
         return data
 
     def packages(self, number: int) -> dict[str, bytes]:
-        """All packages of a version by module name; of version 0 none."""
+        """All packages of a version by module name; none for version 0."""
         return {module: self.package(number, module) for module in self.load(number).modules}
 
     def numbers_of(self, module: str, digest: str) -> list[int]:
@@ -156,7 +158,7 @@ class Versions:
 
 
 def rules_from(items: Iterable[Any]) -> tuple[Rule, ...]:
-    """Rules out of their JSON; the inverse of :func:`rules_to`."""
+    """Parse rules from their JSON; the inverse of :func:`rules_to`."""
     return tuple(
         Rule(Access(source, target, tclass, permission, tuple((int(low), int(high)) for low, high in xperms)), kind)
         for kind, source, target, tclass, permission, xperms in items
@@ -180,7 +182,7 @@ def _to_text(version: Version) -> str:
         "labels": version.labels,
         "parent": version.parent,
         "rules": rules_to(version.rules),
-        "changes": [dict(change) for change in version.changes],
+        "changes": [to_json(change) for change in version.changes],
         "contexts": [[one.pattern, one.type, one.kind] for one in version.contexts],
         "transitions": [[one.source, one.target, one.tclass, one.type] for one in version.transitions],
     }
@@ -194,7 +196,7 @@ def _from_json(values: Mapping[str, Any]) -> Version:
         int(values["number"]),
         {str(name): str(digest) for name, digest in values["modules"].items()},
         rules_from(values["rules"]),
-        tuple(dict(change) for change in values["changes"]),
+        tuple(from_json(change) for change in values["changes"]),
         str(values["labels"]),
         int(values["parent"]),
         float(values["at"]),

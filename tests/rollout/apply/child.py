@@ -1,6 +1,7 @@
 """One act in a process of its own: DIRECTORY [WRITE [ACT]]. Killed at the WRITE-th write (0: never) with half of it done.
 
-ACT: apply (the default, on trial), more (an apply over it), or one of test_disks. Exit code 7: an expected failure.
+ACT: apply (the default, on trial), more (an apply over it), copy (apply without one transaction), killed_judging and
+killed_begun (while the transaction waits), or one of test_disks. Exit code 7: an expected failure.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
-from sepolicyd.errors import SepolicydError
+from sepolicyd.errors import SepolicydError, ToolMissingError
+from sepolicyd.rollout.apply import execute
 from sepolicyd.storage import files
 from tests.rollout.apply.world import OPEN, READ, WRITE, World, allow, world
 
@@ -32,8 +34,17 @@ def kill_at(number: int) -> None:
     files.write_all = dying
 
 
+def without_bindings(*_: object, **__: object) -> None:
+    raise ToolMissingError("no bindings")
+
+
 def act(machine: World, name: str) -> None:
-    if name == "apply":
+    if name == "copy":
+        execute.install_checked = without_bindings
+    elif name.startswith("killed_"):
+        at = "proved" if name == "killed_judging" else "files_of"
+        setattr(execute, at, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    if name in ("apply", "copy") or name.startswith("killed_"):
         machine.apply(allow(READ, OPEN), confirm_within=3600)
     elif name == "more":
         machine.apply(allow(READ, OPEN, WRITE))

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.errors import RefusedError, StateError, ToolError
+from sepolicyd.errors import RefusedError, StateError, ToolError, ToolMissingError
 from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import render_te
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.rollout.apply import execute
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.end_trial import confirm, end_trial
 from sepolicyd.rollout.apply.journal import ApplyJournal
-from sepolicyd.rollout.apply.pipeline import apply, recover
+from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.proof import prove
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.versions import Versions
@@ -108,7 +109,7 @@ def test_a_written_override_allows_it_and_stands_in_the_history(machine: World) 
 
 def test_an_access_that_no_decision_covers_is_refused(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler that slips in one rule more than the source has is caught by the difference."""
-    import sepolicyd.rollout.apply.link as planning
+    import sepolicyd.rollout.apply.draft as planning
 
     real = planning.build
 
@@ -120,7 +121,7 @@ def test_an_access_that_no_decision_covers_is_refused(machine: World, monkeypatc
     plan = machine.plan(allow(READ))
     assert plan.proof.uncovered == (WRITE,)
     with pytest.raises(RefusedError, match="no decision covers it"):
-        apply(plan, machine.settings, by="alice")
+        machine.load(plan)
     assert machine.ours() == []
 
 
@@ -132,7 +133,7 @@ def test_a_base_module_goes_in_the_same_transaction_and_is_no_decision(machine: 
     assert plan.delta.gained == {READ}
     assert plan.base_delta is not None
     assert plan.base_delta.gained == {WRITE}
-    apply(plan, machine.settings, by="alice")
+    machine.load(plan)
     assert machine.ours() == [MODULE, "svcbase"]
     assert machine.plan(allow(READ), base=[base]).empty
     rollback(machine.settings, "svc", by="alice")
@@ -146,7 +147,7 @@ def test_a_base_module_that_init_has_renewed_is_left_alone(machine: World, tmp_p
             path.write_bytes(build(render_te("svcbase", accesses), place).read_bytes())
         return path
 
-    apply(machine.plan(allow(READ), base=[base(WRITE)]), machine.settings, by="alice")
+    machine.load(machine.plan(allow(READ), base=[base(WRITE)]))
     machine.store.install([base(WRITE, EXECMEM)], machine.settings.priority)
     renewed = machine.policy()
     machine.apply(allow(READ, OPEN))
@@ -215,7 +216,7 @@ def test_a_base_policy_replaced_after_planning_is_noticed(machine: World, tmp_pa
     update.write_text("(type update_t)")
     machine.store.install([update], 100)
     with pytest.raises(RefusedError, match="has changed since this was planned"):
-        apply(plan, machine.settings, by="alice")
+        machine.load(plan)
     assert machine.ours() == []
 
 
@@ -251,7 +252,7 @@ def test_a_damaged_kept_package_is_not_loaded(machine: World) -> None:
     before = machine.policy()
     package = Versions(machine.settings.rollout_dir, MODULE).directory / "1" / f"{MODULE}.pp"
     package.write_bytes(package.read_bytes()[:-1])
-    with pytest.raises(StateError, match="is not what was kept there"):
+    with pytest.raises(StateError, match="has another hash than when it was kept"):
         rollback(machine.settings, "svc", by="bob")
     assert machine.policy() == before
 
@@ -274,7 +275,7 @@ def test_port_boolean_and_file_context_are_one_change_and_go_back_together(machi
     plan = machine.plan(decided)
     assert not plan.proof.refusals
     assert plan.delta.gained == {READ}
-    apply(plan, machine.settings, by="alice")
+    machine.load(plan)
     policy = PolicyIndex.load(machine.store.policy())
     assert policy.booleans["svc_may_read"]
     assert [port.type for port in policy.ports if port.low == 9000] == ["svc_port_t"]
@@ -292,7 +293,7 @@ def test_files_of_an_own_type_by_a_transition(machine: World) -> None:
     plan = machine.plan(allow(create, fix="own-type", detail={"paths": [], "contexts": [], "transitions": [move]}))
     assert not plan.proof.refusals
     assert not plan.delta.gained
-    apply(plan, machine.settings, by="alice")
+    machine.load(plan)
     assert PolicyIndex.load(machine.store.policy()).transition("svc_t", "var_t", "file") == "svc_data_t"
 
 
@@ -364,7 +365,7 @@ def test_no_apply_while_another_is_on_trial(machine: World) -> None:
 def test_two_at_once(machine: World) -> None:
     plan = machine.plan(allow(READ))
     with exclusive(machine.settings.rollout_dir / "apply.lock", "x"), pytest.raises(RefusedError, match="another sepolicyd"):
-        apply(plan, machine.settings, by="alice")
+        machine.load(plan)
 
 
 def test_a_locked_store_is_told_with_its_holder(machine: World) -> None:
@@ -385,21 +386,89 @@ def test_the_journal_holds_each_step(machine: World) -> None:
     assert json.loads(json.dumps(operation.details["history"]))["gained"] == [str(READ)]
 
 
-def test_a_policy_that_is_not_the_checked_one_is_taken_back(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another hand adds a rule between linking and installing, past the check at the start."""
-    import sepolicyd.rollout.apply.pipeline as applying
+def _with_another_hand(real, machine: World):  # type: ignore[no-untyped-def]
+    """An install before which somebody else adds a rule, past the check at the start."""
 
-    real = applying.install
+    def install(store, packages, *given, **more):  # type: ignore[no-untyped-def]
+        other = machine.settings.state / "other.cil"
+        other.write_text("(allow svc_t shadow_t (file (read)))")
+        store.install([other], 400)
+        real(store, packages, *given, **more)
+
+    return install
+
+
+def test_what_somebody_else_adds_meanwhile_is_never_installed_with_ours(
+    machine: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))
+    with pytest.raises(RefusedError, match=r"svc_t shadow_t:file read would be gained, and no decision covers it"):
+        machine.apply(allow(READ))
+    assert machine.ours() == []
+    assert not ApplyJournal(machine.settings.rollout_dir).operations()
+
+
+def test_a_plan_from_a_copy_is_compared_with_what_the_store_links(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = machine.plan(allow(READ))
+    monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))
+    with pytest.raises(ToolError, match="allows what was not proved: svc_t shadow_t:file read"):
+        machine.load(made)
+    assert machine.ours() == []
+    assert not ApplyJournal(machine.settings.rollout_dir).operations()
+
+
+def no_verifier(*_: object, **__: object) -> None:
+    raise ToolMissingError("the semanage bindings of Python are not installed")
+
+
+def test_without_the_one_transaction_it_is_proved_in_a_copy(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "install_checked", no_verifier)
+    steps: list[str] = []
+    applied = machine.apply(allow(READ), on_step=steps.append)
+    assert applied.verified == "identical"
+    assert any("one transaction is not possible: the semanage bindings" in step for step in steps)
+    shadow = Access.of("svc_t", "shadow_t", "file", "read")
     before = machine.policy()
+    with pytest.raises(RefusedError, match="R-002"):
+        machine.apply({**allow(READ), **allow(shadow, number=2)})
+    assert machine.policy() == before
 
-    def with_another_hand(store, packages, priority, place, **more):  # type: ignore[no-untyped-def]
-        (place / "other.cil").write_text("(allow svc_t shadow_t (file (read)))")
-        store.install([place / "other.cil"], 400)
-        real(store, packages, priority, place, **more)
 
-    monkeypatch.setattr(applying, "install", with_another_hand)
-    with pytest.raises(ToolError, match="allows what was not checked: svc_t shadow_t:file read"):
+def test_without_it_a_policy_that_is_not_the_proved_one_is_taken_back(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "install_checked", no_verifier)
+    monkeypatch.setattr(execute, "install", _with_another_hand(execute.install, machine))
+    before = machine.policy()
+    with pytest.raises(ToolError, match="allows what was not proved: svc_t shadow_t:file read"):
         machine.apply(allow(READ))
     assert machine.ours() == []
     assert not ApplyJournal(machine.settings.rollout_dir).open()
     assert machine.policy() != before
+
+
+def test_a_libsemanage_that_ignores_its_verifier_is_noticed(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module is in the store unproved: it is taken out again, and the copy decides."""
+
+    def unverified(store, packages, todo, priority, place, judge):  # type: ignore[no-untyped-def]
+        execute.install(store, packages, priority, place)
+
+    monkeypatch.setattr(execute, "install_checked", unverified)
+    machine.apply(allow(READ))
+    good = machine.policy()
+    with pytest.raises(RefusedError, match="R-002"):
+        machine.apply({**allow(READ), **allow(Access.of("svc_t", "shadow_t", "file", "read"), number=2)})
+    assert machine.policy() == good
+    assert machine.apply(allow(READ)).changed is False
+
+
+def test_a_refused_policy_leaves_no_sandbox_and_no_lock(machine: World) -> None:
+    with pytest.raises(RefusedError):
+        machine.apply(allow(Access.of("svc_t", "shadow_t", "file", "read")))
+    assert not (machine.store.directory / "tmp").exists()
+    machine.store.wait_for_lock(0.2)
+
+
+def test_a_label_of_a_path_alone_is_a_version(machine: World) -> None:
+    """No rule, no file context: restorecon of one path is all that the decision asks for."""
+    decided = allow(READ, fix="relabel", detail={"paths": ["/srv/svc/x"], "contexts": []})
+    assert machine.apply(decided).changed
+    assert not machine.apply(decided).changed

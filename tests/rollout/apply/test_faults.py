@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Optional
 
 import pytest
 
 from sepolicyd.errors import RefusedError, SepolicydError, ToolError
+from sepolicyd.module import inflight
+from sepolicyd.rollout.apply import execute
 from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.rollback import rollback
@@ -24,6 +27,7 @@ from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import History
 from sepolicyd.storage import files
 from tests.paths import ROOT
+from tests.rollout.apply.test_apply import no_verifier
 from tests.rollout.apply.world import MODULE, OPEN, READ, World, allow, world
 
 pytestmark = pytest.mark.toolchain
@@ -42,7 +46,8 @@ if [ "$count" = {at} ]; then
 fi
 exec {real} "$@"
 """
-CALLS = 7  # of an apply over an earlier version: list, extract, checkmodule, semodule_package, link; list; install
+CALLS = 4  # of an apply over an earlier version: list, extract, checkmodule, semodule_package; libsemanage does the rest
+COPY_CALLS = 6  # where it is linked in a copy: link and install as well
 
 
 class Faults:
@@ -111,19 +116,28 @@ def check(machine: World, before: World, after: World, *, again: bool = True) ->
     assert machine.policy() == before.policy()
 
 
-def test_the_faults_reach_every_call(before: World, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = before.again(tmp_path)
-    monkeypatch.setenv("SEPOLICYD_PATH", faults.set(0, "none"))
-    machine.apply(allow(READ, OPEN))
-    assert faults.calls == CALLS - 1 or faults.calls == CALLS
-
-
-@pytest.mark.parametrize("at", range(1, CALLS + 1))
-@pytest.mark.parametrize("how", ["before", "after"])
-def test_a_tool_fails(
-    before: World, after: World, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch, at: int, how: str
+@pytest.mark.parametrize("copy", [False, True])
+def test_the_faults_reach_every_call(
+    before: World, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch, copy: bool
 ) -> None:
     machine = before.again(tmp_path)
+    if copy:
+        monkeypatch.setattr(execute, "install_checked", no_verifier)
+    monkeypatch.setenv("SEPOLICYD_PATH", faults.set(0, "none"))
+    machine.apply(allow(READ, OPEN))
+    assert faults.calls == (COPY_CALLS if copy else CALLS)
+
+
+@pytest.mark.parametrize(
+    ("copy", "at"), [*((False, at) for at in range(1, CALLS + 1)), *((True, at) for at in range(CALLS, COPY_CALLS + 1))]
+)
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_a_tool_fails(
+    before: World, after: World, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch, copy: bool, at: int, how: str
+) -> None:
+    machine = before.again(tmp_path)
+    if copy:
+        monkeypatch.setattr(execute, "install_checked", no_verifier)
     monkeypatch.setenv("SEPOLICYD_PATH", faults.set(at, how))
     try:
         machine.apply(allow(READ, OPEN))
@@ -185,13 +199,83 @@ def child() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         process.wait()
 
 
-@pytest.mark.parametrize("at", range(4, CALLS + 1))
+@pytest.mark.parametrize("at", range(4, COPY_CALLS + 1))
 def test_killed_at_a_tool_call_while_the_tool_goes_on(
     before: World, after: World, tmp_path: Path, faults: Faults, child: Callable[..., subprocess.Popen[bytes]], at: int
 ) -> None:
     machine = before.again(tmp_path / "machine")
-    killed = child(tmp_path / "machine", path=faults.set(at, "kill"))
+    killed = child(tmp_path / "machine", "0", "copy", path=faults.set(at, "kill"))
     killed.wait(60)
+    check(machine, before, after)
+
+
+def transactions() -> list[int]:
+    """Transactions that this process has started and that run now; others may test on this machine too."""
+    found = inflight.running(lambda words: inflight.TRANSACTION in words)
+    return [pid for pid in found if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid())]
+
+
+def orphans(place: Path) -> list[int]:
+    """Transactions whose private directory is below this one."""
+    found = []
+    for pid in inflight.running(lambda words: inflight.TRANSACTION in words):
+        with suppress(OSError):
+            if os.readlink(f"/proc/{pid}/cwd").startswith(str(place)):
+                found.append(pid)
+    return found
+
+
+@pytest.mark.parametrize("when", ["judging", "begun"])
+def test_killed_while_the_transaction_waits_for_the_proof(
+    before: World, after: World, tmp_path: Path, child: Callable[..., subprocess.Popen[bytes]], when: str
+) -> None:
+    """Its verifier finds the pipe closed, and libsemanage gives up."""
+    machine = before.again(tmp_path / "machine")
+    killed = child(tmp_path / "machine", "0", f"killed_{when}")
+    assert killed.wait(60) == -signal.SIGKILL
+    give_up = time.monotonic() + 30
+    while orphans(tmp_path) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert not orphans(tmp_path)
+    assert machine.policy() == before.policy()
+    check(machine, before, after)
+
+
+@pytest.mark.parametrize("when", ["judging", "begun"])
+def test_the_transaction_is_killed_while_it_waits(
+    before: World, after: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    machine = before.again(tmp_path)
+    name = "proved" if when == "judging" else "files_of"
+    real = getattr(execute, name)
+
+    def kill(*given: object, **more: object) -> object:
+        for pid in transactions():
+            os.kill(pid, signal.SIGKILL)
+        return real(*given, **more)
+
+    monkeypatch.setattr(execute, name, kill)
+    with pytest.raises(ToolError, match="was killed by signal 9"):
+        machine.apply(allow(READ, OPEN))
+    assert machine.policy() == before.policy()
+    monkeypatch.undo()
+    check(machine, before, after)
+
+
+def test_an_interrupt_while_the_policy_is_judged(
+    before: World, after: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = before.again(tmp_path)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute, "proved", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        machine.apply(allow(READ, OPEN))
+    assert not transactions()
+    assert machine.policy() == before.policy()
+    monkeypatch.undo()
     check(machine, before, after)
 
 
@@ -229,16 +313,20 @@ def test_a_policy_that_the_kernel_refused_does_not_stay_for_the_next_boot(
     before: World, after: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """libsemanage puts the old store back then, and leaves the new policy.N in /etc/selinux."""
-    import sepolicyd.rollout.apply.pipeline as applying
-
     machine = before.again(tmp_path)
 
-    def refused_by_the_kernel(*_: object, **__: object) -> None:
-        machine.store.installed_policy().write_bytes(after.policy())
-        raise ToolError("semodule failed: load_policy returned error code 2")
+    def refused_by_the_kernel(store, packages, todo, priority, place, judge):  # type: ignore[no-untyped-def]
+        def judged() -> None:
+            judge()
+            machine.store.installed_policy().write_bytes(after.policy())
+            raise ToolError("semodule failed: load_policy returned error code 2")
+
+        real(store, packages, todo, priority, place, judged)
+
+    real = execute.install_checked
 
     with monkeypatch.context() as patch:
-        patch.setattr(applying, "install", refused_by_the_kernel)
+        patch.setattr(execute, "install_checked", refused_by_the_kernel)
         with pytest.raises(ToolError, match="load_policy returned"):
             machine.apply(allow(READ, OPEN))
     assert machine.store.installed_policy().read_bytes() == before.policy()

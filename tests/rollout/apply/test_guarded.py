@@ -15,7 +15,6 @@ from sepolicyd.module.source import SourceText, render_te
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.process import SOURCE_TREE
-from sepolicyd.rollout.apply.pipeline import apply
 from sepolicyd.rollout.apply.plan import Plan, plan
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.guard import load_guard
@@ -83,7 +82,7 @@ def test_a_base_module_by_hand_is_refused(store: World, tmp_path: Path, statemen
     [said] = [text for text in made.proof.refusals if text.startswith(f"{code}:")]
     assert words in said
     with pytest.raises(RefusedError, match="may not be loaded"):
-        apply(made, store.settings, by="alice")
+        store.load(made)
     assert store.policy() == before
 
 
@@ -116,7 +115,7 @@ def test_a_compiler_that_slips_an_attribute_in_is_told_with_the_rule_that_opens(
     store: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The decisions' own module: the statement is no rule of the text, and it is refused by name, not only as strange."""
-    import sepolicyd.rollout.apply.link as planning
+    import sepolicyd.rollout.apply.draft as planning
 
     real = planning.build
 
@@ -138,7 +137,7 @@ def test_what_a_decided_boolean_opens_is_told_and_judged(machine: World) -> None
     made = plan(machine.settings, machine.profile, decided, GUARD)
     assert made.opened == {"svc_may_read": {read_var}}
     assert not made.delta.gained and not made.proof.refusals
-    apply(made, machine.settings, by="alice")
+    machine.load(made)
     again = plan(machine.settings, machine.profile, decided, GUARD)
     assert again.empty and again.opened == {"svc_may_read": frozenset()}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import StateError
-from sepolicyd.rollout.apply.journal import ApplyJournal
+from sepolicyd.rollout.apply.journal import ApplyJournal, Outcome, Step
 from sepolicyd.rollout.history import FILE, HEAD, Entry, History, HistoryEvent
 from sepolicyd.storage import hashchain
 from sepolicyd.storage.hashchain import digest_of
@@ -179,14 +179,14 @@ def test_half_a_line_of_a_crash_is_passed_over(history: History, monkeypatch: py
 def test_the_journal_knows_what_is_open(tmp_path: Path) -> None:
     journal = ApplyJournal(tmp_path)
     journal.plan("a", 1.0, {"kind": "apply"})
-    journal.step("a", 2.0, "kept")
+    journal.step("a", 2.0, Step.KEPT)
     journal.plan("b", 3.0, {"kind": "rollback"})
-    journal.end("a", 4.0, "done")
+    journal.end("a", 4.0, Outcome.DONE)
     [operation] = journal.open()
     assert (operation.id, operation.details["kind"]) == ("b", "rollback")
     with journal.path.open("ab") as file:
         file.write(b'{"op": "b", "event": "do')
     assert [item.id for item in journal.open()] == ["b"]
-    journal.end("b", 5.0, "undone")
+    journal.end("b", 5.0, Outcome.UNDONE)
     assert journal.open() == []
     assert [(item.id, item.end) for item in journal.operations()] == [("a", "done"), ("b", "undone")]

@@ -19,6 +19,7 @@ from sepolicyd.rollout.apply.end_trial import main as endtrial
 from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.rollback import rollback
+from sepolicyd.rollout.apply.versions import sha256
 from sepolicyd.rollout.doctor import gather
 from sepolicyd.rollout.doctor.checks import judge
 from sepolicyd.rollout.doctor.facts import MachineFacts
@@ -30,13 +31,15 @@ pytestmark = pytest.mark.toolchain
 
 
 @pytest.fixture
-def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Tools that write down their calls; systemd's do nothing else, semodule is the real one."""
+def systemd(machine: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tools that write down their calls, and systemd's the store's policy too; semodule is the real one."""
     tools, calls = tmp_path / "tools", tmp_path / "calls"
     tools.mkdir()
     for name in ("systemd-run", "systemctl", "semodule"):
         real = 'exec /usr/sbin/semodule "$@"\n' if name == "semodule" else f"test ! -e {tmp_path}/broken\n"
-        (tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {calls}\n{real}')
+        (tools / name).write_text(
+            f'#!/bin/sh\necho "{name} $*" >> {calls}\nsha256sum {machine.store.policy()} >> {calls}\n{real}'
+        )
         (tools / name).chmod(0o755)
     monkeypatch.setenv("SEPOLICYD_PATH", f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin")
     monkeypatch.setattr(Settings, "live", True)  # the settings say that this is the machine; the store stays the test's
@@ -44,15 +47,16 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_armed_before_the_module_is_loaded(machine: World, systemd: Path) -> None:
+    before = sha256(machine.policy())
     machine.apply(allow(READ), confirm_within=600)
+    assert sha256(machine.policy()) != before
     calls = systemd.read_text().splitlines()
     [arming] = [number for number, call in enumerate(calls) if call.startswith("systemd-run ")]
-    [loading] = [number for number, call in enumerate(calls) if f"-p {machine.settings.root} " in call and " -i " in call]
-    assert arming < loading
+    assert calls[arming + 1].startswith(before)
     assert "--on-active=600s" in calls[arming]
     assert "-m sepolicyd.rollout.apply.end_trial" in calls[arming]
     confirm(machine.settings, by="bob")
-    assert systemd.read_text().splitlines()[-1].startswith("systemctl stop sepolicyd-trial-")
+    assert systemd.read_text().splitlines()[-2].startswith("systemctl stop sepolicyd-trial-")
 
 
 def test_what_cannot_be_armed_is_not_loaded(machine: World, systemd: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -12,7 +12,9 @@ from typing import Any, Optional
 from sepolicyd.access import Access
 from sepolicyd.module.store import Store
 from sepolicyd.profiles import Profile, Role
-from sepolicyd.rollout.apply.pipeline import Applied, apply
+from sepolicyd.rollout.apply.draft import drafted
+from sepolicyd.rollout.apply.execute import Applied, Order
+from sepolicyd.rollout.apply.pipeline import apply
 from sepolicyd.rollout.apply.plan import Plan, plan
 from sepolicyd.rules.fixes.fix import FixKind
 from sepolicyd.rules.guard.level import GuardLevel
@@ -78,8 +80,21 @@ class World:
     def plan(self, decided: Mapping[Access, Decision], **more: Any) -> Plan:
         return plan(self.settings, self.profile, decided, ShadowGuard(), **more)
 
-    def apply(self, decided: Mapping[Access, Decision], **more: Any) -> Applied:
-        return apply(self.plan(decided), self.settings, by="alice", **more)
+    def apply(
+        self,
+        decided: Mapping[Access, Decision],
+        *,
+        pending: Sequence[Access] = (),
+        confirm_within: Optional[float] = None,
+        on_step: Optional[Callable[[str], None]] = None,
+    ) -> Applied:
+        order = Order("alice", tuple(pending), confirm_within)
+        with drafted(self.settings, self.profile, decided) as draft:
+            return apply(draft, self.settings, ShadowGuard(), order, on_step=on_step)
+
+    def load(self, made: Plan) -> Applied:
+        """Apply a plan that was proved in a copy."""
+        return apply(made, self.settings, ShadowGuard(), Order("alice"))
 
     def policy(self) -> bytes:
         return self.store.policy().read_bytes()

@@ -1,0 +1,88 @@
+"""What `apply` would do: the one comparison of the standing decisions with an installed version.
+
+`status`, `preview` and `apply` all ask it, so that none of them says "nothing pending" where another has work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sepolicyd.access import Access
+from sepolicyd.module.source import Rule, SourceText, render
+from sepolicyd.module.transaction import Before, BooleanValue, PortLabel
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.rollout.apply.changes import paths_of, target_booleans, target_ports
+from sepolicyd.rollout.apply.desired import DesiredPolicy
+from sepolicyd.rollout.apply.versions import NO_LABELS, Version, labels_of
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """What the decisions ask for and a version lacks, and what it holds beyond them."""
+
+    added: tuple[Rule, ...] = ()
+    dropped: tuple[Rule, ...] = ()
+    labels: bool = False
+    """File contexts or type transitions differ."""
+    ports: tuple[PortLabel, ...] = ()
+    booleans: tuple[BooleanValue, ...] = ()
+    paths: tuple[str, ...] = ()
+    """Paths to relabel that no version has relabelled."""
+
+    @property
+    def module(self) -> bool:
+        """Whether the module itself changes."""
+        return bool(self.added or self.dropped or self.labels)
+
+    @property
+    def count(self) -> int:
+        """Number of changes, for a person; 0 means that `apply` has nothing to do."""
+        parts = (self.added, self.dropped, self.ports, self.booleans, self.paths)
+        return sum(map(len, parts)) + self.labels
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The module that the decisions make under one policy."""
+
+    source: SourceText
+    left_out: Mapping[Access, str]
+    """Decided accesses that cannot stand in it, each with the reason; the rest goes on without them."""
+
+
+def compose(name: str, number: int, desired: DesiredPolicy, policy: PolicyIndex) -> Composed:
+    """Write the module's source, leaving out what the policy has no names for: semodule refuses a whole module for one.
+
+    :raises RefusedError: a file context or transition cannot stand in a module
+    """
+    left_out = {rule.access: reason for rule in desired.rules for reason in [unknown_names(rule.access, policy)] if reason}
+    rules = [rule for rule in desired.rules if rule.access not in left_out]
+    source = render(name, number, rules, desired.contexts, desired.transitions, mls=policy.mls)
+    left_out.update({item.access: item.reason for item in source.refused})
+    return Composed(source, left_out)
+
+
+def outstanding(source: SourceText, desired: DesiredPolicy, version: Version, local: Before) -> Outstanding:
+    """
+    :param source: what :func:`compose` made of ``desired``; its version number is ignored
+    :param version: the installed version
+    :param local: the local labels and values of all ports and booleans that either names (:func:`changes.recorded` gives
+        what the records say)
+    """
+    ports = target_ports(version.changes, desired.ports)
+    booleans = target_booleans(version.changes, desired.booleans)
+    return Outstanding(
+        added=tuple(sorted(set(source.rules) - set(version.rules))),
+        dropped=tuple(sorted(set(version.rules) - set(source.rules))),
+        labels=(version.labels or NO_LABELS) != labels_of(source),
+        ports=tuple(port for port in ports if port not in local.ports),
+        booleans=tuple(value for value in booleans if value not in local.booleans),
+        paths=tuple(path for path in desired.paths if path not in paths_of(version.changes)),
+    )
+
+
+def unknown_names(access: Access, policy: PolicyIndex) -> str:
+    """Why a policy cannot hold a rule for an access, "" where it can."""
+    missing = policy.missing_names(access)
+    return f"the policy has no {' and no '.join(missing)}" if missing else ""
