@@ -147,7 +147,8 @@ def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Op
         never_more = desired_of(versions.load(trial.version))
         try:
             settled = move(
-                settings, Move(trial.module, trial.return_to, "return", "sepolicyd", "it was not confirmed", never_more)
+                settings,
+                Move(trial.module, trial.return_to, HistoryEvent.RETURN, "sepolicyd", "it was not confirmed", never_more),
             )
         except AlreadyThereError as error:  # somebody removed our module
             versions.set_current(trial.return_to)

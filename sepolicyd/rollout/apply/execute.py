@@ -20,6 +20,7 @@ from sepolicyd.kernel.xattr import read_context
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.policy_files import LIVE_POLICY
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.changes import Change, changes_of, to_json
 from sepolicyd.rollout.apply.draft import Draft, OnStep
@@ -30,6 +31,8 @@ from sepolicyd.rollout.apply.plan import Plan, proved, proved_in_copy
 from sepolicyd.rollout.apply.recovery import finish, to_version
 from sepolicyd.rollout.apply.verify import LoadedPolicy, check_same, verify_kernel, verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions, labels_of, rules_to, sha256
+from sepolicyd.rollout.history import HistoryEvent
+from sepolicyd.rollout.session import load_policy
 from sepolicyd.rules.guard.delta import Judge
 from sepolicyd.settings import Settings
 
@@ -141,7 +144,9 @@ class Execution:
         def judge() -> None:
             judging.append(True)
             linked = self.store.linked_policy()
-            judged.append(self._prove(PolicyIndex.load(linked), sha256(linked.read_bytes())))
+            # kept for the next command; on the machine itself that is the kernel's own writing of it (verify_kernel)
+            policy = PolicyIndex.load(linked) if self.store.live else load_policy(self.settings, linked)
+            judged.append(self._prove(policy, sha256(linked.read_bytes())))
             self._begin(judged[0], place)
 
         judging: list[bool] = []
@@ -196,7 +201,7 @@ class Execution:
 
     def _planned(self, plan: Plan, place: Path) -> Operation:
         details: dict[str, Any] = {
-            "kind": "apply",
+            "kind": HistoryEvent.APPLY.value,
             "module": plan.module,
             "profile": plan.profile.name,
             "from": plan.previous.number,
@@ -254,7 +259,7 @@ class Execution:
     def _verify(self, plan: Plan) -> str:
         verified = verify_store(self.store, plan.linked_policy, plan.linked)
         if self.loads >= 0:
-            verify_kernel(self.kernel, self.loads, plan.linked)
+            verify_kernel(self.kernel, self.loads, plan.linked, lambda: load_policy(self.settings, LIVE_POLICY))
             return "kernel"
         return verified
 

@@ -14,6 +14,7 @@ from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.policy_files import LIVE_POLICY
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.desired import DesiredPolicy
 from sepolicyd.rollout.apply.installed import find_installed
@@ -24,6 +25,8 @@ from sepolicyd.rollout.apply.recovery import Settled, finish, settle, to_version
 from sepolicyd.rollout.apply.trial import running_trial
 from sepolicyd.rollout.apply.verify import shortlist, verify_kernel
 from sepolicyd.rollout.apply.versions import NONE, Version, Versions, module_name, rules_to
+from sepolicyd.rollout.history import HistoryEvent
+from sepolicyd.rollout.session import load_policy
 from sepolicyd.settings import Settings
 
 LEFT_OUT = "left out, because they were denied or reset since"
@@ -40,8 +43,8 @@ class Move:
     module: str
     to: Optional[int]
     """The version, 0 for none; None for the one before the installed version."""
-    kind: str
-    """What the history calls it: rollback or return."""
+    kind: HistoryEvent
+    """ROLLBACK or RETURN."""
     by: str
     reason: str = ""
     still: Optional[DesiredPolicy] = None
@@ -71,7 +74,7 @@ def rollback(
             settle(settings, operation)
         running = running_trial(settings)
         module = module_name(profile)
-        done = move(settings, Move(module, to, "rollback", by, reason, still))
+        done = move(settings, Move(module, to, HistoryEvent.ROLLBACK, by, reason, still))
         if running is not None and running.module == module:
             trials.remove_trial(settings)
             trials.disarm(running, settings)
@@ -86,7 +89,7 @@ def move(settings: Settings, request: Move) -> Settled:
     store, versions = Store(settings.root), Versions(settings.rollout_dir, request.module)
     store.check()
     store.wait_for_lock()
-    with workdir(request.kind) as place:
+    with workdir(request.kind.value) as place:
         held = find_installed(store, versions, settings.priority, place / "held").version
         target = _target(versions, held, request)
         left_out: tuple[str, ...] = ()
@@ -103,7 +106,7 @@ def move(settings: Settings, request: Move) -> Settled:
             to_version(settings, store, versions, held.number, target.number, place)
             store.realign()
             if loads >= 0:
-                verify_kernel(kernel, loads, PolicyIndex.load(store.policy()))
+                verify_kernel(kernel, loads, PolicyIndex.load(store.policy()), lambda: load_policy(settings, LIVE_POLICY))
         except SepolicydError:
             settle(settings, operation)
             raise
@@ -135,7 +138,7 @@ def _planned(
 ) -> Operation:
     """The operation, after its first line is in the journal."""
     details = {
-        "kind": request.kind,
+        "kind": request.kind.value,
         "module": request.module,
         "from": held.number,
         "to": target.number,

@@ -10,7 +10,6 @@ from sepolicyd.errors import ToolError
 from sepolicyd.module.store import Store
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.policy.policy_files import LIVE_POLICY
 from sepolicyd.rollout.apply.versions import sha256
 
 LOAD_WAIT_S = 30.0
@@ -56,13 +55,19 @@ def verify_store(store: Store, checked: str, linked: Optional[PolicyIndex]) -> s
 
 
 def verify_kernel(
-    kernel: LoadedPolicy, loads_before: int, linked: PolicyIndex, *, sleep: Callable[[float], None] = time.sleep
+    kernel: LoadedPolicy,
+    loads_before: int,
+    linked: PolicyIndex,
+    read: Callable[[], PolicyIndex],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Make sure that the kernel has loaded a policy since, and that it is the proved one.
 
     semodule can succeed without a load (security-profiles-operator issue 2463).
 
     :param loads_before: number of policy loads before the change
+    :param read: reads the kernel's policy
 
     :raises ToolError: no load, or another policy
     """
@@ -74,7 +79,7 @@ def verify_kernel(
         raise ToolError(
             "the kernel has not loaded the new policy", "run: semodule -R, and see the journal for avc: and selinux:"
         )
-    check_same(linked, PolicyIndex.load(LIVE_POLICY), "the kernel")
+    check_same(linked, read(), "the kernel")
 
 
 def check_same(checked: PolicyIndex, present: PolicyIndex, where: str) -> None:
