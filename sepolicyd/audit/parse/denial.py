@@ -63,11 +63,11 @@ def denials_of(event: Event, *, first_only: bool = False) -> Denials:
     messages: list[Record] = []
     for number, whole in enumerate(event.records):
         for record in separate(whole):
-            if record.type in SPEAKING or record.type in NOTICES or MARK in record.body:
-                if not (number and first_only):
-                    messages.append(record)
-            else:
+            speaks = record.type in SPEAKING or record.type in NOTICES
+            if not speaks:
                 companions.add(record.type, record.body)
+            if (speaks or MARK in record.body) and not (number and first_only):
+                messages.append(record)
     lines = tuple(record.raw for record in event.records)
     return sort_out([read_message(record, companions, lines) for record in messages])
 
