@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from sepolicyd.access import SELF, Access
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.index_store import place_for
 from sepolicyd.policy.type_owners import BASE, module_directory, type_owners
 
 COMMON_SHARE = 0.3
@@ -24,6 +25,7 @@ CHANGES = frozenset({"write", "append", "create", "add_name", "unlink", "rename"
 TAKES = frozenset({"read", "execute", "connectto", "send_msg"})
 NARROW_ATTRIBUTE = 40
 """An attribute of at most this many types is made for one purpose."""
+DEFAULT_STATE = Path("/var/lib/sepolicyd")
 GENERIC_STEMS = frozenset({"system", "user", "default", "unlabeled", "sys"})
 """First words of type names that name no service."""
 
@@ -181,7 +183,8 @@ def facts_of_policy(policy: object) -> Optional[PolicyFacts]:
     found = _FACTS.get(policy)
     if found is None:
         modules = module_directory(policy.path)
-        owners = type_owners(modules) if modules is not None else {}
+        place = place_for(DEFAULT_STATE)
+        owners = type_owners(modules, place.directory if place is not None else None) if modules is not None else {}
         contexts = policy.path.absolute().parent.parent / "contexts/files/file_contexts"
         found = _FACTS[policy] = PolicyFacts(policy, owners, _paths_by_type(contexts) if modules is not None else {})
     return found
