@@ -38,6 +38,8 @@ class PolicyFacts:
         self._owners = owners
         self._paths = paths
         self._services: dict[str, str] = {}
+        self._narrow_names: dict[str, frozenset[str]] = {}
+        self._narrow_attributes: dict[str, bool] = {}
         self._holding: dict[tuple[str, str, str], frozenset[str]] = {}
 
     def service_of(self, type_name: str) -> str:
@@ -134,8 +136,17 @@ class PolicyFacts:
 
     def _narrow(self, type_name: str) -> frozenset[str]:
         """A type and those of its attributes that are made for one purpose."""
-        attributes = self.policy.attributes_of(type_name)
-        return frozenset((type_name, *(name for name in attributes if len(self.policy.types_of(name)) <= NARROW_ATTRIBUTE)))
+        found = self._narrow_names.get(type_name)
+        if found is None:
+            narrow = (name for name in self.policy.attributes_of(type_name) if self._is_narrow(name))
+            found = self._narrow_names[type_name] = frozenset((type_name, *narrow))
+        return found
+
+    def _is_narrow(self, attribute: str) -> bool:
+        found = self._narrow_attributes.get(attribute)
+        if found is None:
+            found = self._narrow_attributes[attribute] = len(self.policy.types_of(attribute)) <= NARROW_ATTRIBUTE
+        return found
 
     def is_powerful(self, source: str) -> bool:
         """Whether a domain is nearly root, or an administrator's, already."""
