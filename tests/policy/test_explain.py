@@ -17,7 +17,7 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import VerdictKind
 from tests.policy.questions import LOGS, WORKER, denials
 from tests.policy.stores import link, package
-from tests.policy.toys import DISTRIBUTION, compile_cil, needs_distribution, needs_secilc, types
+from tests.policy.toys import DISTRIBUTION, compile_cil, needs_debian_12, needs_distribution, needs_secilc, types
 
 pytestmark = pytest.mark.toolchain
 
@@ -264,7 +264,7 @@ def test_unknown_names_are_not_judged(tmp_path: Path) -> None:
     assert found.sentence == "The policy has no type nosuch_t: this cannot be judged."
 
 
-@needs_distribution
+@needs_debian_12
 def test_known_side_effects(distribution: PolicyIndex) -> None:
     """Figures of sesearch -A -b on Debian 12's policy."""
     found = explain(distribution, Access("httpd_t", "unreserved_port_t", "tcp_socket", "name_connect"))

@@ -23,7 +23,7 @@ from sepolicyd.policy.policy_files import LIVE_POLICY, find_policy, identity_of
 from sepolicyd.policy.selinux_config import selinux_type
 from sepolicyd.rollout.session import open_policy
 from sepolicyd.settings import Settings
-from tests.policy.toys import compile_cil, needs_checkpolicy, needs_distribution, needs_secilc, types
+from tests.policy.toys import compile_cil, needs_checkpolicy, needs_debian_12, needs_distribution, needs_secilc, types
 
 # Types are named for what must be answered, in the way of setools' own tests: a query that returns a FAIL type is wrong.
 TOY = (
@@ -272,7 +272,7 @@ def test_every_statement_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.toolchain
-@needs_distribution
+@needs_debian_12
 @pytest.mark.parametrize(
     ("tclass", "permission", "target", "count"),
     [
@@ -302,7 +302,7 @@ def test_rarity(distribution: PolicyIndex, tclass: str, permission: str, target:
 
 
 @pytest.mark.toolchain
-@needs_distribution
+@needs_debian_12
 def test_unconfined_domains_by_attribute_and_by_right_agree(distribution: PolicyIndex) -> None:
     named = distribution.types_of("unconfined_domain_type")
     assert len(named) == 24

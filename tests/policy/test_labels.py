@@ -15,7 +15,7 @@ from sepolicyd.policy.known_contexts import KnownContexts
 from sepolicyd.policy.labels import FileContexts, Labels, Ports, Spec, open_labels
 from sepolicyd.policy.model import PortRange
 from sepolicyd.settings import Settings
-from tests.policy.toys import compile_cil, needs_distribution, needs_secilc, types
+from tests.policy.toys import compile_cil, needs_debian_12, needs_secilc, types
 
 pytestmark = pytest.mark.toolchain
 
@@ -155,7 +155,7 @@ def test_a_root_without_file_contexts_gives_a_reason(tmp_path: Path) -> None:
     assert labels.reach("hub_t").patterns == 0
 
 
-@needs_distribution
+@needs_debian_12
 def test_the_distributions_labels_and_ports(distribution: PolicyIndex) -> None:
     labels = Labels.load(Settings(), distribution)
     assert not labels.missing
@@ -173,7 +173,7 @@ def test_the_distributions_labels_and_ports(distribution: PolicyIndex) -> None:
     assert {port: labels.ports.owner("tcp", port) for port in ports} == ports
 
 
-@needs_distribution
+@needs_debian_12
 @pytest.mark.parametrize(
     ("type_name", "patterns"),
     [
