@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from sepolicyd.access import SELF, Access
-from sepolicyd.policy import index_builder, setools_adapter
+from sepolicyd.policy import setools_adapter
 from sepolicyd.policy.declarations import PolicyDeclarations
 from sepolicyd.policy.index_tables import Tables, count, key_of
 from sepolicyd.policy.model import (
@@ -80,6 +80,8 @@ class PolicyIndex(PolicyDeclarations):
         :raises ToolMissingError: no setools
         :raises InputError: not a policy that the installed libsepol can read
         """
+        from sepolicyd.policy import index_builder  # an index that was kept needs none of it
+
         raw = setools_adapter.read_policy(content, path)
         with setools_adapter.without_collector():
             return cls(Tables(index_builder.build(raw)), path)

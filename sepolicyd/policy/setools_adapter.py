@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +125,8 @@ def _unnamed_file(content: bytes) -> Iterator[str]:
     try:
         fd = os.memfd_create("sepolicyd-policy", os.MFD_CLOEXEC)
     except OSError:
+        import tempfile
+
         with tempfile.TemporaryFile(buffering=0) as file:
             fd = os.dup(file.fileno())
     try:

@@ -251,7 +251,7 @@ def test_a_state_that_is_read_only_or_full(policy: Path, tmp_path: Path, options
     script = f'mount -t tmpfs -o {options},mode=700 none "$1" || exit 77; {fill}"$3" -c "$4" "$2" "$1"'
     argv = ["unshare", "-m", "sh", "-c", script, "sh", str(state), str(policy), sys.executable, code]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode == 77:
+    if done.returncode == 77 or done.stderr.startswith("unshare:"):  # in a chroot, for example
         pytest.skip("no mount namespace here")
     note, count = done.stdout.splitlines()
     assert ("Read-only" if options == "ro" else "No space left") in note
