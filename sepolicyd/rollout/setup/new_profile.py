@@ -24,7 +24,7 @@ from sepolicyd.services.programs import CONTAINERS, is_shared
 from sepolicyd.services.rootfs import inside
 from sepolicyd.services.unit_file import Unit, read_unit
 from sepolicyd.services.unit_labels import unit_labels
-from sepolicyd.settings import Settings
+from sepolicyd.settings import Settings, policy_dirs
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
 # host:port, :port, [::1]:port, of --bind, -b, --listen, --http-address and their like
@@ -61,9 +61,10 @@ def new_profile(settings: Settings, name: str, unit: str, out: Path) -> NewProfi
         raise RefusedError(f"{directory} is there already", "remove it, or take another name")
     _check_types(settings, name)
     service = read_service(settings.root, name, unit)
+    template = new_profile_text.read_template(settings.policy_dirs or policy_dirs())
     texts = {
         "profile.yaml": new_profile_text.render_profile(service),
-        f"{name}.te": new_profile_text.render_te(service),
+        f"{name}.te": new_profile_text.render_te(service, template),
         f"{name}.fc": new_profile_text.render_fc(service, init_labels.read_subs(_contexts(settings))),
     }
     files = tuple(_write(directory / file, text) for file, text in texts.items())
