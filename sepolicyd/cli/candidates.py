@@ -72,7 +72,7 @@ def show_command(
       sepolicyd show 3f9a
     """
     session = open_session(profile_name, **paths)
-    found = queue(session, policy_file, everything=True)
+    found = queue(session, policy_file, everything=True, ids=ids)
     items = [with_interfaces(session, item, policy_file) for item in found.find(ids)]
     if as_json:
         terminal.print_json([described(item, found) for item in items])

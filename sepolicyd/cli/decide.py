@@ -92,7 +92,7 @@ def decide(
 ) -> int:
     """Store one decision for each candidate; those that cannot be approved are named and left pending."""
     session = open_session(profile_name, **paths)
-    found = queue(session, policy_file, everything=answer == AnswerKind.RESET)
+    found = queue(session, policy_file, everything=answer == AnswerKind.RESET, ids=ids)
     items = [with_interfaces(session, item, policy_file) if number else item for item in found.find(ids)]
     refused = 0
     store = session.decisions()

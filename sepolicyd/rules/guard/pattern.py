@@ -57,7 +57,7 @@ class View:
     profile: Optional[Profile]
     policy: Optional[AttributesOf]
 
-    @property
+    @cached_property
     def attributes(self) -> frozenset[str]:
         target = self.access.target_type
         return self.policy.attributes_of(target) if self.policy is not None else frozenset()

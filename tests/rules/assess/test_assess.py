@@ -403,3 +403,13 @@ def test_a_port_that_is_not_the_services_gets_no_type_of_its_friends(policy_inde
     )
     assert item.fix.kind == "port" and item.fix.detail == LabelledPorts()
     assert "allow" in {fix.kind for fix in item.alternatives}
+
+
+def test_one_candidate_alone_is_assessed_as_among_all(policy_index: PolicyIndex) -> None:
+    lines = [*burst(), line("search", "jupyterhub_user_t", "var_log_t", "dir", pid=666, comm="x", serial=9, time=1005.0)]
+    candidates = candidates_from(lines, role="kernel")
+    every = {item.candidate.id: item for item in judge(lines, policy_index, role="kernel")}
+    for candidate in candidates:
+        (alone,) = assess(candidates, profile=PROFILE, guard=GUARD, policy_index=policy_index, ids=[candidate.id[:8]])
+        assert alone == every[candidate.id]
+    assert any(item.frozen for item in every.values())
