@@ -85,12 +85,13 @@ def silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str)
 
 
 def _silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str) -> int:
-    own = target == "self"
-    targets = () if own else (target, *policy.attributes_of(target))
-    return sum(
-        any(permission in policy.rule("dontaudit", source, other, tclass) for other in ((source,) if own else targets))
-        for source in (policy.domains - policy.unconfined).difference(policy.holders(tclass, permission, target))
-    )
+    left = (policy.domains - policy.unconfined).difference(policy.holders(tclass, permission, target))
+    if target == "self":
+        return sum(permission in policy.rule("dontaudit", source, source, tclass) for source in left)
+    named: set[str] = set()
+    for other in (target, *policy.attributes_of(target)):
+        named |= policy.rule_sources("dontaudit", other, tclass, permission, conditional=False)
+    return len(left & named)
 
 
 def named_targets(policy: PolicyIndex, source: str, tclass: str) -> frozenset[str]:

@@ -97,9 +97,8 @@ class PolicyFacts:
             return self.policy.sources_of(access.tclass, access.permission, SELF)
         found: set[str] = set()
         for name in self._narrow(self.policy.resolve(access.target)):
-            for source, permissions in self._rules.get((name, access.tclass), ()):
-                if access.permission in permissions:
-                    found |= self.policy.types_of(source)
+            for source in self.policy.rule_sources("allow", name, access.tclass, access.permission):
+                found |= self.policy.types_of(source)
         return frozenset(found)
 
     @cached_property
