@@ -58,6 +58,9 @@ def analyze_command(
     Reads the files in the order given ("-" is standard input; gzip, xz and bzip2 are unpacked), keeps what the profile
     says is the service's, groups it into candidates, and judges each by the guard and by the policy.
 
+    A candidate here is everything that the logs asked for. `list` shows less and more: it leaves out what is decided or
+    allowed by now and what the base module answers silently, and adds exercises, taints and reopened decisions.
+
     \b
     Example:
       sepolicyd analyze --json /var/log/audit/audit.log.1 /var/log/audit/audit.log
