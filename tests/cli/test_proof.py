@@ -38,7 +38,7 @@ from sepolicyd.state.decisions import AnswerKind, Decision
 from sepolicyd.state.fix_codec import encode
 from tests.cli.asking import audit2why, under_boolean
 from tests.cli.conftest import DATA
-from tests.rules.lines import evidence_from, line, scan_files
+from tests.rules.lines import evidence_from, line, scan_files  # type: ignore[attr-defined]
 
 pytestmark = pytest.mark.toolchain
 LOGS = [*sorted(DATA.glob("0*.log.gz")), *sorted((DATA.parent / "vm").glob("*.log.gz"))]

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -197,7 +198,7 @@ for number in count():
     both.counts["lines"] += 1
     store.save(both, {{"offset": number}})
 """
-    looks = set()
+    looks: set[Any] = set()
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as writer:
         try:
             while len(looks) < 30 and writer.poll() is None:
