@@ -30,8 +30,8 @@ SHOWN_UNPARSED = 5
 
 @click.command("analyze")
 @click.argument("files", nargs=-1, metavar="[FILE|-]...")
-@click.option("--all", "everything", is_flag=True, help="Take every denial, not only the profile's.")
-@click.option("--te", is_flag=True, help="Print a module's source that allows what was found and not refused.")
+@click.option("--all", "everything", is_flag=True, help="Take every denial; each source is judged as a service of its own.")
+@click.option("--te", is_flag=True, help="Print a module's source: rules where a rule is the fix, comments for the rest.")
 @click.option("--name", default="local_candidates", metavar="NAME", help="The module's name for --te.")
 @click.option("--details", is_flag=True, help="Show each candidate in full.")
 @click.option("--grouped", is_flag=True, help="Stop at grouped candidates: nothing is judged, and no policy is read.")
@@ -74,13 +74,21 @@ def analyze_command(
         _grouped(result, attribute(result, None if everything else _profile(settings, profile_name)), as_json, notes)
     else:
         from sepolicyd.cli.session import open_session
+        from sepolicyd.rollout.review.all_sources import judge_all
         from sepolicyd.rollout.review.queue import judge
         from sepolicyd.rollout.session import open_policy
 
         session = open_session(profile_name, **paths)
         taken = attribute(result, None if everything else session.profile)
         policy_index, note = open_policy(settings, policy_file)
-        items = judge(session, taken.evidence, policy_index, foreign=policy_file is not None)
+        if everything:
+            items = judge_all(session, taken.evidence, policy_index, foreign=policy_file is not None)
+        else:
+            items = judge(session, taken.evidence, policy_index, foreign=policy_file is not None)
+        if policy_index is not None:
+            from sepolicyd.cli.origin import origin_notes
+
+            notes = (*notes, *origin_notes(result.sightings, policy_index, session.profile))
         if te:
             _print_te(name, items)
         elif as_json:
@@ -200,17 +208,21 @@ def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
 
 
 def _print_te(name: str, items: Sequence[Assessed]) -> None:
-    from sepolicyd.cli.candidate_view import one_line
+    """Print a module's source; what it does not allow stands in it as a comment, and on stderr."""
+    from sepolicyd.cli.module_text import comments, granted, warning
     from sepolicyd.module.source import render_te
 
-    kept = [item for item in items if item.level != "refuse"]
-    source = render_te(name, [access for item in kept for access in item.candidate.accesses])
+    kept = [access for item in items for access in granted(item)]
+    source = render_te(name, kept)
     terminal.data(source.te.rstrip("\n"))
     for item in items:
-        if item.level == "refuse":
-            terminal.talk(f"left out, refused: {' '.join(one_line(item)[3:4])} ({', '.join(f.code for f in item.findings)})")
+        lines = comments(item)
+        if lines:
+            terminal.data("\n".join(("", *lines)))
+            terminal.talk(f"sepolicyd: {warning(item)}")
     for reason in source.refused:
-        terminal.talk(f"left out: {terminal.escape(str(reason))}")
+        terminal.data(f"\n# left out: {terminal.escape(str(reason))}")
+        terminal.talk(f"sepolicyd: left out: {terminal.escape(str(reason))}")
 
 
 def _print(items: Sequence[Assessed], details: bool) -> None:

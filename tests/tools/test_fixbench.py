@@ -20,7 +20,7 @@ def row(identity: str = "0a", *kinds: str, interfaces: tuple[str, ...] = (), giv
 
 
 def figures(one: Row, answer: Answer, known: bool = True):
-    return score([one], {one.id: answer}, lambda accesses, _: accesses & {OTHER_READ}, lambda _: known)
+    return score([one], {one.id: answer}, lambda accesses: accesses & {OTHER_READ}, lambda _: known)
 
 
 def test_a_row_is_read_with_the_kinds_of_its_fix(tmp_path: Path) -> None:

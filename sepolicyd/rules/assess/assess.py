@@ -91,7 +91,7 @@ def assess(
         shared=shared or shared_facts(candidates, profile, guarded, policy_index),
         policy_index=policy_index,
         labels=labels,
-        advice=known_denials.load(profile.directory),
+        known_denials=known_denials.load(profile.directory),
         overrides={override.access: override for override in overrides},
         interfaces=interfaces,
     )

@@ -1,4 +1,4 @@
-"""One pattern of guard.yaml or of an advice file: an access with what is known around it in, does it fit out."""
+"""One pattern of guard.yaml or of a known_denials.yaml: an access with what is known around it in, does it fit out."""
 
 from __future__ import annotations
 
