@@ -11,10 +11,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
-from sepolicyd.audit.model import Denial, Sighting, Unparsed, Verdict
-from sepolicyd.audit.parse.denial import Denials, denials_of
-from sepolicyd.audit.parse.event import Event
-from sepolicyd.audit.parse.record import Record, parse
+from sepolicyd.audit.model import Denial, Sighting, Verdict
+from sepolicyd.audit.parse.denial import Denials, denials_of_lines
 
 CAP = 24
 CAP_AFTER = 2
@@ -131,14 +129,7 @@ class Fold:
 
 def of_lines(lines: Iterable[bytes], number: int = 0) -> Denials:
     """What the first of these lines says, the others being records of the same event."""
-    parsed = [parse(line, number) for line in lines]
-    if parsed and isinstance(parsed[0], Unparsed):
-        return Denials(unparsed=(parsed[0],))
-    records = [record for record in parsed if isinstance(record, Record)]
-    if not records or records[0] is not parsed[0]:
-        return Denials()
-    same = tuple(record for record in records if record.key == records[0].key)  # another node may have the same stamp
-    return denials_of(Event(records[0].event, same), first_only=True)
+    return denials_of_lines(list(lines), number)
 
 
 def _seconds(window: bytes) -> float:
