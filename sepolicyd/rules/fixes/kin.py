@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.rule_queries import targets_of
 
 Value = TypeVar("Value")
 MIN_SHARED = 3  # characters of a name that two stems must share to be called related
@@ -96,11 +97,7 @@ def _silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str
 
 def named_targets(policy: PolicyIndex, source: str, tclass: str) -> frozenset[str]:
     """Targets of a class in allow rules that name the source itself and not one of its attributes."""
-
-    def find() -> frozenset[str]:
-        return frozenset(key[1] for key, _, _ in policy.rules("allow", [source]) if key[2] == tclass)
-
-    return _kept(policy, ("named", source, tclass), find)
+    return _kept(policy, ("named", source, tclass), lambda: targets_of(policy, source, tclass))
 
 
 def is_program(policy: PolicyIndex, type_name: str) -> bool:
