@@ -13,7 +13,7 @@ from tests.paths import ROOT
 SHELL_SCRIPTS = [
     *sorted((ROOT / ".ci").iterdir()),
     *sorted((ROOT / "tests").rglob("*.sh")),
-    *(ROOT / "systemd" / name for name in ("activate", "own-policy")),
+    *sorted((ROOT / "systemd").rglob("*.sh")),
     *sorted(
         path
         for path in (ROOT / "packaging").rglob("*")

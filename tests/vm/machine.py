@@ -287,13 +287,12 @@ class Machine:
                         return message["return"]
                 raise Lost(f"QEMU closed its monitor during {command}")
 
-            answer: Any = None
             file.readline()  # greeting
             for step in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
                 file.write(json.dumps(step) + "\n")
                 file.flush()
                 answer = reply()
-            return answer  # of the command, which is the second step
+            return answer
 
     def wait_migrated(self, leaving: str, timeout: float = 300) -> None:
         until = time.monotonic() + timeout

@@ -6,10 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sepolicyd.module.base_module import expand
-from tests.paths import HEADERS, POLICIES
+from sepolicyd.process import SOURCE_TREE
+from tests.paths import HEADERS
 
 if __name__ == "__main__":
-    policy = POLICIES / "jupyterhub"
+    policy = SOURCE_TREE / "policies/jupyterhub"
     with TemporaryDirectory() as place:
         text = expand((policy / "jupyterhub.te").read_text(encoding="utf-8"), "jupyterhub", Path(place), headers=HEADERS)
     (policy / "plain/jupyterhub.te").write_text(text, encoding="utf-8")
