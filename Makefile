@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help setup demo test cuts check lint bench fixbench man deb rpm clean
+.PHONY: help setup demo test cuts fuzz check lint bench fixbench man deb rpm clean
 
 help:
 	@echo "make setup   distribution packages and .venv/bin/sepolicyd"
@@ -15,6 +15,7 @@ help:
 	@echo "make check   linters, types, import directions and the pure tests: the loop while editing"
 	@echo "make test    the whole test suite"
 	@echo "make cuts    a lease's commands cut off after each change of the file system, and booted"
+	@echo "make fuzz [FUZZARGS=...]   hostile logs read in three ways, which must agree"
 	@echo "make lint    ruff, mypy, shellcheck and the import rules alone"
 	@echo "make bench   the figures of the README, measured side by side"
 	@echo "make fixbench [FIXBENCH=rows.jsonl] [FIXROOT=/] [FIXARGS=...]   fixes against those of policy maintainers"
@@ -33,6 +34,9 @@ demo: setup
 
 test: setup
 	@$(PYTEST) -n auto --dist worksteal
+
+fuzz: setup
+	@$(VENV)/bin/python -m tools.fuzz $(FUZZARGS)
 
 cuts: setup
 	@SEPOLICYD_CUTS=all $(PYTEST) -s tests/rollout/lease/test_cuts.py

@@ -17,10 +17,7 @@ PIP_FLAGS ?=
 
 install:
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" = 0 ] || { echo "install: run this as root, or give DESTDIR=" >&2; exit 3; }
-	@# with the distribution's pip in sight another one need not be unpacked (a minute on a slow machine)
-	without=$$($(PYTHON) -c 'import pip' 2>/dev/null && echo --without-pip); \
-	$(PYTHON) -m venv --clear --system-site-packages $$without "$(DESTDIR)$(INSTALL_LIB)"
-	"$(DESTDIR)$(INSTALL_LIB)/bin/python3" -m pip install --quiet --disable-pip-version-check --no-warn-script-location $(PIP_FLAGS) .
+	bash packaging/python-environment "$(PYTHON)" "$(DESTDIR)$(INSTALL_LIB)" $(PIP_FLAGS)
 	@# only python3 is used, by its path: every script that pip made would name DESTDIR in its first line
 	find "$(DESTDIR)$(INSTALL_LIB)/bin" -mindepth 1 ! -name 'python*' -delete
 	rm -rf build/lib build/bdist.*
@@ -31,7 +28,10 @@ install:
 	chmod 0755 "$(DESTDIR)$(PREFIX)/bin/sepolicyd"
 	rm -rf "$(DESTDIR)$(INSTALL_DATA)/policies"
 	cp -R policies "$(DESTDIR)$(INSTALL_DATA)/policies"
+	sed -i 's,/usr/lib/sepolicyd,$(INSTALL_LIB),g' "$(DESTDIR)$(INSTALL_DATA)/policies/sepolicyd/sepolicyd.fc"
+	sed 's,/usr/lib/sepolicyd,$(INSTALL_LIB),g' systemd/sepolicyd-run > "$(DESTDIR)$(INSTALL_LIB)/sepolicyd-run"
 	chmod -R u=rwX,go=rX "$(DESTDIR)$(INSTALL_DATA)" "$(DESTDIR)$(INSTALL_LIB)"
+	chmod 0755 "$(DESTDIR)$(INSTALL_LIB)/sepolicyd-run"
 	for unit in $(INSTALLED_UNITS); do \
 	    sed 's,/usr/lib/sepolicyd,$(INSTALL_LIB),g' "systemd/$$unit" > "$(DESTDIR)$(INSTALL_UNITS)/$$unit" || exit 3; \
 	    chmod 0644 "$(DESTDIR)$(INSTALL_UNITS)/$$unit"; \

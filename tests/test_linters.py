@@ -13,7 +13,7 @@ from tests.paths import ROOT
 SHELL_SCRIPTS = [
     *sorted((ROOT / ".ci").iterdir()),
     *sorted((ROOT / "tests").rglob("*.sh")),
-    *sorted((ROOT / "systemd").rglob("*.sh")),
+    *(ROOT / "systemd" / name for name in ("activate", "own-policy")),
     *sorted(
         path
         for path in (ROOT / "packaging").rglob("*")

@@ -30,8 +30,8 @@ SHOWN_UNPARSED = 5
 
 @click.command("analyze")
 @click.argument("files", nargs=-1, metavar="[FILE|-]...")
-@click.option("--all", "everything", is_flag=True, help="Take every denial, not only the profile's.")
-@click.option("--te", is_flag=True, help="Print a module's source that allows what was found and not refused.")
+@click.option("--all", "everything", is_flag=True, help="Take every denial; each source is judged as a service of its own.")
+@click.option("--te", is_flag=True, help="Print a module's source: rules where a rule is the fix, comments for the rest.")
 @click.option("--name", default="local_candidates", metavar="NAME", help="The module's name for --te.")
 @click.option("--details", is_flag=True, help="Show each candidate in full.")
 @click.option("--grouped", is_flag=True, help="Stop at grouped candidates: nothing is judged, and no policy is read.")
@@ -58,6 +58,9 @@ def analyze_command(
     Reads the files in the order given ("-" is standard input; gzip, xz and bzip2 are unpacked), keeps what the profile
     says is the service's, groups it into candidates, and judges each by the guard and by the policy.
 
+    A candidate here is everything that the logs asked for. `list` shows less and more: it leaves out what is decided or
+    allowed by now and what the base module answers silently, and adds exercises, taints and reopened decisions.
+
     \b
     Example:
       sepolicyd analyze --json /var/log/audit/audit.log.1 /var/log/audit/audit.log
@@ -68,16 +71,24 @@ def analyze_command(
     result = _scan(names, front)
     notes = input_notes(result, front, names)
     if grouped:
-        _grouped(result, _attribute(result, None if everything else _profile(settings, profile_name)), as_json, notes)
+        _grouped(result, attribute(result, None if everything else _profile(settings, profile_name)), as_json, notes)
     else:
         from sepolicyd.cli.session import open_session
+        from sepolicyd.rollout.review.all_sources import judge_all
         from sepolicyd.rollout.review.queue import judge
         from sepolicyd.rollout.session import open_policy
 
         session = open_session(profile_name, **paths)
-        taken = _attribute(result, None if everything else session.profile)
+        taken = attribute(result, None if everything else session.profile)
         policy_index, note = open_policy(settings, policy_file)
-        items = judge(session, taken.evidence, policy_index, foreign=policy_file is not None)
+        if everything:
+            items = judge_all(session, taken.evidence, policy_index, foreign=policy_file is not None)
+        else:
+            items = judge(session, taken.evidence, policy_index, foreign=policy_file is not None)
+        if policy_index is not None:
+            from sepolicyd.cli.origin import origin_notes
+
+            notes = (*notes, *origin_notes(result.sightings, policy_index, session.profile))
         if te:
             _print_te(name, items)
         elif as_json:
@@ -99,14 +110,6 @@ def analyze_command(
     for text in notes:
         terminal.talk(f"sepolicyd: {text}")
     return int(Exit.FINDINGS if is_unread(result, front) else Exit.DONE)
-
-
-def _attribute(result: ScanResult, profile: Optional[Profile]) -> Attributed:
-    if profile is None:
-        return attribute(result, None)
-    from sepolicyd.rules.attribution.matcher import Matcher
-
-    return attribute(result, Matcher(profile))
 
 
 def _profile(settings: Settings, name: Optional[str]) -> Profile:
@@ -180,7 +183,7 @@ def is_unread(result: ScanResult, front: Front) -> bool:
 def _holds_records(result: ScanResult, front: Front) -> bool:
     return bool(
         front.has_records
-        or result.has_records
+        or result.events
         or result.denials
         or result.unparsed_count
         or result.granted
@@ -193,28 +196,33 @@ def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
     """The counts in the JSON of analyze: of the whole log; ``foreign`` of denials that are not the profile's."""
     return {
         "lines": result.lines,
+        "events": result.events,
         "denials": result.denials,
         "granted": result.granted,
         "notices": result.notices,
         "other": result.other,
-        "foreign": sum(taken.foreign.values()),
+        "foreign": taken.foreign,
         "unparsed": [keys.unparsed(line) for line in result.unparsed],
         "unparsed_count": result.unparsed_count,
     }
 
 
 def _print_te(name: str, items: Sequence[Assessed]) -> None:
-    from sepolicyd.cli.candidate_view import one_line
+    """Print a module's source; what it does not allow stands in it as a comment, and on stderr."""
+    from sepolicyd.cli.module_text import comments, granted, warning
     from sepolicyd.module.source import render_te
 
-    kept = [item for item in items if item.level != "refuse"]
-    source = render_te(name, [access for item in kept for access in item.candidate.accesses])
+    kept = [access for item in items for access in granted(item)]
+    source = render_te(name, kept)
     terminal.data(source.te.rstrip("\n"))
     for item in items:
-        if item.level == "refuse":
-            terminal.talk(f"left out, refused: {' '.join(one_line(item)[3:4])} ({', '.join(f.code for f in item.findings)})")
+        lines = comments(item)
+        if lines:
+            terminal.data("\n".join(("", *lines)))
+            terminal.talk(f"sepolicyd: {warning(item)}")
     for reason in source.refused:
-        terminal.talk(f"left out: {terminal.escape(str(reason))}")
+        terminal.data(f"\n# left out: {terminal.escape(str(reason))}")
+        terminal.talk(f"sepolicyd: left out: {terminal.escape(str(reason))}")
 
 
 def _print(items: Sequence[Assessed], details: bool) -> None:
@@ -229,12 +237,11 @@ def _print(items: Sequence[Assessed], details: bool) -> None:
 
 
 def _talk(result: ScanResult, taken: Attributed, count: int) -> None:
-    foreign = sum(taken.foreign.values())
     terminal.talk(
-        f"{terminal.plural(result.lines, 'line')}: "
+        f"{terminal.plural(result.lines, 'line')}, {terminal.plural(result.events, 'event')}: "
         f"{terminal.plural(result.denials, 'denial')}, {result.granted} granted, "
         f"{terminal.plural(result.unparsed_count, 'line')} unparsed; "
-        f"{terminal.plural(count, 'candidate')}, {terminal.plural(foreign, 'denial')} of other services left out"
+        f"{terminal.plural(count, 'candidate')}, {terminal.plural(taken.foreign, 'denial')} of other services left out"
     )
     for line in result.unparsed[:SHOWN_UNPARSED]:
         terminal.talk(f"  unparsed line {line.line}: {terminal.escape(line.message)}")

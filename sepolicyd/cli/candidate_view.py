@@ -45,7 +45,7 @@ def screen(item: Assessed) -> list[str]:
     lines += ["", "Fixes (approve ID --fix N; 1 is proposed)"]
     for number, fix in enumerate((item.fix, *item.alternatives), 1):
         lines += _wrap(f"{number}. {fix.kind}: {fix.text}", "  ", "     ")
-        lines += [f"       {terminal.escape(line)}" for line in fix.commands]
+        lines += [f"       {terminal.escape_command(line)}" for line in fix.commands]
     if not item.approvable:
         lines += ["", *_wrap(f"Cannot be approved here: {item.why_not}")]
     return lines

@@ -13,6 +13,7 @@ from sepolicyd.cli.candidate_view import one_line, screen
 from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
 from sepolicyd.rollout.review.queue import Queue, queue, with_interfaces
+from sepolicyd.rollout.review.shown import record
 from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
 
@@ -41,6 +42,7 @@ def list_command(
     """
     session = open_session(profile_name, **paths)
     waiting = queue(session, policy_file, everything=everything)
+    record(session.settings, waiting.items)
     if as_json:
         terminal.print_json(document(session, waiting))
         return
@@ -72,8 +74,9 @@ def show_command(
       sepolicyd show 3f9a
     """
     session = open_session(profile_name, **paths)
-    found = queue(session, policy_file, everything=True)
+    found = queue(session, policy_file, everything=True, ids=ids)
     items = [with_interfaces(session, item, policy_file) for item in found.find(ids)]
+    record(session.settings, items)
     if as_json:
         terminal.print_json([described(item, found) for item in items])
         return

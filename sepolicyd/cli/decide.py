@@ -14,6 +14,7 @@ from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit, RefusedError
 from sepolicyd.rollout.review.answer import store_decision
 from sepolicyd.rollout.review.queue import queue, with_interfaces
+from sepolicyd.rollout.review.shown import require_shown
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.state.decisions import AnswerKind, Decision
 
@@ -33,9 +34,9 @@ def _shared(function: Function) -> Function:
 def approve_command(number: Optional[int], ids: tuple[str, ...], **options: Any) -> int:
     """Allow what a candidate asks, exactly as shown.
 
-    Covers the accesses that are pending now and no others: a new permission in the same group is a new question.
-    ID@REVISION, as `show` prints it, refuses when the candidate has changed since. Refused candidates need a written
-    override in the configuration file.
+    Covers what `list`, `show` or `review` last showed to you and no more: if the candidate asks for more by now, this says
+    what is new and stores nothing. ID@REVISION, as `show` prints it, names the shown state itself. Refused candidates need
+    a written override in the configuration file.
 
     \b
     Example:
@@ -92,13 +93,15 @@ def decide(
 ) -> int:
     """Store one decision for each candidate; those that cannot be approved are named and left pending."""
     session = open_session(profile_name, **paths)
-    found = queue(session, policy_file, everything=answer == AnswerKind.RESET)
+    found = queue(session, policy_file, everything=answer == AnswerKind.RESET, ids=ids)
     items = [with_interfaces(session, item, policy_file) if number else item for item in found.find(ids)]
     refused = 0
     store = session.decisions()
     try:
-        for item in items:
+        for text, item in zip(ids, items):
             try:
+                if answer in (AnswerKind.ALLOW, AnswerKind.DONTAUDIT) and "@" not in text:
+                    require_shown(session.settings, item)
                 terminal.data(said(store_decision(session, store, answer, item, number, reason), item))
             except RefusedError as failure:
                 refused += 1

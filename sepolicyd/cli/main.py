@@ -17,7 +17,7 @@ from sepolicyd.errors import Exit, SepolicydError, ToolError
 # no sqlite and no yaml; tests/test_docs.py holds each text against the command's own.
 COMMANDS: dict[str, tuple[str, str]] = {
     "analyze": ("analyze", "Turn audit logs into candidate rules, once, without any state."),
-    "apply": ("apply", "Build, check, load and verify the module of everything decided."),
+    "apply": ("apply", "Build, prove, load and verify the module of every standing decision."),
     "approve": ("decide", "Allow what a candidate asks, exactly as shown."),
     "confirm": ("apply", "Keep a module that was applied with --confirm-within."),
     "demo": ("demo", "Replay a captured JupyterHub rollout into a policy store of its own."),

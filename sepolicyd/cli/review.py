@@ -17,6 +17,7 @@ from sepolicyd.cli.session import open_session
 from sepolicyd.errors import RefusedError, UsageError
 from sepolicyd.rollout.review.answer import store_decision
 from sepolicyd.rollout.review.queue import queue, with_interfaces
+from sepolicyd.rollout.review.shown import record
 from sepolicyd.rollout.session import Session, invoking_user
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.state.decisions import AnswerKind, DecisionStore
@@ -98,6 +99,7 @@ def _ask_all(sitting: _Sitting, store: DecisionStore) -> None:
         left = sum(other.candidate.id not in sitting.skipped for other in sitting.items)
         terminal.data(f"\n--- {left} to go " + "-" * 60)
         terminal.data("\n".join(screen(item)))
+        record(sitting.session.settings, [item])
         step = _ask(sitting.session, store, item)
         if step == "quit":
             return

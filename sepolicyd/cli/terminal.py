@@ -14,16 +14,27 @@ import click
 
 from sepolicyd.rules.candidate import Candidate
 
-# Categories that a terminal may obey or that hide what stands there: controls, formats (bidi overrides), surrogates,
-# private use, unassigned, line and paragraph separators.
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+# Categories that a terminal may obey, that hide what is there, or that change the look of the character before them: controls,
+# formats (bidi overrides, zero width), surrogates, private use, unassigned, separators, combining marks.
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs", "Mn", "Mc", "Me"}
 
 
 def escape(text: str) -> str:
-    """The text on one line with everything invisible or obeyed by a terminal written as an escape."""
+    r"""One line in which every character is visible and unambiguous.
+
+    Printable ASCII stays, but a backslash is doubled: a literal ``\x1b`` in a name differs from an escaped control
+    character. Written as an escape are invisible and combining characters, and characters that look like others: those that
+    Unicode's compatibility form NFKC changes, and letters of every script but Latin and the East Asian ones, because Cyrillic
+    and Greek have letters that look like Latin ones.
+    """
     if text.isascii() and text.isprintable():
-        return text
+        return text.replace("\\", "\\\\")
     return "".join(_escape_char(char) for char in text)
+
+
+def escape_command(line: str) -> str:
+    """A command to paste: as it is where every character is plain ASCII, else as :func:`escape`."""
+    return line if line.isascii() and line.isprintable() else escape(line)
 
 
 def escape_lines(text: str) -> str:
@@ -32,10 +43,28 @@ def escape_lines(text: str) -> str:
 
 
 def _escape_char(char: str) -> str:
-    if unicodedata.category(char) not in _HIDDEN:
+    if char == "\\":
+        return "\\\\"
+    if char.isascii() and char.isprintable():
+        return char
+    if not _is_deceptive(char):
         return char
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+_PLAIN_SCRIPTS = ("LATIN", "CJK UNIFIED", "HIRAGANA", "KATAKANA", "HANGUL SYLLABLE")
+
+
+def _is_deceptive(char: str) -> bool:
+    """Whether a character outside ASCII is invisible, obeyed by a terminal, or can pass for another one."""
+    if unicodedata.category(char) in _HIDDEN or unicodedata.normalize("NFKC", char) != char:
+        return True
+    name = unicodedata.name(char, "")
+    if not name.startswith(_PLAIN_SCRIPTS):
+        return True
+    # e acute is told from e by its mark; a Latin letter of its own, such as dotless i, may pass for another
+    return name.startswith("LATIN") and not unicodedata.decomposition(char)
 
 
 def wants_colour() -> bool:

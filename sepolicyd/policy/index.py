@@ -116,6 +116,19 @@ class PolicyIndex(PolicyDeclarations):
             found |= mask if one == left and not condition else 0
         return tables.permissions(number, found)
 
+    def rule_sources(self, kind: str, target: str, tclass: str, permission: str, *, conditional: bool = True) -> frozenset[str]:
+        """The sources (types and attributes) of the rules on exactly this target, a type or an attribute.
+
+        :param conditional: with the rules under conditions
+        """
+        tables = self.tables
+        right, number = tables.numbers.get(target), tables.class_numbers.get(tclass)
+        if right is None or number is None:
+            return frozenset()
+        bit = tables.mask(number, permission)
+        rows = tables.rules(kind).of_pair(right, number)
+        return frozenset(tables.symbols[source] for source, mask, when in rows if mask & bit and (conditional or not when))
+
     def plain_rules(self, kind: str) -> Mapping[Key, frozenset[str]]:
         """Unconditional rules of a kind by key."""
         return self._rules_by_key(kind)[0]

@@ -59,7 +59,7 @@ def standing(facts: StageFacts) -> StageReport:
     if facts.permissive:
         return StageReport(Rollout.CONFINED, "it is permissive without a lease of ours", "sepolicyd doctor")
     if facts.pending or facts.unapplied:
-        waiting = f"{facts.pending} accesses are undecided, {facts.unapplied} decided but not applied"
+        waiting = f"{facts.pending} accesses are undecided, {facts.unapplied} decided changes are not applied"
         return StageReport(Rollout.REVIEWING, waiting, "sepolicyd review" if facts.pending else "sepolicyd apply")
     if not facts.version:
         return StageReport(

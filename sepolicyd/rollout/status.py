@@ -12,6 +12,7 @@ from typing import Optional
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, SepolicydError, StateError
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.rollout.apply.outstanding import outstanding_by_records
 from sepolicyd.rollout.apply.trial import read_trial
 from sepolicyd.rollout.apply.versions import Versions, module_name
 from sepolicyd.rollout.history import Entry, History
@@ -24,8 +25,7 @@ from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.review.queue import Queue, queue
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.stage import StageFacts, StageReport, standing
-from sepolicyd.rules.fixes.fix import FixKind
-from sepolicyd.state.decisions import Decision, allowed
+from sepolicyd.state.decisions import Decision
 
 
 @dataclass(frozen=True)
@@ -94,16 +94,18 @@ def _facts(
         lease_open=lease is not None and lease.lease is not None,
         permissive=bool(permissive & set(own)) or (lease is not None and not lease.enforcing),
         pending=sum(len(item.candidate.evidence) for item in waiting.items),
-        unapplied=_unapplied(waiting.decided, version, versions),
+        unapplied=_unapplied(waiting.decided, versions, policy_index),
         trial_open=on_trial,
         version=version,
     )
 
 
-def _unapplied(decided: Mapping[Access, Decision], version: int, versions: Versions) -> int:
-    """Accesses whose standing answer is allow by a rule, and that the version in the store does not hold."""
-    held = {rule.access for rule in versions.load(version).rules}
-    return sum(access not in held and decided[access].fix_kind in (None, FixKind.ALLOW) for access in allowed(decided))
+def _unapplied(decided: Mapping[Access, Decision], versions: Versions, policy_index: Optional[PolicyIndex]) -> int:
+    """Number of changes that `apply` would make."""
+    try:
+        return outstanding_by_records(versions, decided, policy_index).count
+    except RefusedError:
+        return 1  # a decision that cannot be carried out: `apply` names it
 
 
 def _lease(session: Session) -> tuple[Optional[status.LeaseStatus], str]:

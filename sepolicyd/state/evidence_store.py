@@ -5,88 +5,58 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.access import Access
-from sepolicyd.audit.model import Unparsed, UnparsedReason
+from sepolicyd.audit.model import Unparsed
 from sepolicyd.errors import UsageError
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import evidence_codec
 from sepolicyd.state.evidence_reader import SCHEMA, VERSION, LogEvent
 from sepolicyd.storage.sqlite import open_database, transaction, translated
 
-MAX_ACCESSES = 20_000
-"""Rows, one for each access and role. When all are taken, a domain with fewer rows takes them from the one with most."""
-BODIES_CHARS = 16 << 20
-"""Rows are cut so that all of them together are not much longer than this."""
+MAX_ACCESSES = 20_000  # distinct (access, role): a flood of invented names must not fill the disk
 MAX_UNPARSED = 200
 MAX_NOTICES = 1000
-MAX_DOMAINS = 200
-"""Domains for which ignored and dropped denials are counted apart; those of further domains are counted together."""
+MAX_IGNORED = 200
 MAX_LINE_CHARS = 512
 
 
 @dataclass
 class Batch:
-    """What was attributed since the last save; at most MAX_ACCESSES rows."""
+    """What has been folded since the last save; bounded by MAX_ACCESSES distinct accesses.
+
+    ``counts`` by name: lines, events, denials, granted, notices, other, unparsed, matched, ignored (denials that are not
+    the profile's), overflow (sightings dropped because of MAX_ACCESSES), gaps (places where the log is known to have
+    been cut away before it was read). ``ignored`` counts those denials by source type.
+    """
 
     evidence: dict[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    """lines, denials, granted, notices, other, unparsed, attempts (among unparsed), matched, ignored (denials that are not
-    the profile's), overflow (denials that are counted and not kept), gaps (places where the log is known to have been
-    cut away before it was read), lost."""
     unparsed: list[Unparsed] = field(default_factory=list)
     remarks: list[LogEvent] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
-    """By source type."""
-    overflow: Counter[str] = field(default_factory=Counter)
-    """By source type."""
-    _keys: dict[str, list[tuple[Access, str]]] = field(default_factory=dict)
 
-    def add(self, access: Access, role: str, seen: Evidence) -> None:
-        """Add evidence of one access, kept apart by the role that asked."""
-        key = (access, role)
-        old = self.evidence.get(key)
-        if old is not None:
-            self.evidence[key] = old.merge(seen)
-            return
-        if len(self.evidence) >= MAX_ACCESSES:
-            victim = fairest({source: len(keys) for source, keys in self._keys.items()}, access.source)
-            if victim is None:
-                self.drop(access.source, seen.count)
-                return
-            self.drop(victim, self.evidence.pop(self._keys[victim].pop()).count)
-        self.evidence[key] = seen
-        self._keys.setdefault(access.source, []).append(key)
+    def add(self, accesses: Iterable[Access], role: str, seen: Evidence) -> None:
+        """Fold one sighting into each of its accesses, kept apart by the role that asked."""
+        for access in accesses:
+            key = (access, role)
+            old = self.evidence.get(key)
+            if old is not None:
+                self.evidence[key] = old.merge(seen)
+            elif len(self.evidence) < MAX_ACCESSES:
+                self.evidence[key] = seen
+            else:
+                self.counts["overflow"] += seen.count
 
     def ignore(self, source: str, count: int) -> None:
         """Count denials that the profile does not claim."""
         self.counts["ignored"] += count
-        _count(self.ignored, source, count)
-
-    def drop(self, source: str, count: int) -> None:
-        """Count denials for which there is no room."""
-        self.counts["overflow"] += count
-        _count(self.overflow, source, count)
-
-    def keep_unparsed(self, lines: Sequence[Unparsed]) -> None:
-        """Keep the first lines, and the first attempts, so that neither displaces the other."""
-        for attempt in (False, True):
-            room = MAX_UNPARSED - sum(line.attempt is attempt for line in self.unparsed)
-            self.unparsed.extend([line for line in lines if line.attempt is attempt][: max(0, room)])
-
-
-def fairest(rows: Mapping[str, int], source: str) -> Optional[str]:
-    """The domain with most rows, which gives one to ``source``; None where ``source`` has no fewer itself."""
-    most = max(rows, key=lambda domain: (rows[domain], domain), default=source)
-    return most if rows.get(source, 0) + 1 < rows.get(most, 0) else None
-
-
-def _count(counts: Counter[str], source: str, count: int) -> None:
-    counts[source if source in counts or len(counts) < MAX_DOMAINS else ""] += count
+        if source in self.ignored or len(self.ignored) < MAX_IGNORED:
+            self.ignored[source] += count
 
 
 class EvidenceStore:
@@ -105,7 +75,7 @@ class EvidenceStore:
         try:
             with translated(path):
                 self._claim(profile)
-                self._rows = Counter(dict(self._connection.execute("SELECT source, count(*) FROM evidence GROUP BY source")))
+                self._rows = int(self._one("SELECT count(*) FROM evidence"))
                 self._counts: Counter[str] = Counter(json.loads(self._meta("counts") or "{}"))
                 self.place: Optional[dict[str, Any]] = json.loads(self._meta("place") or "null")
                 self.memory: Optional[Any] = json.loads(self._meta("memory") or "null")
@@ -130,7 +100,7 @@ class EvidenceStore:
     @property
     def rows(self) -> int:
         """How many accesses are stored, counted once for each role that asked."""
-        return sum(self._rows.values())
+        return self._rows
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -145,79 +115,46 @@ class EvidenceStore:
         :raises StateError: nothing of it has been saved; the batch is unchanged and may be saved again
         """
         new: list[tuple[Access, str]] = []
-        counts, rows = self._counts + batch.counts, Counter(self._rows)
-        overflow = Counter(batch.overflow)
+        counts = self._counts + batch.counts
         with translated(self.path), transaction(self._connection):
             for (access, role), seen in batch.evidence.items():
-                if self._fold(access, role, seen, rows, overflow):
+                if self._fold(access, role, seen, counts, room=self._rows + len(new) < MAX_ACCESSES):
                     new.append((access, role))
-            counts.update(overflow=sum(overflow.values()) - sum(batch.overflow.values()))
             self._keep_unparsed(batch.unparsed)
             self._keep_notices(batch.remarks)
             self._keep_ignored(batch.ignored)
-            if overflow:
-                self._set("overflow", json.dumps(self._overflow(overflow)))
-            counts = +counts
             self._set("counts", json.dumps(counts))
             self._set("place", json.dumps(place))
             if memory != self.memory:
                 self._set("memory", json.dumps(memory))
             self._set("updated", repr(time.time()))
-        self._rows = +rows
+        self._rows += len(new)
         self._counts, self.place, self.memory = counts, dict(place), memory
         return new
 
-    def _fold(self, access: Access, role: str, seen: Evidence, rows: Counter[str], overflow: Counter[str]) -> bool:
+    def _fold(self, access: Access, role: str, seen: Evidence, counts: Counter[str], *, room: bool) -> bool:
         key = (access.source, access.target, access.tclass, access.permission, role)
         row = self._connection.execute(
             "SELECT id, body FROM evidence WHERE source=? AND target=? AND tclass=? AND permission=? AND role=?", key
         ).fetchone()
         if row is not None:
-            body = evidence_codec.render(_parsed(row[1]).merge(seen), _body_limit(rows))
+            body = evidence_codec.render(_parsed(row[1]).merge(seen))
             self._connection.execute("UPDATE evidence SET body=? WHERE id=?", (body, row[0]))
             return False
-        if sum(rows.values()) >= MAX_ACCESSES and not self._make_room(access.source, rows, overflow):
-            overflow[access.source] += seen.count
+        if not room:
+            counts["overflow"] += seen.count
             return False
         self._connection.execute(
             "INSERT INTO evidence(source, target, tclass, permission, role, body) VALUES (?,?,?,?,?,?)",
-            (*key, evidence_codec.render(seen, _body_limit(rows))),
+            (*key, evidence_codec.render(seen)),
         )
-        rows[access.source] += 1
         return True
-
-    def _make_room(self, source: str, rows: Counter[str], overflow: Counter[str]) -> bool:
-        """Delete the newest row of the domain with most rows, if ``source`` has fewer."""
-        victim = fairest(rows, source)
-        if victim is None:
-            return False
-        identity, body = self._connection.execute(
-            "SELECT id, body FROM evidence WHERE source=? ORDER BY id DESC LIMIT 1", (victim,)
-        ).fetchone()
-        self._connection.execute("DELETE FROM evidence WHERE id=?", (identity,))
-        overflow[victim] += _parsed(body).count
-        rows[victim] -= 1
-        return True
-
-    def _overflow(self, more: Counter[str]) -> dict[str, int]:
-        """The stored counts of dropped denials by domain, with these added."""
-        found: Counter[str] = Counter(json.loads(self._meta("overflow") or "{}"))
-        for source, count in more.items():
-            _count(found, source, count)
-        return dict(found)
 
     def _keep_unparsed(self, lines: Sequence[Unparsed]) -> None:
-        for attempt in (False, True):
-            chosen = [line for line in lines if line.attempt is attempt]
-            if not chosen:
-                continue
-            reasons = [reason.value for reason in UnparsedReason if reason.is_attempt is attempt]
-            marks = ",".join("?" * len(reasons))
-            kept = self._connection.execute(f"SELECT count(*) FROM unparsed WHERE reason IN ({marks})", reasons)  # noqa: S608
-            room = MAX_UNPARSED - kept.fetchone()[0]
+        if lines and self._one("SELECT count(*) FROM unparsed") < MAX_UNPARSED:
             self._connection.executemany(
                 "INSERT INTO unparsed(reason, text) VALUES (?,?)",
-                [(line.reason.value, _clean(line.text)) for line in chosen[: max(0, room)]],
+                [(_clean(line.reason.value), _clean(line.text)) for line in lines[:MAX_UNPARSED]],
             )
 
     def _keep_notices(self, notices: Sequence[LogEvent]) -> None:
@@ -230,7 +167,7 @@ class EvidenceStore:
             self._connection.execute(f"DELETE FROM notices WHERE id NOT IN ({newest})", (MAX_NOTICES,))  # noqa: S608
 
     def _keep_ignored(self, ignored: Mapping[str, int]) -> None:
-        room = MAX_DOMAINS - self._one("SELECT count(*) FROM ignored") if ignored else 0
+        room = MAX_IGNORED - self._one("SELECT count(*) FROM ignored") if ignored else 0
         for source, count in ignored.items():
             done = self._connection.execute("UPDATE ignored SET count=count+? WHERE source=?", (count, _clean(source))).rowcount
             if not done and room > 0:
@@ -246,12 +183,6 @@ class EvidenceStore:
 
     def _set(self, key: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta(key, value) VALUES (?,?)", (key, value))
-
-
-def _body_limit(rows: Counter[str]) -> int:
-    """Characters of one row: fewer when there are many rows, so that the file stays small."""
-    share = BODIES_CHARS // max(1, sum(rows.values()))
-    return min(evidence_codec.MAX_BODY_CHARS, max(evidence_codec.SMALL_BODY_CHARS, share))
 
 
 def _parsed(body: str) -> Evidence:

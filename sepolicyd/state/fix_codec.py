@@ -7,6 +7,7 @@ from typing import Any
 
 from sepolicyd.rules.fixes.detail import (
     BooleanSetting,
+    BooleanSettings,
     ConfigurationLine,
     CreatedLabel,
     DomainTransition,
@@ -69,6 +70,7 @@ _ENCODERS: Mapping[type, Callable[[Any], dict[str, Any]]] = {
     OwnType: _own_type,
     LabelledPorts: _ports,
     BooleanSetting: lambda detail: {"boolean": detail.boolean, "value": detail.value},
+    BooleanSettings: lambda detail: {"booleans": [[one.boolean, one.value] for one in detail.settings]},
     DomainTransition: lambda detail: {"program": detail.program, "domain": detail.domain},
     InterfaceCall: lambda detail: {"call": detail.call},
     OnlyPermissions: lambda detail: {"only": list(detail.permissions)},
@@ -104,6 +106,10 @@ _DECODERS: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], FixDetail]]
     (frozenset({"transitions", "allow"}), _read_own_type),
     (frozenset({"paths", "contexts"}), _read_labels),
     (frozenset({"ports"}), _read_ports),
+    (
+        frozenset({"booleans"}),
+        lambda stored: BooleanSettings(tuple(BooleanSetting(_text(name), bool(on)) for name, on in stored["booleans"])),
+    ),
     (frozenset({"boolean"}), lambda stored: BooleanSetting(_text(stored["boolean"]), bool(stored["value"]))),
     (
         frozenset({"file", "line"}),

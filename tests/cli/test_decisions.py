@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Runner
+from tests.rules.lines import line
 
 
 def pending(sepolicyd: Runner) -> list[dict[str, Any]]:
@@ -95,3 +97,25 @@ def test_a_code_is_explained_with_its_source(sepolicyd: Runner, code: str) -> No
 
 def test_an_unknown_code(sepolicyd: Runner) -> None:
     assert sepolicyd("explain", "X-999").code == 2
+
+
+def test_an_approval_by_id_covers_what_was_shown_to_this_user_and_no_more(
+    sepolicyd: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "grows.log"
+    log.write_text(line("map", "jupyterhub_t", "usr_t", "file", pid=9, comm="jupyterhub", path="/usr/share/x") + "\n")
+    assert sepolicyd("run", "--once", "--log", log).code == 0
+    [one] = pending(sepolicyd)
+    with log.open("a") as file:
+        file.write(line("execute", "jupyterhub_t", "usr_t", "file", pid=9, comm="jupyterhub", path="/usr/share/x") + "\n")
+    assert sepolicyd("run", "--once", "--log", log).code == 0
+    ran = sepolicyd("approve", one["id"], "--reason", "seen")
+    assert ran.code != 0
+    assert not json.loads(sepolicyd("history", "--json").out)
+    [two] = [other for other in pending(sepolicyd) if other["id"] == one["id"]]
+    assert set(two["permissions"]) > set(one["permissions"]), "it grew in the same group"
+    assert "has changed since it was shown" in ran.err and "execute" in ran.err
+    monkeypatch.setenv("SUDO_USER", "mallory")
+    ran = sepolicyd("dontaudit", one["id"])
+    assert ran.code == 1 and "was not shown to mallory yet" in ran.err
+    assert "was not shown" not in sepolicyd("approve", f"{one['id']}@{two['revision']}", "--reason", "named").err

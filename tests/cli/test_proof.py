@@ -31,7 +31,6 @@ from sepolicyd.rollout.review.queue import judge, with_interfaces
 from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.rules.attribution.attribute import attribute
-from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.detail import LabelledPorts
 from sepolicyd.rules.fixes.fix import Fix
@@ -39,7 +38,7 @@ from sepolicyd.state.decisions import AnswerKind, Decision
 from sepolicyd.state.fix_codec import encode
 from tests.cli.asking import audit2why, under_boolean
 from tests.cli.conftest import DATA
-from tests.rules.lines import evidence_from, line, scan_files
+from tests.rules.lines import evidence_from, line, scan_files  # type: ignore[attr-defined]
 
 pytestmark = pytest.mark.toolchain
 LOGS = [*sorted(DATA.glob("0*.log.gz")), *sorted((DATA.parent / "vm").glob("*.log.gz"))]
@@ -79,7 +78,7 @@ class Done:
 
 
 def evidence_of_logs(profile: profiles.Profile) -> dict[Access, Evidence]:
-    found = attribute(scan_files(LOGS), Matcher(profile)).evidence
+    found = attribute(scan_files(LOGS), profile).evidence
     for access, seen in evidence_from(INVENTED).items():
         found[access] = found[access].merge(seen) if access in found else seen
     return found

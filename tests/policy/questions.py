@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from typing import Any
 
 from tests.paths import DATA
 
@@ -31,7 +32,7 @@ def stand_in(context: str) -> str:
 
 def denials() -> list[tuple[str, str, str, str]]:
     """Distinct (scontext, tcontext, class, permission) of the captured logs."""
-    found = set()
+    found: set[Any] = set()
     for log in LOGS:
         for permissions, scontext, tcontext, tclass in AVC.findall(gzip.decompress(log.read_bytes()).decode(errors="replace")):
             found.update((stand_in(scontext), stand_in(tcontext), tclass, permission) for permission in permissions.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_what_is_on_already_and_what_is_unknown_opens_nothing(distribution: Poli
 def slowly(policy: PolicyIndex, settings: dict[str, bool], states: dict[str, bool]) -> set[Access]:
     """Pair by pair, as the definition says."""
     after = {**states, **settings}
-    found = set()
+    found: set[Any] = set()
     for (source, target, tclass), conditional in policy.conditional_rules("allow").items():
         for permissions, condition in conditional:
             if condition.active(after) and not condition.active(states) and settings.keys() & set(condition.booleans):

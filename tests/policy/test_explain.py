@@ -166,7 +166,7 @@ def test_which_part_of_the_contexts_fails(
     found = why(constrained(tmp_path, expression), source, target, "file", "read")
     (denied,) = found.constraints
     (failure,) = denied.failures
-    assert (failure.part, failure.missing, denied.parts, denied.certain) == (part, missing, {part}, True)
+    assert (failure.part, failure.missing, denied.parts, denied.certain) == (part, missing, frozenset((part,)), True)
     assert str(failure) == denied.reason
     assert found.hindered
 

@@ -418,7 +418,7 @@ def test_the_speech_toolkit_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def _some_file(folder: Path) -> Path:
     path = folder / "policy.33"
-    path.write_bytes(struct.pack("<I", setools_adapter.KERNEL_MAGIC))
+    path.write_bytes(struct.pack("<I", setools_adapter.KERNEL_MAGIC))  # type: ignore[attr-defined]
     return path
 
 

@@ -215,7 +215,9 @@ def test_offers_are_what_a_linked_module_gains(tmp_path: Path, distribution: Pol
     gained = difference(distribution, new).gained
     for name, subject in subjects.items():
         mine = {access for access in gained if subject in (access.source, access.target_type)}
-        given = interfaces._within(known.text(name), "allow", subject, distribution)
+        text = known.text(name)
+        assert text is not None, name
+        given = interfaces._within(text, "allow", subject, distribution)
         assert given is not None, name
         # optional blocks are counted though what they need is not there: an offer never promises less than it brings
         assert mine <= given, (name, sorted(map(str, mine - given)))

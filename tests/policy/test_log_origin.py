@@ -54,7 +54,7 @@ def test_another_machines_log(policy_index: PolicyIndex) -> None:
 
 def test_a_profiles_own_types_say_nothing(policy_index: PolicyIndex) -> None:
     found = log_origin(policy_index, [denial("hub_t", "data_t", "read"), denial("app_t", "hub_t", "read")], ignore=["hub_t"])
-    assert (found.types, found.unknown_types, found.enforced) == ({"data_t", "app_t"}, frozenset(), frozenset())
+    assert (found.types, found.unknown_types, found.enforced) == (frozenset(("data_t", "app_t")), frozenset(), frozenset())
 
 
 def test_the_same_access_denied_in_one_context_is_not_allowed(policy_index: PolicyIndex) -> None:

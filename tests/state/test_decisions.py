@@ -24,6 +24,7 @@ from sepolicyd.rollout.apply.desired import desired_policy
 from sepolicyd.rules.fixes.detail import (
     NO_DETAIL,
     BooleanSetting,
+    BooleanSettings,
     ConfigurationLine,
     CreatedLabel,
     DomainTransition,
@@ -250,6 +251,7 @@ DETAILS = (
     NO_DETAIL, PORTS, LabelledPorts(), ConfigurationLine("a.conf", "x=1"),
     Labels(("/a",), (PathLabel("/a(/.*)?", "a_t", "-d"),)),
     OwnType(Labels(("/a",)), (CreatedLabel("a_t", "tmp_t", "file", "b_t"),), ("write",)), BooleanSetting("x", False),
+    BooleanSettings((BooleanSetting("x", True), BooleanSetting("y", False))),
     DomainTransition("x_exec_t", "x_t"), InterfaceCall("x(a_t)"), OnlyPermissions(("read",)),
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ def row(identity: str = "0a", *kinds: str, interfaces: tuple[str, ...] = (), giv
 
 
 def figures(one: Row, answer: Answer, known: bool = True):
-    return score([one], {one.id: answer}, lambda accesses, _: accesses & {OTHER_READ}, lambda _: known)
+    return score([one], {one.id: answer}, lambda accesses: accesses & {OTHER_READ}, lambda _: known)
 
 
 def test_a_row_is_read_with_the_kinds_of_its_fix(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_row_is_read_with_the_kinds_of_its_fix(tmp_path: Path) -> None:
     (found,) = load(file)
     assert found.accesses == {READ, Access("a_t", "self", "process", "fork")}
     assert found.opened == {READ, Access.of("a_t", "b_t", "file", "map")}
-    assert (found.kinds, found.interfaces, found.gives, found.half) == ({"give", "label"}, ("x_read",), False, 1)
+    assert (found.kinds, found.interfaces, found.gives, found.half) == (frozenset(("give", "label")), ("x_read",), False, 1)
 
 
 def test_a_sample_is_spread_over_the_file() -> None:

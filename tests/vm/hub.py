@@ -287,7 +287,7 @@ def lesson(name: str, port: int, stop: bool = True, patience: float = WAIT_S) ->
     """Everything a student does in a lesson; the report names the first step that failed."""
     user = User(name, port, patience)
     report = Report(name)
-    steps = [user.log_in, user.start_server, user.files, user.terminal, user.compute]
+    steps: list[Callable[[], object]] = [user.log_in, user.start_server, user.files, user.terminal, user.compute]
     for step in steps + ([user.stop_server] if stop else []):
         began = time.monotonic()
         try:

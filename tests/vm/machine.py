@@ -287,12 +287,13 @@ class Machine:
                         return message["return"]
                 raise Lost(f"QEMU closed its monitor during {command}")
 
+            answer: Any = None
             file.readline()  # greeting
             for step in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
                 file.write(json.dumps(step) + "\n")
                 file.flush()
                 answer = reply()
-            return answer
+            return answer  # of the command, which is the second step
 
     def wait_migrated(self, leaving: str, timeout: float = 300) -> None:
         until = time.monotonic() + timeout

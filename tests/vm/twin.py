@@ -15,7 +15,7 @@ from typing import Optional
 from sepolicyd.policy import delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rules.guard.guard import load_guard
-from tests.vm.bench import ROOT, Context
+from tests.vm.bench import ROOT, Context  # type: ignore[attr-defined]
 from tests.vm.machine import Result
 
 NAMES = ("hand", "paper")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sepolicyd.policy.interfaces import INCLUDE
 from sepolicyd.policy.policy_files import find_policy
-from sepolicyd.process import SOURCE_TREE
 from sepolicyd.rules.guard.guard import load_guard
 from sepolicyd.settings import Settings
+from tests.paths import POLICIES, ROOT
 from tools.fixbench import baselines, rows
 from tools.fixbench.answers import Answer
 from tools.fixbench.ours import Judge
@@ -33,7 +33,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--half", type=int, choices=(0, 1), help="one half of the rows: 0 for tuning, 1 held out")
     parser.add_argument("--no-baselines", action="store_true", help="sepolicyd alone")
     parser.add_argument("--misses", choices=("kind", "interface", "alarm"), help="list the rows that were missed")
-    parser.add_argument("--cache", type=Path, default=SOURCE_TREE / "build" / "fixbench", help="for what is slow to make")
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "fixbench", help="for what is slow to make")
     return parser.parse_args(argv)
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     chosen = [row for row in rows.load(options.file) if options.half is None or row.half == options.half]
     chosen = rows.sample(chosen, options.sample)
-    judge = Judge(options.root, policy, include, options.cache, load_guard([SOURCE_TREE / "policies"]))
+    judge = Judge(options.root, policy, include, options.cache, load_guard([POLICIES]))
     started = time.perf_counter()
     answers = {"sepolicyd": {row.id: judge.answer(row) for row in chosen}}
     print(f"{len(chosen)} rows, {time.perf_counter() - started:.1f} s", file=sys.stderr)

@@ -1,9 +1,8 @@
-"""sepolicyd's answers to the rows: assess with a profile that takes every source for the service's own."""
+"""sepolicyd's answers to the rows: assess with a profile that takes each source for a service of its own."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -12,14 +11,15 @@ from sepolicyd.audit.scan.files import scan_stream
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.policy.labels import Labels
-from sepolicyd.profiles import Profile, Role
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.attribution.attribute import attribute
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fixes.detail import BooleanSetting, InterfaceCall, OnlyPermissions
+from sepolicyd.rules.fixes.detail import InterfaceCall, OnlyPermissions, booleans_of
 from sepolicyd.rules.fixes.fix import Fix, FixKind
+from sepolicyd.rules.guard.facts import facts_of_policy
 from sepolicyd.rules.guard.guard import Guard
+from sepolicyd.rules.guard.neutral import neutral_profile
 from sepolicyd.settings import Settings
 from tools.fixbench.answers import Answer, Proposal
 from tools.fixbench.masked import MaskedIndex, masked_labels
@@ -43,21 +43,23 @@ class Judge:
         self.guard = guard
 
     def assess(self, row: Row, *, masked: bool = True) -> list[Assessed]:
-        """Every candidate of the row; sources of the row are the service's own domains."""
+        """Every candidate of the row; each source of the row is a service of its own."""
         evidence = attribute(scan_stream(io.BytesIO(row.log.encode())), None).evidence
         if masked:
             self._hide(row, evidence)
-        sources = tuple(sorted({access.source for access in evidence}))
-        profile = Profile("service", "", Path("/nonexistent"), (), (Role("service", domains=sources),))
-        candidates = group(evidence, self.guard.facets(evidence, profile))
-        return assess(
-            candidates,
-            profile=profile,
-            guard=self.guard,
-            policy_index=self.index,
-            labels=self.labels,
-            interfaces=self.interfaces,
-        )
+        found = []
+        for source in sorted({access.source for access in evidence}):
+            profile = neutral_profile(source, facts_of_policy(self.index))
+            part = {access: seen for access, seen in evidence.items() if access.source == source}
+            found += assess(
+                group(part, self.guard.facets(part, profile)),
+                profile=profile,
+                guard=self.guard,
+                policy_index=self.index,
+                labels=self.labels,
+                interfaces=self.interfaces,
+            )
+        return found
 
     def _hide(self, row: Row, evidence: dict[Access, Evidence]) -> None:
         rule = "dontaudit" if "dontaudit" in row.kinds else "allow"
@@ -82,7 +84,7 @@ class Judge:
         elif isinstance(detail, InterfaceCall):
             name = detail.call.partition("(")[0]
             opens = self.interface_opens(name, item.candidate.source) or asked
-        elif fix.kind is FixKind.ALLOW or isinstance(detail, BooleanSetting):
+        elif fix.kind is FixKind.ALLOW or booleans_of(detail):
             opens = asked
         return Proposal(KINDS.get(fix.kind, fix.kind.value), opens, name)
 
@@ -96,8 +98,9 @@ class Judge:
         rules = (rule for rule in text.rules if rule.word == "allow")
         return frozenset(access for rule in rules for access in accesses_of(rule, source, self.index))
 
-    def refused(self, accesses: frozenset[Access], sources: Sequence[str]) -> frozenset[Access]:
+    def refused(self, accesses: frozenset[Access]) -> frozenset[Access]:
         """Accesses that the guard refuses for what they open, whoever asks."""
-        profile = Profile("service", "", Path("/nonexistent"), (), (Role("service", domains=tuple(sources)),))
-        levels = {access: self.guard.judge_access(access, profile, self.index) for access in accesses}
+        facts = facts_of_policy(self.index)
+        profiles = {source: neutral_profile(source, facts) for source in {access.source for access in accesses}}
+        levels = {access: self.guard.judge_access(access, profiles[access.source], self.index) for access in accesses}
         return frozenset(access for access, found in levels.items() if any(str(one.level) == "refuse" for one in found))

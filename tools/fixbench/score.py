@@ -12,7 +12,7 @@ from tools.fixbench.answers import Answer
 from tools.fixbench.rows import OTHER, Row
 
 COLUMNS = ("false alarms", "other kind 1st", "among 3", "covered", "surplus", "refuse-list", "interface 1st", "among 3 if.")
-Refused = Callable[[frozenset[Access], Sequence[str]], frozenset[Access]]
+Refused = Callable[[frozenset[Access]], frozenset[Access]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def score(rows: Iterable[Row], answers: Mapping[str, Answer], refused: Refused, 
         _kinds(other, answers, 3),
         Share(sum(len(opens & row.accesses) for row, opens in opened), sum(len(row.accesses) for row in given)),
         median(surpluses) if surpluses else None,
-        sum(len(refused(answers[row.id].opens(), [one.source for one in row.accesses])) for row in rows),
+        sum(len(refused(answers[row.id].opens())) for row in rows),
         _interfaces(named, answers, 1),
         _interfaces(named, answers, 3),
     )

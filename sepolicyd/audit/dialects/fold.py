@@ -13,7 +13,9 @@ from typing import NamedTuple, Optional
 
 MAX_LINES = 12
 MAX_WIDTH = 240
-_BEGINS_ANEW = re.compile(r"avc:|\baudit\(|\btype=[A-Z0-9]|^\s*$|^\W*-{3,}\s*$|^\W*(?:`{3}|={3,})")
+_BEGINS_ANEW = re.compile(
+    r"avc:|\baudit\(|\bop=security_|\bSELINUX_ERR |\btype=[A-Z0-9]|^\s*$|^\W*-{3,}\s*$|^\W*(?:`{3}|={3,})"
+)
 _QUOTE = re.compile(r"^[\s>#|*]*(?=[>#|*])[\s>#|*]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=")
 _LAST_FIELD = re.compile(r"[a-z0-9_]*\s*permissive=[01]")

@@ -17,6 +17,7 @@ from sepolicyd.audit.dialects.forms import Form, Reader, Refusal
 from sepolicyd.audit.dialects.journal import JournalReader
 from sepolicyd.audit.dialects.reports import AlertReader, TableReader
 from sepolicyd.audit.model import Unparsed, UnparsedReason
+from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse.denial import Denials, denials_of, denials_of_line
 from sepolicyd.audit.parse.event import Event
 from sepolicyd.audit.parse.header import SPEAKING, match_header, type_name
@@ -25,9 +26,7 @@ from sepolicyd.audit.parse.record import MAX_RECORD, MAX_TEXT, Record
 MAX_SEEN = 20_000
 MAX_RECORDS = 256
 MAX_OPEN = 64
-STRICT_BLOCKS = 4
-PROBES = 16
-_PLAIN = re.compile(rb"(?:node=[^ \n]+ )?type=[A-Z][A-Z0-9_]* msg=audit\(1[0-9.]+:[0-9]+\): ")
+MAX_SHOWN = 1 << 20
 _TAIL = 16  # lines that wait for the next block, because a folded record may go on there
 _COMPLETE = re.compile(r"tclass=[a-z][a-z0-9_]*[ \t].*?permissive=[01]")
 
@@ -48,7 +47,6 @@ class Front:
         self.has_records = False
         """Whether a record stands in the text that is not as auditd writes it."""
         self._line = 0
-        self._plain_blocks = 0
         self._seen: dict[str, None] = {}
         self._events: OrderedDict[tuple[str, str, int], list[Record]] = OrderedDict()
         self._readers: tuple[Reader, ...] = (JournalReader(), TableReader(), AlertReader())
@@ -57,7 +55,8 @@ class Front:
         """Raw lines in the place of all that can become one, blank lines in the place of the rest."""
         left = b""
         for block in encoding.as_bytes_of_ascii(blocks, self._note_encoding):
-            if not left and self._is_plain(block):
+            if not left and is_plain(block):
+                self._line += block.count(b"\n")
                 yield block
                 continue
             lines = (left + block).split(b"\n")
@@ -70,19 +69,6 @@ class Front:
             lines = left.split(b"\n")
             yield self._translate(lines[:-1] if not lines[-1] else lines)
         self._finish()
-
-    def _is_plain(self, block: bytes) -> bool:
-        """Whether a block may pass as it is.
-
-        After a few blocks in which every line was as auditd writes it, only some lines of each block are looked at: text
-        of another form inside an audit log of megabytes is then left to the scan, which reports what it cannot read.
-        """
-        if not (looks_plain(block) if self._plain_blocks >= STRICT_BLOCKS else is_plain(block)):
-            self._plain_blocks = 0
-            return False
-        self._plain_blocks += 1
-        self._line += block.count(b"\n")
-        return True
 
     @property
     def lines(self) -> int:
@@ -100,21 +86,21 @@ class Front:
 
     def _translate(self, lines: Sequence[bytes]) -> bytes:
         written = []
+        shown = [field.text(line[:MAX_SHOWN]).rstrip("\r\0") for line in lines]
         at = 0
         while at < len(lines):
-            line, used = self._step(lines, at)
+            line, used = self._step(lines[at], shown, at)
             written.append(line)
             written.extend([b""] * (used - 1))
             at += used
             self._line += used
         return b"\n".join(written) + b"\n"
 
-    def _step(self, lines: Sequence[bytes], at: int) -> tuple[bytes, int]:
+    def _step(self, raw: bytes, lines: Sequence[str], at: int) -> tuple[bytes, int]:
         """(the raw line for this place, how many lines it took the place of)."""
-        raw = lines[at]
-        if len(raw) > MAX_RECORD and not raw.lstrip().startswith(b"{"):
+        if len(raw) > MAX_RECORD and not raw[:80].lstrip(b"data: \x1e").startswith(b"{"):
             return raw, 1
-        line = raw.decode("utf-8", "backslashreplace").rstrip("\r\0")
+        line = lines[at]
         header = match_header(line)
         if header is not None and not text.is_page(line):
             return self._raw_line(raw, line, lines, at)
@@ -129,7 +115,7 @@ class Front:
             return b"", 1
         return self._text_line(line, lines, at)
 
-    def _raw_line(self, raw: bytes, line: str, lines: Sequence[bytes], at: int) -> tuple[bytes, int]:
+    def _raw_line(self, raw: bytes, line: str, lines: Sequence[str], at: int) -> tuple[bytes, int]:
         for reader in self._readers:
             reader.record(line)
         more = _following(line, lines, at)
@@ -144,7 +130,7 @@ class Front:
             return b"", 1
         return raw, 1
 
-    def _text_line(self, line: str, lines: Sequence[bytes], at: int) -> tuple[bytes, int]:
+    def _text_line(self, line: str, lines: Sequence[str], at: int) -> tuple[bytes, int]:
         """A line of pasted text that announces a record."""
         more = _following(line, lines, at)
         if more and not _is_whole(line):
@@ -185,7 +171,7 @@ class Front:
                 reader.record(line)
             node = f"node={record.node} " if record.node else ""
             raw = f"{node}type={record.type} msg=audit({record.time}:{record.serial}): {record.body}"
-            return b"" if "avc:" in raw and self._is_repeated(raw) else raw.encode("utf-8", "replace")
+            return b"" if "avc:" in raw and self._is_repeated(raw) else field.bytes_of(raw)
         for record_or_not in records:
             self._take([record_or_not], self._line + 1)
         return b""
@@ -240,16 +226,6 @@ def is_plain(block: bytes) -> bool:
     )
 
 
-def looks_plain(block: bytes) -> bool:
-    """Whether lines all over a block begin as auditd writes them."""
-    if not block.endswith(b"\n"):
-        return False
-    step = max(1, len(block) // PROBES)
-    starts = {block.rfind(b"\n", 0, max(0, at)) + 1 for at in range(0, len(block), step)}
-    starts.add(block.rfind(b"\n", 0, len(block) - 1) + 1)
-    return all(_PLAIN.match(block, start) for start in starts)
-
-
 def _last_border(lines: Sequence[bytes], cut: int) -> int:
     """The last line before ``cut`` at which nothing can be folded into the next: a blank line or a new record."""
     for at in range(cut, max(0, cut - _TAIL), -1):
@@ -258,9 +234,9 @@ def _last_border(lines: Sequence[bytes], cut: int) -> int:
     return cut
 
 
-def _following(line: str, lines: Sequence[bytes], at: int) -> list[str]:
+def _following(line: str, lines: Sequence[str], at: int) -> list[str]:
     """The next lines that may go on with the record on this one; where its header stands alone, the message too."""
-    near = [one[:4096].decode("utf-8", "backslashreplace").rstrip("\r\0") for one in lines[at + 1 : at + 1 + fold.MAX_LINES]]
+    near = [one[:4096] for one in lines[at + 1 : at + 1 + fold.MAX_LINES]]
     if near and line.rstrip().endswith(":") and "avc:" not in line and near[0].lstrip().startswith("avc:"):
         return [near[0], *fold.following(near[1:])]
     return fold.following(near)
@@ -277,7 +253,7 @@ def _is_epoch(time: str) -> bool:
 def _accept_raw(joined: str) -> bool:
     """Whether the text is a whole record with a complete header; other records than messages take fields as they come."""
     header = match_header(joined)
-    if header is None:
+    if header is None or ("avc:" in joined and "tclass=" not in joined):
         return False
     if type_name(header["type"]) in SPEAKING:
         return not denials_of_line(joined).unparsed
@@ -285,6 +261,8 @@ def _accept_raw(joined: str) -> bool:
 
 
 def _accept_text(joined: str) -> bool:
+    if "avc:" in joined and "tclass=" not in joined:
+        return False
     records = [one for one in text.records_of(joined) if isinstance(one, Record)]
     for record in records:
         found = denials_of(Event(record.event, (record,)))

@@ -7,7 +7,7 @@ the decision stands at the beginning of the body, the contexts are fields of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
@@ -70,6 +70,23 @@ def denials_of(event: Event, *, first_only: bool = False) -> Denials:
                 messages.append(record)
     lines = tuple(record.raw for record in event.records)
     return sort_out([read_message(record, companions, lines) for record in messages])
+
+
+def denials_of_lines(lines: Sequence[Union[bytes, str]], number: int = 0) -> Denials:
+    """What the first of these lines says, the others being records of the same event in any order.
+
+    The others are parsed only where they can add something: a log of nothing but repeated headers would cost a square.
+    """
+    first = parse(lines[0], number) if lines else None
+    if first is None:
+        return Denials()
+    if isinstance(first, Unparsed):
+        return Denials(unparsed=(first,))
+    alone = denials_of(Event(first.event, (first,)), first_only=True)
+    if len(lines) == 1 or not (alone.denials or alone.granted or alone.errors):
+        return alone
+    records = [record for record in map(parse, lines[1:]) if isinstance(record, Record) and record.key == first.key]
+    return denials_of(Event(first.event, (first, *records)), first_only=True)
 
 
 def sort_out(messages: list[Message]) -> Denials:

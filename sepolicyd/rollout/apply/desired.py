@@ -22,6 +22,7 @@ from sepolicyd.rules.fixes.detail import (
     OnlyPermissions,
     OwnType,
     PathLabel,
+    booleans_of,
     is_automatic,
     labels_of,
 )
@@ -68,7 +69,7 @@ def desired_policy(decided: Mapping[Access, Decision]) -> DesiredPolicy:
         tuple(sorted({_context(one) for detail in details for one in labels_of(detail).contexts})),
         tuple(sorted({_transition(one) for detail in details if isinstance(detail, OwnType) for one in detail.created})),
         tuple(sorted({_port(one) for detail in details if isinstance(detail, LabelledPorts) for one in detail.ports})),
-        tuple(sorted({_boolean(detail) for detail in details if isinstance(detail, BooleanSetting)})),
+        tuple(sorted({_boolean(one) for detail in details for one in booleans_of(detail)})),
         tuple(sorted({_path(path) for detail in details for path in labels_of(detail).paths})),
         tuple(text for decision in chosen for text in (_manual(decision),) if text),
     )

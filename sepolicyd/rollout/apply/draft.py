@@ -23,6 +23,7 @@ from sepolicyd.rollout.apply.desired import DesiredPolicy, desired_policy
 from sepolicyd.rollout.apply.installed import InstalledVersion, find_installed, fresh_bases, install, unchanged_bases
 from sepolicyd.rollout.apply.outstanding import Outstanding, compose, outstanding
 from sepolicyd.rollout.apply.versions import Version, Versions, module_name, sha256
+from sepolicyd.rollout.session import load_policy
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import Decision
 
@@ -109,7 +110,7 @@ class _Drafting:
     def draft(self, decided: Mapping[Access, Decision], base: Sequence[Path], present: Optional[PolicyIndex]) -> Draft:
         name, digest = self.versions.name, sha256(self.store.policy().read_bytes())
         with ThreadPoolExecutor(max_workers=1) as pool:  # the policy is read while semodule lists and extracts
-            reading = pool.submit(lambda: present or PolicyIndex.load(find_policy(self.settings)))
+            reading = pool.submit(lambda: present or load_policy(self.settings, find_policy(self.settings)))
             kept, fresh, packages = self._packages(base)
             today = reading.result()
         start = self._with_bases(fresh) if fresh else today

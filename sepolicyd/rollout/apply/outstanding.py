@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Optional
 
 from sepolicyd.access import Access
 from sepolicyd.module.source import Rule, SourceText, render
 from sepolicyd.module.transaction import Before, BooleanValue, PortLabel
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.rollout.apply.changes import paths_of, target_booleans, target_ports
-from sepolicyd.rollout.apply.desired import DesiredPolicy
-from sepolicyd.rollout.apply.versions import NO_LABELS, Version, labels_of
+from sepolicyd.rollout.apply.changes import paths_of, recorded, target_booleans, target_ports
+from sepolicyd.rollout.apply.desired import DesiredPolicy, desired_policy
+from sepolicyd.rollout.apply.versions import NO_LABELS, Version, Versions, labels_of
+from sepolicyd.state.decisions import Decision
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,16 @@ class Composed:
     """Decided accesses that cannot stand in it, each with the reason; the rest goes on without them."""
 
 
-def compose(name: str, number: int, desired: DesiredPolicy, policy: PolicyIndex) -> Composed:
+def compose(name: str, number: int, desired: DesiredPolicy, policy: Optional[PolicyIndex]) -> Composed:
     """Write the module's source, leaving out what the policy has no names for: semodule refuses a whole module for one.
 
+    :param policy: None where none can be read; then nothing is left out for its names
     :raises RefusedError: a file context or transition cannot stand in a module
     """
-    left_out = {rule.access: reason for rule in desired.rules for reason in [unknown_names(rule.access, policy)] if reason}
+    unknown = [] if policy is None else [(rule.access, unknown_names(rule.access, policy)) for rule in desired.rules]
+    left_out = {access: reason for access, reason in unknown if reason}
     rules = [rule for rule in desired.rules if rule.access not in left_out]
-    source = render(name, number, rules, desired.contexts, desired.transitions, mls=policy.mls)
+    source = render(name, number, rules, desired.contexts, desired.transitions, mls=policy is None or policy.mls)
     left_out.update({item.access: item.reason for item in source.refused})
     return Composed(source, left_out)
 
@@ -80,6 +84,20 @@ def outstanding(source: SourceText, desired: DesiredPolicy, version: Version, lo
         booleans=tuple(value for value in booleans if value not in local.booleans),
         paths=tuple(path for path in desired.paths if path not in paths_of(version.changes)),
     )
+
+
+def outstanding_by_records(
+    versions: Versions, decided: Mapping[Access, Decision], policy: Optional[PolicyIndex]
+) -> Outstanding:
+    """What `apply` would do, as far as the records tell which version, labels and values the store holds.
+
+    :raises RefusedError: a decision cannot be carried out
+    :raises StateError: the records are damaged
+    """
+    desired = desired_policy(decided)
+    version = versions.load(versions.current())
+    source = compose(versions.name, version.number + 1, desired, policy).source
+    return outstanding(source, desired, version, recorded(version.changes))
 
 
 def unknown_names(access: Access, policy: PolicyIndex) -> str:

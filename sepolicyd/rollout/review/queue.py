@@ -63,8 +63,11 @@ class Queue:
         return found[0]
 
 
-def queue(session: Session, policy_file: Optional[Path] = None, *, everything: bool = False) -> Queue:
-    """The pending candidates, judged; with ``everything`` those already decided too."""
+def queue(session: Session, policy_file: Optional[Path] = None, *, everything: bool = False, ids: Sequence[str] = ()) -> Queue:
+    """The pending candidates, judged; with ``everything`` those already decided too.
+
+    :param ids: judge only the candidates of these ids (or beginnings, or ID@REVISION); () for all
+    """
     snapshot = session.snapshot()
     store = session.decisions()
     try:
@@ -82,16 +85,22 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
     evidence = {access: seen for access, seen in evidence.items() if access not in solved}
     found = find_taints(session.settings, session.profile.name, snapshot.remarks)
     evidence = annotate(assign_exercises(evidence, session.marks()), found, session.profile.domains)
-    items = judge(session, evidence, policy_index, foreign=policy_file is not None)
+    items = judge(session, evidence, policy_index, foreign=policy_file is not None, ids=ids)
     return Queue(tuple(items), snapshot, decided, note, len(solved))
 
 
 def judge(
-    session: Session, evidence: Mapping[Access, Evidence], policy_index: Optional[PolicyIndex], *, foreign: bool = False
+    session: Session,
+    evidence: Mapping[Access, Evidence],
+    policy_index: Optional[PolicyIndex],
+    *,
+    foreign: bool = False,
+    ids: Sequence[str] = (),
 ) -> list[Assessed]:
     """Candidates of the evidence with everything known of them.
 
     :param foreign: the policy is another machine's, so that this machine's file contexts say nothing
+    :param ids: as for :func:`queue`
     :raises UsageError: an override in the configuration cannot be used
     """
     guard = session.guard()
@@ -101,8 +110,9 @@ def judge(
         raise UsageError(f"{session.settings.config}: {'; '.join(wrong)}", "mend or remove them")
     candidates = group(evidence, guard.facets(evidence, session.profile))
     found = assess(
-        candidates, profile=session.profile, guard=guard, policy_index=policy_index, labels=labels, overrides=overrides
-    )
+        candidates, profile=session.profile, guard=guard, policy_index=policy_index, labels=labels, overrides=overrides,
+        ids=[text.partition("@")[0] for text in ids],
+    )  # fmt: skip
     if labels is not None:
         labels.keep()
     return found

@@ -73,12 +73,14 @@ def assess(
     overrides: Sequence[Override] = (),
     interfaces: Optional[Interfaces] = None,
     shared: Optional[SharedFacts] = None,
+    ids: Sequence[str] = (),
 ) -> list[Assessed]:
     """Assess candidates, most urgent first.
 
     Without a policy nothing can be approved: fixes come from names alone.
 
-    :param shared: what all pending candidates say together, where only a few of them are assessed
+    :param shared: what all pending candidates say together, where ``candidates`` are only a few of them
+    :param ids: beginnings of the ids to assess; () for all. The others only add to what all say together.
     :raises InputError: the profile's known denials have mistakes
     """
     guarded = Guarded(guard, profile, policy_index)
@@ -89,11 +91,12 @@ def assess(
         shared=shared or shared_facts(candidates, profile, guarded, policy_index),
         policy_index=policy_index,
         labels=labels,
-        advice=known_denials.load(profile.directory),
+        known_denials=known_denials.load(profile.directory),
         overrides={override.access: override for override in overrides},
         interfaces=interfaces,
     )
-    return sorted((assess_one(candidate, context) for candidate in candidates), key=lambda item: item.order)
+    wanted = [candidate for candidate in candidates if not ids or candidate.id.startswith(tuple(ids))]
+    return sorted((assess_one(candidate, context) for candidate in wanted), key=lambda item: item.order)
 
 
 def assess_one(candidate: Candidate, context: AssessmentContext) -> Assessed:

@@ -20,7 +20,7 @@ from sepolicyd.rules.assess.bursts import Burst, bursts
 from sepolicyd.rules.assess.consequences import cascades, walked
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fixes.known_denials import Advice, advice_for
+from sepolicyd.rules.fixes.known_denials import KnownDenial, matching
 from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.fixes.silence import COMMON
 from sepolicyd.rules.guard.guard import Guard
@@ -72,7 +72,7 @@ class AssessmentContext:
     shared: SharedFacts
     policy_index: Optional[PolicyIndex] = None
     labels: Optional[Labels] = None
-    advice: tuple[Advice, ...] = ()
+    known_denials: tuple[KnownDenial, ...] = ()
     overrides: Mapping[Access, Override] = field(default_factory=dict)
     interfaces: Optional[Interfaces] = None
 
@@ -119,7 +119,7 @@ def facts_of(candidate: Candidate, context: AssessmentContext) -> Question:
         profile=profile,
         policy=policy,
         labels=context.labels,
-        advice=tuple(advice_for(context.advice, candidate, profile, policy)),
+        known=tuple(matching(context.known_denials, candidate, profile, policy)),
         whys={} if policy is None else {one: explain_seen(policy, one, candidate.evidence[one]) for one in candidate.accesses},
         walked=candidate.id in context.shared.walked,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sepolicyd.rules.assess import risk
 from sepolicyd.rules.assess.context import AssessmentContext
 from sepolicyd.rules.fixes.booleans import MAX_OPENED, is_small, opened_beyond, opens, partly, switch
-from sepolicyd.rules.fixes.detail import BooleanSetting
+from sepolicyd.rules.fixes.detail import booleans_of
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.ports import is_random
 from sepolicyd.rules.fixes.question import Question
@@ -124,19 +124,18 @@ def _heavier(question: Question, context: AssessmentContext, settings: tuple[tup
 
 def may_offer(question: Question, context: AssessmentContext, fix: Fix) -> bool:
     """Whether a fix is not a boolean, or one that opens the service nothing that the guard refuses."""
-    if not isinstance(fix.detail, BooleanSetting):
-        return True
-    return not _heavier(question, context, ((fix.detail.boolean, fix.detail.value),), GuardLevel.REFUSE)
+    settings = tuple((one.boolean, one.value) for one in booleans_of(fix.detail))
+    return not settings or not _heavier(question, context, settings, GuardLevel.REFUSE)
 
 
 def _evidence_findings(question: Question, context: AssessmentContext) -> Iterator[Finding]:
     guard = context.guard
     yield from risk.who_asked(question, guard)
     yield from risk.secrets(question, guard)
-    for advice in question.advice:
-        about = About.KNOWN_REFUSED if advice.level == GuardLevel.REFUSE else About.KNOWN
-        text = f"{advice.name}: {advice.why}" + (f" ({advice.link})" if advice.link else "")
-        yield guard.finding(about, text, GuardLevel(advice.level or GuardLevel.NOTE))
+    for one in question.known:
+        about = About.KNOWN_REFUSED if one.level == GuardLevel.REFUSE else About.KNOWN
+        text = f"{one.name}: {one.why}" + (f" ({one.link})" if one.link else "")
+        yield guard.finding(about, text, GuardLevel(one.level or GuardLevel.NOTE))
     if is_leak(question):
         yield guard.finding(About.LEAK)
     elif is_probe(question):

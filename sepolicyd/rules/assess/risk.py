@@ -8,6 +8,7 @@ from typing import Optional
 from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
+from sepolicyd.rules.fixes import capabilities
 from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.rules.guard.rule import About, Finding
@@ -39,6 +40,7 @@ def opens(question: Question) -> list[str]:
     if question.target in question.profile.secrets:
         said.append(f"{question.target} holds the service's secrets: who reads it can become any of its users")
     said.extend(question.obstacles)
+    said.extend(text for text in (capabilities.about(question),) if text)
     return said
 
 

@@ -28,13 +28,12 @@ def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
         return
     options = [set(why.booleans) for why in missing]
     for one in sorted(set.intersection(*options), key=lambda option: _rank(question, option)):
-        if len(one.settings) == 1:
-            name, value = one.settings[0]
-            yield fix.boolean(name, value, f"switch {one}{_side_effect(question, one)}"), one
+        yield fix.boolean(one.settings, f"switch {one}{_side_effect(question, one)}"), one
 
 
-def _rank(question: Question, effect: BooleanFix) -> tuple[int, int, int, tuple[tuple[str, bool], ...]]:
-    return (_stranger(question, effect.settings[0][0]), effect.rules, effect.domains, effect.settings)
+def _rank(question: Question, effect: BooleanFix) -> tuple[int, int, int, int, tuple[tuple[str, bool], ...]]:
+    stranger = max(_stranger(question, name) for name, _ in effect.settings)
+    return (len(effect.settings), stranger, effect.rules, effect.domains, effect.settings)
 
 
 def _stranger(question: Question, name: str) -> int:
@@ -62,8 +61,7 @@ def into_domain(question: Question, domain: str) -> Iterator[Fix]:
     execute = [why for access, why in question.whys.items() if access.permission == "execute" and not why.hindered]
     for one in (one for why in execute for one in why.booleans if len(one.settings) == 1 and is_small(question, one)):
         if any((new.target, new.permission) == (domain, "transition") for new in opens(question, one.settings)):
-            name, value = one.settings[0]
-            yield fix.boolean(name, value, f"switch {one}: it runs in {domain}{_side_effect(question, one)}")
+            yield fix.boolean(one.settings, f"switch {one}: it runs in {domain}{_side_effect(question, one)}")
 
 
 def partly(question: Question) -> str:

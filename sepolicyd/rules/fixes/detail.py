@@ -92,6 +92,13 @@ class BooleanSetting:
 
 
 @dataclass(frozen=True)
+class BooleanSettings:
+    """Several booleans that allow the access only together."""
+
+    settings: tuple[BooleanSetting, ...]
+
+
+@dataclass(frozen=True)
 class DomainTransition:
     """A program type and the domain that it should run in; "" where the name is not known."""
 
@@ -120,10 +127,18 @@ FixDetail = Union[
     OwnType,
     LabelledPorts,
     BooleanSetting,
+    BooleanSettings,
     DomainTransition,
     InterfaceCall,
     OnlyPermissions,
 ]
+
+
+def booleans_of(detail: FixDetail) -> tuple[BooleanSetting, ...]:
+    """The booleans that a fix sets."""
+    if isinstance(detail, BooleanSettings):
+        return detail.settings
+    return (detail,) if isinstance(detail, BooleanSetting) else ()
 
 
 def labels_of(detail: FixDetail) -> Labels:
@@ -140,4 +155,4 @@ def is_automatic(detail: FixDetail) -> bool:
     if isinstance(detail, OwnType) and detail.created:
         return True
     labels = labels_of(detail)
-    return isinstance(detail, BooleanSetting) or bool(labels.paths or labels.contexts)
+    return bool(booleans_of(detail)) or bool(labels.paths or labels.contexts)

@@ -11,6 +11,7 @@ from sepolicyd.access import Access, is_identifier
 from sepolicyd.rules.fixes.detail import (
     NO_DETAIL,
     BooleanSetting,
+    BooleanSettings,
     DomainTransition,
     FixDetail,
     LabelledPort,
@@ -94,8 +95,15 @@ def port(protocol: str, number: int, type_name: str, owner: str, text: str) -> F
     return Fix(FixKind.PORT, text, (command,), LabelledPorts((LabelledPort(protocol, number, type_name, owner),)))
 
 
-def boolean(name: str, value: bool, text: str) -> Fix:
-    return Fix(FixKind.BOOLEAN, text, (f"setsebool -P {name} {'on' if value else 'off'}",), BooleanSetting(name, value))
+def boolean(settings: Sequence[tuple[str, bool]], text: str) -> Fix:
+    """setsebool of all of them in one transaction."""
+    chosen = tuple(BooleanSetting(name, value) for name, value in settings)
+    if len(chosen) == 1:
+        return Fix(
+            FixKind.BOOLEAN, text, (f"setsebool -P {chosen[0].boolean} {'on' if chosen[0].value else 'off'}",), chosen[0]
+        )
+    words = " ".join(f"{one.boolean}={'on' if one.value else 'off'}" for one in chosen)
+    return Fix(FixKind.BOOLEAN, text, (f"setsebool -P {words}",), BooleanSettings(chosen))
 
 
 def transition(source: str, program: str, domain: str, text: str) -> Fix:

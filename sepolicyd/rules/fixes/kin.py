@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.rule_queries import targets_of
 
 Value = TypeVar("Value")
 MIN_SHARED = 3  # characters of a name that two stems must share to be called related
@@ -85,21 +86,18 @@ def silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str)
 
 
 def _silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str) -> int:
-    own = target == "self"
-    targets = () if own else (target, *policy.attributes_of(target))
-    return sum(
-        any(permission in policy.rule("dontaudit", source, other, tclass) for other in ((source,) if own else targets))
-        for source in (policy.domains - policy.unconfined).difference(policy.holders(tclass, permission, target))
-    )
+    left = (policy.domains - policy.unconfined).difference(policy.holders(tclass, permission, target))
+    if target == "self":
+        return sum(permission in policy.rule("dontaudit", source, source, tclass) for source in left)
+    named: set[str] = set()
+    for other in (target, *policy.attributes_of(target)):
+        named |= policy.rule_sources("dontaudit", other, tclass, permission, conditional=False)
+    return len(left & named)
 
 
 def named_targets(policy: PolicyIndex, source: str, tclass: str) -> frozenset[str]:
     """Targets of a class in allow rules that name the source itself and not one of its attributes."""
-
-    def find() -> frozenset[str]:
-        return frozenset(key[1] for key, _, _ in policy.rules("allow", [source]) if key[2] == tclass)
-
-    return _kept(policy, ("named", source, tclass), find)
+    return _kept(policy, ("named", source, tclass), lambda: targets_of(policy, source, tclass))
 
 
 def is_program(policy: PolicyIndex, type_name: str) -> bool:

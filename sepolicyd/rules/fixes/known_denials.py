@@ -1,4 +1,4 @@
-"""advice/*.yaml of a profile in, advice out: denials that are known of this application, and what mends them."""
+"""Known denials of a service (its known_denials.yaml) and of services in general, and what mends them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ from sepolicyd.rules.fixes.detail import (
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.pattern import AttributesOf, Pattern, View
+from sepolicyd.settings import policy_dirs
 
-FOLDER = "advice"
+FILE = "known_denials.yaml"
 
 
 @dataclass(frozen=True)
-class Advice:
+class KnownDenial:
     """One known denial. Every condition that is given must be met: ``patterns`` by an access, the others by the evidence.
 
     ``fixes`` in the order of preference, () where only the level and the reason are known. ``level`` "" leaves it to the
@@ -70,35 +71,36 @@ class Advice:
         return all(not globs or any(_like(value, globs) for value in values) for globs, values in wanted)
 
 
-def advice_for(
-    advice: Iterable[Advice], candidate: Candidate, profile: Optional[Profile] = None, policy: Optional[AttributesOf] = None
-) -> list[Advice]:
-    """The advice that fits a candidate, in the order of the files."""
-    return [one for one in advice if one.fits(candidate, profile, policy)]
+def matching(
+    known: Iterable[KnownDenial], candidate: Candidate, profile: Optional[Profile] = None, policy: Optional[AttributesOf] = None
+) -> list[KnownDenial]:
+    """The known denials that fit a candidate, in the order of the files."""
+    return [one for one in known if one.fits(candidate, profile, policy)]
 
 
-def load(directory: Path) -> tuple[Advice, ...]:
-    """All advice of a profile's directory, files in the order of their names; () where there is none.
+def load(directory: Path) -> tuple[KnownDenial, ...]:
+    """The known denials of a profile's directory, then those of services in general.
 
     :raises InputError: a file has mistakes (all of them at once)
     """
-    files = sorted((directory / FOLDER).glob("*.yaml"))
+    general = next((path for path in (one / FILE for one in policy_dirs()) if path.is_file()), None)
+    files = [path for path in (directory / FILE, general) if path is not None and path.is_file()]
     return tuple(one for file in files for one in _cached(file, file.stat().st_mtime_ns))
 
 
 @lru_cache(maxsize=64)
-def _cached(file: Path, _changed: int) -> tuple[Advice, ...]:
+def _cached(file: Path, _changed: int) -> tuple[KnownDenial, ...]:
     top = read(file)
-    found = top.each("advice", _advice, required=True)
+    found = top.each("known_denials", _known_denial, required=True)
     top.done()
-    top.mistakes.raise_if_any(f"advice {file}")
+    top.mistakes.raise_if_any(f"known denials {file}")
     if not found:
-        raise InputError(f"{file} holds no advice")
+        raise InputError(f"{file} holds no known denial")
     return found
 
 
-def _advice(part: Section) -> Advice:
-    return Advice(
+def _known_denial(part: Section) -> KnownDenial:
+    return KnownDenial(
         name=part.text("name", required=True),
         patterns=part.each("match", lambda inner: Pattern.read(inner, {}), required=True),
         why=part.text("why", required=True),

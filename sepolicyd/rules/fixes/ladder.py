@@ -63,9 +63,12 @@ def _codes(question: Question) -> str:
 
 def application(question: Question) -> Iterator[Fix]:
     """What the known denials say; PATH in it stands for the paths that were denied."""
-    for advice in question.advice:
-        for known in advice.fixes:
-            yield _about(known, question.paths)
+    for one in question.known:
+        for known in one.fixes:
+            if known.kind is not FixKind.ALLOW:
+                yield _about(known, question.paths)
+            elif not question.allowed:
+                yield replace(known, commands=fix.rules_of(question.accesses))
 
 
 def _about(known: Fix, paths: Sequence[str]) -> Fix:

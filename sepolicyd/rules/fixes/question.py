@@ -19,7 +19,7 @@ from sepolicyd.profiles import OwnedPath, Port, Profile
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.fix import is_plain_path
-from sepolicyd.rules.fixes.known_denials import Advice
+from sepolicyd.rules.fixes.known_denials import KnownDenial
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.rule import About, Finding
 
@@ -36,7 +36,7 @@ class Question:
     policy: Optional[PolicyIndex] = None
     labels: Optional[Labels] = None
     findings: tuple[Finding, ...] = ()
-    advice: tuple[Advice, ...] = ()
+    known: tuple[KnownDenial, ...] = ()
     whys: Mapping[Access, Why] = field(default_factory=dict)
     walked: bool = False
     offers: tuple[Offer, ...] = ()

@@ -55,7 +55,7 @@ def is_leak(question: Question) -> bool:
 
 def probe(question: Question) -> Iterator[Fix]:
     """Nothing but a look: programs go on without the answer. Where nearly every domain may look, it is allowed instead."""
-    known = any(one.kind is FixKind.DONTAUDIT for advice in question.advice for one in advice.fixes)
+    known = any(one.kind is FixKind.DONTAUDIT for known in question.known for one in known.fixes)
     if is_probe(question) and not known:
         if question.is_common(COMMON):
             yield from narrow(question)

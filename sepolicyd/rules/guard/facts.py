@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Optional
@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from sepolicyd.access import SELF, Access
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.index_store import place_for
+from sepolicyd.policy.rule_queries import permissions_between, rules_of_class, types_that_hold
 from sepolicyd.policy.type_owners import BASE, module_directory, type_owners
 
 COMMON_SHARE = 0.3
@@ -84,30 +85,19 @@ class PolicyFacts:
         key = (access.tclass, access.permission, access.target)
         found = self._holding.get(key)
         if found is None:
-            names = self._granted(access) & self._confined
+            names = self._confined.intersection(self._granted(access))
             found = self._holding[key] = frozenset(self.service_of(name) or name for name in names)
         return found - {self.service_of(access.source) or access.source, self.service_of(access.target_type)}
 
-    def _granted(self, access: Access) -> frozenset[str]:
-        """The domains that a rule on the type itself, or on a narrow attribute of it, gives the access.
+    def _granted(self, access: Access) -> Collection[str]:
+        """The types that a rule on the type itself, or on a narrow attribute of it, gives the access.
 
         What backup, package and login programs hold on all files of the machine says nothing of a single type.
         """
         if access.target == SELF:
             return self.policy.sources_of(access.tclass, access.permission, SELF)
-        found: set[str] = set()
-        for name in self._narrow(self.policy.resolve(access.target)):
-            for source, permissions in self._rules.get((name, access.tclass), ()):
-                if access.permission in permissions:
-                    found |= self.policy.types_of(source)
-        return frozenset(found)
-
-    @cached_property
-    def _rules(self) -> Mapping[tuple[str, str], list[tuple[str, frozenset[str]]]]:
-        found: dict[tuple[str, str], list[tuple[str, frozenset[str]]]] = {}
-        for (source, target, tclass), permissions, _ in self.policy.rules("allow"):
-            found.setdefault((target, tclass), []).append((source, permissions))
-        return found
+        names = self._narrow(self.policy.resolve(access.target))
+        return types_that_hold(self.policy, names, access.tclass, access.permission)
 
     def is_common(self, access: Access) -> bool:
         """Whether many services hold it."""
@@ -125,14 +115,9 @@ class PolicyFacts:
         if policy.grants(access.source, access.target_type, tclass, access.permission):
             return False  # the rule itself says nothing of the need for it
         lefts = self._narrow(policy.resolve(access.source))
-        held = {
-            permission
-            for name in self._narrow(policy.resolve(access.target))
-            for source, permissions in self._rules.get((name, tclass), ())
-            if source in lefts
-            for permission in permissions
-        }
-        return bool(held & (CHANGES if access.permission in CHANGES else CHANGES | TAKES))
+        rights = self._narrow(policy.resolve(access.target))
+        alike = CHANGES if access.permission in CHANGES else CHANGES | TAKES
+        return not permissions_between(policy, lefts, rights, tclass).isdisjoint(alike)
 
     def _narrow(self, type_name: str) -> frozenset[str]:
         """A type and those of its attributes that are made for one purpose."""
@@ -163,11 +148,9 @@ class PolicyFacts:
     @cached_property
     def _breadth(self) -> Mapping[tuple[str, str], int]:
         reached: dict[tuple[str, str], set[str]] = {}
-        for (target, tclass), rules in self._rules.items():
-            if tclass == "dbus" and target in self.policy.types:
-                for source, permissions in rules:
-                    if source in self.policy.types and "send_msg" in permissions:
-                        reached.setdefault((source, tclass), set()).add(self.service_of(target) or target)
+        for source, target, permissions in rules_of_class(self.policy, "dbus"):
+            if "send_msg" in permissions and source in self.policy.types and target in self.policy.types:
+                reached.setdefault((source, "dbus"), set()).add(self.service_of(target) or target)
         return {key: len(services) for key, services in reached.items()}
 
     @cached_property

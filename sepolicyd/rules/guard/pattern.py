@@ -1,4 +1,4 @@
-"""One pattern of guard.yaml or of an advice file: an access with what is known around it in, does it fit out."""
+"""One pattern of guard.yaml or of a known_denials.yaml: an access with what is known around it in, does it fit out."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class View:
     profile: Optional[Profile]
     policy: Optional[AttributesOf]
 
-    @property
+    @cached_property
     def attributes(self) -> frozenset[str]:
         target = self.access.target_type
         return self.policy.attributes_of(target) if self.policy is not None else frozenset()

@@ -13,14 +13,14 @@ from sepolicyd import profiles
 from sepolicyd.audit.dialects.front import Front
 from sepolicyd.audit.scan.files import scan_files
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.process import SOURCE_TREE
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.attribution.attribute import attribute
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.fixes.detail import OnlyPermissions
 from sepolicyd.rules.guard.guard import load_guard
-from tests.audit.corpus.test_corpus import FLOORS, JUPYTERHUB, ROOT
+from tests.audit.corpus.test_corpus import FLOORS, JUPYTERHUB
 from tests.cli.asking import audit2why
+from tests.paths import POLICIES, ROOT
 from tests.rules.conftest import POLICY
 
 pytestmark = [
@@ -38,8 +38,8 @@ HELD_BACK = ("CONSTRAINT", "RBAC", "BOUNDS")
 def judged() -> list[Assessed]:
     """All candidates of all logs, of a profile whose domains are all their sources: none is refused only as another's."""
     policy_index = PolicyIndex.load(POLICY)
-    profile = profiles.load("jupyterhub", [SOURCE_TREE / "policies"])
-    guard = load_guard([SOURCE_TREE / "policies"])
+    profile = profiles.load("jupyterhub", [POLICIES])
+    guard = load_guard([POLICIES])
     found = [path for path in (*CAPTURED, *PUBLIC) if path.is_file()]
     # what this policy has no name for cannot be judged, by either of us
     evidence = {

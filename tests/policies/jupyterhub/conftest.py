@@ -14,16 +14,14 @@ from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy import delta
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.process import SOURCE_TREE
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.setup.install import InitDone, run_init
 from sepolicyd.rollout.setup.plan import InitPlan, plan_init
 from sepolicyd.settings import Settings
+from tests.paths import POLICIES
 from tests.policies import base
 from tests.policies.jupyterhub import fedora
 from tests.services.jupyterhub.machines import put, put_hub
-
-POLICIES = SOURCE_TREE / "policies"
 
 
 class Inited(NamedTuple):

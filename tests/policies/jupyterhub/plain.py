@@ -6,11 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sepolicyd.module.base_module import expand
-from sepolicyd.process import SOURCE_TREE
-from tests.paths import HEADERS
+from tests.paths import HEADERS, POLICIES
 
 if __name__ == "__main__":
-    policy = SOURCE_TREE / "policies/jupyterhub"
+    policy = POLICIES / "jupyterhub"
     with TemporaryDirectory() as place:
         text = expand((policy / "jupyterhub.te").read_text(encoding="utf-8"), "jupyterhub", Path(place), headers=HEADERS)
     (policy / "plain/jupyterhub.te").write_text(text, encoding="utf-8")

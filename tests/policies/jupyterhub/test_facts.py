@@ -11,7 +11,7 @@ from sepolicyd.audit.model import Context
 from sepolicyd.policy.explain import explain
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Ports
-from sepolicyd.process import SOURCE_TREE
+from tests.paths import POLICIES
 from tests.policies.base import is_fedoras
 
 pytestmark = pytest.mark.toolchain
@@ -277,7 +277,7 @@ def test_categories_hold_where_the_spawner_gives_them(either: PolicyIndex) -> No
 
 
 def test_each_boolean_is_off_and_described(policy: PolicyIndex) -> None:
-    text = (SOURCE_TREE / "policies/jupyterhub/jupyterhub.te").read_text(encoding="utf-8")
+    text = (POLICIES / "jupyterhub/jupyterhub.te").read_text(encoding="utf-8")
     declared = dict(BOOLEANS.findall(text))
     assert len(declared) >= 10
     for name, default in declared.items():
@@ -287,7 +287,7 @@ def test_each_boolean_is_off_and_described(policy: PolicyIndex) -> None:
 
 
 def test_each_boolean_opens_something(policy: PolicyIndex) -> None:
-    rules = [condition for found in policy.raw.av_conditional["allow"].values() for _, condition in found]
+    rules = [condition for found in policy.conditional_rules("allow").values() for _, condition in found]
     # where a rule without condition gives the access already, libsepol leaves the transition alone (optimize-policy)
     transitions = " ".join(transition.condition for transition in policy.transitions())
     named = {name for condition in rules for name in condition.booleans} | set(transitions.split())

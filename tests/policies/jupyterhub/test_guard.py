@@ -14,8 +14,8 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.guard import load_guard
-from tests.policies.jupyterhub.conftest import POLICIES
-from tests.policies.jupyterhub.test_replay import HUB, LOGS, PROXY, USER, scan_files
+from tests.policies.jupyterhub.conftest import POLICIES  # type: ignore[attr-defined]
+from tests.policies.jupyterhub.test_replay import HUB, LOGS, PROXY, USER, scan_files  # type: ignore[attr-defined]
 
 pytestmark = pytest.mark.toolchain
 

@@ -13,10 +13,9 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rules import candidate
 from sepolicyd.rules.assess.assess import CLOSED, Assessed, assess
 from sepolicyd.rules.attribution.attribute import attribute
-from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.guard.guard import load_guard
 from tests.paths import DATA
-from tests.policies.jupyterhub.conftest import POLICIES
+from tests.policies.jupyterhub.conftest import POLICIES  # type: ignore[attr-defined]
 
 pytestmark = pytest.mark.toolchain
 
@@ -27,7 +26,7 @@ USER = "jupyterhub_user_t"
 @pytest.fixture(scope="module")
 def asked(policy: PolicyIndex, profile: Profile) -> list[Assessed]:
     guard = load_guard([POLICIES])
-    evidence = attribute(scan_files([LOG]), Matcher(profile)).evidence
+    evidence = attribute(scan_files([LOG]), profile).evidence
     candidates = candidate.group(evidence, guard.facets(evidence, profile))
     return assess(candidates, profile=profile, guard=guard, policy_index=policy)
 
@@ -37,7 +36,7 @@ def test_nothing_that_students_caused_opens_anything_unread(asked: list[Assessed
     students = [one for one in asked if USER in (one.candidate.source, one.candidate.target)]
     assert len(students) > 30
     unread = [one for one in students if one.level in ("none", "note") and one.fix.kind not in CLOSED]
-    assert not unread, [str(one.candidate.group) for one in unread]
+    assert not unread, [one.candidate.id for one in unread]
 
 
 def test_it_is_told_as_an_attack_and_freezes_its_role(asked: list[Assessed]) -> None:

@@ -111,7 +111,7 @@ def test_an_access_that_no_decision_covers_is_refused(machine: World, monkeypatc
     """A compiler that slips in one rule more than the source has is caught by the difference."""
     import sepolicyd.rollout.apply.draft as planning
 
-    real = planning.build
+    real = planning.build  # type: ignore[attr-defined]
 
     def slipping(source, directory, *, mls):  # type: ignore[no-untyped-def]
         more = source.te.replace("file { read }", "file { read write }")
@@ -342,7 +342,7 @@ def test_a_trial_ends_by_either_clock_or_a_reboot(machine: World, change: str) -
     assert not trial.is_due(now)
     assert not trial.is_due(dataclasses.replace(now, wall=now.wall - 9e6))
     moved = "another" if change == "boot_id" else getattr(now, change) + 601
-    assert trial.is_due(dataclasses.replace(now, **{change: moved}))
+    assert trial.is_due(dataclasses.replace(now, **{change: moved}))  # type: ignore[arg-type]
 
 
 def test_what_returns_after_a_trial_never_allows_more(machine: World) -> None:
@@ -401,7 +401,7 @@ def _with_another_hand(real, machine: World):  # type: ignore[no-untyped-def]
 def test_what_somebody_else_adds_meanwhile_is_never_installed_with_ours(
     machine: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))
+    monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))  # type: ignore[attr-defined]
     with pytest.raises(RefusedError, match=r"svc_t shadow_t:file read would be gained, and no decision covers it"):
         machine.apply(allow(READ))
     assert machine.ours() == []
@@ -410,7 +410,7 @@ def test_what_somebody_else_adds_meanwhile_is_never_installed_with_ours(
 
 def test_a_plan_from_a_copy_is_compared_with_what_the_store_links(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
     made = machine.plan(allow(READ))
-    monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))
+    monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))  # type: ignore[attr-defined]
     with pytest.raises(ToolError, match="allows what was not proved: svc_t shadow_t:file read"):
         machine.load(made)
     assert machine.ours() == []
@@ -436,7 +436,7 @@ def test_without_the_one_transaction_it_is_proved_in_a_copy(machine: World, monk
 
 def test_without_it_a_policy_that_is_not_the_proved_one_is_taken_back(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "install_checked", no_verifier)
-    monkeypatch.setattr(execute, "install", _with_another_hand(execute.install, machine))
+    monkeypatch.setattr(execute, "install", _with_another_hand(execute.install, machine))  # type: ignore[attr-defined]
     before = machine.policy()
     with pytest.raises(ToolError, match="allows what was not proved: svc_t shadow_t:file read"):
         machine.apply(allow(READ))
@@ -449,7 +449,7 @@ def test_a_libsemanage_that_ignores_its_verifier_is_noticed(machine: World, monk
     """The module is in the store unproved: it is taken out again, and the copy decides."""
 
     def unverified(store, packages, todo, priority, place, judge):  # type: ignore[no-untyped-def]
-        execute.install(store, packages, priority, place)
+        execute.install(store, packages, priority, place)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(execute, "install_checked", unverified)
     machine.apply(allow(READ))

@@ -323,7 +323,7 @@ def test_a_policy_that_the_kernel_refused_does_not_stay_for_the_next_boot(
 
         real(store, packages, todo, priority, place, judged)
 
-    real = execute.install_checked
+    real = execute.install_checked  # type: ignore[attr-defined]
 
     with monkeypatch.context() as patch:
         patch.setattr(execute, "install_checked", refused_by_the_kernel)

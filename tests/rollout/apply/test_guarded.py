@@ -14,14 +14,14 @@ from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import SourceText, render_te
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.process import SOURCE_TREE
 from sepolicyd.rollout.apply.plan import Plan, plan
 from sepolicyd.rules.guard import delta as judged
 from sepolicyd.rules.guard.guard import load_guard
+from tests.paths import POLICIES
 from tests.rollout.apply.world import READ, World, allow
 
 pytestmark = pytest.mark.toolchain
-GUARD = load_guard([SOURCE_TREE / "policies"])
+GUARD = load_guard([POLICIES])
 # As in the reference policy: attributes whose members a constraint or a neverallow rule lets pass. No rule names
 # can_change_object_identity, so that joining it gives no access at all.
 ATTRIBUTES = """
@@ -117,7 +117,7 @@ def test_a_compiler_that_slips_an_attribute_in_is_told_with_the_rule_that_opens(
     """The decisions' own module: the statement is no rule of the text, and it is refused by name, not only as strange."""
     import sepolicyd.rollout.apply.draft as planning
 
-    real = planning.build
+    real = planning.build  # type: ignore[attr-defined]
 
     def slipping(source, directory, *, mls):  # type: ignore[no-untyped-def]
         te = source.te.replace("require {", "require { attribute can_read_shadow_passwords;", 1)

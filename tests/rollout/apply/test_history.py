@@ -143,8 +143,8 @@ def crash(history: History, monkeypatch: pytest.MonkeyPatch, writes: int) -> Non
         return write
 
     with monkeypatch.context() as patch, pytest.raises(StateError):
-        patch.setattr(hashchain, "write_whole", full(hashchain.write_whole))
-        patch.setattr(hashchain, "append_json", full(hashchain.append_json))
+        patch.setattr(hashchain, "write_whole", full(hashchain.write_whole))  # type: ignore[attr-defined]
+        patch.setattr(hashchain, "append_json", full(hashchain.append_json))  # type: ignore[attr-defined]
         history.add(Entry(HistoryEvent.APPLY, "bob", 9.0, operation="cut"))
 
 

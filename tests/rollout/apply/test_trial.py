@@ -173,7 +173,7 @@ def test_a_module_on_trial_whose_records_are_gone_goes(machine: World, capsys: p
 def test_a_fault_of_our_own_is_told_and_tried_again(
     machine: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sepolicyd.rollout.apply.end_trial.end_trial", lambda settings: {}["a fault"])
+    monkeypatch.setattr("sepolicyd.rollout.apply.end_trial.end_trial", lambda settings: {"no": "fault"}["a fault"])
     assert endtrial(["--state", str(machine.settings.state), "--root", str(machine.settings.root)]) == 3
     assert "KeyError: 'a fault'" in capsys.readouterr().err
 

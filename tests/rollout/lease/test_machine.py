@@ -301,7 +301,7 @@ def test_a_fault_of_our_own_closes_everything(tmp_path: Path, monkeypatch: pytes
     fake.modules["sepolicyd_lease_other"] = ("other_t",)
     fake.rebuild()
     monkeypatch.setattr(host, "live_environment", lambda directory: fake.world())
-    monkeypatch.setattr(__main__, "end_due", lambda world, carried: {}["a fault"])
+    monkeypatch.setattr(__main__, "end_due", lambda world, carried: {"no": "fault"}["a fault"])
     assert __main__.main(["--dir", str(tmp_path)]) == end.EXIT_PENDING
     assert fake.enforcing
     assert not fake.open_types

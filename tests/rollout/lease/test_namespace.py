@@ -21,7 +21,7 @@ from sepolicyd.kernel.selinuxfs import STATUS
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.clock import SystemClock
 from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
-from sepolicyd.rollout.lease.lease import Lease, carry_lease, module_text
+from sepolicyd.rollout.lease.lease import Lease, LeasePhase, carry_lease, module_text
 from tests.paths import ROOT
 from tests.rollout.apply.world import World, world
 from tests.rollout.lease.test_units import directives
@@ -109,7 +109,7 @@ def case(opened: World, tmp_path: Path) -> Case:
     now = SystemClock().now()
     lease = Lease(
         profile="hub", id="ab12", domains=("svc_t",), whole_system=True, hidden=False, module=MODULE, priority=360,
-        opened=now, deadline_wall=now.wall - 1, deadline_boottime=now.boottime - 1, phase="open",
+        opened=now, deadline_wall=now.wall - 1, deadline_boottime=now.boottime - 1, phase=LeasePhase.OPEN,
     )  # fmt: skip
     book = LeaseBook(tmp_path / "state/rollout")
     book.write(lease)

@@ -28,12 +28,17 @@ def directives(unit: str) -> dict[str, list[str]]:
     return found
 
 
+def here(unit: str) -> str:
+    """A unit with programs that exist, instead of those that `make install` places."""
+    text = (ROOT / "systemd" / unit).read_text().replace("/usr/lib/sepolicyd/bin/python3", "/usr/bin/python3")
+    return text.replace("/usr/lib/sepolicyd/sepolicyd-run", "/bin/true")
+
+
 @needs_systemd
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_accepts_it(unit: str, tmp_path: Path) -> None:
-    for name in UNITS:  # the interpreter that `make install` makes is not here
-        text = (ROOT / "systemd" / name).read_text().replace("/usr/lib/sepolicyd/bin/python3", "/usr/bin/python3")
-        (tmp_path / name).write_text(text)
+    for name in UNITS:
+        (tmp_path / name).write_text(here(name))
     done = subprocess.run(
         [str(ANALYZE), "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, check=False
     )
@@ -65,8 +70,7 @@ def cycles(units: Path) -> str:
 @needs_systemd
 def test_a_boot_with_them_has_no_ordering_cycle(tmp_path: Path) -> None:
     for name in UNITS:
-        text = (ROOT / "systemd" / name).read_text().replace("/usr/lib/sepolicyd/bin/python3", "/usr/bin/python3")
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(here(name))
     assert cycles(tmp_path) == ""
     boot = tmp_path / "sepolicyd-boot.service"
     boot.write_text(boot.read_text().replace("Before=sysinit.target", "After=multi-user.target\nBefore=sysinit.target"))
@@ -141,6 +145,38 @@ def test_a_trial_is_looked_at_when_leases_are() -> None:
         assert directives(unit)["Wants"] == ["sepolicyd-trial.service"]
 
 
+STARTS = re.compile(r"(?m)^(?!\s*#).*python3?\"?(?=\s).*$")
+
+
+def test_every_program_of_root_is_started_isolated() -> None:
+    """Neither the working directory nor PYTHONPATH may add modules to what root, or the daemon, runs."""
+    scripts = [ROOT / "systemd" / name for name in ("activate", "sepolicyd-run", *UNITS)]
+    scripts += [ROOT / "packaging" / name for name in ("install-data", "debian/postinst", "debian/prerm", "rpm/sepolicyd.spec")]
+    lines = [line for path in scripts for line in STARTS.findall(path.read_text()) if "-m " in line or line.startswith("#!")]
+    run = [line for line in lines if "sepolicyd" in line and not re.search(r"-m (pip|tools\.)", line)]
+    assert len(run) >= 6
+    assert [line for line in run if " -I" not in line] == []
+    assert (ROOT / "systemd/sepolicyd-run").read_text().splitlines()[0] == "#!/usr/lib/sepolicyd/bin/python3 -I"
+    assert "bin/python3 -I -m sepolicyd" in (ROOT / "systemd/install.mk").read_text()
+
+
+def test_what_is_not_the_distribution_s_is_pinned_with_hashes() -> None:
+    asked = [line for line in (ROOT / "packaging/requirements.in").read_text().splitlines() if not line.startswith("#")]
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    (wanted,) = re.findall(r"(?m)^dependencies = \[(.*)\]$", pyproject)
+    assert sorted(asked) == sorted(word.strip().strip('"') for word in wanted.split(","))
+    for name in ("requirements.txt", "requirements-build.txt"):
+        text = (ROOT / "packaging" / name).read_text().replace("\\\n", " ")
+        entries = [line for line in text.splitlines() if line.strip()]
+        assert entries
+        for entry in entries:
+            assert re.match(r"[a-z-]+==[0-9.]+ ", entry), entry
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry
+        names = {re.split("==", entry)[0] for entry in entries}
+        assert {re.split(">=", line)[0].lower() for line in asked} <= names or name != "requirements.txt"
+    assert "--require-hashes --only-binary=:all:" in (ROOT / "packaging/python-environment").read_text()
+
+
 def make(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["make", "--no-print-directory", *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -166,6 +202,11 @@ def test_install_places_all_of_it_and_uninstall_leaves_nothing(tmp_path: Path) -
     assert subprocess.run(check, cwd="/", check=False).returncode == 0
     # nothing that is run names DESTDIR: what is placed works where it will stand
     assert str(root) not in (root / "usr/bin/sepolicyd").read_text()
+    launcher = root / "usr/lib/sepolicyd/sepolicyd-run"
+    assert launcher.stat().st_mode & 0o777 == 0o755
+    assert str(root) not in launcher.read_text()
+    words = [str(python), "-I", str(launcher), "--help"]
+    assert subprocess.run(words, cwd="/", capture_output=True, check=False).returncode == 0
     scripts = [path.name for path in (root / "usr/lib/sepolicyd/bin").iterdir()]
     assert all(name.startswith("python") for name in scripts)
     done = make("uninstall", f"DESTDIR={root}")

@@ -13,9 +13,9 @@ from sepolicyd.audit.model import Sighting
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
-from sepolicyd.rules.candidate import group
+from sepolicyd.rules.candidate import fold, group
 from sepolicyd.rules.evidence import evidence_of
-from sepolicyd.rules.fixes.detail import LabelledPorts, OwnType, labels_of
+from sepolicyd.rules.fixes.detail import DomainTransition, LabelledPorts, OwnType, labels_of
 from sepolicyd.rules.guard.override import Override, parse_overrides
 from tests.rules.lines import (
     GUARD,
@@ -25,7 +25,6 @@ from tests.rules.lines import (
     denial,
     evidence_from,
     evidence_of_log,
-    fold,
     judge,
     line,
     one,
@@ -363,11 +362,12 @@ def test_nothing_of_the_log_reaches_a_finding(policy_index: PolicyIndex) -> None
     assert not any("EVIL" in finding.text for finding in item.findings)
 
 
-def test_the_module_reads_no_file_but_the_advice(tmp_path: Path) -> None:
+def test_without_known_denials_of_its_own_a_profile_has_the_general_ones(tmp_path: Path) -> None:
     profile = replace(PROFILE, directory=tmp_path)
     candidates = group(evidence_of_log(captured("01")), {})
     (item,) = assess(candidates, profile=profile, guard=GUARD)
-    assert "D-001" not in codes(item)
+    (known,) = [finding.text for finding in item.findings if finding.code == "D-001"]
+    assert known.startswith("runs-without-a-domain: ") and "jupyterhub" not in known
 
 
 def test_the_users_domain_is_entered_by_its_own_program(policy_index: PolicyIndex) -> None:
@@ -378,7 +378,11 @@ def test_the_users_domain_is_entered_by_its_own_program(policy_index: PolicyInde
 
 def test_the_proxys_machine_code_belongs_into_the_proxys_domain(policy_index: PolicyIndex) -> None:
     item = one([line("execmem", "jupyterhub_t", "jupyterhub_t", "process", pid=3, comm="node")], policy_index, role="proxy")
-    assert item.fix.kind == "transition" and item.fix.detail.domain == "jupyterhub_proxy_t"
+    assert (
+        item.fix.kind == "transition"
+        and isinstance(item.fix.detail, DomainTransition)
+        and item.fix.detail.domain == "jupyterhub_proxy_t"
+    )
     assert "never to the hub" in next(finding.text for finding in item.findings if finding.code == "V-001")
 
 
@@ -404,3 +408,13 @@ def test_a_port_that_is_not_the_services_gets_no_type_of_its_friends(policy_inde
     )
     assert item.fix.kind == "port" and item.fix.detail == LabelledPorts()
     assert "allow" in {fix.kind for fix in item.alternatives}
+
+
+def test_one_candidate_alone_is_assessed_as_among_all(policy_index: PolicyIndex) -> None:
+    lines = [*burst(), line("search", "jupyterhub_user_t", "var_log_t", "dir", pid=666, comm="x", serial=9, time=1005.0)]
+    candidates = candidates_from(lines, role="kernel")
+    every = {item.candidate.id: item for item in judge(lines, policy_index, role="kernel")}
+    for candidate in candidates:
+        (alone,) = assess(candidates, profile=PROFILE, guard=GUARD, policy_index=policy_index, ids=[candidate.id[:8]])
+        assert alone == every[candidate.id]
+    assert any(item.frozen for item in every.values())

@@ -1,0 +1,151 @@
+"""Seconds per MB of lines that somebody crafted to be slow: python -m benchmarks.crafted [--mb N].
+
+Each is read by the scan, in pieces as the daemon reads, and by analyze with its dialects. The limit is LIMIT for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from collections.abc import Callable
+
+from sepolicyd.audit.dialects.front import Front
+from sepolicyd.audit.scan.files import scan_stream
+from sepolicyd.audit.scan.incremental import IncrementalScan
+
+LIMIT = 0.5
+MB = 1_000_000
+PIECE = 1 << 16
+HEADER = b"type=AVC msg=audit(1795377193.100:300): "
+AVC = b"avc:  denied  { read } for  pid=1 comm="
+CONTEXTS = b" scontext=u:r:a_t:s0 tcontext=u:r:b_t:s0 tclass=file permissive=0"
+USER = (
+    b"type=USER_AVC msg=audit(1795377193.100:300): pid=1 uid=0 auid=1 ses=1 subj=u:r:init_t:s0 "
+    b"msg='avc:  denied  { start } for auid=1 "
+)
+
+
+def filled(size: int, before: bytes, filler: bytes, after: bytes = b"\n") -> bytes:
+    """One line of about this size."""
+    count = max(1, (size - len(before) - len(after)) // len(filler))
+    return before + filler * count + after
+
+
+FILLERS = {
+    "quotes": b'"',
+    "open quotes": b'"a',
+    "braces": b"{",
+    "brace pairs": b"{}",
+    "blanks": b" ",
+    "equals": b"=",
+    "fields": b"a=1 ",
+    "quoted fields": b'a="1"',
+    "field without value": b"a= ",
+    "marks": b"avc:",
+    "decisions": b"avc:  denied  { read } for ",
+    "headers": b"type=AVC msg=audit(1.2:3): ",
+    "contexts": b"scontext=u:r:a_t:s0 ",
+    "apostrophes": b"'",
+    "messages": b"msg='",
+    "exe": b" exe=/x",
+    "hex": b"41",
+    "capitals": b"A=A",
+    "separators": b"\x1d",
+    "escapes": b"#012#035",
+    "entities": b"&quot;&nbsp;",
+    "backslashes": b"\\xff",
+    "not UTF-8": b"\xff",
+    "NUL": b"\0",
+    "letters": b"a",
+    "colons": b"a:",
+    "parentheses": b"audit(",
+    "JSON": b'{"a":',
+    "errors": b"op=security_bounded_transition ",
+    "dates": b"audit(01/02/2024 10:11:12.1:2) : ",
+}
+STARTS = {
+    "avc value": HEADER + AVC + b'"',
+    "avc field": HEADER + AVC + b'"x" ',
+    "avc braces": HEADER + b"avc:  denied  { ",
+    "avc behind": HEADER + AVC + b'"x"' + CONTEXTS + b" ",
+    "user message": USER,
+    "syscall": b"type=SYSCALL msg=audit(1795377193.100:300): arch=c000003e syscall=2 comm=",
+    "error": b"type=SELINUX_ERR msg=audit(1795377193.100:300): op=security_compute_sid ",
+    "text": b"> ",
+    "interpreted": b"type=AVC msg=audit(05/14/2021 05:02:26.078:1964) : avc:  denied  { read } for  pid=1 comm=",
+    "journal": b'{"_TRANSPORT": "audit", "MESSAGE": "',
+    "alert": b"SELinux is preventing ",
+}
+
+
+def cases(size: int) -> dict[str, bytes]:
+    """One line of the whole size, lines as long as a record may be, and many short lines, of each start and filler."""
+    found = {}
+    for start_name, start in STARTS.items():
+        for name, filler in FILLERS.items():
+            found[f"{start_name}, {name}, one line"] = filled(size, start, filler)
+            for length in (60_000, 8_000, 300):
+                line = filled(length, start, filler)
+                found[f"{start_name}, {name}, lines of {length}"] = line * max(1, size // len(line))
+    wrapped = HEADER + AVC + b'"x"\n' + b"name=1 \n" * 11
+    found["folded lines that never end"] = wrapped * max(1, size // len(wrapped))
+    short = HEADER + b"avc:\n"
+    found["headers without a message"] = short * max(1, size // len(short))
+    distinct = [
+        HEADER.replace(b":300", b":%d" % n) + AVC + b'"c%d"' % n + CONTEXTS.replace(b"a_t", b"a%d_t" % n)
+        for n in range(size // 190)
+    ]
+    found["every record another access"] = b"\n".join(distinct) + b"\n"
+    return found
+
+
+def scan(text: bytes) -> None:
+    scan_stream(io.BytesIO(text))
+
+
+def pieces(text: bytes) -> None:
+    """Whole lines, as the follower hands them on."""
+    incremental, start = IncrementalScan(), 0
+    while start < len(text):
+        end = text.find(b"\n", start + PIECE) + 1 or len(text)
+        incremental.feed(text[start:end])
+        start = end
+    incremental.result()
+
+
+def analyze(text: bytes) -> None:
+    scan_stream(io.BytesIO(text), front=Front())
+
+
+WAYS: dict[str, Callable[[bytes], None]] = {"scan": scan, "pieces": pieces, "analyze": analyze}
+
+
+def measure(size: int) -> list[tuple[float, str, str]]:
+    """(seconds per MB, way, case), the slowest first."""
+    found = []
+    for name, text in cases(size).items():
+        for way, run in WAYS.items():
+            begin = time.process_time()
+            run(text)
+            found.append(((time.process_time() - begin) * MB / len(text), way, name))
+    return sorted(found, reverse=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mb", type=float, default=1.0, help="size of each case")
+    parser.add_argument("--show", type=int, default=25, help="how many of the slowest are shown")
+    given = parser.parse_args()
+    found = measure(int(given.mb * MB))
+    for seconds, way, name in found[: given.show]:
+        print(f"{seconds:7.3f} s/MB  {way:8} {name}")
+    for way in WAYS:
+        worst = next(one for one in found if one[1] == way)
+        print(f"worst of {way}: {worst[0]:.3f} s/MB ({worst[2]})")
+    return int(found[0][0] > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

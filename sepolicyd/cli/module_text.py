@@ -1,0 +1,51 @@
+"""What `analyze --te` writes of each candidate: the accesses of its rule, or comments that give the fix."""
+
+from __future__ import annotations
+
+from sepolicyd.access import Access
+from sepolicyd.cli import terminal
+from sepolicyd.rules.assess.assess import Assessed
+from sepolicyd.rules.fixes.detail import OnlyPermissions
+from sepolicyd.rules.fixes.fix import FixKind
+from sepolicyd.rules.guard.rule import About
+
+RULES = (FixKind.ALLOW, FixKind.INTERFACE)
+SHOWN_COMMANDS = 4
+
+
+def granted(item: Assessed) -> tuple[Access, ...]:
+    """The accesses that a rule gives: those of a candidate whose proposed fix is a rule and that may be approved."""
+    if item.fix.kind not in RULES or not item.approvable or _allowed_now(item):
+        return ()
+    detail = item.fix.detail
+    if isinstance(detail, OnlyPermissions):
+        return tuple(access for access in item.candidate.accesses if access.permission in detail.permissions)
+    return item.candidate.accesses
+
+
+def comments(item: Assessed) -> list[str]:
+    """What stands in the source in place of a rule, one printable line each; () where the rule covers the candidate."""
+    left = set(item.candidate.accesses) - set(granted(item))
+    if not left:
+        return []
+    lines = [f"# {terminal.asked(item.candidate)} ({item.level.value})"]
+    if item.fix.kind in RULES and granted(item):
+        lines.append(f"#   no rule for {' '.join(sorted(access.permission for access in left))}")
+    if item.why_not:
+        lines.append(f"#   cannot be approved: {_line(item.why_not)}")
+    lines.append(f"#   {item.fix.kind}: {_line(item.fix.text)}")
+    return lines + [f"#     {_line(command)}" for command in item.fix.commands[:SHOWN_COMMANDS]]
+
+
+def warning(item: Assessed) -> str:
+    """The same in one line."""
+    why = f" ({item.why_not})" if item.why_not else ""
+    return f"no rule for {terminal.asked(item.candidate)}: {item.fix.kind}: {_line(item.fix.text + why)}"
+
+
+def _allowed_now(item: Assessed) -> bool:
+    return any(finding.about is About.ALLOWED for finding in item.findings)
+
+
+def _line(text: str) -> str:
+    return terminal.escape(" ".join(text.split()))
