@@ -172,7 +172,7 @@ class Unparsed:
     """From 1; 0 where it is not known."""
     reason: UnparsedReason
     text: str
-    """The line as it stands in the log, at most 4096 characters; hostile, escape it before display."""
+    """The line of the log, verbatim, at most 4096 characters; hostile, escape it before display."""
     detail: str = ""
     """What stood in the wrong place, or which field is missing; hostile as well."""
 

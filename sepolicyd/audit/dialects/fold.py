@@ -2,7 +2,7 @@
 
 Two kinds of breaks look alike. A mail program breaks at a blank; a terminal or a form breaks after a number of columns, in
 the middle of a word if need be. What stands at the break inside a value is put together again; a permission is not: from
-``{ nam`` and ``e_connect }`` nobody can know whether it was one permission or two.
+``{ nam`` and ``e_connect }`` it cannot be known whether it was one permission or two.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def unfold(first: str, more: Sequence[str], accept: Callable[[str], bool], *, lo
     """The record that begins on the first line, None where no number of the next lines completes it.
 
     :param accept: whether a text is a whole record
-    :param loose: the record has no end that could be told: it goes on with every line that begins with a field
+    :param loose: the record has no recognizable end, and continues with every line that begins with a field
     """
     lines = [_unquote(first), *(_unquote(line) for line in more)]
     joined, split = lines[0], False

@@ -11,7 +11,7 @@ from sepolicyd.audit.parse.record import Record
 
 
 class Form(str, Enum):
-    """A form of text other than auditd's; the value is what a person is told."""
+    """A form of text other than auditd's; the value is its name in messages."""
 
     PASTED = "records in a mail, a page, the journal or of ausearch -i"
     FOLDED = "records broken over lines"

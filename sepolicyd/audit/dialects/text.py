@@ -1,7 +1,7 @@
 """One logical line of pasted text as records of the kernel's grammar.
 
 A record with a complete header is taken verbatim from the header on, whatever stands before it (a quotation mark of a mail,
-the name of a file that grep writes, a syslog prefix). Only where there is none are the encodings of pages and terminals
+the name of a file that grep writes, a syslog prefix). Only without such a header are the encodings of pages and terminals
 undone, and the bare values of ``ausearch -i`` separated.
 """
 
@@ -126,7 +126,7 @@ def _without_header(cleaned: str, raw: str, number: int) -> list[Union[Record, U
         if found is not None and '"' not in before[: found.start()]:
             kind = header.type_name(found["type"])
             if mark < 0 and kind not in header.SPEAKING and kind not in header.NOTICES:
-                return []  # a companion without a stamp belongs to no event that could be told
+                return []  # without time and serial its event cannot be found
             body = cleaned[mark if pattern is _NUMBER_ONLY and mark >= 0 else found.end() :]
             if kind == "SELINUX_ERR" and not re.match(r"op=|security_", body):
                 return []

@@ -83,5 +83,5 @@ class Companions:
 
 
 def normal_auid(written: str) -> str:
-    """The login uid; "unset" for the ways in which the kernel and systemd write that there is none."""
+    """The login uid as written, or "unset" for what the kernel and systemd write without one."""
     return "unset" if written in ("4294967295", "-1", "n/a") else written

@@ -237,7 +237,7 @@ def _labels(permissions: str, scontext: str, tcontext: str, tclass: str) -> Unio
 
 
 def _object(values: Mapping[str, str], tclass: str, companions: Companions) -> dict[str, Any]:
-    """The fields of a kernel's AVC that say what was accessed."""
+    """The fields of a Denial that describe the object of a kernel's AVC."""
     name, ino = values.get("name", ""), values.get("ino", "")
     sockaddr = companions.sockaddr
     path = values.get("path", "") or companions.path_of(name, ino, tclass)
@@ -288,11 +288,6 @@ def _user_message(record: Record, raw: tuple[str, ...]) -> Message:
     if isinstance(labels, tuple):
         return _unparsed(record, *labels)
     values = request.values
-    extra = {key: value for key, value in values.items() if key not in _OWN}
-    if request.tclass == "dbus" and "dest" in values:
-        extra["dest"] = values["dest"]
-    if "exe" in envelope.sender:
-        extra["manager"] = envelope.sender["exe"]  # the object manager that decided, not the source
     return Denial(
         event=record.event,
         kind=Kind.USER_AVC,
@@ -307,10 +302,19 @@ def _user_message(record: Record, raw: tuple[str, ...]) -> Message:
         auid=normal_auid(values.get("auid", "")),
         uid=values.get("uid", ""),
         proctitle=values.get("cmdline", ""),
-        extra=tuple(sorted(extra.items())),
+        extra=_extra_of_request(request, envelope),
         raw=raw,
         **labels,
     )
+
+
+def _extra_of_request(request: user_message.UserRequest, envelope: user_message.Envelope) -> tuple[tuple[str, str], ...]:
+    extra = {key: value for key, value in request.values.items() if key not in _OWN}
+    if request.tclass == "dbus" and "dest" in request.values:
+        extra["dest"] = request.values["dest"]
+    if "exe" in envelope.sender:
+        extra["manager"] = envelope.sender["exe"]  # the object manager that decided, not the source
+    return tuple(sorted(extra.items()))
 
 
 _ENFORCING = re.compile(r"\benforcing=([01])")

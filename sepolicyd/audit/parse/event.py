@@ -10,7 +10,7 @@ from sepolicyd.audit.parse.record import Record
 
 @dataclass(frozen=True)
 class Event:
-    """The records of one event in the order of the log, duplicates left out."""
+    """The distinct records of one event, in the order of the log."""
 
     id: EventId
     records: tuple[Record, ...]

@@ -132,7 +132,7 @@ def _unix(data: bytes) -> str:
 
 
 def command_line(body: str) -> str:
-    """The command line of an EXECVE record, quoted for a shell so that the arguments can be told apart (shlex.split).
+    """The command line of an EXECVE record, quoted for a shell, so that shlex.split gives the arguments back.
 
     The kernel writes a long argument in parts (``a1_len=`` ``a1[0]=`` ``a1[1]=``, audit_log_execve_info in
     kernel/auditsc.c), which are joined as bytes: a part may end inside a character.

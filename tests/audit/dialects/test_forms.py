@@ -176,7 +176,7 @@ def test_aureport() -> None:
 def test_reports_that_hold_no_denial_are_refused() -> None:
     cases = {
         "NODE,EVENT,DATE,TIME,SERIAL_NUM,EVENT_KIND,SESSION,SUBJ_PRIME,SUBJ_SEC,SUBJ_KIND,ACTION,RESULT,OBJ_PRIME,OBJ_SEC,"
-        "OBJ_KIND,HOW\n,AVC,11/14/22,08:53:15,738,mac-decision,unset,system,root,,violated,failed,menu,,file,kiosk\n": Refusal.CSV,
+        "OBJ_KIND,HOW\n,AVC,11/14/22,08:53:15,738,mac-decision,unset,system,root,,x,failed,menu,,file,kiosk\n": Refusal.CSV,
         "At 08:53:15 11/14/22 system, acting as root, unsuccessfully violated-policy menu using kiosk\n": Refusal.TEXT,
         "\nSummary Report\n======================\nNumber of AVC's: 3\n": Refusal.REPORT,
     }
