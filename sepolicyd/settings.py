@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
@@ -84,9 +85,13 @@ def policy_dirs() -> tuple[Path, ...]:
     SEPOLICYD_POLICIES (colon-separated, for tests), the administrator's, the source tree's where we run from one,
     the installed.
     """
-    named = tuple(Path(part) for part in os.environ.get("SEPOLICYD_POLICIES", "").split(":") if part)
+    return _policy_dirs(os.environ.get("SEPOLICYD_POLICIES", ""))
+
+
+@lru_cache(maxsize=4)
+def _policy_dirs(named: str) -> tuple[Path, ...]:
     tree = (SOURCE_TREE / "policies",) if SOURCE_TREE is not None else ()
-    return (*named, LOCAL_PROFILES, *tree, INSTALLED_DATA / "policies")
+    return (*(Path(part) for part in named.split(":") if part), LOCAL_PROFILES, *tree, INSTALLED_DATA / "policies")
 
 
 def load(config: Optional[Path] = None, *, state: Optional[Path] = None, root: Optional[Path] = None) -> Settings:

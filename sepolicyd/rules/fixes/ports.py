@@ -91,10 +91,11 @@ def _usable_types(question: Question) -> list[str]:
     named = policy.types_of("port_type") - vocabulary().ports - {question.target}
     own = {port.type for port in question.profile.ports}
     may = [name for name in named - own if all(policy.grants(question.source, name, question.tclass, one) for one in asked)]
-    wide = len(may) > len(named) // 2  # it may use nearly every port: none is meant for it
+    if len(may) > len(named) // 2:  # it may use nearly every port: none is meant for it
+        return []
     mine, direct = kin.stem(question.source), kin.named_targets(policy, policy.resolve(question.source), question.tclass)
-    ranked = sorted(may, key=lambda name: (-kin.related(mine, name), _users(policy, question.tclass, asked, name), name))
-    return [] if wide else [name for name in ranked if kin.related(mine, name) or name in direct]
+    meant = [name for name in may if kin.related(mine, name) or name in direct]
+    return sorted(meant, key=lambda name: (-kin.related(mine, name), _users(policy, question.tclass, asked, name), name))
 
 
 def _users(policy: PolicyIndex, tclass: str, asked: list[str], name: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Protocol, Union
+from typing import Optional, Protocol, TypeVar, Union
 
 from sepolicyd.access import SELF, Access
 from sepolicyd.errors import InputError
@@ -15,8 +15,10 @@ from sepolicyd.rules.guard.pattern import Pattern, View, compile_names
 from sepolicyd.rules.guard.rule import About, Finding, GuardRule, parse_rules
 from sepolicyd.rules.guard.statement import Statement, parse_statements
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 FILE = "guard.yaml"
-MAX_OPERATIONS = 4096  # pairs of class and permission that are remembered; a policy has some 1,500
+MAX_REMEMBERED = 4096  # operations; a policy has some 1,500 pairs of class and permission
 WIDE_ATTRIBUTE = 100  # an attribute of more types than this is no narrow target, whatever its name
 
 
@@ -34,6 +36,7 @@ class Guard:
     def __init__(self, rules: Sequence[GuardRule]) -> None:
         self.rules = tuple(rules)
         self._operations: dict[tuple[str, str], list[tuple[GuardRule, list[Pattern]]]] = {}
+        self._sources: dict[tuple[str, str, str], list[tuple[GuardRule, list[Pattern]]]] = {}
         self._by_code = {rule.code: rule for rule in rules}
         self._by_topic = {rule.about: rule for rule in rules if rule.about is not None}
 
@@ -74,8 +77,8 @@ class Guard:
         view = View(access, profile, policy)
         matching = [
             rule
-            for rule, patterns in self._of_operation(access.tclass, access.permission)
-            if any(pattern.fits_types(view) for pattern in patterns)
+            for rule, patterns in self._of_source(access.source, access.tclass, access.permission)
+            if any(pattern.fits_target(view) for pattern in patterns)
         ]
         harmless = any(rule.level is GuardLevel.NONE for rule in matching)
         demoted = {rule.demotes for rule in matching if rule.demotes is not None}
@@ -92,18 +95,21 @@ class Guard:
             found.append(self.about(About.DOUBT).finding_on(access))
         return sorted(found, key=heaviest_first)
 
+    def _of_source(self, source: str, tclass: str, permission: str) -> list[tuple[GuardRule, list[Pattern]]]:
+        """The rules with patterns for this source, class and permission, and these patterns: a log repeats few of them."""
+        found = self._sources.get((source, tclass, permission))
+        if found is None:
+            found = _narrowed(self._of_operation(tclass, permission), lambda pattern: pattern.fits_source(source))
+            _remember(self._sources, (source, tclass, permission), found)
+        return found
+
     def _of_operation(self, tclass: str, permission: str) -> list[tuple[GuardRule, list[Pattern]]]:
-        """The rules with patterns for this class and permission, and these patterns: a log asks few again and again."""
+        """The rules with patterns for this class and permission, and these patterns."""
         found = self._operations.get((tclass, permission))
         if found is None:
-            fitting = (
-                (rule, [pattern for pattern in rule.patterns if pattern.fits_operation(tclass, permission)])
-                for rule in self.rules
-            )
-            found = [(rule, patterns) for rule, patterns in fitting if patterns]
-            if len(self._operations) >= MAX_OPERATIONS:
-                self._operations.clear()
-            self._operations[tclass, permission] = found
+            every = ((rule, rule.patterns) for rule in self.rules)
+            found = _narrowed(every, lambda pattern: pattern.fits_operation(tclass, permission))
+            _remember(self._operations, (tclass, permission), found)
         return found
 
     def judge(
@@ -236,3 +242,17 @@ def _is_wide(access: Access, policy: Attributes) -> bool:
             if len(types) > WIDE_ATTRIBUTE and name not in types:
                 return True
     return False
+
+
+def _narrowed(
+    rules: Iterable[tuple[GuardRule, Sequence[Pattern]]], fits: Callable[[Pattern], bool]
+) -> list[tuple[GuardRule, list[Pattern]]]:
+    """The rules that have fitting patterns, each with these."""
+    fitting = ((rule, [pattern for pattern in patterns if fits(pattern)]) for rule, patterns in rules)
+    return [(rule, patterns) for rule, patterns in fitting if patterns]
+
+
+def _remember(known: dict[Key, Value], key: Key, value: Value) -> None:
+    if len(known) >= MAX_REMEMBERED:
+        known.clear()
+    known[key] = value

@@ -190,22 +190,25 @@ class Pattern:
             return False
         return not (self.not_perms and _any(self.not_perms, permission))
 
+    def fits_source(self, source: str) -> bool:
+        """Whether the source fits, whatever the rest."""
+        return _any(self.source, source) and not (self.not_source and _any(self.not_source, source))
+
     def fits(self, view: View) -> bool:
         access = view.access
-        return self.fits_operation(access.tclass, access.permission) and self.fits_types(view)
+        if not (self.fits_operation(access.tclass, access.permission) and self.fits_source(access.source)):
+            return False
+        return self.fits_target(view)
 
-    def fits_types(self, view: View) -> bool:
-        """Whether the rest fits, where the operation does."""
-        access = view.access
-        if not (_any(self.source, access.source) and self._fits_target(view)):
+    def fits_target(self, view: View) -> bool:
+        """Whether target and conditions fit, where source and operation do."""
+        if not self._fits_name(view):
             return False
-        if self.not_source and _any(self.not_source, access.source):
-            return False
-        if self.not_target and _any(_of_profile(self.not_target, view.profile), access.target_type):
+        if self.not_target and _any(_of_profile(self.not_target, view.profile), view.access.target_type):
             return False
         return all(view.holds(condition) for condition in self.when)
 
-    def _fits_target(self, view: View) -> bool:
+    def _fits_name(self, view: View) -> bool:
         target = view.access.target_type
         if self.not_attributes and not view.attributes.isdisjoint(self.not_attributes):
             return False
