@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import bz2
+import hashlib
 import json
-import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Optional
 
+from sepolicyd.policy.index_store import Place, read_sections, write_sections
+
 _DECLARED = re.compile(rb"\(type ([A-Za-z][\w.-]*)\)")
 BASE = "base"
 MAX_MODULE_BYTES = 64 << 20
-CACHE_NAME = "type-owners.json"
+SUFFIX = ".owners"
 
 
 def module_directory(policy: Path) -> Optional[Path]:
@@ -29,28 +30,28 @@ def module_directory(policy: Path) -> Optional[Path]:
     return found if found.is_dir() else None
 
 
-def type_owners(modules: Path, cache: Optional[Path] = None) -> Mapping[str, str]:
+def type_owners(modules: Path, place: Optional[Place] = None) -> Mapping[str, str]:
     """Type -> name of the module that declares it; empty where the modules cannot be read.
 
     A module of a higher priority replaces the one of the same name (semodule(8)). Disabled modules do not count.
 
     :param modules: the store's modules directory (PRIORITY/NAME/cil)
-    :param cache: a directory of this user alone, in which the result is kept until a module changes
+    :param place: where the result is kept until a module changes; not being able to keep it is not reported
     """
     try:
         files = _module_files(modules)
-        key = _key(files)
+        key = _key(modules, files)
     except OSError:
         return {}
-    kept = _read_cache(cache, key) if cache is not None else None
+    kept = _read_kept(place, key) if place is not None else None
     if kept is not None:
         return kept
     found: dict[str, str] = {}
     for name, file in files.items():
         for type_name in _declared(file):
             found.setdefault(type_name, name)
-    if cache is not None:
-        _write_cache(cache, key, found)
+    if place is not None:
+        write_sections(place, key, SUFFIX, {"owners": json.dumps(found).encode()})
     return found
 
 
@@ -65,9 +66,13 @@ def _module_files(modules: Path) -> dict[str, Path]:
     return found
 
 
-def _key(files: Mapping[str, Path]) -> str:
-    marks = ((name, file.stat()) for name, file in sorted(files.items()))
-    return ";".join(f"{name}:{mark.st_mtime_ns}:{mark.st_size}" for name, mark in marks)
+def _key(modules: Path, files: Mapping[str, Path]) -> bytes:
+    """A hash of the directory, and of name, time and size of its modules."""
+    found = hashlib.sha256(f"1 {modules.absolute()}".encode("utf-8", "surrogateescape"))
+    for name, file in sorted(files.items()):
+        mark = file.stat()
+        found.update(f";{name}:{mark.st_mtime_ns}:{mark.st_size}".encode("utf-8", "surrogateescape"))
+    return found.digest()
 
 
 def _declared(file: Path) -> Iterator[str]:
@@ -81,27 +86,11 @@ def _declared(file: Path) -> Iterator[str]:
         yield match[1].decode("ascii", "replace")
 
 
-def _read_cache(cache: Path, key: str) -> Optional[Mapping[str, str]]:
-    """The kept result of the same modules. Only a file of root or of this user that nobody else may write is read."""
+def _read_kept(place: Place, key: bytes) -> Optional[Mapping[str, str]]:
+    """The kept result of the same modules, None where there is none."""
+    sections, _ = read_sections(place, key, SUFFIX)
     try:
-        with (cache / CACHE_NAME).open(encoding="utf-8") as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return None
-            kept = json.load(file)
-    except (OSError, ValueError):
+        kept = json.loads(bytes((sections or {})["owners"]))
+    except (KeyError, ValueError):
         return None
-    if not isinstance(kept, dict) or kept.get("key") != key or not isinstance(kept.get("owners"), dict):
-        return None
-    return {str(name): str(owner) for name, owner in kept["owners"].items()}
-
-
-def _write_cache(cache: Path, key: str, owners: Mapping[str, str]) -> None:
-    temporary = cache / f".{CACHE_NAME}.{os.getpid()}"
-    try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump({"key": key, "owners": dict(owners)}, file)
-        temporary.replace(cache / CACHE_NAME)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # the cache only saves time
+    return kept if isinstance(kept, dict) else None

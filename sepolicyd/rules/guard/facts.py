@@ -177,8 +177,7 @@ def facts_of_policy(policy: object) -> Optional[PolicyFacts]:
     found = _FACTS.get(policy)
     if found is None:
         modules = module_directory(policy.path)
-        place = place_for(DEFAULT_STATE)
-        owners = type_owners(modules, place.directory if place is not None else None) if modules is not None else {}
+        owners = type_owners(modules, place_for(DEFAULT_STATE)) if modules is not None else {}
         contexts = policy.path.absolute().parent.parent / "contexts/files/file_contexts"
         found = _FACTS[policy] = PolicyFacts(policy, owners, _paths_by_type(contexts) if modules is not None else {})
     return found

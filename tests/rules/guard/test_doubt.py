@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.policy.type_owners import CACHE_NAME, module_directory, type_owners
+from sepolicyd.policy.index_store import Place
+from sepolicyd.policy.type_owners import SUFFIX, module_directory, type_owners
 from sepolicyd.rules.guard.facts import facts_of_policy
 from sepolicyd.rules.guard.level import GuardLevel, worst
 from sepolicyd.rules.guard.neutral import neutral_profile
@@ -79,16 +81,21 @@ def test_the_module_of_the_highest_priority_owns_a_type_and_a_disabled_one_owns_
 
 
 def test_the_cache_is_read_only_when_no_other_could_have_written_it(tmp_path: Path) -> None:
-    modules, cache = tmp_path / "modules", tmp_path / "cache"
-    put_module(modules, 100, "ssh", "sshd_t")
-    assert type_owners(modules, cache) == {"sshd_t": "ssh"}
-    kept = cache / CACHE_NAME
-    kept.write_text(kept.read_text().replace('"ssh"}', '"forged"}'))
-    assert type_owners(modules, cache) == {"sshd_t": "forged"}  # as long as the file is this user's alone
+    modules, place = tmp_path / "modules", Place(tmp_path / "cache", tmp_path)
+    file = put_module(modules, 100, "ssh", "sshd_t")
+    assert type_owners(modules, place) == {"sshd_t": "ssh"}
+    mark = file.stat()
+    file.write_text(file.read_text().replace("sshd_t", "sshx_t"))
+    os.utime(file, ns=(mark.st_atime_ns, mark.st_mtime_ns))  # only the kept answer still knows the old name
+    assert type_owners(modules, place) == {"sshd_t": "ssh"}
+    (kept,) = place.directory.glob(f"*{SUFFIX}")
     kept.chmod(0o666)
-    assert type_owners(modules, cache) == {"sshd_t": "ssh"}
+    assert type_owners(modules, place) == {"sshx_t": "ssh"}
+    (kept,) = place.directory.glob(f"*{SUFFIX}")
+    kept.write_bytes(kept.read_bytes().replace(b'"ssh"', b'"bad"'))
+    assert type_owners(modules, place) == {"sshx_t": "ssh"}  # its checksum is wrong
     put_module(modules, 100, "mysql", "mysqld_t")
-    assert type_owners(modules, cache) == {"sshd_t": "ssh", "mysqld_t": "mysql"}
+    assert type_owners(modules, place) == {"sshx_t": "ssh", "mysqld_t": "mysql"}
 
 
 def test_a_policy_file_outside_of_a_store_has_no_modules(tmp_path: Path) -> None:
