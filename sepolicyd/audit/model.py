@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Optional
@@ -111,15 +112,41 @@ class Denial:
 
 @dataclass(frozen=True)
 class Sighting:
-    """A denial seen ``count`` times between ``first`` and ``last`` (epoch seconds), alike in all that a person would ask.
+    """A denial with the records of its event, and how often one like it was logged between ``first`` and ``last``.
 
-    The unit that scan and follow hand on, so that a flood costs memory per distinct access and not per event.
+    Alike are denials that differ in time, process id, inode and categories only.
     """
 
     denial: Denial
     count: int = 1
     first: float = 0.0
+    """Epoch seconds, like ``last``."""
     last: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How often a permission was denied, how often of these it was not let pass, and when (epoch seconds)."""
+
+    count: int
+    enforced: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """Denials of one source, target and class beyond the sightings that are kept one by one: counted per permission."""
+
+    example: Denial
+    """One of the sightings: contexts, class and kind are those of all."""
+    count: int
+    """Messages; one message may deny several permissions."""
+    tallies: Mapping[str, Tally]
+    comms: tuple[tuple[str, int], ...] = ()
+    """The first names of processes, with the messages of each."""
+    ports: tuple[tuple[str, int], ...] = ()
+    ioctls: tuple[int, ...] = ()
 
 
 class UnparsedReason(str, Enum):

@@ -71,7 +71,7 @@ def analyze_command(
     result = _scan(names, front)
     notes = input_notes(result, front, names)
     if grouped:
-        _grouped(result, attribute(result, None if everything else _profile(settings, profile_name)), as_json, notes)
+        _grouped(result, _attribute(result, None if everything else _profile(settings, profile_name)), as_json, notes)
     else:
         from sepolicyd.cli.session import open_session
         from sepolicyd.rollout.review.all_sources import judge_all
@@ -79,7 +79,7 @@ def analyze_command(
         from sepolicyd.rollout.session import open_policy
 
         session = open_session(profile_name, **paths)
-        taken = attribute(result, None if everything else session.profile)
+        taken = _attribute(result, None if everything else session.profile)
         policy_index, note = open_policy(settings, policy_file)
         if everything:
             items = judge_all(session, taken.evidence, policy_index, foreign=policy_file is not None)
@@ -110,6 +110,14 @@ def analyze_command(
     for text in notes:
         terminal.talk(f"sepolicyd: {text}")
     return int(Exit.FINDINGS if is_unread(result, front) else Exit.DONE)
+
+
+def _attribute(result: ScanResult, profile: Optional[Profile]) -> Attributed:
+    if profile is None:
+        return attribute(result, None)
+    from sepolicyd.rules.attribution.matcher import Matcher
+
+    return attribute(result, Matcher(profile))
 
 
 def _profile(settings: Settings, name: Optional[str]) -> Profile:
@@ -183,7 +191,7 @@ def is_unread(result: ScanResult, front: Front) -> bool:
 def _holds_records(result: ScanResult, front: Front) -> bool:
     return bool(
         front.has_records
-        or result.events
+        or result.has_records
         or result.denials
         or result.unparsed_count
         or result.granted
@@ -196,12 +204,11 @@ def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
     """The counts in the JSON of analyze: of the whole log; ``foreign`` of denials that are not the profile's."""
     return {
         "lines": result.lines,
-        "events": result.events,
         "denials": result.denials,
         "granted": result.granted,
         "notices": result.notices,
         "other": result.other,
-        "foreign": taken.foreign,
+        "foreign": sum(taken.foreign.values()),
         "unparsed": [keys.unparsed(line) for line in result.unparsed],
         "unparsed_count": result.unparsed_count,
     }
@@ -237,11 +244,12 @@ def _print(items: Sequence[Assessed], details: bool) -> None:
 
 
 def _talk(result: ScanResult, taken: Attributed, count: int) -> None:
+    foreign = sum(taken.foreign.values())
     terminal.talk(
-        f"{terminal.plural(result.lines, 'line')}, {terminal.plural(result.events, 'event')}: "
+        f"{terminal.plural(result.lines, 'line')}: "
         f"{terminal.plural(result.denials, 'denial')}, {result.granted} granted, "
         f"{terminal.plural(result.unparsed_count, 'line')} unparsed; "
-        f"{terminal.plural(count, 'candidate')}, {terminal.plural(taken.foreign, 'denial')} of other services left out"
+        f"{terminal.plural(count, 'candidate')}, {terminal.plural(foreign, 'denial')} of other services left out"
     )
     for line in result.unparsed[:SHOWN_UNPARSED]:
         terminal.talk(f"  unparsed line {line.line}: {terminal.escape(line.message)}")

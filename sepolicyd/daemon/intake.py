@@ -1,21 +1,18 @@
-"""Lines of the log in, a Batch to be saved out: scanned, matched to the profile, folded, and what colours them remarked."""
+"""Turn lines of the audit log into a batch of evidence: scan, attribute, and note what limits the evidence."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Optional, Protocol
+from typing import Optional
 
-from sepolicyd.access import Access, is_identifier
 from sepolicyd.audit.follow.logfile import event_of
-from sepolicyd.audit.model import Denial, LogEventKind, Notice, Sighting, Unparsed, UnparsedReason
+from sepolicyd.audit.model import LogEventKind, Notice
 from sepolicyd.audit.scan.incremental import IncrementalScan
-from sepolicyd.rules.attribution.matcher import Match
-from sepolicyd.rules.evidence import evidence_of
+from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.match import DenialMatcher
 from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch
-
-MAX_UNPARSED = 200
 
 # A policy load, a boolean or a switch of enforcing flushes the kernel's access cache, after which each access is logged
 # anew: what lies before and after it must not be folded into one sighting, or an exercise in between would be lost.
@@ -28,64 +25,45 @@ AUDITD_TELLS = (b"START", b"END", b"ABORT", b"ERR", b"RESUME")
 MAX_REMARKS_OF_A_CHUNK = 100
 
 
-class DenialMatcher(Protocol):
-    """What the daemon needs of rules.match.Matcher."""
-
-    def match(self, denial: Denial) -> Optional[Match]: ...
-
-
 class Intake:
-    """Lines in, a Batch out. What is alike is told apart and matched once for all lines since the last :meth:`settle`."""
+    """Turns lines of the log into a Batch. Alike denials are counted together and attributed once per :meth:`settle`."""
 
     def __init__(self, matcher: DenialMatcher) -> None:
         self._matcher = matcher
-        self._pieces = IncrementalScan()
+        self._scan = IncrementalScan()
         self.batch = Batch()
 
     def feed(self, text: bytes) -> None:
         """Take whole lines."""
         _remark_losses(text, self.batch)
-        parts = _between_flushes(text)
-        for number, part in enumerate(parts):
+        for number, part in enumerate(_between_flushes(text)):
             if number:
-                self._fold()
-            self._pieces.feed(part)
+                self._attribute()
+            self._scan.feed(part)
 
     def settle(self) -> Batch:
-        """Everything fed so far, matched and folded."""
-        self._fold()
+        """Everything that was fed since the last save, attributed."""
+        self._attribute()
         return self.batch
 
-    def _fold(self) -> None:
-        if not self._pieces:
+    def _attribute(self) -> None:
+        if not self._scan:
             return
-        result, self._pieces = self._pieces.result(), IncrementalScan()
-        counts = self.batch.counts
-        for name in ("lines", "events", "denials", "granted", "notices", "other"):
-            counts[name] += getattr(result, name)
-        counts["unparsed"] += result.unparsed_count
-        self.batch.unparsed.extend(result.unparsed[: MAX_UNPARSED - len(self.batch.unparsed)])
-        self.batch.remarks.extend(filter(None, map(_remark, result.notice_list)))
-        for sighting in sorted(result.sightings, key=lambda seen: seen.first):
-            self._match(sighting)
-
-    def _match(self, sighting: Sighting) -> None:
-        match = self._matcher.match(sighting.denial)
-        if match is None:
-            self.batch.ignore(sighting.denial.scontext.type, sighting.count)
-            return
-        self.batch.counts["matched"] += sighting.count
-        accesses = [access for access in sighting.denial.accesses() if _is_nameable(access, sighting, self.batch)]
-        self.batch.add(accesses, match.role, evidence_of(sighting, role=match.role, reason=match.reason))
-
-
-def _is_nameable(access: Access, sighting: Sighting, batch: Batch) -> bool:
-    names = (access.source, access.target, access.tclass, access.permission)
-    if all(map(is_identifier, names)):
-        return True
-    batch.counts["unparsed"] += sighting.count
-    batch.unparsed.append(Unparsed(0, UnparsedReason.BAD_NAME, "\n".join(sighting.denial.raw)))
-    return False
+        result, self._scan = self._scan.result(), IncrementalScan()
+        batch = self.batch
+        for name in ("lines", "denials", "granted", "notices", "other", "attempts"):
+            batch.counts[name] += getattr(result, name)
+        batch.counts["unparsed"] += result.unparsed_count
+        batch.keep_unparsed(result.unparsed)
+        batch.remarks.extend(filter(None, map(_remark, result.notice_list)))
+        attributed = attribute(result, self._matcher)
+        batch.counts["matched"] += attributed.matched
+        for source, count in attributed.foreign.items():
+            batch.ignore(source, count)
+        for source, count in result.overflow.items():
+            batch.drop(source, count)
+        for (access, role), seen in attributed.by_role.items():
+            batch.add(access, role, seen)
 
 
 def _between_flushes(text: bytes) -> list[bytes]:

@@ -17,10 +17,11 @@ import structlog
 from sepolicyd.audit.follow.follower import POLL_SECONDS, Doorbell, Follower
 from sepolicyd.audit.follow.logfile import LogPosition
 from sepolicyd.audit.model import LogEventKind
-from sepolicyd.daemon.intake import DenialMatcher, Intake
+from sepolicyd.daemon.intake import Intake
 from sepolicyd.daemon.notify import Notifier
 from sepolicyd.errors import Exit, StateError
 from sepolicyd.profiles import Profile
+from sepolicyd.rules.attribution.match import DenialMatcher
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.settings import Settings
 from sepolicyd.state.evidence_reader import LogEvent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,11 +60,3 @@ def group(evidence: Mapping[Access, Evidence], facets: Mapping[Access, str]) -> 
     for access, seen in evidence.items():
         groups.setdefault((*access.group, facets.get(access, "")), {})[access] = seen
     return [Candidate(*key, evidence=groups[key]) for key in sorted(groups)]
-
-
-def fold(evidence: dict[Access, Evidence], accesses: Iterable[Access], seen: Evidence) -> dict[Access, Evidence]:
-    """Add one sighting's evidence to each of its accesses, in place."""
-    for access in accesses:
-        old = evidence.get(access)
-        evidence[access] = seen if old is None else old.merge(seen)
-    return evidence

@@ -1,12 +1,14 @@
-"""What is known of one access: sightings in, an Evidence out whose merge does not depend on order or grouping."""
+"""What is known of one access, and how it is gathered from sightings. Gathering depends neither on order nor on grouping."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+from zlib import crc32
 
-from sepolicyd.audit.model import Denial, Sighting
+from sepolicyd.access import Access
+from sepolicyd.audit.model import Denial, Remainder, Sighting, Tally
 
 MAX_KEPT = 24
 MAX_SAMPLES = 3
@@ -16,56 +18,214 @@ MAX_TIMES = 64
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why somebody might want an access. Times in epoch seconds; every tuple sorted, the least MAX_KEPT values kept.
+    """Why a service might need an access. Each tuple is sorted and holds the least MAX_KEPT values.
 
-    ``count`` is exact in enforcing mode and an artefact of the kernel's cache in permissive mode (see design.md).
-    ``roles`` and ``reasons``: the profile's role of the process and why it was taken. ``contexts``: (scontext, tcontext)
-    in full, for constraints. ``paths`` hold "(deleted)" and sockets as the kernel wrote them. ``samples``: raw events.
-    ``exercises``: names of the exercises in which it was seen. ``times``: when it was sighted, as cells of (start, width) in
-    whole seconds, all of one width (a power of two, the least that leaves no more than MAX_TIMES cells), start a
-    multiple of it: from these a reader tells in which exercises it was seen (state.evidence.assign_exercises).
+    Text comes from the log: escape it before display.
     """
 
     count: int = 0
+    """Messages; exact in enforcing mode. In permissive mode the kernel logs an access once until its cache is flushed."""
     first: float = 0.0
+    """Epoch seconds, like ``last``; 0.0 where the log gave no time."""
     last: float = 0.0
     enforced: int = 0
+    """How many of ``count`` were not let pass."""
     comms: tuple[str, ...] = ()
     exes: tuple[str, ...] = ()
     pids: tuple[int, ...] = ()
     paths: tuple[str, ...] = ()
+    """As the kernel wrote them, with "(deleted)"."""
     names: tuple[str, ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
     ioctls: tuple[int, ...] = ()
     syscalls: tuple[str, ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()
+    """(scontext, tcontext) in full, for constraints."""
     kinds: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    """Roles of the profile in which a process has asked."""
     reasons: tuple[str, ...] = ()
+    """Why the processes were attributed to the service."""
     nodes: tuple[str, ...] = ()
     exercises: tuple[str, ...] = ()
+    """Names of the exercises in which it was seen."""
     times: tuple[tuple[int, int], ...] = ()
+    """When it was sighted: cells (start, width) in whole seconds, all of one width, the least power of two that leaves at
+    most MAX_TIMES cells; start is a multiple of it (rollout.learning.coverage)."""
     taints: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
+    """Raw events: the first, the last, and one between."""
 
     def merge(self, other: Evidence) -> Evidence:
         """Both together; associative and commutative."""
-        if not self.count:
-            return other
-        if not other.count:
-            return self
-        merged: dict[str, Any] = {
-            "count": self.count + other.count,
-            "enforced": self.enforced + other.enforced,
-            "first": min(self.first, other.first),
-            "last": max(self.last, other.last),
-            "times": thin(self.times + other.times),
-        }
-        for spec in fields(self):
-            if spec.name not in merged:
-                limit = MAX_SAMPLES if spec.name == "samples" else MAX_KEPT
-                merged[spec.name] = _union(getattr(self, spec.name), getattr(other, spec.name), limit)
-        return Evidence(**merged)
+        return merge_all((self, other))
+
+
+class EvidenceBuilder:
+    """Evidence of one access while it is gathered."""
+
+    __slots__ = ("_count", "_enforced", "_first", "_last", "_samples", "_sets")
+
+    def __init__(self) -> None:
+        self._count = self._enforced = 0
+        self._first = self._last = 0.0
+        self._sets: dict[str, set[Any]] = {}
+        self._samples: set[str] = set()
+
+    def count(self, tally: Tally) -> None:
+        """Add a number of messages and the time of the first and the last."""
+        self._count += tally.count
+        self._enforced += tally.enforced
+        if tally.first and (tally.first < self._first or not self._first):
+            self._first = tally.first
+        if tally.last > self._last:
+            self._last = tally.last
+
+    def add(self, name: str, values: Iterable[Any]) -> None:
+        """Add values to a field that is a tuple."""
+        found = self._sets.get(name)
+        if found is None:
+            self._sets[name] = set(values)
+        else:
+            found.update(values)
+
+    def add_evidence(self, evidence: Evidence) -> None:
+        self.count(Tally(evidence.count, evidence.enforced, evidence.first, evidence.last))
+        self._samples.update(evidence.samples)
+        for name in _SETS:
+            values = getattr(evidence, name)
+            if values:
+                self.add(name, values)
+
+    def add_sample(self, text: str) -> None:
+        self._samples.add(text)
+
+    def evidence(self) -> Evidence:
+        """All that was added."""
+        kept = {name: tuple(sorted(values)[:MAX_KEPT]) for name, values in self._sets.items() if name != "times"}
+        return Evidence(
+            count=self._count,
+            first=self._first,
+            last=self._last,
+            enforced=self._enforced,
+            times=thin(self._sets.get("times", ())),
+            samples=_pick(self._samples),
+            **kept,
+        )
+
+
+_SETS = tuple(spec.name for spec in fields(Evidence) if spec.name not in ("count", "first", "last", "enforced", "samples"))
+
+
+def merge_all(parts: Iterable[Evidence]) -> Evidence:
+    """All parts together."""
+    known = [part for part in parts if part.count]
+    if len(known) == 1:
+        return known[0]
+    builder = EvidenceBuilder()
+    for part in known:
+        builder.add_evidence(part)
+    return builder.evidence()
+
+
+def merged_roles(by_role: Mapping[tuple[Access, str], Evidence]) -> dict[Access, Evidence]:
+    """One evidence for each access, whatever the role that asked, sorted by access."""
+    parts: dict[Access, list[Evidence]] = {}
+    for (access, _), seen in by_role.items():
+        parts.setdefault(access, []).append(seen)
+    return {access: merge_all(found) for access, found in sorted(parts.items())}
+
+
+def _pick(texts: Iterable[str]) -> tuple[str, ...]:
+    """The first, the last and one between, chosen by its checksum so that the choice is the same in any grouping."""
+    found = sorted(texts)
+    if len(found) <= MAX_SAMPLES:
+        return tuple(found)
+    between = min(found[1:-1], key=lambda text: (crc32(text.encode("utf-8", "surrogatepass")), text))
+    return (found[0], between, found[-1])
+
+
+class Gathering:
+    """Evidence of many accesses, kept apart by the role that asked."""
+
+    def __init__(self) -> None:
+        self._builders: dict[tuple[Access, str], EvidenceBuilder] = {}
+        self._accesses: dict[tuple[str, str, str, str], Access] = {}
+
+    def add(self, sighting: Sighting, *, role: str = "", reason: str = "") -> None:
+        """Add a sighting to each of its accesses."""
+        denial = sighting.denial
+        first, last = sighting.first or denial.time, sighting.last or denial.time
+        let_pass = bool(denial.permissive or denial.success)
+        tally = Tally(sighting.count, 0 if let_pass else sighting.count, first, last)
+        details = [(name, values) for name, values in _details(denial, role, reason) if values]
+        details.append(("times", tuple((int(time), 1) for time in (first, last) if time)))
+        sample = "\n".join(denial.raw)[:MAX_SAMPLE_CHARS]
+        for permission in denial.permissions:
+            builder = self._of(denial, permission, role)
+            builder.count(tally)
+            for name, values in details:
+                builder.add(name, values)
+            if sample:
+                builder.add_sample(sample)
+
+    def add_remainder(self, remainder: Remainder, tallies: Mapping[str, Tally], *, role: str = "", reason: str = "") -> None:
+        """Add what was counted beyond the sightings; ``tallies`` is the share of this role."""
+        denial = remainder.example
+        for permission, tally in tallies.items():
+            builder = self._of(denial, permission, role)
+            builder.count(tally)
+            builder.add("comms", [comm for comm, _ in remainder.comms if comm])
+            builder.add("ports", remainder.ports)
+            builder.add("kinds", (denial.kind.value,))
+            builder.add("contexts", ((str(denial.scontext), str(denial.tcontext)),))
+            builder.add("times", [(int(time), 1) for time in (tally.first, tally.last) if time])
+            for name, text in (("roles", role), ("reasons", reason)):
+                if text:
+                    builder.add(name, (text,))
+            if permission == "ioctl":
+                builder.add("ioctls", remainder.ioctls)
+
+    def by_role(self) -> dict[tuple[Access, str], Evidence]:
+        """Evidence by access and role, in the order in which they were first seen."""
+        return {key: builder.evidence() for key, builder in self._builders.items()}
+
+    def _of(self, denial: Denial, permission: str, role: str) -> EvidenceBuilder:
+        names = (denial.scontext.type, denial.tcontext.type, denial.tclass, permission)
+        access = self._accesses.get(names)
+        if access is None:
+            access = self._accesses[names] = Access.of(*names)
+        builder = self._builders.get((access, role))
+        if builder is None:
+            builder = self._builders[access, role] = EvidenceBuilder()
+        return builder
+
+
+def _details(denial: Denial, role: str, reason: str) -> Iterable[tuple[str, tuple[Any, ...]]]:
+    yield "comms", _some(denial.comm)
+    yield "exes", _some(denial.exe)
+    yield "pids", () if denial.pid is None else (denial.pid,)
+    yield "paths", _some(denial.path)
+    yield "names", _some(denial.name)
+    yield "ports", denial.ports
+    yield "ioctls", () if denial.ioctlcmd is None else (denial.ioctlcmd,)
+    yield "syscalls", _some(denial.syscall)
+    yield "contexts", ((str(denial.scontext), str(denial.tcontext)),)
+    yield "kinds", (denial.kind.value,)
+    yield "roles", _some(role)
+    yield "reasons", _some(reason)
+    yield "nodes", _some(denial.event.node)
+
+
+def evidence_of(sighting: Sighting, *, role: str = "", reason: str = "") -> Evidence:
+    """The evidence that one sighting is, for any of its accesses."""
+    gathering = Gathering()
+    gathering.add(sighting, role=role, reason=reason)
+    return next(iter(gathering.by_role().values()))
+
+
+def _some(text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
 
 
 def thin(cells: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -82,52 +242,3 @@ def thin(cells: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         width *= 2
         firsts = {start - start % width for start in firsts}
     return tuple((start, width) for start in sorted(firsts))
-
-
-def _union(left: tuple[Any, ...], right: tuple[Any, ...], limit: int) -> tuple[Any, ...]:
-    if left == right:
-        return left
-    return tuple(sorted({*left, *right})[:limit])
-
-
-def evidence_of(sighting: Sighting, *, role: str = "", reason: str = "", exercise: str = "") -> Evidence:
-    """The evidence that one sighting is."""
-    denial = sighting.denial
-    first, last = sighting.first or denial.time, sighting.last or denial.time
-    return Evidence(
-        count=sighting.count,
-        first=first,
-        last=last,
-        enforced=0 if denial.permissive or denial.success else sighting.count,
-        comms=_some(denial.comm),
-        exes=_some(denial.exe),
-        pids=() if denial.pid is None else (denial.pid,),
-        paths=_some(denial.path),
-        names=_some(denial.name),
-        ports=tuple(sorted(denial.ports)),
-        ioctls=() if denial.ioctlcmd is None else (denial.ioctlcmd,),
-        syscalls=_some(denial.syscall),
-        contexts=((str(denial.scontext), str(denial.tcontext)),),
-        kinds=(denial.kind.value,),
-        roles=_some(role),
-        reasons=_some(reason),
-        nodes=_some(denial.event.node),
-        exercises=_some(exercise),
-        times=thin(((int(first), 1), (int(last), 1))),
-        samples=_sample(denial),
-    )
-
-
-def merge_all(parts: Iterable[Evidence]) -> Evidence:
-    merged = Evidence()
-    for part in parts:
-        merged = merged.merge(part)
-    return merged
-
-
-def _some(text: str) -> tuple[str, ...]:
-    return (text,) if text else ()
-
-
-def _sample(denial: Denial) -> tuple[str, ...]:
-    return ("\n".join(denial.raw)[:MAX_SAMPLE_CHARS],) if denial.raw else ()

@@ -10,24 +10,26 @@ from typing import Any
 from sepolicyd.rules.evidence import MAX_KEPT, MAX_SAMPLE_CHARS, MAX_SAMPLES, MAX_TIMES, Evidence
 
 MAX_BODY_CHARS = 32_768  # of one row as the daemon writes it: bounds the file under a flood of long names
-MAX_READ_CHARS = 1 << 20
+SMALL_BODY_CHARS = 2048  # of one row among many
+MAX_READ_CHARS = 1 << 16
 MAX_TEXT_CHARS = 8192
 MAX_INTEGER = 1 << 53
-TRIMMED_TEXT = 256
-TRIMMED_KEPT = 8
+TRIMMED = ((8, 256), (3, 96))  # how many values of a field are kept, and how many characters of each
 
 
 class BadRow(ValueError):  # noqa: N818 - a value to be reported, not an error of ours
     """A row that is not what the daemon writes; the text says why."""
 
 
-def render(evidence: Evidence) -> str:
-    """JSON of the fields that are not empty; beyond MAX_BODY_CHARS samples go first, then long texts are cut."""
+def render(evidence: Evidence, limit: int = MAX_BODY_CHARS) -> str:
+    """JSON of the fields that are not empty; beyond the limit of characters samples go first, then long texts are cut."""
     body = _dump(evidence)
-    if len(body) <= MAX_BODY_CHARS:
-        return body
-    body = _dump(replace(evidence, samples=tuple(text[:1024] for text in evidence.samples[:1])))
-    return body if len(body) <= MAX_BODY_CHARS else _dump(_trimmed(evidence))
+    if len(body) > limit:
+        body = _dump(replace(evidence, samples=tuple(text[:1024] for text in evidence.samples[:1])))
+    for kept, chars in TRIMMED:
+        if len(body) > limit:
+            body = _dump(_trimmed(evidence, kept, chars))
+    return body
 
 
 def parse(body: object) -> Evidence:
@@ -64,19 +66,19 @@ def _dump(evidence: Evidence) -> str:
     return json.dumps({name: value for name, value in values.items() if value}, separators=(",", ":"))
 
 
-def _trimmed(evidence: Evidence) -> Evidence:
-    cut: dict[str, Any] = {"samples": tuple(text[:TRIMMED_TEXT] for text in evidence.samples[:1])}
+def _trimmed(evidence: Evidence, kept: int, chars: int) -> Evidence:
+    cut: dict[str, Any] = {"samples": tuple(text[:chars] for text in evidence.samples[:1])}
     for spec in fields(evidence):
         value = getattr(evidence, spec.name)
         if isinstance(value, tuple) and spec.name not in ("samples", "times"):
-            cut[spec.name] = tuple(_cut(item) for item in value[:TRIMMED_KEPT])
+            cut[spec.name] = tuple(_cut(item, chars) for item in value[:kept])
     return replace(evidence, **cut)
 
 
-def _cut(item: Any) -> Any:
+def _cut(item: Any, chars: int) -> Any:
     if isinstance(item, str):
-        return item[:TRIMMED_TEXT]
-    return tuple(_cut(part) for part in item) if isinstance(item, tuple) else item
+        return item[:chars]
+    return tuple(_cut(part, chars) for part in item) if isinstance(item, tuple) else item
 
 
 def _integer(value: Any) -> int:

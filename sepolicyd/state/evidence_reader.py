@@ -18,7 +18,7 @@ from typing import Any, Optional
 from sepolicyd.access import SELF, Access, is_identifier
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.errors import StateError
-from sepolicyd.rules.evidence import Evidence, merge_all
+from sepolicyd.rules.evidence import Evidence, merged_roles
 from sepolicyd.state import evidence_codec
 from sepolicyd.storage.sqlite import translated
 
@@ -38,10 +38,12 @@ TABLES = {
 }
 SCHEMA = ";\n".join(TABLES.values())
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 160 << 20
+MAX_BODIES_CHARS = 128 << 20
 MAX_ROWS = 40_000
 MAX_BAD_ROWS = 100
 MAX_META_CHARS = 1 << 18
+MAX_META_VALUE_CHARS = 1 << 20  # the daemon's memory of processes, which is not read here
 QUERY_SECONDS = 20.0
 TRIES = 60
 PAUSE_SECONDS = 0.01
@@ -60,30 +62,37 @@ class LogEvent:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that evidence.db says, checked. ``evidence`` has the roles of an access merged, ``by_role`` has them apart.
-
-    ``bad_rows`` are reasons why rows were left out (a hostile or damaged file), "" never being among them.
-    ``present`` is False where there is no database yet; ``updated`` is when the daemon last saved (epoch seconds).
-    """
+    """All that evidence.db says, checked."""
 
     evidence: Mapping[Access, Evidence] = field(default_factory=dict)
+    """The roles of an access merged."""
     by_role: Mapping[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    """See evidence_store.Batch."""
     remarks: tuple[LogEvent, ...] = ()
     unparsed: tuple[tuple[str, str], ...] = ()
+    """(reason, line) of the first lines; text from the log, escape it before display."""
     ignored: Mapping[str, int] = field(default_factory=dict)
+    """Denials that are not the profile's, by source type."""
+    overflow: Mapping[str, int] = field(default_factory=dict)
+    """Denials that were counted and not kept, by source type; "" stands for further types."""
     bad_rows: tuple[str, ...] = ()
+    """Why rows were left out (a hostile or damaged file)."""
     profile: str = ""
     place: Mapping[str, Any] = field(default_factory=dict)
     updated: float = 0.0
+    """When the daemon last saved, epoch seconds."""
     present: bool = False
+    """False where there is no database yet."""
 
     @property
     def taints(self) -> tuple[str, ...]:
         """What makes this evidence less than whole, one sentence each."""
         found = []
         if self.counts.get("overflow"):
-            found.append(f"{self.counts['overflow']} denials of new accesses were dropped: too many distinct accesses")
+            found.append(f"{self.counts['overflow']} denials of new accesses were dropped: {self._dropped()}")
+        if self.counts.get("attempts"):
+            found.append(f"{self.counts['attempts']} lines look like attempts to forge a record; none of them was read")
         if self.counts.get("gaps"):
             found.append(f"the log was cut away before it was read in {self.counts['gaps']} places")
         if self.counts.get("lost"):
@@ -91,6 +100,12 @@ class Snapshot:
         if self.bad_rows:
             found.append(f"{len(self.bad_rows)} rows of the evidence database are not what the daemon writes")
         return tuple(found)
+
+    def _dropped(self) -> str:
+        """The domains with most dropped denials."""
+        most = sorted(self.overflow.items(), key=lambda item: (-item[1], item[0]))[:3]
+        named = ", ".join(f"{count} of {source or 'other domains'}" for source, count in most)
+        return f"too many distinct accesses ({named})" if named else "too many distinct accesses"
 
 
 def read_evidence(path: Path) -> Snapshot:
@@ -213,7 +228,12 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
 def _snapshot(connection: sqlite3.Connection) -> Snapshot:
     bad: list[str] = []
     by_role: dict[tuple[Access, str], Evidence] = {}
+    left = MAX_BODIES_CHARS
     for row in _rows(connection, "evidence", ("source", "target", "tclass", "permission", "role", "body"), bad):
+        left -= len(row[5])
+        if left < 0:
+            _report(bad, f"evidence: more than {MAX_BODIES_CHARS >> 20} Mi characters, the rest is left out")
+            break
         try:
             key = _key(row[:5])
             seen = evidence_codec.parse(row[5])
@@ -221,7 +241,7 @@ def _snapshot(connection: sqlite3.Connection) -> Snapshot:
             _report(bad, f"evidence: {error}")
         else:
             by_role[key] = seen
-    meta = dict(_rows(connection, "meta", ("key", "value"), bad, limit=100))
+    meta = dict(_rows(connection, "meta", ("key", "value"), bad, limit=100, longest=MAX_META_VALUE_CHARS))
     return Snapshot(
         evidence=merged_roles(by_role),
         by_role=by_role,
@@ -229,20 +249,13 @@ def _snapshot(connection: sqlite3.Connection) -> Snapshot:
         remarks=_remarks(connection, bad),
         unparsed=tuple((row[0], row[1]) for row in _rows(connection, "unparsed", ("reason", "text"), bad, limit=1000)),
         ignored=_counts(dict(_rows(connection, "ignored", ("source", "count"), bad, limit=1000, kinds=("text", "integer")))),
+        overflow=_domains(_counts(_json(meta.get("overflow"), bad))),
         profile=str(meta.get("profile", "")),
         place=_mapping(_json(meta.get("place"), bad)),
         updated=_float(meta.get("updated")),
         present=True,
         bad_rows=tuple(bad),
     )
-
-
-def merged_roles(by_role: Mapping[tuple[Access, str], Evidence]) -> dict[Access, Evidence]:
-    """One evidence for each access, whoever asked."""
-    parts: dict[Access, list[Evidence]] = {}
-    for (access, _), seen in by_role.items():
-        parts.setdefault(access, []).append(seen)
-    return {access: merge_all(found) for access, found in sorted(parts.items())}
 
 
 def _rows(
@@ -253,13 +266,11 @@ def _rows(
     *,
     limit: int = MAX_ROWS,
     kinds: tuple[str, ...] = (),
+    longest: int = evidence_codec.MAX_READ_CHARS,
 ) -> Iterator[tuple[Any, ...]]:
     """Rows whose every column has the storage class it should have; a column typed TEXT may still hold a blob."""
     wanted = kinds or ("text",) * len(columns)
-    fits = " AND ".join(
-        f"typeof({column})='{kind}' AND length({column})<={evidence_codec.MAX_READ_CHARS}"
-        for column, kind in zip(columns, wanted)
-    )
+    fits = " AND ".join(f"typeof({column})='{kind}' AND length({column})<={longest}" for column, kind in zip(columns, wanted))
     names = ", ".join(columns)
     total, fitting = connection.execute(f"SELECT count(*), coalesce(sum({fits}), 0) FROM {table}").fetchone()  # noqa: S608
     for _ in range(min(total - fitting, MAX_BAD_ROWS)):
@@ -304,6 +315,11 @@ def _json(text: Optional[str], bad: list[str]) -> Any:
 def _counts(values: Any) -> dict[str, int]:
     found = _mapping(values)
     return {str(name): count for name, count in found.items() if type(count) is int and 0 <= count < evidence_codec.MAX_INTEGER}
+
+
+def _domains(counts: Mapping[str, int]) -> dict[str, int]:
+    """Without names that no source type can have."""
+    return {name: count for name, count in counts.items() if not name or is_identifier(name)}
 
 
 def _mapping(values: Any) -> dict[str, Any]:

@@ -5,58 +5,88 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.access import Access
-from sepolicyd.audit.model import Unparsed
+from sepolicyd.audit.model import Unparsed, UnparsedReason
 from sepolicyd.errors import UsageError
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import evidence_codec
 from sepolicyd.state.evidence_reader import SCHEMA, VERSION, LogEvent
 from sepolicyd.storage.sqlite import open_database, transaction, translated
 
-MAX_ACCESSES = 20_000  # distinct (access, role): a flood of invented names must not fill the disk
+MAX_ACCESSES = 20_000
+"""Rows, one for each access and role. When all are taken, a domain with fewer rows takes them from the one with most."""
+BODIES_CHARS = 16 << 20
+"""Rows are cut so that all of them together are not much longer than this."""
 MAX_UNPARSED = 200
 MAX_NOTICES = 1000
-MAX_IGNORED = 200
+MAX_DOMAINS = 200
+"""Domains for which ignored and dropped denials are counted apart; those of further domains are counted together."""
 MAX_LINE_CHARS = 512
 
 
 @dataclass
 class Batch:
-    """What has been folded since the last save; bounded by MAX_ACCESSES distinct accesses.
-
-    ``counts`` by name: lines, events, denials, granted, notices, other, unparsed, matched, ignored (denials that are not
-    the profile's), overflow (sightings dropped because of MAX_ACCESSES), gaps (places where the log is known to have
-    been cut away before it was read). ``ignored`` counts those denials by source type.
-    """
+    """What was attributed since the last save; at most MAX_ACCESSES rows."""
 
     evidence: dict[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    """lines, denials, granted, notices, other, unparsed, attempts (among unparsed), matched, ignored (denials that are not
+    the profile's), overflow (denials that are counted and not kept), gaps (places where the log is known to have been
+    cut away before it was read), lost."""
     unparsed: list[Unparsed] = field(default_factory=list)
     remarks: list[LogEvent] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    """By source type."""
+    overflow: Counter[str] = field(default_factory=Counter)
+    """By source type."""
+    _keys: dict[str, list[tuple[Access, str]]] = field(default_factory=dict)
 
-    def add(self, accesses: Iterable[Access], role: str, seen: Evidence) -> None:
-        """Fold one sighting into each of its accesses, kept apart by the role that asked."""
-        for access in accesses:
-            key = (access, role)
-            old = self.evidence.get(key)
-            if old is not None:
-                self.evidence[key] = old.merge(seen)
-            elif len(self.evidence) < MAX_ACCESSES:
-                self.evidence[key] = seen
-            else:
-                self.counts["overflow"] += seen.count
+    def add(self, access: Access, role: str, seen: Evidence) -> None:
+        """Add evidence of one access, kept apart by the role that asked."""
+        key = (access, role)
+        old = self.evidence.get(key)
+        if old is not None:
+            self.evidence[key] = old.merge(seen)
+            return
+        if len(self.evidence) >= MAX_ACCESSES:
+            victim = fairest({source: len(keys) for source, keys in self._keys.items()}, access.source)
+            if victim is None:
+                self.drop(access.source, seen.count)
+                return
+            self.drop(victim, self.evidence.pop(self._keys[victim].pop()).count)
+        self.evidence[key] = seen
+        self._keys.setdefault(access.source, []).append(key)
 
     def ignore(self, source: str, count: int) -> None:
         """Count denials that the profile does not claim."""
         self.counts["ignored"] += count
-        if source in self.ignored or len(self.ignored) < MAX_IGNORED:
-            self.ignored[source] += count
+        _count(self.ignored, source, count)
+
+    def drop(self, source: str, count: int) -> None:
+        """Count denials for which there is no room."""
+        self.counts["overflow"] += count
+        _count(self.overflow, source, count)
+
+    def keep_unparsed(self, lines: Sequence[Unparsed]) -> None:
+        """Keep the first lines, and the first attempts, so that neither displaces the other."""
+        for attempt in (False, True):
+            room = MAX_UNPARSED - sum(line.attempt is attempt for line in self.unparsed)
+            self.unparsed.extend([line for line in lines if line.attempt is attempt][: max(0, room)])
+
+
+def fairest(rows: Mapping[str, int], source: str) -> Optional[str]:
+    """The domain with most rows, which gives one to ``source``; None where ``source`` has no fewer itself."""
+    most = max(rows, key=lambda domain: (rows[domain], domain), default=source)
+    return most if rows.get(source, 0) + 1 < rows.get(most, 0) else None
+
+
+def _count(counts: Counter[str], source: str, count: int) -> None:
+    counts[source if source in counts or len(counts) < MAX_DOMAINS else ""] += count
 
 
 class EvidenceStore:
@@ -75,7 +105,7 @@ class EvidenceStore:
         try:
             with translated(path):
                 self._claim(profile)
-                self._rows = int(self._one("SELECT count(*) FROM evidence"))
+                self._rows = Counter(dict(self._connection.execute("SELECT source, count(*) FROM evidence GROUP BY source")))
                 self._counts: Counter[str] = Counter(json.loads(self._meta("counts") or "{}"))
                 self.place: Optional[dict[str, Any]] = json.loads(self._meta("place") or "null")
                 self.memory: Optional[Any] = json.loads(self._meta("memory") or "null")
@@ -100,7 +130,7 @@ class EvidenceStore:
     @property
     def rows(self) -> int:
         """How many accesses are stored, counted once for each role that asked."""
-        return self._rows
+        return sum(self._rows.values())
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -115,46 +145,79 @@ class EvidenceStore:
         :raises StateError: nothing of it has been saved; the batch is unchanged and may be saved again
         """
         new: list[tuple[Access, str]] = []
-        counts = self._counts + batch.counts
+        counts, rows = self._counts + batch.counts, Counter(self._rows)
+        overflow = Counter(batch.overflow)
         with translated(self.path), transaction(self._connection):
             for (access, role), seen in batch.evidence.items():
-                if self._fold(access, role, seen, counts, room=self._rows + len(new) < MAX_ACCESSES):
+                if self._fold(access, role, seen, rows, overflow):
                     new.append((access, role))
+            counts.update(overflow=sum(overflow.values()) - sum(batch.overflow.values()))
             self._keep_unparsed(batch.unparsed)
             self._keep_notices(batch.remarks)
             self._keep_ignored(batch.ignored)
+            if overflow:
+                self._set("overflow", json.dumps(self._overflow(overflow)))
+            counts = +counts
             self._set("counts", json.dumps(counts))
             self._set("place", json.dumps(place))
             if memory != self.memory:
                 self._set("memory", json.dumps(memory))
             self._set("updated", repr(time.time()))
-        self._rows += len(new)
+        self._rows = +rows
         self._counts, self.place, self.memory = counts, dict(place), memory
         return new
 
-    def _fold(self, access: Access, role: str, seen: Evidence, counts: Counter[str], *, room: bool) -> bool:
+    def _fold(self, access: Access, role: str, seen: Evidence, rows: Counter[str], overflow: Counter[str]) -> bool:
         key = (access.source, access.target, access.tclass, access.permission, role)
         row = self._connection.execute(
             "SELECT id, body FROM evidence WHERE source=? AND target=? AND tclass=? AND permission=? AND role=?", key
         ).fetchone()
         if row is not None:
-            body = evidence_codec.render(_parsed(row[1]).merge(seen))
+            body = evidence_codec.render(_parsed(row[1]).merge(seen), _body_limit(rows))
             self._connection.execute("UPDATE evidence SET body=? WHERE id=?", (body, row[0]))
             return False
-        if not room:
-            counts["overflow"] += seen.count
+        if sum(rows.values()) >= MAX_ACCESSES and not self._make_room(access.source, rows, overflow):
+            overflow[access.source] += seen.count
             return False
         self._connection.execute(
             "INSERT INTO evidence(source, target, tclass, permission, role, body) VALUES (?,?,?,?,?,?)",
-            (*key, evidence_codec.render(seen)),
+            (*key, evidence_codec.render(seen, _body_limit(rows))),
         )
+        rows[access.source] += 1
         return True
 
+    def _make_room(self, source: str, rows: Counter[str], overflow: Counter[str]) -> bool:
+        """Delete the newest row of the domain with most rows, if ``source`` has fewer."""
+        victim = fairest(rows, source)
+        if victim is None:
+            return False
+        identity, body = self._connection.execute(
+            "SELECT id, body FROM evidence WHERE source=? ORDER BY id DESC LIMIT 1", (victim,)
+        ).fetchone()
+        self._connection.execute("DELETE FROM evidence WHERE id=?", (identity,))
+        overflow[victim] += _parsed(body).count
+        rows[victim] -= 1
+        return True
+
+    def _overflow(self, more: Counter[str]) -> dict[str, int]:
+        """The stored counts of dropped denials by domain, with these added."""
+        found: Counter[str] = Counter(json.loads(self._meta("overflow") or "{}"))
+        for source, count in more.items():
+            _count(found, source, count)
+        return dict(found)
+
     def _keep_unparsed(self, lines: Sequence[Unparsed]) -> None:
-        if lines and self._one("SELECT count(*) FROM unparsed") < MAX_UNPARSED:
+        for attempt in (False, True):
+            chosen = [line for line in lines if line.attempt is attempt]
+            if not chosen:
+                continue
+            reasons = [reason.value for reason in UnparsedReason if reason.is_attempt is attempt]
+            marks = ",".join("?" * len(reasons))
+            kept = self._connection.execute(f"SELECT count(*) FROM unparsed WHERE reason IN ({marks})", reasons)  # noqa: S608
+            room = MAX_UNPARSED - kept.fetchone()[0]
             self._connection.executemany(
                 "INSERT INTO unparsed(reason, text) VALUES (?,?)",
-                [(_clean(line.reason.value), _clean(line.text)) for line in lines[:MAX_UNPARSED]],
+                [(line.reason.value, _clean(line.text)) for line in chosen[: max(0, room)]],
             )
 
     def _keep_notices(self, notices: Sequence[LogEvent]) -> None:
@@ -167,7 +230,7 @@ class EvidenceStore:
             self._connection.execute(f"DELETE FROM notices WHERE id NOT IN ({newest})", (MAX_NOTICES,))  # noqa: S608
 
     def _keep_ignored(self, ignored: Mapping[str, int]) -> None:
-        room = MAX_IGNORED - self._one("SELECT count(*) FROM ignored") if ignored else 0
+        room = MAX_DOMAINS - self._one("SELECT count(*) FROM ignored") if ignored else 0
         for source, count in ignored.items():
             done = self._connection.execute("UPDATE ignored SET count=count+? WHERE source=?", (count, _clean(source))).rowcount
             if not done and room > 0:
@@ -183,6 +246,12 @@ class EvidenceStore:
 
     def _set(self, key: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta(key, value) VALUES (?,?)", (key, value))
+
+
+def _body_limit(rows: Counter[str]) -> int:
+    """Characters of one row: fewer when there are many rows, so that the file stays small."""
+    share = BODIES_CHARS // max(1, sum(rows.values()))
+    return min(evidence_codec.MAX_BODY_CHARS, max(evidence_codec.SMALL_BODY_CHARS, share))
 
 
 def _parsed(body: str) -> Evidence:

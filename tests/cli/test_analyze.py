@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.conftest import DATA, Runner
 
-KEYS = {"lines", "events", "denials", "granted", "unparsed", "candidates", "foreign", "notices", "other", "policy_note"}
+KEYS = {"lines", "denials", "granted", "unparsed", "candidates", "foreign", "notices", "other", "policy_note"}
 CANDIDATE_KEYS = {
     "id", "revision", "source", "target", "class", "permissions", "level", "findings", "fix", "alternatives", "evidence",
     "opens", "sentence", "approvable", "why_not", "roles",

@@ -31,6 +31,7 @@ from sepolicyd.rollout.review.queue import judge, with_interfaces
 from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.detail import LabelledPorts
 from sepolicyd.rules.fixes.fix import Fix
@@ -78,7 +79,7 @@ class Done:
 
 
 def evidence_of_logs(profile: profiles.Profile) -> dict[Access, Evidence]:
-    found = attribute(scan_files(LOGS), profile).evidence
+    found = attribute(scan_files(LOGS), Matcher(profile)).evidence
     for access, seen in evidence_from(INVENTED).items():
         found[access] = found[access].merge(seen) if access in found else seen
     return found

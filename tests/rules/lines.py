@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd import profiles
+from sepolicyd.access import Access
 from sepolicyd.audit.model import Denial, Sighting
 from sepolicyd.audit.parse.denial import denials_of, denials_of_line
 from sepolicyd.audit.parse.record import Record, parse
@@ -16,8 +17,9 @@ from sepolicyd.audit.scan.files import scan_files
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
+from sepolicyd.rules.attribution.attribute import attribute
 from sepolicyd.rules.attribution.matcher import Matcher
-from sepolicyd.rules.candidate import Candidate, fold, group
+from sepolicyd.rules.candidate import Candidate, group
 from sepolicyd.rules.evidence import Evidence, evidence_of
 from sepolicyd.rules.guard.guard import Guard, load_guard
 from tests.audit.scan.assembler import Assembler
@@ -55,6 +57,14 @@ def denial(text: str) -> Denial:
     found = denials_of_line(text).denials
     assert len(found) == 1, text
     return found[0]
+
+
+def fold(evidence: dict[Access, Evidence], accesses: Iterable[Access], seen: Evidence) -> dict[Access, Evidence]:
+    """Add one sighting's evidence to each of its accesses, in place."""
+    for access in accesses:
+        old = evidence.get(access)
+        evidence[access] = seen if old is None else old.merge(seen)
+    return evidence
 
 
 def evidence_from(lines: Iterable[str], role: str = "") -> dict[Any, Evidence]:
@@ -113,10 +123,4 @@ def matched(path: Path) -> list[tuple[Denial, Any]]:
 
 @lru_cache(maxsize=8)
 def evidence_of_log(path: Path) -> dict[Any, Evidence]:
-    matcher = Matcher(PROFILE)
-    evidence: dict[Any, Evidence] = {}
-    for sighting in scan_files([path]).sightings:
-        match = matcher.match(sighting.denial)
-        if match is not None:
-            fold(evidence, sighting.denial.accesses(), evidence_of(sighting, role=match.role, reason=match.reason))
-    return evidence
+    return attribute(scan_files([path]), Matcher(PROFILE)).evidence

@@ -8,8 +8,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def seen(at: float, **more: object) -> Evidence:
 
 def batch(access: Access = READ, role: str = "hub", at: float = 100.0, **more: object) -> Batch:
     made = Batch()
-    made.add([access], role, seen(at, **more))
+    made.add(access, role, seen(at, **more))
     made.counts["lines"] += 1
     return made
 
@@ -125,7 +127,7 @@ def test_a_full_disk_loses_nothing_and_the_same_batch_can_be_saved_later(store: 
     store._connection.execute(f"PRAGMA max_page_count={pages}")
     big = Batch()
     for number in range(200):
-        big.add([Access("jupyterhub_t", f"t{number}_t", "file", "read")], "hub", seen(100.0, samples=("x" * 4000,)))
+        big.add(Access("jupyterhub_t", f"t{number}_t", "file", "read"), "hub", seen(100.0, samples=("x" * 4000,)))
     with pytest.raises(StateError, match="full") as caught:
         store.save(big, {"offset": 2})
     assert "make room" in caught.value.hint
@@ -194,7 +196,8 @@ for number in count():
     if Path({str(stop)!r}).exists():
         break
     both = Batch()
-    both.add([READ, OPEN], "hub", seen(float(number), paths=(f"/{{number}}" + "x" * 3000,)))
+    for access in (READ, OPEN):
+        both.add(access, "hub", seen(float(number), paths=(f"/{{number}}" + "x" * 3000,)))
     both.counts["lines"] += 1
     store.save(both, {{"offset": number}})
 """
@@ -341,12 +344,78 @@ def test_a_flood_of_names_is_cut_and_shown(store: EvidenceStore, path: Path, mon
     for start in (0, 8):
         flood = Batch()
         for number in range(start, start + 8):
-            flood.add([Access("a_t", f"b{number}_t", "file", "read")], "", seen(1.0))
+            flood.add(Access("a_t", f"b{number}_t", "file", "read"), "", seen(1.0))
         store.save(flood, {"offset": start})
     got = read_evidence(path)
     assert len(got.evidence) == 10
     assert got.counts["overflow"] == 6
     assert "6 denials of new accesses were dropped" in got.taints[0]
+
+
+def test_a_flood_of_one_domain_displaces_no_other(store: EvidenceStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are shared: the domain with most rows gives its newest to one with fewer, and what is lost is told by domain."""
+    monkeypatch.setattr(evidence_store, "MAX_ACCESSES", 12)
+    for source, number in (("student_t", 30), ("hub_t", 5), ("student_t", 30), ("proxy_t", 2)):
+        part = Batch()
+        for index in range(number):
+            part.add(Access(source, f"b{index}_t", "file", "read"), "", seen(1.0))
+        store.save(part, {"offset": 1})
+    got = read_evidence(path)
+    kept = Counter(access.source for access in got.evidence)
+    assert kept == {"student_t": 5, "hub_t": 5, "proxy_t": 2}
+    assert Access("student_t", "b0_t", "file", "read") in got.evidence
+    assert got.overflow.keys() == {"student_t"}
+    # 12 of the first thirty and the last five of these, which were seen once more, were kept for a while
+    assert got.counts["overflow"] == got.overflow["student_t"]
+    assert sum(one.count for one in got.evidence.values()) + got.overflow["student_t"] == 67
+    assert "of student_t" in got.taints[0]
+
+
+def test_many_long_rows_stay_below_what_the_reader_takes(
+    store: EvidenceStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_store, "BODIES_CHARS", 200_000)
+    long = tuple(f"/{n}" + "x" * 900 for n in range(24))
+    for start in range(0, 200, 50):
+        part = Batch()
+        for number in range(start, start + 50):
+            part.add(Access("a_t", f"b{number}_t", "file", "read"), "", replace(seen(1.0), paths=long, samples=("y" * 4000,)))
+        store.save(part, {"offset": start})
+    assert path.stat().st_size < 1_500_000
+    got = read_evidence(path)
+    assert len(got.evidence) == 200
+    assert got.bad_rows == ()
+
+
+def test_a_file_with_more_text_than_the_daemon_keeps_is_read_in_part(
+    store: EvidenceStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Batch()
+    for number in range(50):
+        part.add(Access("a_t", f"b{number}_t", "file", "read"), "", seen(1.0))
+    store.save(part, {"offset": 1})
+    monkeypatch.setattr(evidence_reader, "MAX_BODIES_CHARS", 1000)
+    got = read_evidence(path)
+    assert 0 < len(got.evidence) < 50
+    assert "the rest is left out" in got.bad_rows[0]
+
+
+def test_attempts_and_unreadable_lines_do_not_displace_each_other(
+    store: EvidenceStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_store, "MAX_UNPARSED", 3)
+    reasons = [UnparsedReason.CUT] * 9 + [UnparsedReason.CONTEXTS_TWICE] * 9
+    for _ in range(2):
+        part = Batch(counts=Counter(attempts=9))
+        part.keep_unparsed([Unparsed(number, reason, f"line {number}") for number, reason in enumerate(reasons)])
+        assert len(part.unparsed) == 6
+        store.save(part, {"offset": 1})
+    got = read_evidence(path)
+    assert Counter(reason for reason, _ in got.unparsed) == {
+        UnparsedReason.CUT.value: 3,
+        UnparsedReason.CONTEXTS_TWICE.value: 3,
+    }
+    assert "18 lines look like attempts to forge a record" in " ".join(got.taints)
 
 
 def test_a_long_row_loses_samples_before_anything_else() -> None:

@@ -27,6 +27,9 @@ MAX_SEEN = 20_000
 MAX_RECORDS = 256
 MAX_OPEN = 64
 MAX_SHOWN = 1 << 20
+STRICT_BLOCKS = 4
+PROBES = 16
+_PLAIN = re.compile(rb"(?:node=[^ \n]+ )?type=[A-Z][A-Z0-9_]* msg=audit\(1[0-9.]+:[0-9]+\): ")
 _TAIL = 16  # lines that wait for the next block, because a folded record may go on there
 _COMPLETE = re.compile(r"tclass=[a-z][a-z0-9_]*[ \t].*?permissive=[01]")
 
@@ -47,6 +50,7 @@ class Front:
         self.has_records = False
         """Whether a record stands in the text that is not as auditd writes it."""
         self._line = 0
+        self._plain_blocks = 0
         self._seen: dict[str, None] = {}
         self._events: OrderedDict[tuple[str, str, int], list[Record]] = OrderedDict()
         self._readers: tuple[Reader, ...] = (JournalReader(), TableReader(), AlertReader())
@@ -55,8 +59,7 @@ class Front:
         """Raw lines in the place of all that can become one, blank lines in the place of the rest."""
         left = b""
         for block in encoding.as_bytes_of_ascii(blocks, self._note_encoding):
-            if not left and is_plain(block):
-                self._line += block.count(b"\n")
+            if not left and self._is_plain(block):
                 yield block
                 continue
             lines = (left + block).split(b"\n")
@@ -69,6 +72,19 @@ class Front:
             lines = left.split(b"\n")
             yield self._translate(lines[:-1] if not lines[-1] else lines)
         self._finish()
+
+    def _is_plain(self, block: bytes) -> bool:
+        """Whether a block may pass as it is.
+
+        After a few blocks in which every line was as auditd writes it, only some lines of each block are looked at: text
+        of another form inside an audit log of megabytes is then left to the scan, which reports what it cannot read.
+        """
+        if not (looks_plain(block) if self._plain_blocks >= STRICT_BLOCKS else is_plain(block)):
+            self._plain_blocks = 0
+            return False
+        self._plain_blocks += 1
+        self._line += block.count(b"\n")
+        return True
 
     @property
     def lines(self) -> int:
@@ -224,6 +240,16 @@ def is_plain(block: bytes) -> bool:
         and b"&quot;" not in block
         and b"&nbsp;" not in block
     )
+
+
+def looks_plain(block: bytes) -> bool:
+    """Whether lines all over a block begin as auditd writes them."""
+    if not block.endswith(b"\n"):
+        return False
+    step = max(1, len(block) // PROBES)
+    starts = {block.rfind(b"\n", 0, max(0, at)) + 1 for at in range(0, len(block), step)}
+    starts.add(block.rfind(b"\n", 0, len(block) - 1) + 1)
+    return all(_PLAIN.match(block, start) for start in starts)
 
 
 def _last_border(lines: Sequence[bytes], cut: int) -> int:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Optional, Protocol, Union
 
-from sepolicyd.audit.model import Notice, PolicyError, Sighting, Unparsed, UnparsedReason
+from sepolicyd.audit.model import Notice, PolicyError, Remainder, Sighting, Unparsed, UnparsedReason, Verdict
 from sepolicyd.audit.parse.denial import Denials
 from sepolicyd.audit.scan.decompress import LONGEST_MAGIC, Unpacked, kind_of
-from sepolicyd.audit.scan.parallel import MARGIN, Child, middle
 from sepolicyd.audit.scan.sweep import Sweep
 from sepolicyd.errors import InputError
 
@@ -26,24 +25,28 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What a log says.
-
-    ``events`` are the distinct (node, time, serial) of all records; ``denials``, ``granted`` and ``notices`` count
-    messages, a record that was written twice once; ``other`` counts messages of other security modules and marks that
-    are only part of a name. ``unparsed`` lists the first thousand lines, ``unparsed_count`` counts them all.
-    ``sightings`` carry the counts: their sum is ``denials``.
-    """
+    """What a log says. A record that was written twice counts once."""
 
     lines: int = 0
-    events: int = 0
     denials: int = 0
+    """Messages, like ``granted`` and ``notices``; those that found no room are among them."""
     granted: int = 0
     notices: int = 0
     other: int = 0
+    """Lines with ``avc:`` that are no message of SELinux: another security module's, or a name that contains the mark."""
+    has_records: bool = False
+    """Whether any line has the header of an audit record."""
     unparsed: tuple[Unparsed, ...] = ()
+    """The first thousand of ``unparsed_count`` lines, and of the attempts among them."""
     unparsed_count: int = 0
+    attempts: int = 0
+    """How many of ``unparsed_count`` look like attempts to forge a record."""
     sightings: tuple[Sighting, ...] = ()
+    """In the order of the log. Their counts and those of ``remainders`` and ``overflow`` add up to ``denials``."""
+    remainders: tuple[Remainder, ...] = ()
     granted_sightings: tuple[Sighting, ...] = ()
+    overflow: Mapping[str, int] = field(default_factory=dict)
+    """Denials that are counted and not kept, by source domain: the domain has too many distinct accesses."""
     errors: tuple[PolicyError, ...] = ()
     notice_list: tuple[Notice, ...] = ()
 
@@ -61,57 +64,18 @@ class TextFront(Protocol):
 def scan_files(
     paths: Sequence[Path], *, on_progress: Optional[Progress] = None, front: Optional[TextFront] = None
 ) -> ScanResult:
-    """Scan the files in this order as one log, plain or packed by gzip, xz or bzip2 (the magic number tells).
+    """Scan the files in this order as one log, plain or compressed by gzip, xz or bzip2 (recognized by content).
 
-    :param on_progress: gets the number of bytes (unpacked) that were read since its last call
-    :raises InputError: a file is missing, unreadable, a directory, or packed in another way
+    :param on_progress: gets the number of (decompressed) bytes that were read since its last call
+    :raises InputError: a file is missing, unreadable, a directory, or compressed in another way
     """
     for path in paths:
         if path.is_dir():
             raise InputError(f"{path} is a directory, not a log", "name the log file in it, such as audit.log")
-    half = middle(paths[0]) if len(paths) == 1 and front is None else 0
-    if not half:
-        return result_of(_whole(paths, on_progress, front))
-    path = paths[0]
-    child = Child(lambda: _part(path, half, None, None))
-    sweep = _part(path, 0, half, on_progress)
-    second = child.result() or _part(path, half, None, None)
-    if on_progress is not None:
-        on_progress(path.stat().st_size - half)
-    sweep.append(second)
-    return result_of(sweep)
-
-
-def _whole(paths: Sequence[Path], on_progress: Optional[Progress], front: Optional[TextFront]) -> Sweep:
     sweep = Sweep()
     _run(sweep, _through(front, _blocks_of_files(sweep, paths)), on_progress)
     _take_from(front, sweep)
-    return sweep
-
-
-def _through(front: Optional[TextFront], blocks: Iterator[bytes]) -> Iterator[bytes]:
-    return blocks if front is None else front.blocks(blocks)
-
-
-def _take_from(front: Optional[TextFront], sweep: Sweep) -> None:
-    for found in front.found if front is not None else ():
-        sweep.take(found)
-
-
-def _part(path: Path, begin: int, end: Optional[int], on_progress: Optional[Progress]) -> Sweep:
-    """Sweep the lines between two offsets; what lies beyond is looked at where an event is cut in two."""
-    sweep = Sweep()
-    with _opened(path) as file:
-        before = after = b""
-        if begin:
-            file.seek(begin - MARGIN)
-            before = file.read(MARGIN)
-        if end is not None:
-            file.seek(end)
-            after = file.read(MARGIN)
-        stop = os.fstat(file.fileno()).st_size if end is None else end
-        _run(sweep, _blocks_at(file, begin, stop), on_progress, before, after)
-    return sweep
+    return result_of(sweep)
 
 
 def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None, front: Optional[TextFront] = None) -> ScanResult:
@@ -128,33 +92,45 @@ def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None, front
     return result_of(sweep)
 
 
+def _through(front: Optional[TextFront], blocks: Iterator[bytes]) -> Iterator[bytes]:
+    return blocks if front is None else front.blocks(blocks)
+
+
+def _take_from(front: Optional[TextFront], sweep: Sweep) -> None:
+    for found in front.found if front is not None else ():
+        sweep.take(found)
+
+
 def result_of(sweep: Sweep) -> ScanResult:
-    denied, granted = sweep.fold.sightings()
-    denials, grants = sweep.fold.counts()
+    """What the sweep has found so far."""
+    denied, remainders, denials = sweep.places.found(Verdict.DENIED)
+    granted, _, grants = sweep.places.found(Verdict.GRANTED)
+    overflow = sweep.places.overflow()
     return ScanResult(
         lines=sweep.lines,
-        events=sweep.events,
-        denials=denials,
+        denials=denials + sum(overflow.values()),
         granted=grants,
         notices=sweep.notices,
         other=sweep.other,
+        has_records=sweep.has_records,
         unparsed=tuple(sorted(sweep.unparsed, key=lambda one: one.line)),
         unparsed_count=sweep.unparsed_count,
+        attempts=sweep.attempts,
         sightings=tuple(denied),
+        remainders=tuple(remainders),
         granted_sightings=tuple(granted),
+        overflow=overflow,
         errors=tuple(sweep.errors),
         notice_list=tuple(sorted(sweep.notice_list, key=lambda one: (one.event.seconds, one.event.serial))),
     )
 
 
-def _run(
-    sweep: Sweep, blocks: Iterator[bytes], on_progress: Optional[Progress], before: bytes = b"", beyond: bytes = b""
-) -> None:
-    """Feed the blocks, each with its neighbours. The cycle collector rests: nothing here makes cycles, it only costs time."""
+def _run(sweep: Sweep, blocks: Iterator[bytes], on_progress: Optional[Progress]) -> None:
+    """Feed the blocks, each with its neighbours. The cycle collector rests: nothing here makes cycles."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        block = b""
+        before = block = b""
         for after in blocks:
             if block:
                 sweep.block(before, block, after)
@@ -163,7 +139,7 @@ def _run(
             if on_progress is not None:
                 on_progress(len(after))
         if block:
-            sweep.block(before, block, beyond)
+            sweep.block(before, block, b"")
     finally:
         if collecting:
             gc.enable()

@@ -1,42 +1,115 @@
-"""A scan in, the evidence of one service out: each sighting matched and folded into its accesses, or counted as foreign."""
+"""Attribute the denials of a scan to a service and gather them as evidence: for the daemon and for `analyze` alike."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Optional
 
 from sepolicyd.access import Access
+from sepolicyd.audit.model import Denial, Remainder, Tally
 from sepolicyd.audit.scan.files import ScanResult
-from sepolicyd.rules.candidate import fold
-from sepolicyd.rules.evidence import Evidence, evidence_of
-
-if TYPE_CHECKING:
-    from sepolicyd.profiles import Profile
+from sepolicyd.rules.attribution.match import DenialMatcher, Match
+from sepolicyd.rules.evidence import Evidence, Gathering, merged_roles
 
 
 @dataclass(frozen=True)
 class Attributed:
-    """Evidence by access, and how many denials were not the service's."""
+    """Evidence of the service by access and role, and the number of denials that are not the service's by source type."""
 
-    evidence: dict[Access, Evidence]
-    foreign: int
+    by_role: Mapping[tuple[Access, str], Evidence]
+    foreign: Mapping[str, int]
+    matched: int
+    """Messages."""
+
+    @property
+    def evidence(self) -> dict[Access, Evidence]:
+        return merged_roles(self.by_role)
 
 
-def attribute(result: ScanResult, profile: Optional[Profile]) -> Attributed:
-    """Evidence of the sightings that are the profile's, or of all where there is no profile."""
-    evidence: dict[Access, Evidence] = {}
-    if profile is None:
-        for sighting in result.sightings:
-            fold(evidence, sighting.denial.accesses(), evidence_of(sighting))
-        return Attributed(evidence, 0)
-    from sepolicyd.rules.attribution.matcher import Matcher
-
-    matcher = Matcher(profile)
-    foreign = 0
-    for sighting in result.sightings:
-        match = matcher.match(sighting.denial)
+def attribute(result: ScanResult, matcher: Optional[DenialMatcher]) -> Attributed:
+    """Evidence of the sightings that are the service's, or of all without a matcher."""
+    gathering = Gathering()
+    foreign: Counter[str] = Counter()
+    matched = 0
+    names: dict[_Place, dict[str, Optional[Match]]] = {}
+    for sighting in sorted(result.sightings, key=lambda seen: seen.first):
+        denial = sighting.denial
+        match = _ALL if matcher is None else matcher.match(denial)
         if match is None:
-            foreign += sighting.count
-            continue
-        fold(evidence, sighting.denial.accesses(), evidence_of(sighting, role=match.role, reason=match.reason))
-    return Attributed(evidence, foreign)
+            foreign[denial.scontext.type] += sighting.count
+        else:
+            matched += sighting.count
+            gathering.add(sighting, role=match.role, reason=match.reason)
+        names.setdefault(_place(denial), {}).setdefault(denial.comm, match)
+    for remainder in result.remainders:
+        for share in _shares(remainder, matcher, names[_place(remainder.example)]):
+            if share.match is None:
+                foreign[remainder.example.scontext.type] += share.count
+            else:
+                matched += share.count
+                gathering.add_remainder(remainder, share.tallies, role=share.match.role, reason=share.match.reason)
+    return Attributed(gathering.by_role(), foreign, matched)
+
+
+_ALL = Match("", "")
+_Place = tuple[str, str, str, str, str, str]
+
+
+def _place(denial: Denial) -> _Place:
+    """What the sightings of a remainder share."""
+    source, target = denial.scontext, denial.tcontext
+    return (denial.kind.value, denial.event.node, source.type, source.role, f"{target.role}:{target.type}", denial.tclass)
+
+
+@dataclass(frozen=True)
+class _Share:
+    match: Optional[Match]
+    count: int
+    tallies: Mapping[str, Tally]
+
+
+def _shares(remainder: Remainder, matcher: Optional[DenialMatcher], names: Mapping[str, Optional[Match]]) -> list[_Share]:
+    """Divide a remainder among the roles of the processes that it names, in proportion to their messages.
+
+    A name whose sighting was kept has the role of that sighting. No role is left out, for an access that user code asks
+    too is judged as such; the role with most messages gets what rounding leaves over.
+    """
+    if matcher is None:
+        return [_Share(_ALL, remainder.count, remainder.tallies)]
+    weights: Counter[Optional[str]] = Counter()
+    matches: dict[Optional[str], Optional[Match]] = {}
+    for comm, messages in remainder.comms or (("", 1),):
+        match = names[comm] if comm in names else matcher.match_comm(remainder.example, comm)
+        role = None if match is None else match.role
+        weights[role] += messages
+        matches.setdefault(role, match)
+    if len(weights) == 1:
+        return [_Share(next(iter(matches.values())), remainder.count, remainder.tallies)]
+    return _divided(remainder, weights, matches)
+
+
+def _divided(
+    remainder: Remainder, weights: Counter[Optional[str]], matches: Mapping[Optional[str], Optional[Match]]
+) -> list[_Share]:
+    total = sum(weights.values())
+    left, count_left = dict(remainder.tallies), remainder.count
+    shares = []
+    (most, _), *others = weights.most_common()
+    for role, weight in others:
+        part = {name: _part(tally, weight, total) for name, tally in remainder.tallies.items()}
+        part = {name: tally for name, tally in part.items() if tally.count < left[name].count}
+        for name, tally in part.items():
+            left[name] = replace(
+                left[name], count=left[name].count - tally.count, enforced=max(0, left[name].enforced - tally.enforced)
+            )
+        count = min(count_left, max(1, remainder.count * weight // total))
+        count_left -= count
+        shares.append(_Share(matches[role], count, part))
+    return [_Share(matches[most], count_left, left), *shares]
+
+
+def _part(tally: Tally, weight: int, total: int) -> Tally:
+    count = max(1, tally.count * weight // total)
+    return replace(tally, count=count, enforced=min(count, tally.enforced * weight // total))

@@ -42,7 +42,7 @@ def read(log: Path) -> dict[str, Any]:
     return {
         "counts": {
             name: getattr(result, name)
-            for name in ("lines", "events", "denials", "granted", "notices", "other", "unparsed_count")
+            for name in ("lines", "denials", "granted", "notices", "other", "unparsed_count")
             if getattr(result, name)
         },
         "denials": [{**plain(one.denial), "count": one.count} for one in result.sightings],

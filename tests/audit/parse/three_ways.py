@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 
+from sepolicyd.access import Access
 from sepolicyd.audit.scan.files import ScanResult, scan_stream
 from sepolicyd.audit.scan.incremental import IncrementalScan
 from tests.audit.parse.reading import read_text
@@ -30,6 +31,10 @@ def rows(result: ScanResult) -> Counter[Row]:
     for seen in result.sightings:
         for access in seen.denial.accesses():
             found[(access.source, access.target, access.tclass, access.permission)] += seen.count
+    for rest in result.remainders:
+        for permission, tally in rest.tallies.items():
+            one = Access.of(rest.example.scontext.type, rest.example.tcontext.type, rest.example.tclass, permission)
+            found[(one.source, one.target, one.tclass, one.permission)] += tally.count
     return found
 
 

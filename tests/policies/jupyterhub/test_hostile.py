@@ -13,6 +13,7 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rules import candidate
 from sepolicyd.rules.assess.assess import CLOSED, Assessed, assess
 from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.guard.guard import load_guard
 from tests.paths import DATA
 from tests.policies.jupyterhub.conftest import POLICIES  # type: ignore[attr-defined]
@@ -26,7 +27,7 @@ USER = "jupyterhub_user_t"
 @pytest.fixture(scope="module")
 def asked(policy: PolicyIndex, profile: Profile) -> list[Assessed]:
     guard = load_guard([POLICIES])
-    evidence = attribute(scan_files([LOG]), profile).evidence
+    evidence = attribute(scan_files([LOG]), Matcher(profile)).evidence
     candidates = candidate.group(evidence, guard.facets(evidence, profile))
     return assess(candidates, profile=profile, guard=guard, policy_index=policy)
 

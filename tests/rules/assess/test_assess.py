@@ -13,7 +13,7 @@ from sepolicyd.audit.model import Sighting
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
-from sepolicyd.rules.candidate import fold, group
+from sepolicyd.rules.candidate import group
 from sepolicyd.rules.evidence import evidence_of
 from sepolicyd.rules.fixes.detail import DomainTransition, LabelledPorts, OwnType, labels_of
 from sepolicyd.rules.guard.override import Override, parse_overrides
@@ -25,6 +25,7 @@ from tests.rules.lines import (
     denial,
     evidence_from,
     evidence_of_log,
+    fold,
     judge,
     line,
     one,

@@ -130,6 +130,31 @@ def test_a_pid_used_again_is_another_process() -> None:
     assert role(matcher, process(500, 77, "jupyterhub", uid="0")) == "hub"
 
 
+@pytest.mark.parametrize("comm", ["evil", "jupyterhub", "node", "ZMQbg/IO/0", ""])
+@pytest.mark.parametrize("ppid", [None, 1, 345])
+def test_a_remembered_pid_never_lifts_the_protection_of_a_students_domain(comm: str, ppid: int | None) -> None:
+    """The hub's process is known; then the same pid, often without SYSCALL, is in a student's domain."""
+    matcher = Matcher(PROFILE)
+    assert role(matcher, process(3000, 345, "jupyterhub", "")) == "hub"
+    student = process(3000, 1, comm, "", "jupyterhub_user_t", uid="")
+    assert role(matcher, replace(student, ppid=ppid)) in ("singleuser", "kernel")
+    # and the student's role does not stick to the pid when the hub has it again
+    assert role(matcher, replace(process(3000, 1, "jupyterhub", ""), ppid=None)) == "hub"
+
+
+def test_whoever_acts_on_a_students_process_does_not_borrow_the_hubs_role() -> None:
+    matcher = Matcher(PROFILE)
+    matcher.match(process(3000, 345, "jupyterhub"))
+    one = process(77, 1, "dbus-daemon", source="system_dbusd_t", target="jupyterhub_user_t", extra=(("tpid", "3000"),))
+    assert role(matcher, one) == "singleuser"
+
+
+def test_the_memory_of_an_older_version_is_taken_up_without_processes() -> None:
+    matcher = Matcher(PROFILE)
+    matcher.recall([500, 1795373100.0, [[345, "hub", 1, "jupyterhub", HUB_EXE, 1795373100.0]]])
+    assert len(matcher.processes) == 0
+
+
 def test_descent_is_forgotten_after_a_day_and_at_a_reboot() -> None:
     matcher = Matcher(PROFILE)
     matcher.match(process(500, 345, "jupyterhub-sing", uid="1000", serial=5000, time=1000.0))
@@ -140,11 +165,11 @@ def test_descent_is_forgotten_after_a_day_and_at_a_reboot() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sepolicyd.rules.attribution.matcher.MAX_PROCESSES", 50)
+    monkeypatch.setattr("sepolicyd.rules.attribution.processes.MAX_PROCESSES", 50)
     matcher, one = Matcher(PROFILE), process(2, 1, "jupyterhub")
     for pid in range(2, 600):
         matcher.match(replace(one, pid=pid))
-    assert len(matcher._processes) == 50
+    assert len(matcher.processes) == 50
     assert role(matcher, replace(one, pid=600, ppid=599, comm="x")) == "hub"
 
 

@@ -1,0 +1,59 @@
+"""The other records of an event, found in a block of a log and in the blocks beside it."""
+
+from __future__ import annotations
+
+import re
+
+from sepolicyd.audit.scan.places import Detail
+
+LOOK_AHEAD = 8192
+LOOK_BACK = 4096
+LOOK_BESIDE = 3072
+MAX_HEADER = 256
+_STAMP = re.compile(rb"audit\(([0-9.]+:[0-9]+)\)")
+
+
+def event_of(before: bytes, block: bytes, after: bytes, position: int, detail: Detail) -> list[bytes]:
+    """The line at this place, then the other lines of its event in reach."""
+    begin = block.rfind(b"\n", 0, position) + 1
+    end = line_end(block, position)
+    line = block[begin:end]
+    if detail is Detail.LINE:
+        return [line]
+    stamp = _STAMP.search(line)
+    if stamp is None:
+        return [line]
+    whole = detail is Detail.EVENT
+    token = b"audit(" + stamp[1] + b")"
+    reach = end + (LOOK_AHEAD if whole else LOOK_BESIDE)
+    earlier = _lines_with(token, block, max(0, begin - LOOK_BACK), begin) if whole else []
+    if whole and before and begin < LOOK_BACK:
+        earlier = _lines_with(token, before, max(0, len(before) + begin - LOOK_BACK), len(before)) + earlier
+    later = _lines_with(token, block, end, reach)
+    if after and reach > len(block):
+        later += _lines_with(token, after, 0, reach - len(block))
+    return [line, *earlier, *later]
+
+
+def has_stamp(line: bytes) -> bool:
+    """Whether the line has a header with time and serial."""
+    return _STAMP.search(line) is not None
+
+
+def line_end(block: bytes, position: int) -> int:
+    """Where the newline of the line at this place stands, or the end of the block."""
+    end = block.find(b"\n", position)
+    return len(block) if end < 0 else end
+
+
+def _lines_with(token: bytes, block: bytes, low: int, high: int) -> list[bytes]:
+    """The lines that hold the token near their beginning, the token being between low and high."""
+    found = []
+    at = block.find(token, low, high)
+    while at >= 0:
+        begin = block.rfind(b"\n", max(0, at - MAX_HEADER), at) + 1
+        end = line_end(block, at)
+        if begin or at < MAX_HEADER:
+            found.append(block[begin:end])
+        at = block.find(token, end, high)
+    return found

@@ -1,0 +1,265 @@
+"""Bounded memory of a scan: how often each access was logged, and some of its records in full.
+
+A place is what one source context may do to objects of one class and target context. Its first records, those with a
+permission or a comm not seen before, and a few spread over the rest (the 256th, the 1024th, ...) are kept with the other
+records of their event, each as a slot that counts the records like it. All other records are counted per permission.
+
+Every source domain has a share of the slots and a limit of accesses, so that a flood in one domain takes nothing from
+another; what is beyond the limit is counted for its domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, Optional, Union
+
+from sepolicyd.audit.model import Denial, Kind, Remainder, Sighting, Tally, Verdict
+from sepolicyd.audit.parse import fields as field
+from sepolicyd.audit.parse.denial import denials_of_lines
+
+SLOTS_OF_PLACE = 48
+SLOTS_OF_DOMAIN = 512
+SLOTS = 600
+SLOTS_WITH_EVENT = 4000
+SLOTS_ASSURED = 32
+"""Every domain may keep this many slots when all are taken."""
+MAX_FACETS = 24
+"""Names of processes, ports and ioctl numbers that are remembered of a place beyond its slots."""
+SPREAD_FROM, SPREAD = 256, 4
+MAX_ACCESSES_OF_DOMAIN = 20_000
+MAX_ACCESSES = 50_000
+ACCESSES_ASSURED = 500
+"""Every domain may have this many accesses when all are taken."""
+MAX_DOMAINS = 4096
+"""Further domains, which no policy has, share one."""
+
+
+class Detail(Enum):
+    """Which lines of its event a slot keeps: all in reach, those right behind its own, or its own alone."""
+
+    EVENT = "event"
+    FOLLOWING = "following"
+    LINE = "line"
+
+
+class Slot:
+    """One kept record, how often records like it were logged, and the first and last stamp ("seconds.milliseconds:serial").
+
+    Stamps compare as bytes: seconds have ten digits until the year 2286. ``source`` is the lines of its event, its own
+    first, until :meth:`read`.
+    """
+
+    __slots__ = ("_source", "count", "first", "last")
+
+    def __init__(self, source: Union[list[bytes], Denial, None], stamp: bytes) -> None:
+        self.count = 0
+        self.first = self.last = stamp
+        self._source = source
+
+    def read(self) -> Optional[Denial]:
+        """The denial, parsed at the first call; None where the parser reads no denial from its line."""
+        if isinstance(self._source, list):
+            found = denials_of_lines(self._source)
+            self._source = next(iter((*found.denials, *found.granted)), None)
+        return self._source
+
+    def add(self, stamp: bytes) -> None:
+        self.count += 1
+        if stamp > self.last:
+            self.last = stamp
+        if stamp and (stamp < self.first or not self.first):
+            self.first = stamp
+
+
+class Domain:
+    """What one source domain has taken of the memory, and how many of its denials found no room."""
+
+    __slots__ = ("accesses", "overflow", "slots")
+
+    def __init__(self) -> None:
+        self.slots = self.accesses = 0
+        self.overflow = Slot(None, b"")
+
+
+class Place:
+    """Denials of one source context, target context and class; ``rest`` is [count, enforced, first, last] by permission."""
+
+    __slots__ = (
+        *("comms", "domain", "ioctls", "look_at", "newest", "open", "permissions", "ports", "rest", "rest_count", "slots"),
+    )
+
+    def __init__(self, domain: Domain, *, has_ports: bool) -> None:
+        self.domain = domain
+        self.slots: dict[Any, Slot] = {}
+        self.open = True
+        self.permissions: set[bytes] = set()
+        self.rest: dict[bytes, list[Any]] = {}
+        self.rest_count = 0
+        self.look_at = SPREAD_FROM
+        self.comms: dict[bytes, int] = {}
+        self.ports: Optional[set[tuple[bytes, bytes]]] = set() if has_ports else None
+        self.ioctls: set[bytes] = set()
+        self.newest = b""
+
+    def may_keep(self, permissions: Iterable[bytes], comm: bytes) -> bool:
+        """Whether it is worth asking :meth:`Places.wants` about a record that is like no slot."""
+        return (
+            self.open
+            or comm not in self.comms
+            or self.rest_count >= self.look_at
+            or not self.permissions.issuperset(permissions)
+        )
+
+    def count(self, permissions: Iterable[bytes], permissive: Optional[bytes], stamp: bytes, comm: bytes) -> None:
+        """Count a record that gets no slot."""
+        self.rest_count += 1
+        enforced = permissive != b"1"
+        rest = self.rest
+        for permission in permissions:
+            tally = rest.get(permission)
+            if tally is None:
+                rest[permission] = [1, int(enforced), stamp, stamp]
+                continue
+            tally[0] += 1
+            if enforced:
+                tally[1] += 1
+            if stamp > tally[3]:
+                tally[3] = stamp
+            elif stamp < tally[2]:
+                tally[2] = stamp
+        comms = self.comms
+        seen = comms.get(comm)
+        if seen is not None or len(comms) < MAX_FACETS:
+            comms[comm] = (seen or 0) + 1
+
+
+class Places:
+    """All places of a scan, and what is found of each."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[Any, Place] = {}
+        self._domains: dict[bytes, Domain] = {}
+        self._slots: list[tuple[Place, Slot]] = []
+        self._accesses = 0
+
+    def make(self, key: Any, source: bytes, tclass: bytes) -> Place:
+        """A new place for the key (kind, node, verdict, contexts and class)."""
+        name = source.rpartition(b":")[2]
+        domain = self._domains.get(name)
+        if domain is None:
+            name = name if len(self._domains) < MAX_DOMAINS else b""
+            domain = self._domains.setdefault(name, Domain())
+        place = Place(domain, has_ports=tclass.endswith(b"socket"))
+        if domain.accesses < self._limit():
+            self.by_key[key] = place
+        return place
+
+    def wants(self, place: Place, permissions: Iterable[bytes], comm: bytes) -> Optional[bool]:
+        """Whether a record that is like no slot of the place gets one; None where its domain has no room for the access."""
+        fresh = [permission for permission in permissions if permission not in place.permissions]
+        domain = place.domain
+        if fresh:
+            if domain.accesses + len(fresh) > self._limit():
+                return None
+            domain.accesses += len(fresh)
+            self._accesses += len(fresh)
+            place.permissions.update(fresh)
+        room = domain.slots < (SLOTS_OF_DOMAIN if len(self._slots) < SLOTS else SLOTS_ASSURED)
+        spread = place.rest_count >= place.look_at
+        if spread:
+            place.look_at *= SPREAD
+        new_comm = room and comm not in place.comms and len(place.comms) < MAX_FACETS
+        place.open = place.open and room and len(place.slots) < SLOTS_OF_PLACE
+        return bool(fresh) or place.open or spread or new_comm
+
+    def keep(self, place: Place, key: Any, slot: Slot, comm: bytes) -> Slot:
+        """Keep a slot for the records that share the key."""
+        place.slots[key] = slot
+        if len(place.comms) < MAX_FACETS:
+            place.comms.setdefault(comm, 0)
+        place.domain.slots += 1
+        self._slots.append((place, slot))
+        return slot
+
+    @property
+    def detail(self) -> Detail:
+        """How much of its event a new slot may have."""
+        taken = len(self._slots)
+        return Detail.EVENT if taken < SLOTS else Detail.FOLLOWING if taken < SLOTS_WITH_EVENT else Detail.LINE
+
+    def add(self, denial: Denial) -> None:
+        """Count one denial that the parser has read."""
+        contexts = [f"{one.user}:{one.role}:{one.type}".encode() for one in (denial.scontext, denial.tcontext)]
+        node = denial.event.node.encode() or None
+        tclass = denial.tclass.encode()
+        key: tuple[Any, ...] = (node, denial.verdict.value.encode(), *contexts, tclass)
+        key = key if denial.kind is Kind.AVC else (*key, denial.kind)
+        place = self.by_key.get(key) or self.make(key, contexts[0], tclass)
+        permissions = [permission.encode() for permission in denial.permissions]
+        permissive = None if denial.permissive is None else b"1" if denial.permissive else b"0"
+        stamp = stamp_of(denial)
+        comm = b'"%s"' % denial.comm.encode()
+        about = (denial.name, denial.path, denial.dev, denial.ports, denial.ioctlcmd, denial.extra, denial.srawcon)
+        like = (denial.permissions, comm, about, denial.trawcon, permissive, denial.pid)
+        slot = place.slots.get(like)
+        if slot is None:
+            wanted = self.wants(place, permissions, comm)
+            if wanted:
+                slot = self.keep(place, like, Slot(denial, stamp), comm)
+            elif wanted is None:
+                slot = place.domain.overflow
+        if slot is not None:
+            slot.add(stamp)
+        else:
+            place.count(permissions, permissive, stamp, comm)
+
+    def _limit(self) -> int:
+        """How many accesses a domain may have at present."""
+        if self._accesses < MAX_ACCESSES:
+            return MAX_ACCESSES_OF_DOMAIN
+        return ACCESSES_ASSURED if self._accesses < 2 * MAX_ACCESSES else 0
+
+    def found(self, verdict: Verdict) -> tuple[list[Sighting], list[Remainder], int]:
+        """(sightings in the order in which they were first seen, what was counted beyond them, messages)."""
+        sightings: list[Sighting] = []
+        examples: dict[int, Denial] = {}
+        for place, slot in self._slots:
+            denial = slot.read()
+            if denial is None or denial.verdict is not verdict:
+                continue
+            examples.setdefault(id(place), denial)
+            sightings.append(Sighting(denial, slot.count, seconds(slot.first), seconds(slot.last)))
+        remainders = [
+            _remainder(place, examples[id(place)])
+            for place in self.by_key.values()
+            if place.rest_count and id(place) in examples
+        ]
+        count = sum(one.count for one in sightings) + sum(one.count for one in remainders)
+        return sightings, remainders, count
+
+    def overflow(self) -> dict[str, int]:
+        """Denials that found no room, by source domain."""
+        return {name.decode(): domain.overflow.count for name, domain in self._domains.items() if domain.overflow.count}
+
+
+def _remainder(place: Place, example: Denial) -> Remainder:
+    tallies = {
+        permission.decode(): Tally(count, enforced, seconds(first), seconds(last))
+        for permission, (count, enforced, first, last) in place.rest.items()
+    }
+    ports = sorted((key.decode(), int(port)) for key, port in place.ports or ())
+    comms = tuple(sorted((field.value_of(comm.decode("utf-8", "backslashreplace")), n) for comm, n in place.comms.items() if n))
+    ioctls = tuple(sorted(int(text.partition(b"=")[2], 16) for text in place.ioctls))
+    return Remainder(example, place.rest_count, tallies, comms, tuple(ports), ioctls)
+
+
+def stamp_of(denial: Denial) -> bytes:
+    """The stamp in the form that compares as bytes; empty where the record has no time."""
+    time = denial.event.seconds
+    return b"%014.3f:%d" % (time, denial.event.serial) if 0 < time < 1e10 else b""
+
+
+def seconds(stamp: bytes) -> float:
+    """Epoch seconds of a stamp; 0.0 for the empty one."""
+    return float(stamp.partition(b":")[0]) if stamp else 0.0
