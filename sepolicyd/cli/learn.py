@@ -229,7 +229,7 @@ def lease_lines(status: status_module.LeaseStatus) -> list[str]:
         lines = [f"lease     {what} permissive for {terminal.duration(status.remaining)} more{hidden}"]
     lines.append(f"kernel    {'enforcing' if status.enforcing else 'PERMISSIVE' if status.enabled else 'without SELinux'}")
     if status.foreign_types:
-        lines.append(f"          permissive by another's hand: {terminal.some(status.foreign_types)}")
+        lines.append(f"          permissive without a lease: {terminal.some(status.foreign_types)}")
     if status.marks:
         lines.append(f"exercises {terminal.some([mark.name for mark in status.marks], 8)}")
     lines += [f"problem   {terminal.escape(problem)}" for problem in status.problems]

@@ -1,4 +1,4 @@
-"""Reads and writes of /sys/fs/selinux: the running kernel's enforcing switch, policy-load counter and loaded policy."""
+"""The running kernel's SELinux through /sys/fs/selinux: enforcing switch, policy-load counter, loaded policy."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class SelinuxFs:
         self._head: Optional[tuple[int, PolicyHead]] = None
 
     def enabled(self) -> bool:
-        """Whether the kernel runs SELinux. Where somebody has unmounted selinuxfs it is mounted again: a lease could not be
-        ended without it, and the kernel knows that file system only while it runs SELinux."""
+        """Tell whether the kernel runs SELinux. An unmounted selinuxfs is mounted again, since no lease could be ended without
+        it; the kernel knows that file system only while it runs SELinux."""
         if not (self.mount / "enforce").exists() and self._unmounted():
             with suppress(ToolError):
                 process.run(["mount", "-t", "selinuxfs", "selinuxfs", str(self.mount)], timeout=MOUNT_TIMEOUT_S)
@@ -49,18 +49,21 @@ class SelinuxFs:
             return False
 
     def enforcing(self) -> bool:
+        """Tell whether the kernel enforces."""
         return self._read("enforce").strip() == b"1"
 
     def set_enforcing(self, on: bool) -> None:
+        """Switch enforcing, and read it back."""
         self._write("enforce", b"1" if on else b"0")
         if self.enforcing() != on:
             raise ToolError(f"the kernel did not switch enforcing {'on' if on else 'off'}", "see: sestatus")
 
     def loads(self) -> int:
+        """Return how many times a policy has been loaded since boot."""
         return self.status()[3]
 
     def status(self) -> tuple[int, ...]:
-        """(version, sequence, enforcing, policyload, deny_unknown) of the status page.
+        """Return (version, sequence, enforcing, policyload, deny_unknown) of the status page.
 
         Read with read(), not mmap(): Python refuses to map a file whose size is 0, which selinuxfs reports. The sequence is
         odd while the kernel writes (security/selinux/status.c), so two equal reads with an even one are a whole page.
@@ -77,14 +80,14 @@ class SelinuxFs:
         raise ToolError(f"{self.mount}/status never came to rest", "try again")
 
     def head(self) -> PolicyHead:
-        """Types and permissive types of the loaded policy, read again only after another load."""
+        """Return types and permissive types of the loaded policy; it is read again only after another load."""
         loads = self.loads()
         if self._head is None or self._head[0] != loads:
             self._head = (loads, _parsed(self.policy()))
         return self._head[1]
 
     def policy(self) -> bytes:
-        """The loaded policy as the kernel writes it out."""
+        """Return the loaded policy as the kernel writes it out."""
         for _ in range(BUSY_TRIES):
             try:
                 return (self.mount / "policy").read_bytes()
@@ -95,12 +98,15 @@ class SelinuxFs:
         return self._read("policy")
 
     def permissive_types(self) -> frozenset[str]:
+        """Return the permissive types of the loaded policy."""
         return self.head().permissive
 
     def known_types(self) -> frozenset[str]:
+        """Return all types of the loaded policy."""
         return frozenset(self.head().types)
 
     def close_types(self, types: tuple[str, ...]) -> None:
+        """Load the loaded policy again without these permissive types, and read it back."""
         for _ in range(LOAD_TRIES):
             loads = self.loads()
             try:
@@ -119,6 +125,7 @@ class SelinuxFs:
 
     @contextmanager
     def keep_closed(self, types: tuple[str, ...]) -> Iterator[None]:
+        """While the context is held, close the types again after each load of another policy."""
         stop = threading.Event()
         # a reader of its own: the cached head is not made for two threads
         watcher = threading.Thread(target=SelinuxFs(self.mount)._watch, args=(types, stop), daemon=True)
@@ -139,7 +146,7 @@ class SelinuxFs:
                     seen = loads
 
     def refuses_loads(self) -> bool:
-        """The file holds the present value and the pending one."""
+        """Tell whether secure_mode_policyload is on or about to be: the file holds the present and the pending value."""
         return b"1" in self._read(SECURE_MODE).split() if (self.mount / SECURE_MODE).exists() else False
 
     def _read(self, name: str) -> bytes:

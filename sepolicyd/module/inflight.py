@@ -1,4 +1,4 @@
-"""Names of files in, tools of ours that still work on them out: a tool goes on when the sepolicyd that ran it is killed."""
+"""Wait for semodule processes that outlived a killed sepolicyd and may still modify the store."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ TRANSACTION = b"sepolicyd.module.transaction"
 
 
 def wait_for(works_on: Callable[[list[bytes]], bool], what: str, wait: float = WAIT_S) -> None:
-    """Wait until no semodule and no transaction of ours that ``works_on`` (of its arguments) says yes to is left.
+    """Wait until no semodule and no transaction process is left that works on ``what``.
 
-    :raises ToolError: one works still
+    :param works_on: tells from its arguments whether a process does
+    :raises ToolError: one is still at work
     """
     give_up = time.monotonic() + wait
     while running(works_on):
@@ -28,7 +29,7 @@ def wait_for(works_on: Callable[[list[bytes]], bool], what: str, wait: float = W
 
 
 def running(works_on: Callable[[list[bytes]], bool]) -> list[int]:
-    """Process ids. Only processes of our own user count: anybody may call a process semodule, and would hold up a revert."""
+    """Return process ids. Only processes of this user count: any user can name a process semodule, and would delay a revert."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

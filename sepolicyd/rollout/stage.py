@@ -1,4 +1,4 @@
-"""Facts about one profile in, its rollout state out: new, confined, learning, reviewing, trial or enforced."""
+"""The stage of a profile's rollout: new, confined, learning, reviewing, trial or enforced."""
 
 from __future__ import annotations
 
@@ -19,27 +19,29 @@ class Rollout(str, Enum):
 
 @dataclass(frozen=True)
 class StageFacts:
-    """What is true now. ``domains_loaded``: the loaded policy knows the profile's domains.
-
-    ``unconfined``: the loaded policy lets them do everything, so nothing is denied. ``lease_open``: a lease of ours is
-    open and not due. ``permissive``: a domain of the profile, or the whole machine, is permissive for whatever reason.
-    ``pending``: undecided accesses. ``unapplied``: decisions that the loaded module does not hold yet.
-    ``trial_open``: a module was applied with --confirm-within and is not confirmed. ``version``: of the loaded module, or 0.
-    """
+    """Facts that decide the stage."""
 
     domains_loaded: bool
+    """The loaded policy knows the profile's domains."""
     unconfined: bool = False
+    """It allows one of them everything, so nothing is denied."""
     lease_open: bool = False
+    """A lease is open and not due."""
     permissive: bool = False
+    """A domain of the profile, or the whole machine, is permissive for whatever reason."""
     pending: int = 0
+    """Undecided accesses."""
     unapplied: int = 0
+    """Decisions that the loaded module does not contain yet."""
     trial_open: bool = False
+    """A module was applied with --confirm-within and is not confirmed."""
     version: int = 0
+    """Of the loaded module, 0 without one."""
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """A state, why it is that one, and the command that leads on."""
+    """A stage, its reason, and the command that leads on."""
 
     state: Rollout
     why: str
@@ -47,7 +49,7 @@ class StageReport:
 
 
 def standing(facts: StageFacts) -> StageReport:
-    """The first of these that holds; what is more open wins over what is more closed, so that it is never hidden."""
+    """Return the stage. The most open stage that applies is reported, so that an opening is never hidden."""
     if not facts.domains_loaded:
         return StageReport(Rollout.NEW, "the loaded policy knows no domain of this service", "sepolicyd init")
     if facts.unconfined:
@@ -57,7 +59,7 @@ def standing(facts: StageFacts) -> StageReport:
     if facts.trial_open:
         return StageReport(Rollout.TRIAL, "a module waits to be confirmed", "sepolicyd confirm")
     if facts.permissive:
-        return StageReport(Rollout.CONFINED, "it is permissive without a lease of ours", "sepolicyd doctor")
+        return StageReport(Rollout.CONFINED, "it is permissive without a lease", "sepolicyd doctor")
     if facts.pending or facts.unapplied:
         waiting = f"{facts.pending} accesses are undecided, {facts.unapplied} decided changes are not applied"
         return StageReport(Rollout.REVIEWING, waiting, "sepolicyd review" if facts.pending else "sepolicyd apply")

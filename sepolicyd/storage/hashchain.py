@@ -1,8 +1,8 @@
-"""Values in, lines of a hash-chained file out, and what is wrong with such a file: a line changed, missing, moved or cut off.
+"""Hash-chained JSON lines: append, read, and detect a line that was changed, removed, moved or cut off.
 
-Each line holds the hash of the one before. A head beside the file holds number and hash of the last line; it is written
-before the line ("writing") and after it ("written"), so that what a crash leaves is told from what a hand has done. Root
-could rewrite both: this tells accidents and half-hearted edits, not a hostile root. Standard library only.
+Each line holds the hash of the one before. A head beside the file holds number and hash of the last line. It is written
+before the line ("writing") and after it ("written"), so that the traces of a crash differ from those of an edit. Root could
+rewrite both files: this detects accidents and careless edits, not a hostile root. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ NOTHING: ChainHead = (0, START)
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
-    """SHA-256 over a line's values without its hash, keys sorted, no blanks."""
+    """Return the SHA-256 of a line's values without its hash, keys sorted, no blanks."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 class Chain:
-    """One file of lines and its head. Whoever adds holds the lock of the directory."""
+    """One file of lines and its head. The caller of :meth:`add` holds the lock of the directory."""
 
     def __init__(self, path: Path, head_path: Path) -> None:
         self.path = path
         self.head_path = head_path
 
     def add(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Append one line with its number, the hash of the line before and its own; it is on the disk when this returns.
+        """Append one line durably, with its number, the hash of the line before and its own.
 
         :raises StateError: it could not be written
         """
@@ -49,7 +49,7 @@ class Chain:
         return line
 
     def seal(self) -> None:
-        """After a crash between a line and its head: the head says that the line is there. Twice is harmless.
+        """Complete the head after a crash between a line and its head. Doing it again is harmless.
 
         :raises StateError: it could not be written
         """
@@ -58,14 +58,14 @@ class Chain:
             self._write_head(last, WRITTEN)
 
     def values(self) -> list[dict[str, Any]]:
-        """What stands in every line that can be read, oldest first.
+        """Return the values of every line that can be read, oldest first.
 
         :raises StateError: the file cannot be read
         """
         return [values for _, values in self.lines() if values is not None]
 
     def lines(self) -> list[tuple[int, Optional[dict[str, Any]]]]:
-        """Every line with its place in the file, None for one that cannot be read; a half one at the end is a crash's.
+        """Return (line number, values) of each line, None for one that cannot be read; half a line at the end is omitted.
 
         :raises StateError: the file cannot be read
         """
@@ -75,7 +75,7 @@ class Chain:
         return [(place, _parse(line)) for place, line in enumerate(lines, 1) if line]
 
     def verify(self) -> list[str]:
-        """What is wrong, one sentence each; [] where every line is as it was written and in its place."""
+        """Return one sentence for each fault, [] if every line is as it was written and in its place."""
         problems = []
         number, digest = NOTHING
         for place, values in self.lines():
@@ -108,7 +108,8 @@ class Chain:
         return [f"the last line (number {number}) is not the one that was written"]
 
     def _base(self) -> ChainHead:
-        """What the next line follows. Where file and head do not agree the gap must stay to be seen, so it follows the head."""
+        """Return the (number, hash) that the next line must link to. If file and head disagree, link to the head, so that
+        :meth:`verify` still reports the gap."""
         head, last = self._head(), self._last()
         if head is not None:
             return last if last in head else head[0]
@@ -119,7 +120,7 @@ class Chain:
         return (found[-1]["number"], found[-1]["hash"]) if found else NOTHING
 
     def _head(self) -> Optional[list[ChainHead]]:
-        """What the last line may be: the one written last, and while one is being written the one before it. None: no head."""
+        """Return what the last line may be: the one written last, and during a write also the one before. None: no head."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             head = json.loads(self.head_path.read_text(encoding="utf-8"))
             places = [(int(head["number"]), str(head["hash"]))]

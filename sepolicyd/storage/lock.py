@@ -82,7 +82,7 @@ def shared(path: Path) -> Iterator[None]:
 
 
 def holder(path: Path) -> Optional[str]:
-    """Return who holds a lock on a file: None for nobody, "" for an unknown process, else "NAME (pid N)"."""
+    """Return who holds a lock on a file: None if it is free, "" for an unknown process, else "NAME (pid N)"."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""Our own SQLite files: a path in, a connection out that is durable at each commit and whose failures are sentences."""
+"""SQLite databases that are durable at each commit, and whose errors are StateErrors with a hint."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BUSY_SECONDS = 5.0
 
 
 def open_database(path: Path, *, schema: str, version: int, directory_mode: int, file_mode: int) -> sqlite3.Connection:
-    """Open or make the database and its directory.
+    """Open the database, or create it and its directory.
 
     A rollback journal and no write-ahead log: a reader of another user must be able to take a consistent copy without
-    leaving -wal or -shm files of its own (the reader is state.stranger). synchronous=EXTRA also syncs the directory
+    leaving -wal or -shm files of its own (the reader is state.evidence_reader). synchronous=EXTRA also syncs the directory
     after the journal is gone (https://sqlite.org/pragma.html#pragma_synchronous).
 
     :param version: kept in user_version; another one is refused, never migrated by guess
@@ -61,7 +61,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: i
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing; the write lock is taken at the beginning, so that no commit fails half way for want of it."""
+    """Run a transaction. It takes the write lock at once, so that no commit fails half way for want of it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -74,7 +74,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """SQLite's exceptions as StateError with the file's name and what to do."""
+    """Translate SQLite's exceptions into StateError with the file's name and a hint."""
     try:
         yield
     except sqlite3.Error as error:

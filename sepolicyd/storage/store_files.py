@@ -68,7 +68,7 @@ class StoreFiles:
                 raise ToolError(f"{path} cannot be read: {error}", f"run: semodule -r {name}") from error
 
     def locked_by(self) -> Optional[str]:
-        """Return who holds the transaction lock: None for nobody, "" for an unknown process, else "NAME (pid N)"."""
+        """Return who holds the transaction lock: None if it is free, "" for an unknown process, else "NAME (pid N)"."""
         return holder(self.directory / TRANSACTION_LOCK)
 
     @contextmanager

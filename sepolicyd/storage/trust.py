@@ -1,4 +1,4 @@
-"""Which paths root may rely on: nobody but root can change the file, or put another in its place.
+"""Which paths root may rely on: only root can change the file, or put another in its place.
 
 Root runs programs, relabels trees and obeys files. A path is trusted if every component, each symbolic link included, is
 owned by root and writable by root alone: who can write a directory can rename what is in it.

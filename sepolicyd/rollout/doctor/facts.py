@@ -29,7 +29,7 @@ class FileAccess:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """What was found on the machine; None where it could not be examined, which ``unasked`` says in words."""
+    """Facts about the machine. None: it could not be examined, and ``unasked`` has the reason."""
 
     python: tuple[int, int] = OLDEST_PYTHON
     missing_tools: tuple[tuple[str, str], ...] = ()

@@ -1,11 +1,11 @@
-"""In how many exercises each access was seen in; how many are still unseen, and whether that is enough to enforce, out.
+"""Readiness to enforce: how many accesses are still unseen, estimated from the exercises in which each access was seen.
 
 The estimator is Chao2 in its bias-corrected form for incidence data: with t samples, Q1 accesses seen in exactly one of
 them and Q2 in exactly two, at least (t-1)/t * Q1(Q1-1) / 2(Q2+1) are unseen.
 A. Chao, "Estimating the population size for capture-recapture data with unequal catchability", Biometrics 43 (1987) 783;
 A. Chao, "Species estimation and applications", Encyclopedia of Statistical Sciences (2005); R. K. Colwell and
 J. A. Coddington, Phil. Trans. R. Soc. B 345 (1994) 101; variance and interval as in EstimateS (appendix B) and SpadeR.
-It is a lower bound: it knows nothing of exercises that nobody did. So `ready` also asks for the profile's own exercises.
+It is a lower bound: it says nothing about exercises that were not done, so `ready` also requires the profile's exercises.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ UNSEEN_SHARE = 0.05  # of the accesses seen; more than this (and more than one) 
 
 
 @dataclass(frozen=True)
-class Step:
-    """One exercise in the order of their beginning: accesses seen in it, and those seen in none before it."""
+class CurvePoint:
+    """One exercise of the accumulation curve."""
 
     name: str
     seen: int
+    """Accesses seen in it."""
     new: int
+    """Those of them that no earlier exercise had."""
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether to enforce, with the reasons for it (``because``) and against it (``but``); ready only if the second is empty."""
+    """Whether to enforce, with the reasons for it (``because``) and against it (``but``)."""
 
     unseen: Optional[Unseen]
-    curve: tuple[Step, ...]
+    curve: tuple[CurvePoint, ...]
     undone: tuple[str, ...]
     because: tuple[str, ...]
     but: tuple[str, ...]
@@ -46,13 +48,13 @@ class Readiness:
         return not self.but and bool(self.because)
 
 
-def curve(evidence: Mapping[Access, Evidence], order: Sequence[str]) -> tuple[Step, ...]:
-    """New accesses per exercise, in the order in which the exercises were begun."""
+def curve(evidence: Mapping[Access, Evidence], order: Sequence[str]) -> tuple[CurvePoint, ...]:
+    """Count seen and new accesses per exercise, in the order in which the exercises began."""
     met: set[Access] = set()
     steps = []
     for name in dict.fromkeys(order):
         here = {access for access, seen in evidence.items() if name in seen.exercises}
-        steps.append(Step(name, len(here), len(here - met)))
+        steps.append(CurvePoint(name, len(here), len(here - met)))
         met |= here
     return tuple(steps)
 
@@ -65,7 +67,7 @@ def judge(
     taints: Sequence[str] = (),
     hidden: bool = True,
 ) -> Readiness:
-    """What speaks for enforcing now, and what against it.
+    """Collect the reasons for and against enforcing now.
 
     :param evidence: all accesses of the profile, with the exercises in which each was seen
     :param done: names of the exercises, in the order in which they were begun (repeated names count once)
@@ -100,7 +102,7 @@ def _judge_exercises(
         but.append(f"{len(names)} exercises are too few to judge by, do {MIN_EXERCISES} at least (learn mark NAME)")
 
 
-def _judge_curve(steps: Sequence[Step], because: list[str], but: list[str]) -> None:
+def _judge_curve(steps: Sequence[CurvePoint], because: list[str], but: list[str]) -> None:
     if len(steps) < MIN_EXERCISES:
         return
     last = steps[-1]

@@ -18,7 +18,7 @@ from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rules.evidence import MAX_KEPT, Evidence
 from sepolicyd.settings import Settings
 
-OPENING_S = 120.0  # a semodule of ours takes 38 s in an emulated guest; the record is written after it
+OPENING_S = 120.0  # opening takes semodule 38 s in an emulated guest; the line is written after it
 RELOAD_S = 15.0
 # the record's own header, not the message: msg='...' is what the sender wrote
 SENDER = re.compile(r"type=(?:USER_AVC|1107) [^']*?\bsubj=[^:\s']+:[^:\s']+:([^:\s']+)")
@@ -49,7 +49,7 @@ class DatedEvent(Protocol):
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """Wall times between which a lease was open."""
+    """A lease's wall times, in epoch seconds."""
 
     start: float
     end: float

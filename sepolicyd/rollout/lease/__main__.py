@@ -22,13 +22,14 @@ def _carried(word: str) -> Optional[Lease]:
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
-    """The one-shot. Prints one line for each lease ended, with journald's level in front (sd-daemon(3))."""
+    """Run the one-shot and return its exit code. Prints one line for each lease ended, with journald's level in front
+    (sd-daemon(3))."""
     parser = argparse.ArgumentParser(prog="endlease", description="End the leases that are due.")
     parser.add_argument("--dir", type=Path, default=DEFAULT_DIR, help="root's rollout directory")
     parser.add_argument("--all", action="store_true", help="end every lease, due or not")
     parser.add_argument("--check", action="store_true", help="only show that this program starts and can read the directory")
     parser.add_argument("--undo", type=_carried, help="the lease whose timer this is, for when its file is gone")
-    # a timer that an earlier or a later version has armed must end its lease all the same
+    # unknown words are ignored: a timer that an earlier or a later version armed must end its lease
     given, _ = parser.parse_known_args(arguments)
     from sepolicyd.rollout.lease.host import live_environment
 

@@ -45,7 +45,7 @@ def end_due(world: Environment, *, lock_wait: float = LOCK_WAIT_S, carried: Opti
         for lease in _due_leases(world, carried):
             close_now(world, lease, [])
     except StateError:
-        # no lock can be made (the disk is read-only, or the directory is no directory): nobody else can hold it either
+        # no lock can be made (the disk is read-only, or the directory is no directory): no other process can hold it either
         return end_due_locked(world, carried)
     try:
         with world.book.lock(lock_wait):
@@ -57,7 +57,7 @@ def end_due(world: Environment, *, lock_wait: float = LOCK_WAIT_S, carried: Opti
 def end_due_locked(world: Environment, carried: Optional[Lease] = None) -> list[Ended]:
     """Do the work of :func:`end_due` for a caller that holds the book's lock.
 
-    A lease that is only planned while nobody else holds the lock was left by a command that died while it opened the lease:
+    A lease that is only planned while this process holds the lock was left by a command that died while it opened the lease:
     it is ended too, so that the next command can begin again.
     """
     ended: list[Ended] = []

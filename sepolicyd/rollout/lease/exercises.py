@@ -1,4 +1,4 @@
-"""Names and times of exercises in, all of them by time out; written by root, read by the daemon too."""
+"""Exercises of a lease: their names and when they began (exercises.jsonl). Root writes the file, the daemon reads it too."""
 
 from __future__ import annotations
 
@@ -16,27 +16,35 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}\Z")
 
 @dataclass(frozen=True)
 class ExerciseMark:
-    """An exercise began: ``epoch`` in seconds of the wall clock, ``lease`` the id of the lease in which it was done."""
+    """The beginning of an exercise. The field names are the file's format."""
 
     name: str
     epoch: float
+    """Epoch seconds."""
     profile: str
     lease: str
+    """The id of the lease."""
 
 
 def path(state: Path) -> Path:
-    """The file of marks: in root's directory, but readable by the daemon, which must know in which exercise a denial falls."""
+    """Return the path of the file. The daemon can read it: it must know in which exercise a denial falls."""
     return state / "exercises.jsonl"
 
 
 def check_name(name: str) -> None:
-    """:raises RefusedError: a name that could not stand in a terminal or a file as it is"""
+    """Check the name of an exercise.
+
+    :raises RefusedError: it could not be printed or stored without escapes
+    """
     if not NAME.match(name):
         raise RefusedError(f"{name!r} cannot be the name of an exercise", "use up to 64 letters, digits, blanks, and . _ + -")
 
 
 def append(file: Path, mark: ExerciseMark) -> None:
-    """:raises StateError: the line could not be written"""
+    """Append one exercise.
+
+    :raises StateError: the line could not be written
+    """
     append_json(file, asdict(mark))
     try:
         file.chmod(0o644)
@@ -45,7 +53,7 @@ def append(file: Path, mark: ExerciseMark) -> None:
 
 
 def read(file: Path) -> list[ExerciseMark]:
-    """All marks by time; a line cut short by a crash is left out, a missing file is none."""
+    """Return all exercises by time, without lines that cannot be read; [] for a missing file."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A profile and a duration in, a Lease out that ends by itself: start, renew, stop, enforce, mark and status."""
+"""Commands on a lease: start, renew, stop, enforce, mark."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMAND_WAIT_S = 180.0
 
 @dataclass(frozen=True)
 class Enforced:
-    """What `enforce` did: the end of the lease (None when there was none) and what the caller counted as pending."""
+    """The result of `enforce`: the end of the lease (None without one) and what the caller counted as pending."""
 
     ended: Optional[Ended]
     enforcing: bool
@@ -43,18 +43,18 @@ def start(
     hidden: bool = False,
     by: str = "",
     world: Optional[Environment] = None,
-    policy: Optional[preconditions.PolicyFacts] = None,
+    policy: Optional[preconditions.DomainFacts] = None,
 ) -> Lease:
-    """Open a lease: check that it can be ended, write the undo, arm systemd, verify, open, verify.
+    """Open a lease: check that it can be ended, write its record, arm systemd, verify, open, verify.
 
-    The time runs from the moment that the undo is written, so opening (up to 40 s in an emulated guest) is part of it.
+    The time runs from the moment that the record is written, so opening (up to 40 s in an emulated guest) is part of it.
 
     :param seconds: length, at least 30
     :param whole_system: `setenforce 0` instead of one domain; the caller has warned
     :param hidden: also show what dontaudit rules hide (`semodule -DB`)
     :param policy: facts of the loaded policy; read with setools when None
     :raises RefusedError: nothing has been changed
-    :raises ToolError: opening failed; it has been undone, or the undo stands and the timers work on it
+    :raises ToolError: opening failed; it has been undone, or the record is kept and the timers work on it
     """
     world = world or _machine(settings)
     with world.book.lock(COMMAND_WAIT_S):
@@ -77,7 +77,7 @@ def start(
 
 
 def _open(world: Environment, lease: Lease) -> Lease:
-    """The undo before the act; whatever fails from here on ends the lease again."""
+    """Write the record before the act; any failure from here on ends the lease again."""
     world.book.write(lease)
     try:
         _arm(world, lease)
@@ -104,7 +104,7 @@ def _arm(world: Environment, lease: Lease) -> None:
 
 
 def _verify_open(world: Environment, lease: Lease) -> None:
-    """semodule's load may be skipped without a word (SPO#2463): then the store's policy is loaded once more."""
+    """Read the kernel back. semodule may skip the load silently (security-profiles-operator#2463): load once more then."""
     if lease.whole_system:
         return
     wanted = frozenset(lease.domains)
@@ -121,7 +121,7 @@ def _verify_in_time(world: Environment, lease: Lease) -> None:
 
 
 def renew(settings: Settings, profile: Profile, seconds: float, *, world: Optional[Environment] = None) -> Lease:
-    """Move the deadline to ``seconds`` from now (also nearer); the new timer is armed before the undo says so.
+    """Move the deadline to ``seconds`` from now, later or earlier; the new timer is armed before the record is changed.
 
     :raises RefusedError: there is no open lease, or a cap is reached
     """
@@ -150,7 +150,7 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
 def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[Environment] = None) -> Ended:
     """End the lease now.
 
-    :raises RefusedError: there is none, or another command is at work for minutes
+    :raises RefusedError: no lease is open, or another command has been at work for minutes
     """
     world = world or _machine(settings)
     with _closed_first(world, profile):
@@ -162,9 +162,9 @@ def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[
 
 @contextmanager
 def _closed_first(world: Environment, profile: Profile) -> Iterator[None]:
-    """Hold the lock; but whoever has it now, the kernel closes this lease before we wait.
+    """Hold the lock. The kernel closes this lease before the wait, whoever has the lock now.
 
-    :raises RefusedError: the lock is held for minutes; the kernel enforces all the same
+    :raises RefusedError: the lock was held for minutes; the kernel enforces
     """
     lease = world.book.of(profile.name)
     if lease is not None:
@@ -188,10 +188,10 @@ def enforce(
     by: str = "",
     world: Optional[Environment] = None,
 ) -> Enforced:
-    """End the lease if there is one and switch enforcing on. Nothing here ever goes back to permissive.
+    """End the lease if there is one and switch enforcing on. Nothing here ever switches to permissive.
 
-    :param pending: called when the kernel enforces; what it returns (undecided accesses, which break now) is handed back
-    :raises RefusedError: SELinux is disabled, or the lock is held for minutes (the kernel enforces all the same)
+    :param pending: called when the kernel enforces; its result (undecided accesses, which break now) is passed on
+    :raises RefusedError: SELinux is disabled, or the lock was held for minutes (the kernel enforces)
     """
     world = world or _machine(settings)
     if not world.kernel.enabled():
@@ -209,9 +209,9 @@ def enforce(
 
 
 def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Environment] = None) -> exercises.ExerciseMark:
-    """Begin an exercise: flush the kernel's access cache, so that each access is logged once more, and note name and time.
+    """Begin an exercise: flush the kernel's access cache, so that each access is logged again, and record name and time.
 
-    :raises RefusedError: no lease is open, or the name is not a plain one
+    :raises RefusedError: no lease is open, or the name is not plain
     """
     world = world or _machine(settings)
     lease = world.book.of(profile.name)
@@ -229,12 +229,12 @@ def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Env
     return made
 
 
-def _policy_index(settings: Settings) -> preconditions.PolicyFacts:
+def _policy_index(settings: Settings) -> preconditions.DomainFacts:
     from sepolicyd.policy import index_store
     from sepolicyd.policy.policy_files import find_policy
 
     place = index_store.place_for(settings.state)
-    facts: preconditions.PolicyFacts = index_store.load(find_policy(settings), place).policy_index
+    facts: preconditions.DomainFacts = index_store.load(find_policy(settings), place).policy_index
     return facts
 
 
@@ -262,12 +262,12 @@ def _local(wall: float) -> str:
 
 
 def _plain_units(units: Iterable[str]) -> tuple[str, ...]:
-    """Unit names without patterns: systemctl would match a glob against units of others."""
+    """Return the unit names that are not patterns: systemctl would match a pattern against units of other services."""
     return tuple(unit for unit in units if not set(unit) & set("*?["))
 
 
 def caller() -> str:
-    """Who asks: the login behind sudo if there is one, else the user."""
+    """Return the user who runs the command: the login behind sudo if there is one."""
     name = os.environ.get("SUDO_USER")
     if name:
         return name

@@ -1,6 +1,6 @@
 """End openings that no lease record describes (damaged, removed or never read); the caller holds the lock.
 
-Each is ended like a lease of everything, the kernel first. What was opened is read from wherever it is still known: lease
+Each is ended like a lease of everything, the kernel first. The opened types are read from wherever they are still known: lease
 modules in the store (their files, without semodule), the records that can be read, and the history.
 """
 

@@ -1,4 +1,4 @@
-"""A request for a lease and the state of the machine in, a RefusedError out for each reason why it could not be ended."""
+"""Checks before a lease opens: every reason why it could not be ended is a RefusedError."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sepolicyd.settings import Settings
 from sepolicyd.storage.trust import refuse_unsafe
 
 MIN_SECONDS = 30
-# Domains of everything that has no policy of its own: permissive there opens the host, or changes nothing.
+# Domains of everything that has no policy of its own: a permissive one opens the host, or changes nothing.
 SHARED = frozenset(
     (
         *("init_t", "initrc_t", "kernel_t", "unlabeled_t", "unconfined_t", "unconfined_service_t"),
@@ -22,16 +22,18 @@ SHARED = frozenset(
 )
 
 
-class PolicyFacts(Protocol):
-    """What a lease asks of the loaded policy; sepolicyd.policy.index.Oracle is one."""
+class DomainFacts(Protocol):
+    """What a lease needs to know of the loaded policy; sepolicyd.policy.index.PolicyIndex has it."""
 
-    def is_unconfined(self, type_name: str) -> bool: ...
+    def is_unconfined(self, type_name: str) -> bool:
+        """Tell whether the policy allows a domain everything."""
+        ...
 
 
 def domains_to_open(world: Environment, profile: Profile) -> tuple[str, ...]:
-    """The profile's own domains that the loaded policy knows, without those that it lists only for services without a policy.
+    """Return the profile's own domains that the loaded policy knows.
 
-    :raises RefusedError: none of them is loaded
+    :raises RefusedError: the policy knows none of them
     """
     own = profile.own_domains
     known = world.kernel.known_types()
@@ -46,7 +48,7 @@ def domains_to_open(world: Environment, profile: Profile) -> tuple[str, ...]:
 def refuse_request(
     settings: Settings, world: Environment, profile: Profile, seconds: float, running: Optional[Lease] = None
 ) -> None:
-    """What can be said without asking the kernel."""
+    """Check what does not depend on the kernel: length, daily cap, state directory, a lease that is open already."""
     if not settings.live:
         raise RefusedError(f"{settings.root} is not this machine: a lease is about the running kernel", "leave --root away")
     refuse_unsafe(settings.rollout_dir)
@@ -70,12 +72,12 @@ def refuse_request(
 
 
 def refuse_machine(world: Environment, *, hidden: bool) -> None:
-    """What kernel, store and systemd say."""
+    """Check kernel, store and systemd."""
     if not world.kernel.enabled():
         raise RefusedError("SELinux is disabled on this machine", "boot with it enabled first; see: sestatus")
     if not world.kernel.enforcing():
         raise RefusedError(
-            "this machine is permissive already, by another's hand, and nothing would end that",
+            "this machine is permissive already, without a lease, and nothing would end that",
             "run: setenforce 1 (and SELINUX=enforcing in /etc/selinux/config), then ask again",
         )
     if world.kernel.refuses_loads():
@@ -88,14 +90,14 @@ def refuse_machine(world: Environment, *, hidden: bool) -> None:
     if broken:
         raise RefusedError(f"{broken[0].path} cannot be understood: {broken[0].reason}", "run: sepolicyd doctor")
     if hidden and world.store.dontaudit_off():
-        raise RefusedError("dontaudit rules are off already, by another's hand", "leave --hidden away, or run: semodule -B")
+        raise RefusedError("dontaudit rules are off already, without a lease", "leave --hidden away, or run: semodule -B")
     problem = world.timers.problem()
     if problem:
         raise RefusedError(f"nothing could end the lease: {problem}", "install the units (make install); see: sepolicyd doctor")
 
 
-def refuse_domains(domains: tuple[str, ...], permissive: frozenset[str], policy: PolicyFacts) -> None:
-    """What the loaded policy says of the domains."""
+def refuse_domains(domains: tuple[str, ...], permissive: frozenset[str], policy: DomainFacts) -> None:
+    """Check the domains in the loaded policy: shared, unconfined and permissive ones are refused."""
     for name in domains:
         if name in SHARED or policy.is_unconfined(name):
             raise RefusedError(
@@ -105,6 +107,6 @@ def refuse_domains(domains: tuple[str, ...], permissive: frozenset[str], policy:
     already = sorted(permissive & frozenset(domains))
     if already:
         raise RefusedError(
-            f"{', '.join(already)} is permissive already, by another's hand",
-            f"take that away first: semanage permissive -d {already[0]}, or remove the module that says so",
+            f"{', '.join(already)} is permissive already, without a lease",
+            f"remove that first: semanage permissive -d {already[0]}, or the module that makes it permissive",
         )

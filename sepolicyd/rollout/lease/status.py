@@ -19,27 +19,29 @@ from sepolicyd.settings import Settings
 
 @dataclass(frozen=True)
 class LeaseStatus:
-    """What `learn status` shows. ``remaining`` in seconds; ``armed``: the transient timer stands.
-
-    ``open_types``: types permissive in the kernel now, and ``foreign_types`` those of them that no lease of ours opened.
-    ``used_today``: leased seconds of the last 24 hours. ``problems``: sentences about what is not as it should be.
-    """
+    """What `learn status` shows."""
 
     lease: Optional[Lease]
     remaining: float
+    """Seconds."""
     armed: bool
+    """The lease's own timer is active."""
     enforcing: bool
     open_types: tuple[str, ...]
+    """Types that are permissive in the kernel now."""
     foreign_types: tuple[str, ...]
+    """Those of them that no lease opened."""
     used_today: float
+    """Leased seconds of the last 24 hours."""
     problems: tuple[str, ...]
+    """One sentence each."""
     marks: tuple[exercises.ExerciseMark, ...] = ()
     known_types: frozenset[str] = frozenset()
     enabled: bool = True
 
 
 def status(settings: Settings, profile: Profile, *, world: Optional[Environment] = None) -> LeaseStatus:
-    """Everything about the lease of a profile, read now; what cannot be read is a problem, not an exception."""
+    """Read everything about the lease of a profile. An unreadable fact is a problem in the result, not an exception."""
     world = world or _machine(settings)
     problems: list[str] = []
     items = _read(world.book.all, [], problems)
@@ -83,7 +85,7 @@ def _lease_problems(lease: Optional[Lease], now: Moment, open_types: frozenset[s
     problems = [] if armed else ["the lease's own timer is not armed; sepolicyd-lease.timer ends it within a minute"]
     closed = sorted(set(lease.domains) - open_types)
     if closed:
-        problems.append(f"{', '.join(closed)} is not permissive although its lease is open: a module was removed by hand")
+        problems.append(f"{', '.join(closed)} is not permissive although its lease is open: its module was removed")
     return problems
 
 

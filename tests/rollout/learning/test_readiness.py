@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sepolicyd.access import Access
 from sepolicyd.rollout.learning.chao2 import chao2
-from sepolicyd.rollout.learning.readiness import Step, curve, judge
+from sepolicyd.rollout.learning.readiness import CurvePoint, curve, judge
 from sepolicyd.rules.evidence import Evidence
 
 # Row "Chao2-bc" of SpadeR::ChaoSpecies(datatype = "incidence_freq"), as people have published its output.
@@ -69,7 +69,7 @@ EVIDENCE = {access(1): seen_in("a", "b", "c"), access(2): seen_in("a", "c"), acc
 
 
 def test_the_curve_counts_what_no_exercise_before_had() -> None:
-    assert curve(EVIDENCE, ["a", "b", "a", "c"]) == (Step("a", 2, 2), Step("b", 2, 1), Step("c", 3, 0))
+    assert curve(EVIDENCE, ["a", "b", "a", "c"]) == (CurvePoint("a", 2, 2), CurvePoint("b", 2, 1), CurvePoint("c", 3, 0))
 
 
 def test_ready_only_with_reasons() -> None:

@@ -257,7 +257,7 @@ def test_status_tells_what_is_wrong(settings: Settings) -> None:
     machine.loaded_permissive = frozenset()
     problems = status.status(settings, PROFILE, world=machine.world()).problems
     assert any("not armed" in text for text in problems)
-    assert any("removed by hand" in text for text in problems)
+    assert any("its module was removed" in text for text in problems)
     machine.pass_time(700)
     assert any("overdue" in text for text in status.status(settings, PROFILE, world=machine.world()).problems)
 
