@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,7 @@ from sepolicyd.rollout.history import Entry, History
 from sepolicyd.rollout.learning import readiness, taint
 from sepolicyd.rollout.learning.coverage import assign_exercises
 from sepolicyd.rollout.learning.readiness import Readiness
-from sepolicyd.rollout.learning.taint import find_taints
 from sepolicyd.rollout.lease import status
-from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.review.queue import Queue, queue
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.stage import StageFacts, StageReport, standing
@@ -56,7 +53,7 @@ def look(session: Session, policy_file: Optional[Path]) -> Picture:
     policy_index, _ = open_policy(session.settings, policy_file)
     versions = Versions(session.settings.rollout_dir, module_name(session.profile.name))
     version = versions.current()
-    taints = _taints(session, waiting)
+    taints = (*waiting.snapshot.taints, *taint.summary(waiting.taints))
     return Picture(
         standing=standing(_facts(session, waiting, lease, policy_index, version, versions)),
         queue=waiting,
@@ -119,15 +116,11 @@ def _lease(session: Session) -> tuple[Optional[status.LeaseStatus], str]:
         return None, f"the lease cannot be read: {failure}"
 
 
-def _taints(session: Session, waiting: Queue) -> tuple[str, ...]:
-    found = find_taints(session.settings, session.profile.name, waiting.snapshot.remarks)
-    return (*waiting.snapshot.taints, *taint.summary(found))
-
-
 def _readiness(session: Session, waiting: Queue, lease: Optional[status.LeaseStatus], taints: tuple[str, ...]) -> Readiness:
     marks = session.marks()
-    windows = taint.windows(LeaseBook(session.settings.rollout_dir).history(), session.profile.name, time.time())
-    hidden = any(window.hidden for window in windows) or (lease is not None and lease.lease is not None and lease.lease.hidden)
+    hidden = any(window.hidden for window in waiting.records.leases) or (
+        lease is not None and lease.lease is not None and lease.lease.hidden
+    )
     return readiness.judge(
         assign_exercises(waiting.snapshot.evidence, marks),
         [mark.name for mark in marks],

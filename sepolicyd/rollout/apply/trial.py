@@ -11,7 +11,7 @@ from typing import Optional
 from sepolicyd import process
 from sepolicyd.errors import StateError
 from sepolicyd.rollout.apply.journal import ApplyJournal
-from sepolicyd.rollout.clock import Moment, SystemClock
+from sepolicyd.rollout.clock import Deadline, Moment, SystemClock
 from sepolicyd.settings import Settings
 from sepolicyd.storage.files import cannot_write, sync_directory, write_whole
 
@@ -36,13 +36,18 @@ class Trial:
     boot_id: str
     operation: str
 
+    @property
+    def deadline(self) -> Deadline:
+        """When it must be confirmed; a reboot ends it."""
+        return Deadline(self.deadline_wall, self.deadline_boottime, self.boot_id)
+
     def is_due(self, now: Moment) -> bool:
-        """Whether the trial is over: by either clock or by a reboot. Setting a clock back extends nothing."""
-        return now.boot_id != self.boot_id or now.boottime >= self.deadline_boottime or now.wall >= self.deadline_wall
+        """Tell whether the trial is over."""
+        return self.deadline.is_due(now)
 
     def remaining(self, now: Moment) -> float:
-        """Seconds left, 0 if due."""
-        return 0.0 if self.is_due(now) else min(self.deadline_boottime - now.boottime, self.deadline_wall - now.wall)
+        """Return the seconds left, 0 if due."""
+        return self.deadline.remaining(now)
 
 
 def now() -> Moment:

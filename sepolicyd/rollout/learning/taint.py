@@ -131,24 +131,34 @@ def taints(events: Iterable[DatedEvent], leases: Sequence[Window], own: Sequence
     return tuple(sorted(set(found)))
 
 
-def find_taints(
-    settings: Settings, profile: str, events: Iterable[DatedEvent], *, now: Optional[float] = None
-) -> tuple[Taint, ...]:
-    """Read the histories and return what taints evidence gathered in the leases of a profile.
+@dataclass(frozen=True)
+class LearningRecords:
+    """When the leases of a profile were open and when sepolicyd itself changed the policy, read once for one command."""
 
-    Empty where the caller may not read when leases were open (only root may).
+    leases: tuple[Window, ...] = ()
+    own_acts: tuple[tuple[float, float], ...] = ()
 
-    :param events: what the daemon recorded beside the evidence
+    def taints(self, events: Iterable[DatedEvent]) -> tuple[Taint, ...]:
+        """Return what taints evidence gathered in the leases.
+
+        :param events: what the daemon recorded beside the evidence
+        """
+        return taints(events, self.leases, self.own_acts)
+
+
+def read_records(settings: Settings, profile: str, *, now: Optional[float] = None) -> LearningRecords:
+    """Read the histories. Empty where the caller may not read when leases were open (only root may).
+
     :param now: wall time, default: the present
     :raises StateError: a history cannot be read
     """
     if not os.access(settings.rollout_dir, os.X_OK):
-        return ()
+        return LearningRecords()
     history = LeaseBook(settings.rollout_dir).history()
     marks = [mark.epoch for mark in exercises.read(exercises.path(settings.state)) if mark.profile == profile]
     applies = [entry.at for entry in History(settings.rollout_dir).entries()]
     leases = windows(history, profile, time.time() if now is None else now)
-    return taints(events, leases, own_acts(history, marks, applies))
+    return LearningRecords(leases, tuple(own_acts(history, marks, applies)))
 
 
 def is_own_claim(seen: Evidence, domains: Iterable[str]) -> bool:

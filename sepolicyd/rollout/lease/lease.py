@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
 
-from sepolicyd.rollout.clock import Moment
+from sepolicyd.rollout.clock import Deadline, Moment
 
 SCHEMA = 1
 MODULE_PREFIX = "sepolicyd_lease_"
@@ -63,16 +63,18 @@ class Lease:
         timer before it stops the old one."""
         return f"sepolicyd-lease-{self.id}-{int(self.deadline_boottime)}"
 
+    @property
+    def deadline(self) -> Deadline:
+        """When it must be over; a reboot ends it."""
+        return Deadline(self.deadline_wall, self.deadline_boottime, self.opened.boot_id)
+
     def is_due(self, now: Moment) -> bool:
-        """Tell whether it must end: after a reboot, or once either clock has passed its deadline. Setting a clock back does
-        not extend a lease."""
-        return now.boot_id != self.opened.boot_id or now.boottime >= self.deadline_boottime or now.wall >= self.deadline_wall
+        """Tell whether it must end."""
+        return self.deadline.is_due(now)
 
     def remaining(self, now: Moment) -> float:
         """Return the seconds left, 0 when due."""
-        if self.is_due(now):
-            return 0.0
-        return min(self.deadline_boottime - now.boottime, self.deadline_wall - now.wall)
+        return self.deadline.remaining(now)
 
     def until(self, now: Moment, seconds: float) -> Lease:
         """Return the same lease with a deadline ``seconds`` from now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Optional
@@ -15,7 +15,7 @@ from sepolicyd.policy import labels as policy_labels
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.rollout.learning.coverage import assign_exercises
-from sepolicyd.rollout.learning.taint import annotate, find_taints
+from sepolicyd.rollout.learning.taint import LearningRecords, Taint, annotate, read_records
 from sepolicyd.rollout.review.reopened import reopened
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.setup import base_dontaudit
@@ -40,6 +40,8 @@ class Queue:
     decided: Mapping[Access, Decision]
     policy_note: str = ""
     solved: int = 0
+    records: LearningRecords = field(default_factory=LearningRecords)
+    taints: tuple[Taint, ...] = ()
 
     def find(self, ids: Sequence[str]) -> list[Assessed]:
         """The candidates of these ids (unique beginnings suffice; ID@REVISION must be the present one).
@@ -83,10 +85,11 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
         quiet = base_dontaudit.read(session.settings, session.profile.name).among(evidence, policy_index)
         solved = allowed_now(policy_index, evidence) | quiet
     evidence = {access: seen for access, seen in evidence.items() if access not in solved}
-    found = find_taints(session.settings, session.profile.name, snapshot.remarks)
+    records = read_records(session.settings, session.profile.name)
+    found = records.taints(snapshot.remarks)
     evidence = annotate(assign_exercises(evidence, session.marks()), found, session.profile.domains)
     items = judge(session, evidence, policy_index, foreign=policy_file is not None, ids=ids)
-    return Queue(tuple(items), snapshot, decided, note, len(solved))
+    return Queue(tuple(items), snapshot, decided, note, len(solved), records, found)
 
 
 def judge(

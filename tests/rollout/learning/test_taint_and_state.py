@@ -12,7 +12,7 @@ from sepolicyd.access import Access
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
-from sepolicyd.rollout.learning.taint import Window, annotate, find_taints, is_own_claim, own_acts, summary, taints, windows
+from sepolicyd.rollout.learning.taint import Window, annotate, is_own_claim, own_acts, read_records, summary, taints, windows
 from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.exercises import ExerciseMark, append, path
 from sepolicyd.rollout.stage import Rollout, StageFacts, standing
@@ -117,7 +117,7 @@ def test_states(facts: StageFacts, state: Rollout) -> None:
 
 def test_taints_are_found_from_what_lies_in_the_state_directory(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path)
-    assert find_taints(settings, "hub", [Said(5.0, LogEventKind.SWITCHED)]) == ()
+    assert read_records(settings, "hub").taints([Said(5.0, LogEventKind.SWITCHED)]) == ()
     book = LeaseBook(settings.rollout_dir)
     for entry in HISTORY:
         book.record(
@@ -128,4 +128,4 @@ def test_taints_are_found_from_what_lies_in_the_state_directory(tmp_path: Path) 
     append(path(settings.state), ExerciseMark("log in", 2000.0, "hub", "x"))
     History(settings.rollout_dir).add(Entry(HistoryEvent.APPLY, "ada", 6000.0))
     remarks = [Said(at, LogEventKind.POLICY_LOAD) for at in (2001.0, 4000.0, 5990.0)]
-    assert [(found.at, found.code) for found in find_taints(settings, "hub", remarks)] == [(4000.0, "T-POLICY")]
+    assert [(found.at, found.code) for found in read_records(settings, "hub").taints(remarks)] == [(4000.0, "T-POLICY")]
