@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.access import Access
+from sepolicyd.audit.dialects.front import Front
 from sepolicyd.audit.scan.files import scan_stream
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Interfaces
@@ -44,7 +45,7 @@ class Judge:
 
     def assess(self, row: Row, *, masked: bool = True) -> list[Assessed]:
         """Every candidate of the row; each source of the row is a service of its own."""
-        evidence = attribute(scan_stream(io.BytesIO(row.log.encode())), None).evidence
+        evidence = attribute(scan_stream(io.BytesIO(row.log.encode()), front=Front()), None).evidence
         if masked:
             self._hide(row, evidence)
         found = []

@@ -11,7 +11,7 @@ from sepolicyd.policy.explain import BooleanFix
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import VerdictKind
 from sepolicyd.rules.fixes import fix
-from sepolicyd.rules.fixes.fix import Fix
+from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.kin import stem
 from sepolicyd.rules.fixes.question import Question
 
@@ -62,6 +62,24 @@ def into_domain(question: Question, domain: str) -> Iterator[Fix]:
     for one in (one for why in execute for one in why.booleans if len(one.settings) == 1 and is_small(question, one)):
         if any((new.target, new.permission) == (domain, "transition") for new in opens(question, one.settings)):
             yield fix.boolean(one.settings, f"switch {one}: it runs in {domain}{_side_effect(question, one)}")
+
+
+def booleans_of_others(question: Question) -> Iterator[Fix]:
+    """Booleans that allow the same access to other domains, where the source is not in this policy."""
+    policy = question.policy
+    if policy is None or not question.is_unlabelled_mount:
+        return
+    found: dict[str, set[str]] = {}
+    for (source, target, tclass), conditional in policy.conditional_rules("allow").items():
+        if target == question.target and tclass == question.tclass:
+            for permissions, condition in conditional:
+                if question.permissions & permissions:
+                    for name in condition.booleans:
+                        found.setdefault(name, set()).update(policy.types_of(source))
+    if found:
+        names = sorted(found, key=lambda name: (-len(found[name]), name))[:MAX_SHOWN]
+        text = f"booleans of this policy allow it to other domains: {', '.join(names)}; the service's own policy may have it"
+        yield Fix(FixKind.BOOLEAN, text, tuple(f"setsebool -P {name} on" for name in names[:1]))
 
 
 def partly(question: Question) -> str:

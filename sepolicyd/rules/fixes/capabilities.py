@@ -20,7 +20,7 @@ from sepolicyd.rules.vocabulary import vocabulary
 
 CLASSES = ("capability", "cap_userns")
 DAC = frozenset({"dac_override", "dac_read_search"})
-OWNERSHIP = DAC | {"fowner", "chown", "fsetid"}
+OWNERSHIP = DAC | {"fowner"}
 _TYPE = re.compile(r"\btype=(\w+)")
 _HEADER = re.compile(r".*?\)\s?:\s*")
 _MODE = re.compile(r"(?:.*,)?([0-7]{3,7})\Z")
@@ -38,6 +38,13 @@ class FileOfEvent:
     group: str
     process: str
     """The process's file system user (fsuid), as the record writes it."""
+
+    @property
+    def shuts_out(self) -> bool:
+        """Whether the mode can be the reason: false for an owner who may read and write, and enter a directory."""
+        if not self.mode or self.process != self.owner:
+            return True
+        return int(self.mode, 8) & 0o600 != 0o600
 
     def __str__(self) -> str:
         mode = f"mode {self.mode}, " if self.mode else ""
@@ -71,7 +78,7 @@ def owner_or_mode(question: Question) -> Iterator[Fix]:
     """The file's owner or mode instead of a capability, where the event names the file."""
     if question.tclass not in CLASSES or not question.permissions <= OWNERSHIP:
         return
-    files = [one for one in files_of(question) if one.name.isprintable() and not one.name.startswith(SPECIAL)]
+    files = [one for one in files_of(question) if one.name.isprintable() and not one.name.startswith(SPECIAL) and one.shuts_out]
     for one in files[:2]:
         name = shlex.quote(one.name)
         own = bool(one.process) and one.process == one.owner

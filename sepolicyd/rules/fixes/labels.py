@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Optional
 
 from sepolicyd.rules.fixes import fix, kin
@@ -30,7 +31,9 @@ def wrong_label(question: Question) -> Iterator[Fix]:
         temporary = [path for path in places if path.startswith(BOOT_PLACES)]
         if temporary:
             text += "; it is made anew at each start, so a file transition or a line of tmpfiles.d (Z) has to give it the label"
-        yield fix.relabel(places, text)
+        shown = fix.relabel(places, text)
+        lines = tuple(f"Z {path} - - - -    # in /etc/tmpfiles.d/local.conf" for path in temporary)
+        yield replace(shown, commands=(*shown.commands, *lines))
     elif question.target in vocabulary().unlabelled:
         yield from _unlabelled(question)
 
@@ -41,12 +44,15 @@ def mislabelled(question: Question) -> dict[str, str]:
     if labels is None or labels.is_customizable(question.target):
         return {}
     found: dict[str, str] = {}
+    words = vocabulary()
     for path in question.paths:
         expected = labels.lookup(path, question.tclass)
         # a label of the service's own is never wrong for a policy that does not have its base module yet
         if not expected or (question.is_own(question.target) and not question.is_own(expected)):
             continue
-        if expected not in vocabulary().unlabelled and expected != question.target and not _same(question, expected):
+        if question.target in words.transient and expected in words.generic:
+            continue  # one label of a whole tree in place of another, on what is made anew at each start
+        if expected not in words.unlabelled and expected != question.target and not _same(question, expected):
             found[path] = expected
     # A few among many are files that somebody moved, or names through a link (a PATH record holds the name as it was asked
     # for: /usr/lib/ssl/openssl.cnf is /etc/ssl/openssl.cnf): the rule would be asked for the others all the same.
@@ -67,7 +73,8 @@ def _unlabelled(question: Question) -> Iterator[Fix]:
         return
     name = own_file_type(question)
     text = f"{question.target} is no label, and file_contexts has no rule for {fix.shortlist(question.paths) or 'the place'}: "
-    if name and question.paths:
+    named = any(kin.related(kin.stem(question.source), part) >= MIN_LIKE for path in question.paths for part in path.split("/"))
+    if name and named:
         rules = [PathLabel(pattern(path, question.tclass), name) for path in question.paths[:MAX_PATHS]]
         yield fix.relabel(
             question.paths[:MAX_PATHS], f"{text}give it a rule with {name}, which {question.source} may use", rules
@@ -140,13 +147,14 @@ def _usable(question: Question, name: str) -> bool:
 
 def by_name(question: Question) -> Iterator[Fix]:
     """A record with a name and without a path: the place that file_contexts has for this name and this process."""
-    policy, labels = question.policy, question.labels
-    if policy is None or labels is None or labels.files is None or question.unknown or question.paths or not question.is_file:
+    policy, labels, words = question.policy, question.labels, vocabulary()
+    if policy is None or labels is None or labels.files is None or question.tclass != "file":
         return
-    if question.target in (kept := vocabulary()).generic or question.is_own(question.target) or not question.seen.names:
+    if question.paths or question.unknown or question.target in words.generic or question.is_own(question.target):
         return
     for name in question.seen.names[:MAX_PATHS]:
-        specs = [spec for spec in labels.files.by_last(name) if spec.type not in kept.generic and spec.type != question.target]
+        specs = [spec for spec in labels.files.by_last(name) if spec.type not in {*words.generic, question.target}]
+        specs = [spec for spec in specs if not kin.is_program(policy, spec.type)]
         specs = [spec for spec in specs if _holds(question, spec.type)]
         if specs:
             place = specs[0].stem

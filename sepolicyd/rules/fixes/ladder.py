@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from sepolicyd.rules.fixes import fix
-from sepolicyd.rules.fixes.booleans import is_small, switch
+from sepolicyd.rules.fixes.booleans import booleans_of_others, is_small, switch
 from sepolicyd.rules.fixes.capabilities import owner_or_mode, smaller_capability
 from sepolicyd.rules.fixes.contexts import constraint, errors
 from sepolicyd.rules.fixes.detail import Labels, labels_of
@@ -32,9 +32,9 @@ def fixes(question: Question) -> list[Fix]:
     if question.is_error:
         return [*known, *errors(question)]
     if question.unknown:
-        unknown = Fix(FixKind.UNKNOWN, f"cannot be judged: the policy does not have {', '.join(question.unknown)}")
+        unknown = Fix(FixKind.UNKNOWN, _unknown_text(question))
         shown = [*constraint(question), *associate(question)]
-        return [*known, *shown, *([fix.refuse(refused)] if question.refused else []), unknown]
+        return [*known, *shown, *([fix.refuse(refused)] if question.refused else []), unknown, *booleans_of_others(question)]
     found = [one for step in STEPS for one in step(question)]
     if question.refused:
         found = [*(one for one in found if not _withheld(question, one)), fix.refuse(refused)]
@@ -48,6 +48,13 @@ def fixes(question: Question) -> list[Fix]:
     for one in (*known, *found):
         kept.setdefault((one.kind, one.commands), one)
     return list(kept.values())
+
+
+def _unknown_text(question: Question) -> str:
+    text = f"cannot be judged: the policy does not have {', '.join(question.unknown)}"
+    if any("." in name for name in question.unknown):
+        text += "; a name with a dot belongs to a CIL block: write the rule in CIL (for udica: --append-rules)"
+    return text
 
 
 def _withheld(question: Question, one: Fix) -> bool:
@@ -64,11 +71,13 @@ def _codes(question: Question) -> str:
 def application(question: Question) -> Iterator[Fix]:
     """What the known denials say; PATH in it stands for the paths that were denied."""
     for one in question.known:
+        if question.allowed and any(known.kind is FixKind.ALLOW for known in one.fixes):
+            continue  # the rule is there: nothing is left to mend
         for known in one.fixes:
-            if known.kind is not FixKind.ALLOW:
-                yield _about(known, question.paths)
-            elif not question.allowed:
+            if known.kind is FixKind.ALLOW:
                 yield replace(known, commands=fix.rules_of(question.accesses))
+            else:
+                yield _about(known, question.paths)
 
 
 def _about(known: Fix, paths: Sequence[str]) -> Fix:

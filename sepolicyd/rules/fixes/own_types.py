@@ -15,6 +15,7 @@ from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.vocabulary import vocabulary
 
 MAX_PATHS = 5
+MAKES = frozenset({"write", "append", "create", "link", "add_name", "rename"})
 DEFAULT_ENDING = "var_lib_t"
 
 
@@ -25,8 +26,13 @@ def own_type(question: Question) -> Iterator[Fix]:
     if question.owned and not question.is_own(question.target):
         return
     words = vocabulary()
-    if question.target in words.generic and question.permissions & words.changes and not mislabelled(question):
+    if question.target in words.generic and _makes(question) and not mislabelled(question):
         yield _new_type(question)
+
+
+def _makes(question: Question) -> bool:
+    """Whether the service makes or changes files there; taking an entry away makes none."""
+    return bool(question.permissions & MAKES) or (question.tclass == "file" and "unlink" in question.permissions)
 
 
 def _new_type(question: Question) -> Fix:
@@ -38,7 +44,7 @@ def _new_type(question: Question) -> Fix:
     name, known = _own_name(question)
     text = f"{question.target} covers a whole tree: what {question.source} makes there should be {name}"
     text += "" if known else " (a new type, for the base module)"
-    if question.target in vocabulary().shared_directories:
+    if question.target in vocabulary().shared_directories or not question.paths:
         return _created(question, name, text, known=known)
     contexts = [PathLabel(re.escape(path).replace(r"\-", "-"), name) for path in question.paths[:MAX_PATHS]]
     shown = fix.relabel(question.paths[:MAX_PATHS], text, contexts, FixKind.OWN_TYPE)

@@ -21,6 +21,7 @@ from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.fix import is_plain_path
 from sepolicyd.rules.fixes.known_denials import KnownDenial
 from sepolicyd.rules.guard.level import GuardLevel
+from sepolicyd.rules.guard.neutral import NOWHERE
 from sepolicyd.rules.guard.rule import About, Finding
 
 
@@ -110,7 +111,8 @@ class Question:
     def unknown(self) -> tuple[str, ...]:
         """Names that neither the policy nor the service's base module has."""
         missing = {name for why in self.whys.values() if why.te.kind is VerdictKind.UNKNOWN for name in why.te.unknown}
-        known = (name for name in missing if not self.is_own(name.rpartition(" ")[2]))
+        declared = self.profile.directory != NOWHERE  # a neutral profile has no module that could be loaded later
+        known = (name for name in missing if not (declared and self.is_own(name.rpartition(" ")[2])))
         return tuple(sorted(name for name in known if not (self.is_error and name.startswith("permission "))))
 
     @cached_property

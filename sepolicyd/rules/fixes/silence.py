@@ -57,7 +57,7 @@ def probe(question: Question) -> Iterator[Fix]:
     """Nothing but a look: programs go on without the answer. Where nearly every domain may look, it is allowed instead."""
     known = any(one.kind is FixKind.DONTAUDIT for known in question.known for one in known.fixes)
     if is_probe(question) and not known:
-        if question.is_common(COMMON):
+        if question.is_common(COMMON) or question.tclass == "filesystem":
             yield from narrow(question)
         yield fix.dontaudit(question.accesses, "it only looked: deny it and do not log it")
 
@@ -69,22 +69,25 @@ def is_probe(question: Question) -> bool:
         return False
     if question.is_unlabelled_mount:
         return False  # a home or a data set lies there: who looks wants to go on
-    if "search" in question.permissions and not set(question.seen.syscalls) <= words.looks:
+    syscalls = set(question.seen.syscalls)
+    # what users run looks around; a service that searches a directory wants what lies in it, if no system call says otherwise
+    told = bool(syscalls) or question.source in question.profile.user_domains
+    if "search" in question.permissions and not (told and syscalls <= words.looks):
         return False  # on its way to open, connect or run something
     return not (question.is_own(question.target) and question.source not in question.profile.user_domains)
 
 
 def precedent(question: Question) -> Iterator[Fix]:
-    """What the policy silences for other domains more often than it gives it, or what did no harm when it was denied."""
-    if _went_on(question):
-        yield fix.dontaudit(question.accesses, "the system call succeeded although this was denied: do not log it")
-    elif _memory(question) or (question.tclass == "capability" and _precedents(question) >= MANY):
+    """What the policy silences for other domains about as often as it gives it."""
+    if _memory(question) or (question.tclass == "capability" and _precedents(question) >= MANY):
         yield fix.dontaudit(question.accesses, _text(question))
 
 
 def precedent_too(question: Question) -> Iterator[Fix]:
-    """The same behind the rule, where some domains go without."""
-    if _precedents(question) > 0:
+    """The same behind the rule, where some domains go without, or where nothing failed."""
+    if _went_on(question):
+        yield fix.dontaudit(question.accesses, "the system call succeeded although this was denied: do not log it")
+    elif _precedents(question) > 0:
         yield fix.dontaudit(question.accesses, _text(question))
 
 
