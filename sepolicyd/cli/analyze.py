@@ -1,4 +1,4 @@
-"""analyze: log files in, candidates, JSON or a module's source out, without any state."""
+"""analyze: judge the denials of log files once, without any state; prints candidates, JSON or the source of a module."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from sepolicyd.rules.candidate import group
 # What judges is imported where it is used: --grouped on a large log must not wait for it.
 if TYPE_CHECKING:
     from sepolicyd.profiles import Profile
+    from sepolicyd.rollout.session import Session
     from sepolicyd.rules.assess.assess import Assessed
     from sepolicyd.settings import Settings
 
@@ -73,38 +74,20 @@ def analyze_command(
     if grouped:
         _grouped(result, _attribute(result, None if everything else _profile(settings, profile_name)), as_json, notes)
     else:
-        from sepolicyd.cli.session import open_session
-        from sepolicyd.rollout.review.all_sources import judge_all
-        from sepolicyd.rollout.review.queue import judge
-        from sepolicyd.rollout.session import open_policy
-
-        session = open_session(profile_name, **paths)
+        session = _open_session(profile_name, **paths)
         taken = _attribute(result, None if everything else session.profile)
-        policy_index, note = open_policy(settings, policy_file)
-        if everything:
-            items = judge_all(session, taken.evidence, policy_index, foreign=policy_file is not None)
-        else:
-            items = judge(session, taken.evidence, policy_index, foreign=policy_file is not None)
-        if policy_index is not None:
-            from sepolicyd.cli.origin import origin_notes
-
-            notes = (*notes, *origin_notes(result.sightings, policy_index, session.profile))
+        items, judged_notes, policy_note = _judge(session, settings, result, taken, policy_file, everything=everything)
+        notes = (*notes, *judged_notes)
         if te:
             _print_te(name, items)
         elif as_json:
-            terminal.print_json(
-                {
-                    **document(result, taken),
-                    "input_notes": list(notes),
-                    "policy_note": note or None,
-                    "candidates": [keys.assessed(item) for item in items],
-                }
-            )
+            more = {"input_notes": list(notes), "policy_note": policy_note or None}
+            terminal.print_json({**document(result, taken), **more, "candidates": [keys.assessed(item) for item in items]})
         else:
             _print(items, details)
             _talk(result, taken, len(items))
-        if note:
-            terminal.talk(f"sepolicyd: {terminal.escape(note)}")
+        if policy_note:
+            terminal.talk(f"sepolicyd: {terminal.escape(policy_note)}")
     for line in result.unparsed if show_unparsed else ():
         terminal.talk(f"line {line.line}: {terminal.escape(line.message)}: {terminal.escape(line.text)}")
     for text in notes:
@@ -118,6 +101,36 @@ def _attribute(result: ScanResult, profile: Optional[Profile]) -> Attributed:
     from sepolicyd.rules.attribution.matcher import Matcher
 
     return attribute(result, Matcher(profile))
+
+
+def _open_session(profile_name: Optional[str], **paths: Optional[Path]) -> Session:
+    from sepolicyd.cli.session import open_session
+
+    return open_session(profile_name, **paths)
+
+
+def _judge(
+    session: Session,
+    settings: Settings,
+    result: ScanResult,
+    taken: Attributed,
+    policy_file: Optional[Path],
+    *,
+    everything: bool,
+) -> tuple[Sequence[Assessed], Sequence[str], str]:
+    """(candidates judged, what is to be said of the log against the policy, why the policy could not be read or "")."""
+    from sepolicyd.rollout.review.all_sources import judge_all
+    from sepolicyd.rollout.review.queue import judge
+    from sepolicyd.rollout.session import open_policy
+
+    policy_index, policy_note = open_policy(settings, policy_file)
+    judged = judge_all if everything else judge
+    items = judged(session, taken.evidence, policy_index, foreign=policy_file is not None)
+    if policy_index is None:
+        return items, (), policy_note
+    from sepolicyd.cli.origin import origin_notes
+
+    return items, origin_notes(result.sightings, policy_index, session.profile), policy_note
 
 
 def _profile(settings: Settings, name: Optional[str]) -> Profile:

@@ -156,3 +156,38 @@ def test_a_policy_that_is_none(sepolicyd: Runner, log: Path, tmp_path: Path) -> 
     assert ran.code in (2, 3)
     assert str(path) in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_text_that_is_not_auditds_is_said_to_prove_nothing(sepolicyd: Runner, log: Path, tmp_path: Path) -> None:
+    """On stderr and in JSON; never for a log of auditd."""
+    quoted = tmp_path / "mail"
+    quoted.write_bytes(b"".join(b"> " + line for line in log.read_bytes().splitlines(keepends=True)))
+    for path, said in ((quoted, True), (log, False)):
+        ran = sepolicyd("analyze", "--grouped", "--json", path)
+        notes = json.loads(ran.out)["input_notes"]
+        assert any("proves nothing" in note for note in notes) is said
+        assert ("proves nothing" in ran.err) is said
+        assert ran.code == 0
+
+
+def test_a_report_without_records_ends_with_what_to_give_instead(sepolicyd: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "report"
+    path.write_text("At 08:53:15 11/14/22 system, acting as root, unsuccessfully violated-policy menu using kiosk\n")
+    for options in (("--grouped",), ("--grouped", "--json"), ("--te",)):
+        ran = sepolicyd("analyze", *options, path)
+        assert ran.code == 1
+        assert "ausearch --raw -m AVC" in ran.err
+
+
+def test_an_attempt_is_counted_and_listed(sepolicyd: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_text(
+        "type=USER_AVC msg=audit(1795377193.100:300): pid=1 uid=0 auid=1 subj=u:r:init_t:s0 msg='avc:  denied  { status } "
+        'for auid=n/a uid=1 gid=1 cmdline="scontext=u:r:jupyterhub_t:s0" scontext=u:r:x_t:s0 tcontext=u:r:init_t:s0 '
+        'tclass=system exe="/usr/lib/systemd/systemd" sauid=0 hostname=? addr=? terminal=?\'\n'
+    )
+    ran = sepolicyd("analyze", "--grouped", "--json", path)
+    document = json.loads(ran.out)
+    assert document["candidates"] == []
+    assert [line["attempt"] for line in document["unparsed"]] == [True]
+    assert "attempts to forge" in ran.err
