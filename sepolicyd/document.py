@@ -1,4 +1,4 @@
-"""A YAML file in, plain values out, and every mistake of it at once with file, line and key path."""
+"""Read a YAML file into plain values and report every mistake with file, line and key path."""
 
 from __future__ import annotations
 

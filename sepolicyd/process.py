@@ -1,4 +1,4 @@
-"""The only door to subprocess: an argv in, a Completed out, or a ToolError with a command line that can be pasted."""
+"""The only door to subprocess. A failure is a ToolError with a command line that can be pasted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""profile.yaml in, a frozen Profile out: what is known of one service, or every mistake of the file at once."""
+"""Load profile.yaml: what is known of one service. Reports every mistake of the file at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where everything lives: a prefix and the configuration file in, a frozen Settings out; nothing else knows a path."""
+"""Configuration and the paths derived from it. No other file knows a path."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Kind(str, Enum):
     SELINUX_ERR = "SELINUX_ERR"
 
 
-class Verdict(str, Enum):
+class AvcDecision(str, Enum):
     DENIED = "denied"
     GRANTED = "granted"
 
@@ -72,7 +72,7 @@ class Denial:
 
     event: EventId
     kind: Kind
-    verdict: Verdict
+    verdict: AvcDecision
     scontext: Context
     tcontext: Context
     tclass: str

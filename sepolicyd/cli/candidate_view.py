@@ -1,4 +1,4 @@
-"""One assessed candidate in, one screen of text out that a tired administrator understands."""
+"""Render one assessed candidate as one screen of text."""
 
 from __future__ import annotations
 

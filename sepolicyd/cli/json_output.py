@@ -1,4 +1,4 @@
-"""Values in, the JSON of reading commands out: the keys are documented in the README and do not change."""
+"""JSON form of candidates, evidence and decisions. The keys are documented in docs/json.md and only grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that many commands share, each written once: decorators in, a Settings out."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 

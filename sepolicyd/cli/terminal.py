@@ -1,4 +1,4 @@
-"""Values in, terminal text out: everything that came from a log is escaped here, and nowhere else is colour decided."""
+"""Terminal output. Escapes everything that came from a log; the only place that decides about colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decided accesses in, sorted and byte-stable module source out (.te, .fc), with a reason for each that cannot stand there.
+"""Render decided accesses as sorted, byte-stable module source (.te, .fc). Lists what cannot be rendered, with the reason.
 
 The text is plain checkmodule language: no macro, so it builds where no reference-policy header is installed. It is made of
 checked identifiers only; what a person wrote stands in comments, escaped.

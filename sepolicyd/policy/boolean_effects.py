@@ -13,7 +13,7 @@ from sepolicyd.policy.index_tables import Row, count
 MAX_TARGETS = 64
 
 
-class Gain(NamedTuple):
+class BooleanGain(NamedTuple):
     """Accesses of one permission that are new: those of the pairs of a type with each type of a set."""
 
     tclass: int
@@ -69,7 +69,7 @@ def _accesses(policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping
 
 def _gains(
     policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping[str, bool], among: Optional[int]
-) -> Iterator[Gain]:
+) -> Iterator[BooleanGain]:
     by_class: dict[int, list[Row]] = {}
     for row in _switched(policy, settings, states):
         if among is None or policy.tables.members(row.source) & among:
@@ -99,7 +99,9 @@ def _active(policy: PolicyIndex, states: Mapping[str, bool]) -> frozenset[int]:
     return frozenset((0, *(number for number, one in enumerate(policy.conditions, start=1) if one.active(states))))
 
 
-def _by_target(policy: PolicyIndex, tclass: int, rows: list[Row], states: Mapping[str, bool], among: int) -> Iterator[Gain]:
+def _by_target(
+    policy: PolicyIndex, tclass: int, rows: list[Row], states: Mapping[str, bool], among: int
+) -> Iterator[BooleanGain]:
     """For each target type, the sources that are new."""
     tables, active = policy.tables, _active(policy, states)
     wanted: dict[tuple[int, int], int] = {}
@@ -114,10 +116,12 @@ def _by_target(policy: PolicyIndex, tclass: int, rows: list[Row], states: Mappin
                 if mask & bit and condition in active:
                     new &= ~tables.members(source)
         if new:
-            yield Gain(tclass, bit, target, new, is_source=False)
+            yield BooleanGain(tclass, bit, target, new, is_source=False)
 
 
-def _by_source(policy: PolicyIndex, tclass: int, rows: list[Row], states: Mapping[str, bool], among: int) -> Iterator[Gain]:
+def _by_source(
+    policy: PolicyIndex, tclass: int, rows: list[Row], states: Mapping[str, bool], among: int
+) -> Iterator[BooleanGain]:
     """For each source type, the targets that are new."""
     tables = policy.tables
     wanted: dict[tuple[int, int], int] = {}
@@ -133,7 +137,7 @@ def _by_source(policy: PolicyIndex, tclass: int, rows: list[Row], states: Mappin
         for symbol in (source, *tables.attributes_of(source)):
             new &= ~held.get((symbol, bit), 0)
         if new:
-            yield Gain(tclass, bit, source, new, is_source=True)
+            yield BooleanGain(tclass, bit, source, new, is_source=True)
 
 
 def _held(policy: PolicyIndex, tclass: int, asked: int, states: Mapping[str, bool]) -> dict[tuple[int, int], int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from sepolicyd.access import SELF, Access
 from sepolicyd.policy import setools_adapter
 from sepolicyd.policy.declarations import PolicyDeclarations
-from sepolicyd.policy.index_tables import Tables, count, key_of
+from sepolicyd.policy.index_tables import EMPTY, NO_RULES, Group, Pair, Tables, count, key_of
 from sepolicyd.policy.model import (
     ALL_XPERMS,
     Condition,
@@ -31,27 +31,6 @@ UNCONFINED_RIGHTS = ("share", "ptrace", "sigkill")  # the rarest first; Debian: 
 UNCONFINED_SHARE = 0.9
 MAX_BOUNDS = 64
 MAX_CACHED_GROUPS = 48  # each holds the rules of one (target, class): up to 100 kB
-
-
-class Pair(NamedTuple):
-    """What rules give one source type on one target type and class, attributes expanded."""
-
-    permissions: frozenset[str]
-    conditional: tuple[Conditional, ...]
-
-    def conditions(self, permission: str) -> tuple[Condition, ...]:
-        return tuple(condition for permissions, condition in self.conditional if permission in permissions)
-
-
-class Group(NamedTuple):
-    """All rules on one target type and class: masks by source symbol, and (source, mask, condition) where conditional."""
-
-    masks: dict[int, int]
-    conditional: list[tuple[int, int, int]]
-
-
-EMPTY = Pair(frozenset(), ())
-NO_RULES = Group({}, [])
 
 
 class PolicyIndex(PolicyDeclarations):

@@ -43,7 +43,7 @@ ALIGNMENT = 8
 CODE = ("index_builder.py", "index_tables.py", "index_store.py", "setools_adapter.py", "setools_declarations.py", "model.py")
 
 
-class Place(NamedTuple):
+class IndexPlace(NamedTuple):
     """Where indexes are kept: ``directory``, made below ``within`` where it is missing."""
 
     directory: Path
@@ -57,21 +57,21 @@ class Loaded(NamedTuple):
     note: str = ""
 
 
-def place_for(state: Path) -> Optional[Place]:
+def place_for(state: Path) -> Optional[IndexPlace]:
     """The place for this process' user: root's beside the state where there is one, else a private cache.
 
     None where the user has no home directory.
     """
     if os.geteuid() == 0 and state.is_dir():
-        return Place(state / "index", state)
+        return IndexPlace(state / "index", state)
     cache = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(cache).parent if cache.startswith("/") else Path.home()
     if not home.is_dir():
         return None
-    return Place((Path(cache) if cache.startswith("/") else home / ".cache") / "sepolicyd" / "index", home)
+    return IndexPlace((Path(cache) if cache.startswith("/") else home / ".cache") / "sepolicyd" / "index", home)
 
 
-def load(path: Path, place: Optional[Place]) -> Loaded:
+def load(path: Path, place: Optional[IndexPlace]) -> Loaded:
     """The index of a kernel policy, from disk if it was kept there, else by setools; then it is kept.
 
     :raises ToolMissingError: no setools
@@ -119,7 +119,7 @@ def _setools_version() -> list[tuple[str, int, int]]:
     return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
-def read_sections(place: Place, key: bytes, suffix: str = SUFFIX) -> tuple[Optional[Mapping[str, memoryview]], str]:
+def read_sections(place: IndexPlace, key: bytes, suffix: str = SUFFIX) -> tuple[Optional[Mapping[str, memoryview]], str]:
     """The sections kept under a key, or None and why what is there is not used ("" where nothing is there)."""
     path = place.directory / _name(key, suffix)
     try:
@@ -181,7 +181,7 @@ def _file(sections: Mapping[str, Section], key: bytes) -> bytes:
     return HEADER.pack(MAGIC, BYTE_ORDER, len(body), key, hashlib.sha256(body).digest()) + body
 
 
-def write_sections(place: Place, key: bytes, suffix: str, sections: Mapping[str, Section]) -> str:
+def write_sections(place: IndexPlace, key: bytes, suffix: str, sections: Mapping[str, Section]) -> str:
     """Keep sections under a key; "" or why they cannot be kept."""
     try:
         make_private_directory(place.directory, within=place.within)

@@ -14,6 +14,8 @@ from functools import cached_property
 from itertools import compress
 from typing import Any, NamedTuple, Union
 
+from sepolicyd.policy.model import Condition, Conditional
+
 Section = Union[bytes, memoryview]
 CLASS_BITS = 16  # the kernel's avtab keys are three 16-bit numbers (security/selinux/ss/avtab.h)
 # array and memoryview.cast codes of the columns of a rule table
@@ -190,3 +192,24 @@ class Tables:
 def count(bits: int) -> int:
     """How many types are in a set (int.bit_count needs Python 3.10)."""
     return bin(bits).count("1")
+
+
+class Pair(NamedTuple):
+    """What rules give one source type on one target type and class, attributes expanded."""
+
+    permissions: frozenset[str]
+    conditional: tuple[Conditional, ...]
+
+    def conditions(self, permission: str) -> tuple[Condition, ...]:
+        return tuple(condition for permissions, condition in self.conditional if permission in permissions)
+
+
+class Group(NamedTuple):
+    """All rules on one target type and class: masks by source symbol, and (source, mask, condition) where conditional."""
+
+    masks: dict[int, int]
+    conditional: list[tuple[int, int, int]]
+
+
+EMPTY = Pair(frozenset(), ())
+NO_RULES = Group({}, [])

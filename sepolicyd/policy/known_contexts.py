@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.policy import index_store
-from sepolicyd.policy.index_store import Place
+from sepolicyd.policy.index_store import IndexPlace
 
 SUFFIX = ".labels"
 MAX_KEPT = 10_000  # paths come from logs: what does not fit is asked for again
@@ -26,7 +26,7 @@ COMPILED = (".bin", ".homedirs.bin", ".local.bin")
 class KnownContexts:
     """Answers for one file_contexts file. ``answers`` holds class and path -> context, None where there is none."""
 
-    def __init__(self, path: Path, place: Optional[Place]) -> None:
+    def __init__(self, path: Path, place: Optional[IndexPlace]) -> None:
         self.answers: dict[str, Optional[str]] = {}
         self._place = place
         self._key = _key(path) if place is not None else b""

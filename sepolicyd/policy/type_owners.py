@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Optional
 
-from sepolicyd.policy.index_store import Place, read_sections, write_sections
+from sepolicyd.policy.index_store import IndexPlace, read_sections, write_sections
 
 _DECLARED = re.compile(rb"\(type ([A-Za-z][\w.-]*)\)")
 BASE = "base"
@@ -30,7 +30,7 @@ def module_directory(policy: Path) -> Optional[Path]:
     return found if found.is_dir() else None
 
 
-def type_owners(modules: Path, place: Optional[Place] = None) -> Mapping[str, str]:
+def type_owners(modules: Path, place: Optional[IndexPlace] = None) -> Mapping[str, str]:
     """Type -> name of the module that declares it; empty where the modules cannot be read.
 
     A module of a higher priority replaces the one of the same name (semodule(8)). Disabled modules do not count.
@@ -86,7 +86,7 @@ def _declared(file: Path) -> Iterator[str]:
         yield match[1].decode("ascii", "replace")
 
 
-def _read_kept(place: Place, key: bytes) -> Optional[Mapping[str, str]]:
+def _read_kept(place: IndexPlace, key: bytes) -> Optional[Mapping[str, str]]:
     """The kept result of the same modules, None where there is none."""
     sections, _ = read_sections(place, key, SUFFIX)
     try:

@@ -1,4 +1,4 @@
-"""Accesses in, candidates out: the questions put to a person, each with an id that does not depend on host or order."""
+"""Group accesses into candidates with ids that do not depend on host or order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""systemd unit files below a root in, a Unit out: its settings after drop-ins, and what ExecStart would run."""
+"""Read systemd unit files with their drop-ins below a root (systemd.unit(5))."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was decided: decisions go in, each durable before the call returns, and the present answer for each access comes out.
+"""Store of decisions. Each is durable before the call returns; the newest answer for an access counts.
 
 Rows are only ever added (triggers refuse the rest): an undo is a row too, so that the file tells who said what and when.
 """

@@ -1,4 +1,4 @@
-"""Evidence.db read as a stranger's file: a path in, a checked Snapshot out; nothing is locked, written or left beside it."""
+"""Read-only, checked view of evidence.db, which another user writes. Locks and writes nothing."""
 
 from __future__ import annotations
 

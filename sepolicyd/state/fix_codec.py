@@ -15,7 +15,7 @@ from sepolicyd.rules.fixes.detail import (
     InterfaceCall,
     LabelledPort,
     LabelledPorts,
-    Labels,
+    NewLabels,
     NoDetail,
     OnlyPermissions,
     OwnType,
@@ -45,7 +45,7 @@ def decode(stored: Mapping[str, Any]) -> FixDetail:
     return NoDetail()
 
 
-def _labels(detail: Labels) -> dict[str, Any]:
+def _labels(detail: NewLabels) -> dict[str, Any]:
     contexts = [{"pattern": one.pattern, "type": one.type, "kind": one.kind} for one in detail.contexts]
     return {"paths": list(detail.paths), "contexts": contexts}
 
@@ -66,7 +66,7 @@ def _ports(detail: LabelledPorts) -> dict[str, Any]:
 _ENCODERS: Mapping[type, Callable[[Any], dict[str, Any]]] = {
     NoDetail: lambda _: {},
     ConfigurationLine: lambda detail: {"file": detail.file, "line": detail.line},
-    Labels: _labels,
+    NewLabels: _labels,
     OwnType: _own_type,
     LabelledPorts: _ports,
     BooleanSetting: lambda detail: {"boolean": detail.boolean, "value": detail.value},
@@ -77,11 +77,11 @@ _ENCODERS: Mapping[type, Callable[[Any], dict[str, Any]]] = {
 }
 
 
-def _read_labels(stored: Mapping[str, Any]) -> Labels:
+def _read_labels(stored: Mapping[str, Any]) -> NewLabels:
     contexts = tuple(
         PathLabel(_text(one["pattern"]), _text(one["type"]), _text(one.get("kind", ""))) for one in stored.get("contexts", ())
     )
-    return Labels(_texts(stored.get("paths", ())), contexts)
+    return NewLabels(_texts(stored.get("paths", ())), contexts)
 
 
 def _read_own_type(stored: Mapping[str, Any]) -> OwnType:

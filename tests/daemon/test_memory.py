@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sepolicyd import profiles
-from sepolicyd.audit.model import Context, Denial, EventId, Kind, Verdict
+from sepolicyd.audit.model import AvcDecision, Context, Denial, EventId, Kind
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.state.evidence_store import Batch, EvidenceStore
 from tests.test_layers import PACKAGE
@@ -17,7 +17,7 @@ def denial(serial: int, source: str, pid: int, ppid: int, comm: str) -> Denial:
     return Denial(
         EventId("", f"1795373145.{serial:03d}", serial),
         Kind.AVC,
-        Verdict.DENIED,
+        AvcDecision.DENIED,
         Context("system_u", "system_r", source),
         Context("system_u", "object_r", "etc_t"),
         "file",

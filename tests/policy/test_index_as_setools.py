@@ -12,7 +12,7 @@ import pytest
 
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.policy.index_store import Place, load
+from sepolicyd.policy.index_store import IndexPlace, load
 from tests.policies.jupyterhub import fedora
 from tests.policy.test_index import SINK, TOY
 from tests.policy.toys import DISTRIBUTION, FURTHER_POLICIES, compile_cil
@@ -51,7 +51,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     path = policy_named(request.param, folder)
     if not path.exists():
         pytest.skip(f"{path} is not here")
-    place = Place(folder / "index", folder)
+    place = IndexPlace(folder / "index", folder)
     assert not load(path, place).note
     kept = load(path, place)
     assert len(os.listdir(place.directory)) == 1

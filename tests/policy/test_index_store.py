@@ -16,7 +16,7 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.policy import index_store, setools_adapter
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.policy.index_store import HEADER, MAX_KEPT, Place, load, place_for
+from sepolicyd.policy.index_store import HEADER, MAX_KEPT, IndexPlace, load, place_for
 from sepolicyd.rollout import session
 from sepolicyd.settings import Settings
 from sepolicyd.storage.private import UntrustedError, private_directory
@@ -37,8 +37,8 @@ def policy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "state/index", tmp_path)
+def place(tmp_path: Path) -> IndexPlace:
+    return IndexPlace(tmp_path / "state/index", tmp_path)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     yield found
 
 
-def kept(place: Place) -> Path:
+def kept(place: IndexPlace) -> Path:
     (found,) = place.directory.iterdir()
     return found
 
@@ -64,7 +64,7 @@ def is_whole(policy_index: PolicyIndex) -> bool:
     return policy_index.allowed(READ).allowed and len(policy_index.conditions) == 1
 
 
-def test_the_second_time_setools_reads_nothing(policy: Path, place: Place, reads: list[Path]) -> None:
+def test_the_second_time_setools_reads_nothing(policy: Path, place: IndexPlace, reads: list[Path]) -> None:
     first, second = load(policy, place), load(policy, place)
     assert (first.note, second.note, reads) == ("", "", [policy])
     assert is_whole(first.policy_index) and is_whole(second.policy_index)
@@ -73,14 +73,16 @@ def test_the_second_time_setools_reads_nothing(policy: Path, place: Place, reads
     assert stat.S_IMODE(place.directory.stat().st_mode) == 0o700
 
 
-def test_the_same_content_elsewhere_is_the_same_policy(policy: Path, place: Place, reads: list[Path], tmp_path: Path) -> None:
+def test_the_same_content_elsewhere_is_the_same_policy(
+    policy: Path, place: IndexPlace, reads: list[Path], tmp_path: Path
+) -> None:
     load(policy, place)
     copy = Path(shutil.copy(policy, tmp_path / "copy"))
     assert load(copy, place).policy_index.path == copy
     assert reads == [policy]
 
 
-def test_another_content_is_another_policy(policy: Path, place: Place, reads: list[Path]) -> None:
+def test_another_content_is_another_policy(policy: Path, place: IndexPlace, reads: list[Path]) -> None:
     load(policy, place)
     compile_cil(BODY + "(allow a_t b_t (file (append)))", policy)
     assert load(policy, place).policy_index.allowed(Access("a_t", "b_t", "file", "append")).allowed
@@ -88,7 +90,7 @@ def test_another_content_is_another_policy(policy: Path, place: Place, reads: li
 
 
 def test_another_version_of_the_code_or_of_setools(
-    policy: Path, place: Place, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+    policy: Path, place: IndexPlace, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(policy, place)
     monkeypatch.setattr(index_store, "_code", lambda: b"another")
@@ -132,7 +134,7 @@ def damage(data: bytes, how: str) -> bytes:
         "a length beyond the end", "zeros",
     ],
 )  # fmt: skip
-def test_damaged(policy: Path, place: Place, reads: list[Path], how: str) -> None:
+def test_damaged(policy: Path, place: IndexPlace, reads: list[Path], how: str) -> None:
     load(policy, place)
     path = kept(place)
     path.write_bytes(damage(path.read_bytes(), how))
@@ -143,7 +145,7 @@ def test_damaged(policy: Path, place: Place, reads: list[Path], how: str) -> Non
     assert len(reads) == 2
 
 
-def test_a_right_checksum_does_not_help_what_cannot_be_decoded(policy: Path, place: Place) -> None:
+def test_a_right_checksum_does_not_help_what_cannot_be_decoded(policy: Path, place: IndexPlace) -> None:
     load(policy, place)
     path = kept(place)
     key = HEADER.unpack_from(path.read_bytes())[3]
@@ -155,7 +157,7 @@ def test_a_right_checksum_does_not_help_what_cannot_be_decoded(policy: Path, pla
 
 @needs_root
 @pytest.mark.parametrize("what", ["file", "directory", "parent"])
-def test_what_another_user_owns(policy: Path, place: Place, reads: list[Path], what: str) -> None:
+def test_what_another_user_owns(policy: Path, place: IndexPlace, reads: list[Path], what: str) -> None:
     load(policy, place)
     path = {"file": kept(place), "directory": place.directory, "parent": place.directory.parent}[what]
     os.chown(path, FOREIGN_UID, FOREIGN_UID)
@@ -166,7 +168,7 @@ def test_what_another_user_owns(policy: Path, place: Place, reads: list[Path], w
 
 
 @pytest.mark.parametrize(("what", "mode"), [("file", 0o620), ("file", 0o602), ("directory", 0o770), ("parent", 0o777)])
-def test_what_another_user_may_write(policy: Path, place: Place, reads: list[Path], what: str, mode: int) -> None:
+def test_what_another_user_may_write(policy: Path, place: IndexPlace, reads: list[Path], what: str, mode: int) -> None:
     load(policy, place)
     path = {"file": kept(place), "directory": place.directory, "parent": place.directory.parent}[what]
     path.chmod(mode)
@@ -174,14 +176,14 @@ def test_what_another_user_may_write(policy: Path, place: Place, reads: list[Pat
     assert len(reads) == 2
 
 
-def test_a_parent_with_the_sticky_bit_is_like_tmp(policy: Path, place: Place) -> None:
+def test_a_parent_with_the_sticky_bit_is_like_tmp(policy: Path, place: IndexPlace) -> None:
     load(policy, place)
     place.directory.parent.chmod(0o1777)
     assert load(policy, place).note == ""
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "gone"])
-def test_a_link_in_place_of_the_file(policy: Path, place: Place, tmp_path: Path, target: str) -> None:
+def test_a_link_in_place_of_the_file(policy: Path, place: IndexPlace, tmp_path: Path, target: str) -> None:
     load(policy, place)
     path = kept(place)
     shutil.move(path, tmp_path / "elsewhere")
@@ -191,7 +193,7 @@ def test_a_link_in_place_of_the_file(policy: Path, place: Place, tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory"])
-def test_something_else_in_place_of_the_file(policy: Path, place: Place, kind: str) -> None:
+def test_something_else_in_place_of_the_file(policy: Path, place: IndexPlace, kind: str) -> None:
     load(policy, place)
     path = kept(place)
     path.unlink()
@@ -215,7 +217,7 @@ def test_links_on_the_way_are_followed_before_they_are_checked(policy: Path, tmp
         pass
 
 
-def test_full_disk(policy: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(policy: Path, place: IndexPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
@@ -230,7 +232,7 @@ def test_full_disk(policy: Path, place: Place, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_place_that_cannot_be_made(policy: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    found = load(policy, Place(tmp_path / "file/index", tmp_path / "file"))
+    found = load(policy, IndexPlace(tmp_path / "file/index", tmp_path / "file"))
     assert "no policy index can be kept in" in found.note or "cannot be read" in found.note
     assert is_whole(found.policy_index)
 
@@ -243,8 +245,8 @@ def test_a_state_that_is_read_only_or_full(policy: Path, tmp_path: Path, options
     state = tmp_path / "state"
     state.mkdir()
     code = (
-        "import sys; from pathlib import Path; from sepolicyd.policy.index_store import Place, load\n"
-        "found = load(Path(sys.argv[1]), Place(Path(sys.argv[2]) / 'index', Path(sys.argv[2])))\n"
+        "import sys; from pathlib import Path; from sepolicyd.policy.index_store import IndexPlace, load\n"
+        "found = load(Path(sys.argv[1]), IndexPlace(Path(sys.argv[2]) / 'index', Path(sys.argv[2])))\n"
         "print(found.note); print(len(found.policy_index.types))"
     )
     fill = "head -c 1m /dev/zero > $1/fill 2>/dev/null; " if options != "ro" else ""
@@ -258,7 +260,7 @@ def test_a_state_that_is_read_only_or_full(policy: Path, tmp_path: Path, options
     assert count == "3"
 
 
-def test_only_the_last_used_are_kept(policy: Path, place: Place) -> None:
+def test_only_the_last_used_are_kept(policy: Path, place: IndexPlace) -> None:
     first = load(policy, place)
     oldest = kept(place)
     for number in range(MAX_KEPT + 2):
@@ -269,7 +271,7 @@ def test_only_the_last_used_are_kept(policy: Path, place: Place) -> None:
     assert is_whole(first.policy_index)
 
 
-def test_what_a_killed_process_left_is_removed(policy: Path, place: Place) -> None:
+def test_what_a_killed_process_left_is_removed(policy: Path, place: IndexPlace) -> None:
     place.directory.mkdir(parents=True, mode=0o700)
     pid = 4_194_305  # above the kernel's largest
     for name in (f".x.index.{pid}.new", f".x.index.{os.getpid()}.new"):
@@ -281,14 +283,14 @@ def test_what_a_killed_process_left_is_removed(policy: Path, place: Place) -> No
 def test_roots_place_is_beside_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert place_for(tmp_path) == Place(tmp_path / "index", tmp_path)
+    assert place_for(tmp_path) == IndexPlace(tmp_path / "index", tmp_path)
     # a state that is not there is not made: its mode is the package's matter
-    assert place_for(tmp_path / "nothing") == Place(tmp_path / "cache/sepolicyd/index", tmp_path)
+    assert place_for(tmp_path / "nothing") == IndexPlace(tmp_path / "cache/sepolicyd/index", tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert place_for(tmp_path) == Place(tmp_path / "cache/sepolicyd/index", tmp_path)
+    assert place_for(tmp_path) == IndexPlace(tmp_path / "cache/sepolicyd/index", tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # must be ignored (XDG base directory specification)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert place_for(tmp_path) == Place(tmp_path / ".cache/sepolicyd/index", tmp_path)
+    assert place_for(tmp_path) == IndexPlace(tmp_path / ".cache/sepolicyd/index", tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "nothing"))
     assert place_for(tmp_path) is None
 

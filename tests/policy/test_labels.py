@@ -10,7 +10,7 @@ import pytest
 from sepolicyd.errors import InputError, ToolMissingError
 from sepolicyd.policy import index_store
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.policy.index_store import Place
+from sepolicyd.policy.index_store import IndexPlace
 from sepolicyd.policy.known_contexts import KnownContexts
 from sepolicyd.policy.labels import FileContexts, Labels, Ports, Spec, open_labels
 from sepolicyd.policy.model import PortRange
@@ -74,7 +74,7 @@ def test_lookup(contexts: FileContexts, path: str, tclass: str, wanted: str | No
 def test_known_answers_need_no_libselinux_and_no_longer_than_the_files_stay(
     contexts: FileContexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(tmp_path / "state/index", tmp_path)
+    place = IndexPlace(tmp_path / "state/index", tmp_path)
     asked = [("/srv/hub/x", "file"), ("/srv/hub/proc/1", "file"), ("/srv/hub/secret", "dir"), ("/data/secret", "file")]
     first = FileContexts.load(contexts.path, KnownContexts(contexts.path, place))
     expected = [first.lookup(*one) for one in asked]
@@ -91,7 +91,7 @@ def test_known_answers_need_no_libselinux_and_no_longer_than_the_files_stay(
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{ broken", b'{"0 /srv/hub/x": 7}'])
 def test_kept_answers_that_are_damaged(contexts: FileContexts, tmp_path: Path, content: bytes) -> None:
-    place = Place(tmp_path / "state/index", tmp_path)
+    place = IndexPlace(tmp_path / "state/index", tmp_path)
     known = KnownContexts(contexts.path, place)
     index_store.write_sections(place, known._key, ".labels", {"contexts": content})
     again = FileContexts.load(contexts.path, KnownContexts(contexts.path, place))

@@ -32,7 +32,7 @@ from sepolicyd.rules.fixes.detail import (
     InterfaceCall,
     LabelledPort,
     LabelledPorts,
-    Labels,
+    NewLabels,
     OnlyPermissions,
     OwnType,
     PathLabel,
@@ -249,8 +249,8 @@ def test_decisions_of_the_first_release_mean_what_they_meant(tmp_path: Path) -> 
 
 DETAILS = (
     NO_DETAIL, PORTS, LabelledPorts(), ConfigurationLine("a.conf", "x=1"),
-    Labels(("/a",), (PathLabel("/a(/.*)?", "a_t", "-d"),)),
-    OwnType(Labels(("/a",)), (CreatedLabel("a_t", "tmp_t", "file", "b_t"),), ("write",)), BooleanSetting("x", False),
+    NewLabels(("/a",), (PathLabel("/a(/.*)?", "a_t", "-d"),)),
+    OwnType(NewLabels(("/a",)), (CreatedLabel("a_t", "tmp_t", "file", "b_t"),), ("write",)), BooleanSetting("x", False),
     BooleanSettings((BooleanSetting("x", True), BooleanSetting("y", False))),
     DomainTransition("x_exec_t", "x_t"), InterfaceCall("x(a_t)"), OnlyPermissions(("read",)),
 )  # fmt: skip

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from sepolicyd.access import Access
-from sepolicyd.policy.index import Pair, PolicyIndex
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.index_tables import Pair
 from sepolicyd.policy.labels import FileContexts, Labels
 
 

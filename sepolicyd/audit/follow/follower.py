@@ -1,4 +1,4 @@
-"""A log that is being written and rotated in, chunks of whole lines with the place they reach out: each line exactly once.
+"""Follow a log across rotations. Yields chunks of whole lines, each line exactly once, with the position they reach.
 
 watchdog only rings the bell (it drops the kernel's queue overflows and holds back unmatched renames for half a second);
 what there is to read is decided by stat and by the first line of each file.

@@ -1,4 +1,4 @@
-"""One file of a rotated log: a path in, its identity and its bytes by offset out (of a .gz the offsets are decoded ones)."""
+"""Read-only view of one file of a rotated log: its identity and its bytes by offset (decompressed offsets for packed files)."""
 
 from __future__ import annotations
 

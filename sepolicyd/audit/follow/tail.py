@@ -1,4 +1,4 @@
-"""Bytes as they are read in, whole lines up to the last finished event out, with the place that they reach."""
+"""Cut the bytes read so far at the last finished event."""
 
 from __future__ import annotations
 

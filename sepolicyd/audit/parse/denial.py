@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from sepolicyd.access import is_identifier
-from sepolicyd.audit.model import Context, Denial, Kind, LogEventKind, Notice, PolicyError, Unparsed, UnparsedReason, Verdict
+from sepolicyd.audit.model import (
+    AvcDecision,
+    Context,
+    Denial,
+    Kind,
+    LogEventKind,
+    Notice,
+    PolicyError,
+    Unparsed,
+    UnparsedReason,
+)
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse import policy_error, user_message
 from sepolicyd.audit.parse.classes import is_cut
@@ -93,8 +103,8 @@ def sort_out(messages: list[Message]) -> Denials:
     """Messages by what they are."""
     every = [one for one in messages if isinstance(one, Denial)]
     return Denials(
-        denials=tuple(denial for denial in every if denial.verdict is Verdict.DENIED),
-        granted=tuple(denial for denial in every if denial.verdict is Verdict.GRANTED),
+        denials=tuple(denial for denial in every if denial.verdict is AvcDecision.DENIED),
+        granted=tuple(denial for denial in every if denial.verdict is AvcDecision.GRANTED),
         notices=tuple(one for one in messages if isinstance(one, Notice)),
         errors=tuple(one for one in messages if isinstance(one, PolicyError)),
         other=sum(isinstance(one, int) for one in messages),
@@ -190,7 +200,7 @@ def _kernel_message(record: Record, companions: Companions, raw: tuple[str, ...]
     return Denial(
         event=record.event,
         kind=Kind.AVC,
-        verdict=Verdict(decision["verdict"]),
+        verdict=AvcDecision(decision["verdict"]),
         permissive={"1": True, "0": False}.get(values.get("permissive", "")[:1]),
         raw=raw,
         **labels,
@@ -291,7 +301,7 @@ def _user_message(record: Record, raw: tuple[str, ...]) -> Message:
     return Denial(
         event=record.event,
         kind=Kind.USER_AVC,
-        verdict=Verdict(decision["verdict"]),
+        verdict=AvcDecision(decision["verdict"]),
         permissive=request.permissive,
         pid=field.integer(values.get("pid") or values.get("spid")),
         comm=values.get("comm", ""),

@@ -12,6 +12,7 @@ from typing import Union
 
 from sepolicyd.access import is_identifier
 from sepolicyd.audit.model import (
+    AvcDecision,
     Context,
     Denial,
     ErrorOperation,
@@ -19,7 +20,6 @@ from sepolicyd.audit.model import (
     Kind,
     PolicyError,
     UnparsedReason,
-    Verdict,
 )
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse.companions import Companions
@@ -95,7 +95,7 @@ def _denial(
     return Denial(
         event=event,
         kind=Kind.SELINUX_ERR,
-        verdict=Verdict.DENIED,
+        verdict=AvcDecision.DENIED,
         scontext=contexts[0],
         tcontext=contexts[1],
         tclass=tclass,

@@ -1,4 +1,4 @@
-"""A packed file in, its text out: what can be unpacked before a cut or a damage is delivered, then the trouble is told."""
+"""Decompress a packed log. Delivers what precedes a cut or damage, then reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole log files in, a ScanResult out: counts, and the sightings of each distinct access. Read in blocks, never mapped."""
+"""Scan whole log files into a ScanResult. Files are read in blocks, never mapped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Optional, Protocol, Union
 
-from sepolicyd.audit.model import Notice, PolicyError, Remainder, Sighting, Unparsed, UnparsedReason, Verdict
+from sepolicyd.audit.model import AvcDecision, Notice, PolicyError, Remainder, Sighting, Unparsed, UnparsedReason
 from sepolicyd.audit.parse.denial import Denials
 from sepolicyd.audit.scan.decompress import LONGEST_MAGIC, Unpacked, kind_of
 from sepolicyd.audit.scan.sweep import Sweep
@@ -103,8 +103,8 @@ def _take_from(front: Optional[TextFront], sweep: Sweep) -> None:
 
 def result_of(sweep: Sweep) -> ScanResult:
     """What the sweep has found so far."""
-    denied, remainders, denials = sweep.places.found(Verdict.DENIED)
-    granted, _, grants = sweep.places.found(Verdict.GRANTED)
+    denied, remainders, denials = sweep.places.found(AvcDecision.DENIED)
+    granted, _, grants = sweep.places.found(AvcDecision.GRANTED)
     overflow = sweep.places.overflow()
     return ScanResult(
         lines=sweep.lines,

@@ -1,4 +1,4 @@
-"""A log that arrives in pieces: whole lines in, the ScanResult of all of them out; for the follower."""
+"""Scan a log that arrives in pieces, for the follower."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Optional, Union
 
-from sepolicyd.audit.model import Denial, Kind, Remainder, Sighting, Tally, Verdict
+from sepolicyd.audit.model import AvcDecision, Denial, Kind, Remainder, Sighting, Tally
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse.denial import denials_of_lines
 
@@ -220,7 +220,7 @@ class Places:
             return MAX_ACCESSES_OF_DOMAIN
         return ACCESSES_ASSURED if self._accesses < 2 * MAX_ACCESSES else 0
 
-    def found(self, verdict: Verdict) -> tuple[list[Sighting], list[Remainder], int]:
+    def found(self, verdict: AvcDecision) -> tuple[list[Sighting], list[Remainder], int]:
         """(sightings in the order in which they were first seen, what was counted beyond them, messages)."""
         sightings: list[Sighting] = []
         examples: dict[int, Denial] = {}

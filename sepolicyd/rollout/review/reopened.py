@@ -1,4 +1,4 @@
-"""Decisions by a fix that is no rule in, the accesses out that were denied again since: the fix was not enough, or not done.
+"""Reopen decisions whose fix did not help: accesses denied again after a relabel, port or application fix.
 
 An application's setting, a label or a port's type is no rule for the access that was denied: it should no longer be asked.
 Where it is asked all the same, the question is open again.

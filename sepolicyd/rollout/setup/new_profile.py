@@ -1,4 +1,4 @@
-"""A service's unit and its installed files in, a first profile and base module for it out, to be refined by a rollout."""
+"""Write a first profile and base module for a service from its unit and installed files."""
 
 from __future__ import annotations
 

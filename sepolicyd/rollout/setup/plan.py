@@ -1,4 +1,4 @@
-"""A profile and a machine in, its first policy out: planned and proved in a copy of the store, loaded, and taken back again."""
+"""Plan `init`: find the service, choose labels and ports, prove the base module in a copy of the store."""
 
 from __future__ import annotations
 
@@ -98,11 +98,7 @@ def plan_init(
     changes = _port_changes(profile, found, before, store)
     findings = [*found.problems, *_conflicts(store, before, profile, name, journal), *_off(settings)]
     findings += ports.judge(changes, profile.own_types, _web_hints(profile, found))
-    contexts = store.etc / store.kind / CONTEXTS
-    findings += init_labels.owner_findings(labels, FileContexts.load(contexts).lookup, profile.own_types | {""})
-    here = mounts if mounts is not None else _text(Path("/proc/self/mounts")) if settings.live else None
-    findings += init_labels.mount_findings(labels, here)
-    taken = tuple(change for change in changes if change.before not in ports.WEB)
+    findings += _label_findings(settings, store, profile, labels, mounts)
     service = unit or found.unit_name
     processes = _processes(settings, profile, service, proc)
     if journal is not None:
@@ -113,7 +109,7 @@ def plan_init(
         priority=settings.priority,
         unit=service,
         labels=labels,
-        ports=taken,
+        ports=tuple(change for change in changes if change.before not in ports.WEB),
         processes=processes,
         booleans=found.booleans,
         outputs=tuple(OutputFile(*each) for each in output_files(found.unit)) if found.unit else (),
@@ -122,6 +118,16 @@ def plan_init(
         again=journal is not None,
     )
     return plan if plan.stopped else _proved(plan, store, profile, headers or settings.policy_headers, before, settings)
+
+
+def _label_findings(
+    settings: Settings, store: Store, profile: Profile, labels: tuple[Label, ...], mounts: Optional[str]
+) -> list[Problem]:
+    """What speaks against the labels: types of other owners, and file systems without labels."""
+    contexts = FileContexts.load(store.etc / store.kind / CONTEXTS)
+    here = mounts if mounts is not None else _text(Path("/proc/self/mounts")) if settings.live else None
+    found = init_labels.owner_findings(labels, contexts.lookup, profile.own_types | {""})
+    return [*found, *init_labels.mount_findings(labels, here)]
 
 
 def _off(settings: Settings) -> list[Problem]:

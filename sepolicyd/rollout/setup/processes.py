@@ -1,4 +1,4 @@
-"""/proc and a unit in, its processes out: the domain that each has now, and why one of them is not confined."""
+"""Processes of a unit with their domains, and why one of them is not confined (proc(5))."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A question in, one sentence out that says what happened, in words for a tired administrator."""
+"""Summarize a candidate in one sentence."""
 
 from __future__ import annotations
 

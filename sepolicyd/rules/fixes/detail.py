@@ -59,7 +59,7 @@ class ConfigurationLine:
 
 
 @dataclass(frozen=True)
-class Labels:
+class NewLabels:
     """Rules for file_contexts, and the paths to relabel with restorecon. Without rules: restorecon alone."""
 
     paths: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Labels:
 class OwnType:
     """A type of the service's own: for existing paths (``labels``), for new objects (``created``), or both."""
 
-    labels: Labels = Labels()
+    labels: NewLabels = NewLabels()
     created: tuple[CreatedLabel, ...] = ()
     allowed: tuple[str, ...] = ()
     """Permissions of the candidate that are allowed as well: adding an entry to a shared directory keeps its type."""
@@ -123,7 +123,7 @@ class OnlyPermissions:
 FixDetail = Union[
     NoDetail,
     ConfigurationLine,
-    Labels,
+    NewLabels,
     OwnType,
     LabelledPorts,
     BooleanSetting,
@@ -141,11 +141,11 @@ def booleans_of(detail: FixDetail) -> tuple[BooleanSetting, ...]:
     return (detail,) if isinstance(detail, BooleanSetting) else ()
 
 
-def labels_of(detail: FixDetail) -> Labels:
+def labels_of(detail: FixDetail) -> NewLabels:
     """The paths to relabel and the file_contexts rules of a fix, none where it has none."""
     if isinstance(detail, OwnType):
         return detail.labels
-    return detail if isinstance(detail, Labels) else Labels()
+    return detail if isinstance(detail, NewLabels) else NewLabels()
 
 
 def is_automatic(detail: FixDetail) -> bool:

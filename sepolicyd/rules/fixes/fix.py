@@ -16,7 +16,7 @@ from sepolicyd.rules.fixes.detail import (
     FixDetail,
     LabelledPort,
     LabelledPorts,
-    Labels,
+    NewLabels,
     OwnType,
     PathLabel,
 )
@@ -84,7 +84,7 @@ def relabel(paths: Sequence[str], text: str, contexts: Sequence[PathLabel] = (),
     named = tuple(path for path in paths if is_plain_path(path))
     adds = [f"semanage fcontext -a -t {one.type} {shlex.quote(one.pattern)}" for one in contexts]
     run = [f"restorecon -v {' '.join(shlex.quote(path) for path in named)}"] if named else []
-    labels = Labels(named, tuple(contexts))
+    labels = NewLabels(named, tuple(contexts))
     return Fix(kind, text, (*adds, *run), OwnType(labels) if kind is FixKind.OWN_TYPE else labels)
 
 

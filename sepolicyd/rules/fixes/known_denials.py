@@ -20,7 +20,7 @@ from sepolicyd.rules.fixes.detail import (
     ConfigurationLine,
     DomainTransition,
     FixDetail,
-    Labels,
+    NewLabels,
     NoDetail,
     OwnType,
     PathLabel,
@@ -129,7 +129,7 @@ def _detail(part: Section, kind: FixKind) -> FixDetail:
     if part.has("boolean"):
         return BooleanSetting(part.text("boolean"), True)
     if part.has("type") or part.has("pattern"):
-        labels = Labels(contexts=(PathLabel(part.text("pattern", required=True), part.text("type", required=True)),))
+        labels = NewLabels(contexts=(PathLabel(part.text("pattern", required=True), part.text("type", required=True)),))
         return OwnType(labels) if kind is FixKind.OWN_TYPE else labels
     if part.has("program") or part.has("domain"):
         return DomainTransition(part.text("program"), part.text("domain"))

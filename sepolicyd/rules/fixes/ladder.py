@@ -11,7 +11,7 @@ from sepolicyd.rules.fixes import fix
 from sepolicyd.rules.fixes.booleans import booleans_of_others, is_small, switch
 from sepolicyd.rules.fixes.capabilities import owner_or_mode, smaller_capability
 from sepolicyd.rules.fixes.contexts import constraint, errors
-from sepolicyd.rules.fixes.detail import Labels, labels_of
+from sepolicyd.rules.fixes.detail import NewLabels, labels_of
 from sepolicyd.rules.fixes.domains import own_domain
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.grant import interface_exact, interface_wider, narrow
@@ -93,7 +93,7 @@ def _about(known: Fix, paths: Sequence[str]) -> Fix:
         for one in labels_of(known.detail).contexts
         for path in (paths if one.pattern == "PATH" else ("",))
     )
-    return replace(known, commands=commands, detail=Labels(tuple(paths), contexts))
+    return replace(known, commands=commands, detail=NewLabels(tuple(paths), contexts))
 
 
 def _boolean_small(question: Question) -> Iterator[Fix]:

@@ -1,4 +1,4 @@
-"""A policy difference in, what the guard refuses of it out, beyond single decided accesses: attributes, constraints, a base."""
+"""Guard checks on a whole policy difference: attributes, constraint exemptions, permissive types, a base module's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""guard.yaml in, a Guard out, which judges accesses and policy statements: what is refused, what needs a second look."""
+"""Load guard.yaml and judge accesses and policy statements by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pattern of guard.yaml or of a known_denials.yaml: an access with what is known around it in, does it fit out."""
+"""One match pattern of guard.yaml or a known-denials file, and the code that tests an access against it."""
 
 from __future__ import annotations
 

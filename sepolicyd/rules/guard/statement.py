@@ -1,4 +1,4 @@
-"""Policy source (.te or CIL) in, its statements out: kind, names, accesses; for the guard to judge before anything is built."""
+"""Parse policy source (.te or CIL) into statements for the guard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""jupyterhub_config.py in, its literal settings out: parsed and never run, for root must not execute it to learn a path."""
+"""Read the literal settings of jupyterhub_config.py. The file is parsed, never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine's root in, an Installation of JupyterHub out: its unit, scripts, prefix, configuration, paths and ports."""
+"""Find a JupyterHub installation below a root: unit, scripts, prefix, configuration, paths and ports."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from sepolicyd.rules.fixes.detail import (
     DomainTransition,
     FixDetail,
     InterfaceCall,
-    Labels,
+    NewLabels,
     OwnType,
 )
 from sepolicyd.rules.fixes.fix import FixKind
@@ -25,7 +25,7 @@ from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import AnswerKind, Decision
 
 ASKED = Access.of("svc_t", "var_t", "file", "read")
-LABEL = Labels(("/srv/x",))
+LABEL = NewLabels(("/srv/x",))
 SETTING = ConfigurationLine("x.py", "c.y = 1")
 
 

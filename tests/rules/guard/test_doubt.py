@@ -9,7 +9,7 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.policy.index_store import Place
+from sepolicyd.policy.index_store import IndexPlace
 from sepolicyd.policy.type_owners import SUFFIX, module_directory, type_owners
 from sepolicyd.rules.guard.facts import facts_of_policy
 from sepolicyd.rules.guard.level import GuardLevel, worst
@@ -81,7 +81,7 @@ def test_the_module_of_the_highest_priority_owns_a_type_and_a_disabled_one_owns_
 
 
 def test_the_cache_is_read_only_when_no_other_could_have_written_it(tmp_path: Path) -> None:
-    modules, place = tmp_path / "modules", Place(tmp_path / "cache", tmp_path)
+    modules, place = tmp_path / "modules", IndexPlace(tmp_path / "cache", tmp_path)
     file = put_module(modules, 100, "ssh", "sshd_t")
     assert type_owners(modules, place) == {"sshd_t": "ssh"}
     mark = file.stat()
