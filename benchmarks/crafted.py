@@ -93,6 +93,20 @@ def cases(size: int) -> dict[str, bytes]:
     found["folded lines that never end"] = wrapped * max(1, size // len(wrapped))
     short = HEADER + b"avc:\n"
     found["headers without a message"] = short * max(1, size // len(short))
+    numbered = [HEADER + b"avc: %d\n" % n for n in range(size // 50)]
+    found["different headers without a message"] = b"".join(numbered)
+    broken = [HEADER + b"avc: %d tclass=\n" % n for n in range(size // 60)]
+    found["different broken records of one event"] = b"".join(broken)
+    errors = [HEADER.replace(b"AVC", b"SELINUX_ERR") + b"op=setxattr invalid_context=%d\n" % n for n in range(size // 85)]
+    found["different errors of one event"] = b"".join(errors)
+    dots = [
+        HEADER + AVC + b'"c%d" name=a.%d' % (n, n) + CONTEXTS.replace(b"permissive", b"x=1 permissive") + b"\n"
+        for n in range(size // 190)
+    ]
+    found["different records of one event that the expression does not know"] = b"".join(dots)
+    call = b'type=SYSCALL msg=audit(1795377193.100:300): arch=c000003e syscall=2 success=no ppid=1 pid=2 comm="x" exe="/x"\n'
+    mixed = [dot + call * 3 for dot in dots[: len(dots) // 3]]
+    found["different records of one event with many system calls"] = b"".join(mixed)
     distinct = [
         HEADER.replace(b":300", b":%d" % n) + AVC + b'"c%d"' % n + CONTEXTS.replace(b"a_t", b"a%d_t" % n)
         for n in range(size // 190)

@@ -32,6 +32,8 @@ from sepolicyd.audit.parse.header import NOTICES, SPEAKING, match_header
 from sepolicyd.audit.parse.record import MARK, MAX_TEXT, Record, from_header, parse
 
 MAX_RAW = 24
+MAX_COMPANIONS = 64
+MAX_HEADER = 320
 _DECISION = re.compile(r"[ \t]*avc:[ \t]*(?P<verdict>denied|granted)[ \t]*\{(?P<permissions>[^{}\"=]*)\}[ \t]*(?:for\b)?[ \t]*")
 _MESSAGE = re.compile(r"[ \t]*avc:[ \t]+(?:received|op=|netlink|could not|unable|seqno)")
 _OTHER_MODULE = re.compile(r"[ \t]*(?:apparmor=|lsm=(?!selinux\b))", re.IGNORECASE)
@@ -43,6 +45,7 @@ _NEXT_HEADER = re.compile(r"[ \t]*(?:(?:node|host)=[^ ]+ )?type=[A-Z]")
 # Records of the kernel, whose values cannot hold a blank outside hexadecimal digits: a header between two fields of
 # these can only be a record whose newline was lost.
 _KERNELS = frozenset({"AVC", "SELINUX_ERR", "SYSCALL", "PATH", "CWD", "EXECVE", "PROCTITLE", "SOCKADDR"})
+_COMPANION = re.compile(rb"type=(?:SYSCALL|PATH|CWD|EXECVE|PROCTITLE|SOCKADDR|13[0-9]{2}) ")
 _PORTS = ("src", "dest", "lport", "fport")
 _OWN = frozenset({"pid", "comm", "exe", "path", "name", "dev", "ino", "ioctlcmd", "scontext", "tcontext", "tclass",
                   "permissive", "srawcon", "trawcon", "hostname", "addr", "terminal", "sauid", *_PORTS})  # fmt: skip
@@ -82,20 +85,18 @@ def denials_of(event: Event, *, first_only: bool = False) -> Denials:
     return sort_out([read_message(record, companions, lines) for record in messages])
 
 
-def denials_of_lines(lines: Sequence[Union[bytes, str]], number: int = 0) -> Denials:
+def denials_of_lines(lines: Sequence[bytes], number: int = 0) -> Denials:
     """What the first of these lines says, the others being records of the same event in any order.
 
-    The others are parsed only where they can add something: a log of nothing but repeated headers would cost a square.
+    Of the others only those that can describe the process or the object are parsed, and no more than MAX_COMPANIONS.
     """
     first = parse(lines[0], number) if lines else None
     if first is None:
         return Denials()
     if isinstance(first, Unparsed):
         return Denials(unparsed=(first,))
-    alone = denials_of(Event(first.event, (first,)), first_only=True)
-    if len(lines) == 1 or not (alone.denials or alone.granted or alone.errors):
-        return alone
-    records = [record for record in map(parse, lines[1:]) if isinstance(record, Record) and record.key == first.key]
+    others = [line for line in lines[1:] if _COMPANION.search(line, 0, MAX_HEADER)][:MAX_COMPANIONS]
+    records = [record for record in map(parse, others) if isinstance(record, Record) and record.key == first.key]
     return denials_of(Event(first.event, (first, *records)), first_only=True)
 
 

@@ -10,6 +10,7 @@ LOOK_AHEAD = 8192
 LOOK_BACK = 4096
 LOOK_BESIDE = 3072
 MAX_HEADER = 256
+MAX_LINES = 16  # in either direction: a log of one event only must not cost a square
 _STAMP = re.compile(rb"audit\(([0-9.]+:[0-9]+)\)")
 
 
@@ -26,9 +27,9 @@ def event_of(before: bytes, block: bytes, after: bytes, position: int, detail: D
     whole = detail is Detail.EVENT
     token = b"audit(" + stamp[1] + b")"
     reach = end + (LOOK_AHEAD if whole else LOOK_BESIDE)
-    earlier = _lines_with(token, block, max(0, begin - LOOK_BACK), begin) if whole else []
+    earlier = _lines_before(token, block, max(0, begin - LOOK_BACK), begin) if whole else []
     if whole and before and begin < LOOK_BACK:
-        earlier = _lines_with(token, before, max(0, len(before) + begin - LOOK_BACK), len(before)) + earlier
+        earlier = _lines_before(token, before, max(0, len(before) + begin - LOOK_BACK), len(before)) + earlier
     later = _lines_with(token, block, end, reach)
     if after and reach > len(block):
         later += _lines_with(token, after, 0, reach - len(block))
@@ -47,13 +48,25 @@ def line_end(block: bytes, position: int) -> int:
 
 
 def _lines_with(token: bytes, block: bytes, low: int, high: int) -> list[bytes]:
-    """The lines that hold the token near their beginning, the token being between low and high."""
-    found = []
+    """The first lines that hold the token near their beginning, the token being between low and high."""
+    found: list[bytes] = []
     at = block.find(token, low, high)
-    while at >= 0:
+    while at >= 0 and len(found) < MAX_LINES:
         begin = block.rfind(b"\n", max(0, at - MAX_HEADER), at) + 1
         end = line_end(block, at)
         if begin or at < MAX_HEADER:
             found.append(block[begin:end])
         at = block.find(token, end, high)
     return found
+
+
+def _lines_before(token: bytes, block: bytes, low: int, high: int) -> list[bytes]:
+    """The last lines that hold the token near their beginning, in the order of the log."""
+    found: list[bytes] = []
+    at = block.rfind(token, low, high)
+    while at >= 0 and len(found) < MAX_LINES:
+        begin = block.rfind(b"\n", max(0, at - MAX_HEADER), at) + 1
+        if begin or at < MAX_HEADER:
+            found.append(block[begin : line_end(block, at)])
+        at = block.rfind(token, low, begin or at)
+    return found[::-1]

@@ -180,11 +180,13 @@ class Sweep:
 
     def _slow(self, before: bytes, block: bytes, after: bytes, position: int) -> int:
         """Parse the line at this place in full; returns where it ends."""
-        lines = event_of(before, block, after, position, Detail.EVENT)
-        line, end = lines[0], line_end(block, position)
+        end = line_end(block, position)
+        line = block[block.rfind(b"\n", 0, position) + 1 : end]
         if has_stamp(line) and self._is_repeated(line):
             return end
-        found = denials_of_lines(lines)
+        # only a denial and an error gain by the other records of their event
+        gains = b"tclass=" in line or (b"SELINUX_ERR" in line and len(self.errors) < MAX_LISTED)
+        found = denials_of_lines(event_of(before, block, after, position, Detail.EVENT) if gains else [line])
         if found.unparsed:
             number = self._number(block, position)
             found = replace(found, unparsed=tuple(replace(one, line=number) for one in found.unparsed))
