@@ -118,10 +118,6 @@ class Profile:
         return tuple(answering.domain for answering in self.answering)
 
     @property
-    def domains_by_role(self) -> dict[str, tuple[str, ...]]:
-        return {role.name: role.domains for role in self.roles}
-
-    @property
     def user_domains(self) -> frozenset[str]:
         """Domains that belong to user code (a domain belongs to the role that names it first)."""
         return frozenset(domain for domain in self.domains if self.owner(domain).user_code)

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from sepolicyd.errors import ToolError
 from sepolicyd.kernel.policy_image import PolicyFormatError, parse_head, without_permissive
+from sepolicyd.kernel.xattr import LABEL
 from sepolicyd.storage.files import write_whole
-
-LABEL = "security.selinux"
 
 
 class BootPolicy:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Union
 
 LABEL = "security.selinux"
+StrPath = Union[str, "os.PathLike[str]"]
 
 
-def read_context(path: str) -> str:
-    """The whole context of a file, symbolic links not followed; "" if it has none or cannot be read."""
+def read_context(path: StrPath, *, follow_symlinks: bool = False) -> str:
+    """The whole context of a file; "" if it has none or cannot be read."""
     try:
-        return os.getxattr(path, LABEL, follow_symlinks=False).rstrip(b"\0").decode("utf-8", "replace")
+        return os.getxattr(path, LABEL, follow_symlinks=follow_symlinks).rstrip(b"\0").decode("utf-8", "replace")
     except OSError:
         return ""

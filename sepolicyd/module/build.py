@@ -14,6 +14,7 @@ from tempfile import gettempdir, mkdtemp
 
 from sepolicyd import process
 from sepolicyd.errors import ToolError
+from sepolicyd.kernel.xattr import LABEL
 from sepolicyd.module.source import SourceText
 
 BUILD_TIMEOUT_S = 120.0
@@ -41,7 +42,7 @@ def workdir(purpose: str = "build") -> Iterator[Path]:
     _sweep(Path(gettempdir()))
     if (SELINUXFS / "enforce").exists():
         with suppress(OSError):  # a file system without labels, or a policy without that type: it stays user_tmp_t
-            os.setxattr(path, "security.selinux", b"system_u:object_r:semanage_store_t:s0\0")
+            os.setxattr(path, LABEL, b"system_u:object_r:semanage_store_t:s0\0")
     try:
         yield path
     finally:

@@ -358,11 +358,6 @@ class PolicyIndex(PolicyDeclarations):
         """Domains that policy does not hold back: by attribute, and by what they may do to nearly every domain."""
         return frozenset(self.tables.names_of(self._unconfined_bits))
 
-    @cached_property
-    def confined_count(self) -> int:
-        """How many domains policy holds back."""
-        return count(self._confined_bits)
-
     def _unconfined_by_right(self) -> int:
         number = self.tables.class_numbers.get("process")
         if number is None:

@@ -18,6 +18,7 @@ from sepolicyd.errors import SepolicydError
 from sepolicyd.kernel.boot_policy import BootPolicy
 from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.kernel.selinuxfs import SelinuxFs
+from sepolicyd.kernel.xattr import read_context
 from sepolicyd.module.store import Store
 from sepolicyd.policy.selinux_config import policy_directory, setting
 from sepolicyd.profiles import Profile
@@ -118,10 +119,7 @@ def _by_policy_index(settings: Settings, profile: Profile) -> dict[str, Any]:
 
 
 def _type_of(path: str) -> str:
-    try:
-        label = os.getxattr(path, "security.selinux").rstrip(b"\0").decode("ascii", "replace")
-    except OSError:
-        return ""
+    label = read_context(path, follow_symlinks=True)
     return label.split(":")[2] if label.count(":") >= 2 else ""
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.errors import ToolError
+from sepolicyd.kernel.xattr import LABEL, read_context
 from sepolicyd.module.source import FileContext
 from sepolicyd.problems import Problem, Severity
 from sepolicyd.services.discovery import Label
 
-XATTR = "security.selinux"
 # What the base policy gives to whatever has no policy of its own; any other label has an owner
 _GENERIC = """
 bin_t cert_t default_t etc_t etc_runtime_t lib_t root_t src_t unlabeled_t user_home_dir_t user_home_t usr_t var_lib_t
@@ -136,14 +136,7 @@ def _plain(pattern: str) -> str:
 def read_contexts(root: Path, paths: Iterable[str]) -> dict[str, str]:
     """The whole context of each path and of all below it, links not followed; "" for one without a label."""
     places = (item for path in paths for item in _walk(root / path.lstrip("/")))
-    return {"/" + place.relative_to(root).as_posix(): _context(place) for place in places}
-
-
-def _context(place: Path) -> str:
-    try:
-        return os.getxattr(place, XATTR, follow_symlinks=False).rstrip(b"\0").decode(errors="replace")
-    except OSError:  # ENODATA, or a file system that knows no such attribute
-        return ""
+    return {"/" + place.relative_to(root).as_posix(): read_context(place) for place in places}
 
 
 def write_contexts(root: Path, contexts: Mapping[str, str]) -> None:
@@ -154,12 +147,12 @@ def write_contexts(root: Path, contexts: Mapping[str, str]) -> None:
     for path, context in sorted(contexts.items()):
         place = root / path.lstrip("/")
         try:
-            if _context(place) == context:
+            if read_context(place) == context:
                 continue
             if context:
-                os.setxattr(place, XATTR, context.encode() + b"\0", follow_symlinks=False)
+                os.setxattr(place, LABEL, context.encode() + b"\0", follow_symlinks=False)
             else:
-                os.removexattr(place, XATTR, follow_symlinks=False)
+                os.removexattr(place, LABEL, follow_symlinks=False)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -172,7 +165,7 @@ def can_label(root: Path) -> bool:
     probe = root / ".sepolicyd-label"
     try:
         probe.touch()
-        os.setxattr(probe, XATTR, b"system_u:object_r:default_t:s0\0")
+        os.setxattr(probe, LABEL, b"system_u:object_r:default_t:s0\0")
     except OSError:
         return False
     finally:

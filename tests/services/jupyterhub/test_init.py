@@ -11,6 +11,7 @@ from typing import Optional
 import pytest
 
 from sepolicyd.errors import RefusedError, StateError, UsageError
+from sepolicyd.kernel.xattr import LABEL
 from sepolicyd.module import transaction
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.index import PolicyIndex
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.toolchain
 
 def label(path: Path) -> Optional[str]:
     try:
-        return os.getxattr(path, init_labels.XATTR).rstrip(b"\0").decode().split(":")[2]
+        return os.getxattr(path, LABEL).rstrip(b"\0").decode().split(":")[2]
     except OSError:
         return None
 
@@ -169,12 +170,12 @@ def test_why_it_still_runs_unconfined_is_told(inited: Inited, profile: Profile, 
     assert "unconfined_service_t" in told_now()["I-running"]
     assert "I-unlabelled" not in told_now()
     if init_labels.can_label(inited.settings.root):
-        right = os.getxattr(hub, init_labels.XATTR)
-        os.setxattr(hub, init_labels.XATTR, b"system_u:object_r:bin_t:s0\0")
+        right = os.getxattr(hub, LABEL)
+        os.setxattr(hub, LABEL, b"system_u:object_r:bin_t:s0\0")
         try:
             assert "because /opt/jupyterhub/bin/jupyterhub is bin_t and not jupyterhub_exec_t" in told_now()["I-unlabelled"]
         finally:
-            os.setxattr(hub, init_labels.XATTR, right)
+            os.setxattr(hub, LABEL, right)
 
 
 def test_init_twice_is_harmless_to_plan(inited: Inited, profile: Profile) -> None:
