@@ -14,6 +14,7 @@ from sepolicyd.rules.fixes import fix
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.kin import stem
 from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.guard.facts import facts_of_policy
 
 # Of a boolean that may be proposed; more is a side effect that nobody asked for. One rule on an attribute may be 50,000
 # accesses (samba_export_all_ro), so that these count too.
@@ -44,16 +45,24 @@ def _stranger(question: Question, name: str) -> int:
         prefix = "_".join(words[:length])
         if stem(question.source) == prefix or stem(question.source).startswith(f"{prefix}_"):
             return 0
-        if _is_kin(question.source, prefix):
+        if _is_kin(question, prefix):
             return 0
         if policy is not None and {f"{prefix}_t", f"{prefix}d_t"} & policy.domains:
             return 2
     return 1
 
 
-def _is_kin(source: str, prefix: str) -> bool:
-    """Whether a name is the domain's but for the d of a daemon: samba_ is not smbd's, ftp_ is ftpd's."""
-    return stem(source).split("_")[0] in (prefix, f"{prefix}d")
+def _is_kin(question: Question, prefix: str) -> bool:
+    """Whether a name is the domain's but for the d of a daemon (ftp_ is ftpd's), or that of its module (samba_ is smbd's)."""
+    if stem(question.source).split("_")[0] in (prefix, f"{prefix}d"):
+        return True
+    facts = facts_of_policy(question.policy)
+    return facts is not None and facts.service_of(question.source) == prefix
+
+
+def is_own(question: Question, effect: BooleanFix) -> bool:
+    """Whether the booleans carry the name of the domain or of its module."""
+    return all(_stranger(question, name) == 0 for name, _ in effect.settings)
 
 
 def into_domain(question: Question, domain: str) -> Iterator[Fix]:

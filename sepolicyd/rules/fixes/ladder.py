@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from sepolicyd.rules.fixes import fix
-from sepolicyd.rules.fixes.booleans import booleans_of_others, is_small, switch
+from sepolicyd.rules.fixes.booleans import booleans_of_others, is_own, is_small, switch
 from sepolicyd.rules.fixes.capabilities import owner_or_mode, smaller_capability
 from sepolicyd.rules.fixes.contexts import constraint, errors
 from sepolicyd.rules.fixes.detail import NewLabels, labels_of
@@ -18,7 +18,7 @@ from sepolicyd.rules.fixes.grant import interface_exact, interface_wider, narrow
 from sepolicyd.rules.fixes.labels import associate, by_name, other_mount, own_tree, sibling, wrong_label
 from sepolicyd.rules.fixes.own_types import own_type
 from sepolicyd.rules.fixes.ports import port_label
-from sepolicyd.rules.fixes.programs import other_domain, other_domain_too, program_label
+from sepolicyd.rules.fixes.programs import foreign_program, other_domain, other_domain_too, program_label
 from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.fixes.silence import leak, noise, precedent, precedent_too, probe, silence
 
@@ -33,7 +33,7 @@ def fixes(question: Question) -> list[Fix]:
         return [*known, *errors(question)]
     if question.unknown:
         unknown = Fix(FixKind.UNKNOWN, _unknown_text(question))
-        shown = [*constraint(question), *associate(question)]
+        shown = [*constraint(question), *associate(question), *wrong_label(question)]
         return [*known, *shown, *([fix.refuse(refused)] if question.refused else []), unknown, *booleans_of_others(question)]
     found = [one for step in STEPS for one in step(question)]
     if question.refused:
@@ -102,6 +102,11 @@ def _boolean_small(question: Question) -> Iterator[Fix]:
     return (one for one, effect in switch(question) if mount or is_small(question, effect))
 
 
+def _boolean_own(question: Question) -> Iterator[Fix]:
+    """A boolean of the service itself, although it opens much else of it."""
+    return (one for one, effect in switch(question) if is_own(question, effect))
+
+
 def _boolean_wide(question: Question) -> Iterator[Fix]:
     mount = question.is_unlabelled_mount
     return (one for one, effect in switch(question) if not (mount or is_small(question, effect)))
@@ -130,6 +135,8 @@ STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
     smaller_capability,
     interface_exact,
     narrow,
+    _boolean_own,
+    foreign_program,
     precedent_too,
     other_domain_too,
     interface_wider,

@@ -29,6 +29,22 @@ def other_domain(question: Question) -> Iterator[Fix]:
         yield fix.transition(question.source, question.target, domain, text)
 
 
+def foreign_program(question: Question) -> Iterator[Fix]:
+    """The process runs a program of another domain: it should have left its own when it started it."""
+    policy, labels = question.policy, question.labels
+    if policy is None or labels is None or question.unknown or question.source in question.profile.user_domains:
+        return
+    programs = {labels.lookup(exe) or "" for exe in question.seen.exes}
+    if len(programs) != 1:
+        return
+    program = policy.resolve(programs.pop())
+    domain = kin.domain_of_program(policy, program) if program in policy.types and program.endswith("_exec_t") else ""
+    if domain and domain != question.source and not policy.grants(question.source, program, "file", "entrypoint"):
+        exe = fix.shortlist(question.seen.exes)
+        text = f"{exe} runs in {question.source}, and {domain} is the domain of this program: let it start there"
+        yield fix.transition(question.source, program, domain, text)
+
+
 def other_domain_too(question: Question) -> Iterator[Fix]:
     """The same behind the rule, where most other domains run the program without leaving their own."""
     domain = _own_domain(question)

@@ -14,7 +14,8 @@ from sepolicyd.rules.vocabulary import vocabulary
 
 COMMON = 0.4  # share of the confined domains that may do it, from which a look is allowed
 MEMORY = frozenset({"execmem", "execstack", "execheap"})
-FEW, MANY = 5, 0.5  # precedents that count; their share of those who may, from which dontaudit comes first
+FILE_SYSTEM = 0.08  # the same for a look at a file system, which most domains may have
+FEW, SOME, MANY = 5, 0.1, 0.5  # precedents that count; their share of those who may, from which dontaudit comes first
 PRECEDENT_CLASSES = ("capability", "capability2", "cap_userns", "cap2_userns", "process", "filesystem", "security", "system")
 _OUTCOME = re.compile(r"\bsuccess=(yes|no)\b")
 
@@ -57,7 +58,8 @@ def probe(question: Question) -> Iterator[Fix]:
     """Nothing but a look: programs go on without the answer. Where nearly every domain may look, it is allowed instead."""
     known = any(one.kind is FixKind.DONTAUDIT for known in question.known for one in known.fixes)
     if is_probe(question) and not known:
-        if question.is_common(COMMON) or question.tclass == "filesystem":
+        share = _precedents(question) if question.tclass == "filesystem" else 0
+        if share < FILE_SYSTEM and (question.is_common(COMMON) or question.tclass == "filesystem"):
             yield from narrow(question)
         yield fix.dontaudit(question.accesses, "it only looked: deny it and do not log it")
 
@@ -87,7 +89,7 @@ def precedent_too(question: Question) -> Iterator[Fix]:
     """The same behind the rule, where some domains go without, or where nothing failed."""
     if _went_on(question):
         yield fix.dontaudit(question.accesses, "the system call succeeded although this was denied: do not log it")
-    elif _precedents(question) > 0:
+    elif _precedents(question) > (0 if question.tclass in PRECEDENT_CLASSES else SOME):
         yield fix.dontaudit(question.accesses, _text(question))
 
 
@@ -110,7 +112,7 @@ def _memory(question: Question) -> bool:
 def _precedents(question: Question) -> float:
     """Domains that are denied it in silence, as a share of those that may do it; the least of the permissions."""
     policy = question.policy
-    if policy is None or question.tclass not in PRECEDENT_CLASSES or question.allowed or question.unknown:
+    if policy is None or question.allowed or question.unknown:
         return 0.0
     shares = []
     for permission in question.permissions:
