@@ -78,7 +78,7 @@ def program_label(question: Question) -> Iterator[Fix]:
     if policy is None or question.tclass != "file" or not question.permissions & RUN:
         return
     target = question.target
-    if kin.is_program(policy, target) or question.is_own(target) or target in policy.domains:
+    if kin.is_program(policy, target) or question.is_declared(target) or target in policy.domains:
         return
     if policy.attributes_of(target) & {"tmpfile", "tmpfsfile"} or question.is_unlabelled_mount:
         return

@@ -89,6 +89,10 @@ class Question:
         """Whether the service's base module defines a type."""
         return type_name in self.profile.own_types
 
+    def is_declared(self, type_name: str) -> bool:
+        """Whether a base module, loaded or not, declares a type; a neutral profile has no such module."""
+        return self.profile.directory != NOWHERE and self.is_own(type_name)
+
     def is_about(self, about: About) -> bool:
         """Whether there is a finding of this subject."""
         return any(finding.about is about for finding in self.findings)
@@ -111,8 +115,7 @@ class Question:
     def unknown(self) -> tuple[str, ...]:
         """Names that neither the policy nor the service's base module has."""
         missing = {name for why in self.whys.values() if why.te.kind is VerdictKind.UNKNOWN for name in why.te.unknown}
-        declared = self.profile.directory != NOWHERE  # a neutral profile has no module that could be loaded later
-        known = (name for name in missing if not (declared and self.is_own(name.rpartition(" ")[2])))
+        known = (name for name in missing if not self.is_declared(name.rpartition(" ")[2]))
         return tuple(sorted(name for name in known if not (self.is_error and name.startswith("permission "))))
 
     @cached_property
