@@ -122,7 +122,7 @@ def event(capability: str, mode: str, owner: int, fsuid: int, name: str = "/srv/
     return (
         f"{avc}\n"
         f"type=SYSCALL {head} arch=c000003e syscall=257 success=no exit=-13 a0=0 items=1 ppid=1 pid=7 auid=4294967295 "
-        f'uid={fsuid} gid=0 euid={fsuid} suid=0 fsuid={fsuid} egid=0 sgid=0 fsgid=0 tty=(none) ses=1 comm="x" exe="/usr/sbin/x"\n'
+        f'uid={fsuid} gid=0 euid={fsuid} suid=0 fsuid={fsuid} egid=0 sgid=0 fsgid=0 tty=(none) comm="x" exe="/usr/sbin/x"\n'
         f'type=PATH {head} item=0 name="{name}" inode=9 dev=fd:00 mode={mode} ouid={owner} ogid={owner} rdev=00:00 '
         f"obj=system_u:object_r:ntp_drift_t:s0 nametype=NORMAL"
     )
