@@ -14,8 +14,9 @@ from typing import Optional
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError, ToolMissingError
+from sepolicyd.kernel.boot_policy import BootPolicy
 from sepolicyd.kernel.policy_image import PolicyFormatError, is_mls
-from sepolicyd.policy.selinux_config import selinux_type, store_directory
+from sepolicyd.policy.selinux_config import policy_directory, selinux_type, store_directory
 from sepolicyd.settings import HEADERS
 from sepolicyd.storage.store_files import READ_LOCK, TRANSACTION_LOCK, StoreFiles
 
@@ -101,11 +102,11 @@ class Store:
         return self.directory / "tmp/policy.kern"
 
     def installed_policy(self) -> Path:
-        """The policy file that the next boot loads (policy.N of the highest N)."""
-        found = [path for path in (self.etc / self.kind / "policy").glob("policy.*") if path.suffix[1:].isdigit()]
-        if not found:
-            raise ToolError(f"{self.etc / self.kind / 'policy'} holds no policy", "run: semodule -B")
-        return max(found, key=lambda path: int(path.suffix[1:]))
+        """The policy file that the next boot loads (policy.N of the highest N).
+
+        :raises ToolError: there is none
+        """
+        return BootPolicy(policy_directory(self.root, self.kind)).newest()
 
     @property
     def dontaudit_off(self) -> bool:
