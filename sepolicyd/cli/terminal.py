@@ -8,12 +8,14 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 
 import click
 
 from sepolicyd.rules.candidate import Candidate
 
+JSON_PIECES = 1 << 15
 # Categories that a terminal may obey, that hide what is there, or that change the look of the character before them: controls,
 # formats (bidi overrides, zero width), surrogates, private use, unassigned, separators, combining marks.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs", "Mn", "Mc", "Me"}
@@ -94,8 +96,12 @@ def talk(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
+    """Print a value as JSON, in parts: the text of twenty thousand candidates would take hundreds of megabytes at once."""
     # ensure_ascii keeps a hostile name from reaching the terminal of somebody who looks at the JSON.
-    click.echo(json.dumps(value, indent=2, sort_keys=False, ensure_ascii=True))
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=True).iterencode(value)
+    while part := "".join(islice(pieces, JSON_PIECES)):
+        click.echo(part, nl=False)
+    click.echo()
 
 
 def plural(count: int, noun: str, many: str = "") -> str:

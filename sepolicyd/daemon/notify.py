@@ -21,6 +21,10 @@ class Notifier:
         usec = os.environ.get("WATCHDOG_USEC", "0") if ours else "0"
         return cls(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1e6 if usec.isdigit() else 0.0)
 
+    def limit(self, wait: float) -> float:
+        """The wait in seconds, no longer than the service manager's watchdog allows."""
+        return min(wait, self._interval) if self._address and self._interval else wait
+
     def tell(self, state: str) -> None:
         if not self._address:
             return

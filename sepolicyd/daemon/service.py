@@ -148,7 +148,7 @@ class Daemon:
             if self._follower.holding:
                 wait = min(wait, self._follower.patience)
             if self._bell is not None:
-                self._bell.wait(wait)
+                self._bell.wait(self._notifier.limit(wait))
         self._notifier.watchdog(f"STATUS={self._store.rows} accesses, {self._store.counts.get('lines', 0)} lines read")
 
     def _take_in(self, *, final: bool = False) -> None:
@@ -167,14 +167,15 @@ class Daemon:
         """Save what should be saved by now; returns the seconds until something will be due."""
         since = time.monotonic() - self._saved_at
         moved = self._place is not None and self._store.place != self._place.to_json()
+        idle = POLL_SECONDS if self._bell is None else self._bell.interval
         if not (moved or self._intake.batch.remarks):
-            return POLL_SECONDS
+            return idle
         worth = busy or self._is_worth_saving()
         due = BUSY_COMMIT_SECONDS if busy else COMMIT_SECONDS if worth else QUIET_COMMIT_SECONDS
         if since < due:
-            return min(POLL_SECONDS, due - since)
+            return min(idle, due - since)
         self._save_patiently()
-        return POLL_SECONDS
+        return idle
 
     def _is_worth_saving(self) -> bool:
         batch = self._intake.settle()

@@ -1,77 +1,85 @@
-"""What ``analyze`` puts before the scan: lines as auditd writes them pass through, the rest is read by dialects.
+"""What ``analyze`` puts before the scan: text as auditd writes it passes through, other text is translated.
 
-A line that has become a record with a complete header takes its old place among the raw lines, so that the scan joins
-it with the other records of its event and numbers stay right. All else is joined and read here.
+The dialects are loaded when the first text of another form comes: a large audit log does not wait for them.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Optional, Union
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Optional
 
-from sepolicyd.audit.dialects import encoding, fold, text
-from sepolicyd.audit.dialects.forms import Form, Reader, Refusal
-from sepolicyd.audit.dialects.journal import JournalReader
-from sepolicyd.audit.dialects.reports import AlertReader, TableReader
-from sepolicyd.audit.model import Unparsed, UnparsedReason
-from sepolicyd.audit.parse import fields as field
-from sepolicyd.audit.parse.denial import Denials, denials_of, denials_of_line
-from sepolicyd.audit.parse.event import Event
-from sepolicyd.audit.parse.header import SPEAKING, match_header, type_name
-from sepolicyd.audit.parse.record import MAX_RECORD, MAX_TEXT, Record
+from sepolicyd.audit.dialects import encoding
+from sepolicyd.audit.dialects.forms import Form, Refusal
+from sepolicyd.audit.parse.denial import Denials
 
-MAX_SEEN = 20_000
-MAX_RECORDS = 256
-MAX_OPEN = 64
-MAX_SHOWN = 1 << 20
+if TYPE_CHECKING:
+    from sepolicyd.audit.dialects.translate import Translator
+
 STRICT_BLOCKS = 4
 PROBES = 16
 _PLAIN = re.compile(rb"(?:node=[^ \n]+ )?type=[A-Z][A-Z0-9_]* msg=audit\(1[0-9.]+:[0-9]+\): ")
-_TAIL = 16  # lines that wait for the next block, because a folded record may go on there
-_COMPLETE = re.compile(r"tclass=[a-z][a-z0-9_]*[ \t].*?permissive=[01]")
-
-
-_ANNOUNCES = re.compile(r"avc:|type=[A-Z]*(?:AVC|SELINUX_ERR) |type=14")
 
 
 class Front:
-    """Turns blocks of any text into blocks of raw lines, and keeps what it has read itself.
-
-    ``found`` is complete after the last block. ``forms`` counts the lines of each form.
-    """
+    """Passes blocks of raw lines, and hands all others to a :class:`~sepolicyd.audit.dialects.translate.Translator`."""
 
     def __init__(self) -> None:
-        self.forms: Counter[Form] = Counter()
-        self.refusals: dict[Refusal, int] = {}
-        self.found: list[Denials] = []
-        self.has_records = False
-        """Whether a record stands in the text that is not as auditd writes it."""
         self._line = 0
         self._plain_blocks = 0
-        self._seen: dict[str, None] = {}
-        self._events: OrderedDict[tuple[str, str, int], list[Record]] = OrderedDict()
-        self._readers: tuple[Reader, ...] = (JournalReader(), TableReader(), AlertReader())
+        self._utf16 = 0
+        self._translator: Optional[Translator] = None
 
     def blocks(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """Raw lines in the place of all that can become one, blank lines in the place of the rest."""
-        left = b""
         for block in encoding.as_bytes_of_ascii(blocks, self._note_encoding):
-            if not left and self._is_plain(block):
+            waiting = self._translator is not None and self._translator.is_waiting
+            if not waiting and self._is_plain(block):
                 yield block
-                continue
-            lines = (left + block).split(b"\n")
-            cut = len(lines) - 1 if len(lines) > _TAIL * 2 else 0
-            cut = _last_border(lines, cut)
-            left = b"\n".join(lines[cut:])
-            if cut:
-                yield self._translate(lines[:cut])
-        if left:
-            lines = left.split(b"\n")
-            yield self._translate(lines[:-1] if not lines[-1] else lines)
-        self._finish()
+            elif translated := self._translating().feed(block):
+                yield translated
+        if self._translator is not None and (rest := self._translator.finish()):
+            yield rest
+
+    @property
+    def found(self) -> list[Denials]:
+        """What the dialects have read themselves; complete after the last block."""
+        return [] if self._translator is None else self._translator.found
+
+    @property
+    def has_records(self) -> bool:
+        """Whether a record stands in the text that is not as auditd writes it."""
+        return self._translator is not None and self._translator.has_records
+
+    @property
+    def forms(self) -> Counter[Form]:
+        """Lines of each form other than auditd's."""
+        forms: Counter[Form] = Counter() if self._translator is None else Counter(self._translator.forms)
+        if self._utf16:
+            forms[Form.UTF16] += self._utf16
+        return forms
+
+    @property
+    def refusals(self) -> Mapping[Refusal, int]:
+        """Forms that were met and do not hold what a rule needs."""
+        return {} if self._translator is None else self._translator.refusals
+
+    @property
+    def lines(self) -> int:
+        """How many lines were of another form than auditd's."""
+        return sum(self.forms.values())
+
+    def _note_encoding(self) -> None:
+        self._utf16 += 1
+
+    def _translating(self) -> Translator:
+        if self._translator is None:
+            from sepolicyd.audit.dialects.translate import Translator
+
+            self._translator = Translator()
+            self._translator.line = self._line
+        return self._translator
 
     def _is_plain(self, block: bytes) -> bool:
         """Whether a block may pass as it is.
@@ -83,145 +91,11 @@ class Front:
             self._plain_blocks = 0
             return False
         self._plain_blocks += 1
-        self._line += block.count(b"\n")
+        if self._translator is None:
+            self._line += block.count(b"\n")
+        else:
+            self._translator.line += block.count(b"\n")
         return True
-
-    @property
-    def lines(self) -> int:
-        """How many lines were of another form than auditd's."""
-        return sum(self.forms.values())
-
-    def _note_encoding(self) -> None:
-        self.forms[Form.UTF16] += 1
-
-    def _finish(self) -> None:
-        for reader in self._readers:
-            self._take(reader.end(), self._line)
-            self.refusals.update(reader.refusals)
-        self._flush(0)
-
-    def _translate(self, lines: Sequence[bytes]) -> bytes:
-        written = []
-        shown = [field.text(line[:MAX_SHOWN]).rstrip("\r\0") for line in lines]
-        at = 0
-        while at < len(lines):
-            line, used = self._step(lines[at], shown, at)
-            written.append(line)
-            written.extend([b""] * (used - 1))
-            at += used
-            self._line += used
-        return b"\n".join(written) + b"\n"
-
-    def _step(self, raw: bytes, lines: Sequence[str], at: int) -> tuple[bytes, int]:
-        """(the raw line for this place, how many lines it took the place of)."""
-        if len(raw) > MAX_RECORD and not raw[:80].lstrip(b"data: \x1e").startswith(b"{"):
-            return raw, 1
-        line = lines[at]
-        header = match_header(line)
-        if header is not None and not text.is_page(line):
-            return self._raw_line(raw, line, lines, at)
-        for reader in self._readers:
-            if reader.wants(line):
-                self.forms[reader.form] += 1
-                self._take(reader.read(line), self._line + 1)
-                return b"", 1
-        if not text.RELEVANT.search(line):
-            for reader in self._readers:
-                self._take(reader.beside(line), self._line)
-            return b"", 1
-        return self._text_line(line, lines, at)
-
-    def _raw_line(self, raw: bytes, line: str, lines: Sequence[str], at: int) -> tuple[bytes, int]:
-        for reader in self._readers:
-            reader.record(line)
-        more = _following(line, lines, at)
-        if more and not _is_whole(line):
-            folded = fold.unfold(line, more, _accept_raw, loose=not _ANNOUNCES.search(line))
-            if folded is not None and folded.lines:
-                return self._folded(folded)
-            doubtful = self._doubtful(line, more)
-            if doubtful is not None:
-                return doubtful
-        if "avc:" in line and self._is_repeated(line):
-            return b"", 1
-        return raw, 1
-
-    def _text_line(self, line: str, lines: Sequence[str], at: int) -> tuple[bytes, int]:
-        """A line of pasted text that announces a record."""
-        more = _following(line, lines, at)
-        if more and not _is_whole(line):
-            folded = fold.unfold(line, more, _accept_text)
-            if folded is not None and folded.lines:
-                return self._folded(folded)
-            doubtful = self._doubtful(line, more)
-            if doubtful is not None:
-                return doubtful
-        return self._pasted(line), 1
-
-    def _doubtful(self, line: str, more: Sequence[str]) -> Optional[tuple[bytes, int]]:
-        """A record whose permissions are broken in two and which is nothing without them."""
-        opened = line.rpartition("{")[2]
-        if "avc:" not in line or "{" not in line or "}" in opened:
-            return None
-        self.forms[Form.FOLDED] += 1
-        self._take([Unparsed(0, UnparsedReason.SPLIT_PERMISSION, line[:MAX_TEXT])], self._line + 1)
-        return b"", 1 + len(more)
-
-    def _folded(self, folded: fold.Folded) -> tuple[bytes, int]:
-        self.forms[Form.FOLDED] += 1 + folded.lines
-        if folded.split:
-            self._take([Unparsed(0, UnparsedReason.SPLIT_PERMISSION, folded.text[:MAX_TEXT])], self._line + 1)
-            return b"", 1 + folded.lines
-        return self._emit(text.records_of(folded.text, self._line + 1), folded.text), 1 + folded.lines
-
-    def _pasted(self, line: str) -> bytes:
-        records = text.records_of(line, self._line + 1)
-        self.forms[Form.PASTED] += bool(records)
-        return self._emit(records, line)
-
-    def _emit(self, records: Sequence[Union[Record, Unparsed]], line: str) -> bytes:
-        """A raw line for the one record with a complete header; other records are kept and read here."""
-        if len(records) == 1 and isinstance(records[0], Record) and records[0].serial and _is_epoch(records[0].time):
-            record = records[0]
-            for reader in self._readers:
-                reader.record(line)
-            node = f"node={record.node} " if record.node else ""
-            raw = f"{node}type={record.type} msg=audit({record.time}:{record.serial}): {record.body}"
-            return b"" if "avc:" in raw and self._is_repeated(raw) else field.bytes_of(raw)
-        for record_or_not in records:
-            self._take([record_or_not], self._line + 1)
-        return b""
-
-    def _take(self, found: Sequence[Union[Record, Unparsed]], number: int) -> None:
-        """Keep records until their event is whole; what has no header is an event of its own."""
-        for one in found:
-            if isinstance(one, Unparsed):
-                self.found.append(Denials(unparsed=(replace(one, line=one.line or number),)))
-                continue
-            self.has_records = True
-            record = one._replace(number=one.number or number)
-            if not record.serial:
-                self.found.append(denials_of(Event(record.event, (record,))))
-            elif not self._is_repeated(f"{record.key} {record.type} {record.body}"):
-                records = self._events.setdefault(record.key, [])
-                if len(records) < MAX_RECORDS:
-                    records.append(record)
-                self._flush(MAX_OPEN)
-
-    def _flush(self, most: int) -> None:
-        """Read the oldest events until at most this many are open."""
-        while len(self._events) > most:
-            _, records = self._events.popitem(last=False)
-            self.found.append(denials_of(Event(records[0].event, tuple(records))))
-
-    def _is_repeated(self, line: str) -> bool:
-        """Whether this record was quoted before."""
-        key = line.strip()
-        if key in self._seen:
-            return True
-        if len(self._seen) < MAX_SEEN:
-            self._seen[key] = None
-        return False
 
 
 def is_plain(block: bytes) -> bool:
@@ -250,48 +124,3 @@ def looks_plain(block: bytes) -> bool:
     starts = {block.rfind(b"\n", 0, max(0, at)) + 1 for at in range(0, len(block), step)}
     starts.add(block.rfind(b"\n", 0, len(block) - 1) + 1)
     return all(_PLAIN.match(block, start) for start in starts)
-
-
-def _last_border(lines: Sequence[bytes], cut: int) -> int:
-    """The last line before ``cut`` at which nothing can be folded into the next: a blank line or a new record."""
-    for at in range(cut, max(0, cut - _TAIL), -1):
-        if at < len(lines) and (not lines[at].strip() or b"audit(" in lines[at][:200]):
-            return at
-    return cut
-
-
-def _following(line: str, lines: Sequence[str], at: int) -> list[str]:
-    """The next lines that may go on with the record on this one; where its header stands alone, the message too."""
-    near = [one[:4096] for one in lines[at + 1 : at + 1 + fold.MAX_LINES]]
-    if near and line.rstrip().endswith(":") and "avc:" not in line and near[0].lstrip().startswith("avc:"):
-        return [near[0], *fold.following(near[1:])]
-    return fold.following(near)
-
-
-def _is_whole(line: str) -> bool:
-    return _COMPLETE.search(line) is not None
-
-
-def _is_epoch(time: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,12}\.[0-9]{1,9}", time) is not None
-
-
-def _accept_raw(joined: str) -> bool:
-    """Whether the text is a whole record with a complete header; other records than messages take fields as they come."""
-    header = match_header(joined)
-    if header is None or ("avc:" in joined and "tclass=" not in joined):
-        return False
-    if type_name(header["type"]) in SPEAKING:
-        return not denials_of_line(joined).unparsed
-    return True
-
-
-def _accept_text(joined: str) -> bool:
-    if "avc:" in joined and "tclass=" not in joined:
-        return False
-    records = [one for one in text.records_of(joined) if isinstance(one, Record)]
-    for record in records:
-        found = denials_of(Event(record.event, (record,)))
-        if found.unparsed or not (found.denials or found.granted or found.notices or found.errors):
-            return False
-    return bool(records)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 POLL_SECONDS = 0.25
+"""Between two looks at the log where no notification comes."""
+IDLE_SECONDS = 2.0
+"""The same where notifications come: inotify may drop some (inotify(7), queue overflow)."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,7 @@ def _key(path: Path) -> Optional[tuple[int, int]]:
 
 
 class Doorbell:
-    """Rings when something happens in the log's directory; where it cannot, and in any case after POLL_SECONDS, wait ends."""
+    """Rings when something happens in the log's directory; in any case :meth:`wait` ends after ``interval`` seconds."""
 
     def __init__(self, directory: Path) -> None:
         self._rung = threading.Event()
@@ -289,6 +292,11 @@ class Doorbell:
             self._observer = _observe(directory, self._rung.set)
         except (ImportError, OSError, RuntimeError) as error:  # no inotify instance or watch left, no such directory
             self.failure = f"{error}"
+
+    @property
+    def interval(self) -> float:
+        """Seconds after which the log is looked at without notification."""
+        return POLL_SECONDS if self._observer is None else IDLE_SECONDS
 
     def ring(self) -> None:
         self._rung.set()

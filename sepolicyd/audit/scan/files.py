@@ -54,8 +54,9 @@ class ScanResult:
 class TextFront(Protocol):
     """What ``analyze`` puts before the scan to read text that is not as auditd writes it (audit/dialects/front.py)."""
 
-    found: list[Denials]
-    """What it has read itself; complete after the last block."""
+    @property
+    def found(self) -> list[Denials]:
+        """What it has read itself; complete after the last block."""
 
     def blocks(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """The blocks with raw lines only, as many lines as before."""
