@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import varied
 from benchmarks.figures import Figure
-from benchmarks.generate import write
+from benchmarks.parse import GIVEN
 from sepolicyd.state.evidence_reader import Snapshot, read_evidence
 
 LINES = 500_000
 APPENDS = 300
+IDLE_SECONDS = 60
 SCRIPT = Path(sys.executable).parent / "sepolicyd"
 LIST_TIMES = 10
 # Events at the log's end wait a second for records that may still come, and where nothing in them is the service's they are
@@ -27,10 +29,7 @@ TIMES = 3  # the best counts: the machine's other work only ever adds
 
 
 def figures(work: Path) -> list[Figure]:
-    found = []
-    for kind in ("mixed", "dense"):
-        found.append(_backlog(work, kind))
-    return [*found, *_latency(work)]
+    return [_backlog(work), *_latency(work)]
 
 
 class Running:
@@ -70,11 +69,16 @@ class Running:
         self._errors.close()
 
 
-def _backlog(work: Path, kind: str) -> Figure:
-    directory = work / f"follower-{kind}"
+def _backlog(work: Path) -> Figure:
+    directory = work / "follower"
     directory.mkdir()
-    source = work / f"{kind}-{LINES}.log"
-    write(kind, source, 175)
+    source = work / "appended.log"
+    maker = "given generator" if GIVEN.exists() else "own generator"
+    if GIVEN.exists():
+        with source.open("wb") as file:
+            subprocess.run([sys.executable, str(GIVEN), "114000", "0.5", "20000"], stdout=file, check=True)
+    else:
+        varied.write(source, 120_000, 0.5)
     lines = source.read_bytes().splitlines(keepends=True)[:LINES]
     first, block = b"".join(lines[:10]), b"".join(lines[10:])
     assert len(lines) == LINES, f"the generator made only {len(lines)} lines"
@@ -85,17 +89,26 @@ def _backlog(work: Path, kind: str) -> Figure:
         running.until(lambda snapshot: snapshot.counts.get("lines", 0) >= 5)
         runs = [_append(running, block) for _ in range(TIMES)]
         peak = running.peak_mib()
+        idle = _idle_hour(running)
     finally:
         running.stop()
         shutil.rmtree(directory)
         source.unlink()
     seconds, cpu = min(runs)
     return Figure(
-        f"500,000 appended lines taken in ({kind})",
+        f"500,000 appended lines taken in ({maker}: names, processes and permissions vary, a denial in nine lines)",
         "sepolicyd run",
-        f"{seconds:.2f} s ({cpu:.2f} s of processor), {peak:.0f} MiB",
-        goal="under 3 s, under 80 MiB",
+        f"{cpu:.2f} s of processor ({seconds:.2f} s), {peak:.0f} MiB; idle {idle:.1f} s of processor an hour",
+        goal="under 3 s of processor, under 60 MB",
     )
+
+
+def _idle_hour(running: Running) -> float:
+    """Processor seconds of an hour in which nothing happens, from IDLE_SECONDS of it."""
+    time.sleep(3)
+    before = running.cpu_seconds()
+    time.sleep(IDLE_SECONDS)
+    return (running.cpu_seconds() - before) * 3600 / IDLE_SECONDS
 
 
 def _append(running: Running, block: bytes) -> tuple[float, float]:
@@ -130,7 +143,7 @@ def _latency(work: Path) -> list[Figure]:
             f"p50 {waits[len(waits) // 2] * 1000:.0f} ms, p99 {waits[int(len(waits) * 0.99)] * 1000:.0f} ms",
             beside="sepolicyd list --json",
             theirs=f"{lists[len(lists) // 2] * 1000:.0f} ms for the command itself",
-            goal="p99 under 200 ms",
+            goal="p99 under 50 ms",
         )
     ]
 
