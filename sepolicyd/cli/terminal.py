@@ -6,16 +6,15 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from itertools import islice
 from typing import Any
 
 import click
 
 from sepolicyd.rules.candidate import Candidate
 
-JSON_PIECES = 1 << 15
+JSON_PIECE = 500
 # Categories that a terminal may obey, that hide what is there, or that change the look of the character before them: controls,
 # formats (bidi overrides, zero width), surrogates, private use, unassigned, separators, combining marks.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs", "Mn", "Mc", "Me"}
@@ -96,12 +95,30 @@ def talk(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, in parts: the text of twenty thousand candidates would take hundreds of megabytes at once."""
+    """Print a value as JSON: a line for each key of the outermost object, and one for each element of its lists.
+
+    Nothing is put together as a whole: the text of twenty thousand candidates takes hundreds of megabytes.
+    """
     # ensure_ascii keeps a hostile name from reaching the terminal of somebody who looks at the JSON.
-    pieces = json.JSONEncoder(indent=2, ensure_ascii=True).iterencode(value)
-    while part := "".join(islice(pieces, JSON_PIECES)):
-        click.echo(part, nl=False)
-    click.echo()
+    encode = json.JSONEncoder(ensure_ascii=True).encode
+    if isinstance(value, Mapping) and value:
+        for number, (key, one) in enumerate(value.items()):
+            click.echo(f"{',' if number else '{'}\n  {encode(key)}: ", nl=False)
+            _print_elements(one, encode, "  ")
+        click.echo("\n}")
+    else:
+        _print_elements(value, encode, "")
+        click.echo()
+
+
+def _print_elements(value: Any, encode: Callable[[Any], str], indent: str) -> None:
+    if not isinstance(value, list) or not value:
+        click.echo(encode(value), nl=False)
+        return
+    for start in range(0, len(value), JSON_PIECE):
+        lines = f",\n{indent}  ".join(map(encode, value[start : start + JSON_PIECE]))
+        click.echo(f"{',' if start else '['}\n{indent}  {lines}", nl=False)
+    click.echo(f"\n{indent}]", nl=False)
 
 
 def plural(count: int, noun: str, many: str = "") -> str:

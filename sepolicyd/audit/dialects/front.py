@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Optional
 
 from sepolicyd.audit.dialects import encoding
@@ -26,16 +26,22 @@ class Front:
     """Passes blocks of raw lines, and hands all others to a :class:`~sepolicyd.audit.dialects.translate.Translator`."""
 
     def __init__(self) -> None:
-        self._line = 0
+        self._last = b""
+        self._lines_scanned: Callable[[], int] = int
         self._plain_blocks = 0
         self._utf16 = 0
         self._translator: Optional[Translator] = None
 
-    def blocks(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """Raw lines in the place of all that can become one, blank lines in the place of the rest."""
+    def blocks(self, blocks: Iterator[bytes], lines_scanned: Callable[[], int]) -> Iterator[bytes]:
+        """Raw lines in the place of all that can become one, blank lines in the place of the rest.
+
+        :param lines_scanned: how many lines the scan has counted, which is all but those of the last block given
+        """
+        self._lines_scanned = lines_scanned
         for block in encoding.as_bytes_of_ascii(blocks, self._note_encoding):
             waiting = self._translator is not None and self._translator.is_waiting
             if not waiting and self._is_plain(block):
+                self._last = block
                 yield block
             elif translated := self._translating().feed(block):
                 yield translated
@@ -78,7 +84,7 @@ class Front:
             from sepolicyd.audit.dialects.translate import Translator
 
             self._translator = Translator()
-            self._translator.line = self._line
+            self._translator.line = self._lines_scanned() + self._last.count(b"\n")
         return self._translator
 
     def _is_plain(self, block: bytes) -> bool:
@@ -91,9 +97,7 @@ class Front:
             self._plain_blocks = 0
             return False
         self._plain_blocks += 1
-        if self._translator is None:
-            self._line += block.count(b"\n")
-        else:
+        if self._translator is not None:
             self._translator.line += block.count(b"\n")
         return True
 

@@ -58,7 +58,7 @@ class TextFront(Protocol):
     def found(self) -> list[Denials]:
         """What it has read itself; complete after the last block."""
 
-    def blocks(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    def blocks(self, blocks: Iterator[bytes], lines_scanned: Callable[[], int]) -> Iterator[bytes]:
         """The blocks with raw lines only, as many lines as before."""
 
 
@@ -74,7 +74,7 @@ def scan_files(
         if path.is_dir():
             raise InputError(f"{path} is a directory, not a log", "name the log file in it, such as audit.log")
     sweep = Sweep()
-    _run(sweep, _through(front, _blocks_of_files(sweep, paths)), on_progress)
+    _run(sweep, _through(front, sweep, _blocks_of_files(sweep, paths)), on_progress)
     _take_from(front, sweep)
     return result_of(sweep)
 
@@ -86,15 +86,15 @@ def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None, front
     """
     sweep = Sweep()
     try:
-        _run(sweep, _through(front, _unpacked(sweep, file, "standard input")), on_progress)
+        _run(sweep, _through(front, sweep, _unpacked(sweep, file, "standard input")), on_progress)
     except OSError as error:
         raise InputError(f"cannot read standard input: {error.strerror or error}", "pipe a log into it") from error
     _take_from(front, sweep)
     return result_of(sweep)
 
 
-def _through(front: Optional[TextFront], blocks: Iterator[bytes]) -> Iterator[bytes]:
-    return blocks if front is None else front.blocks(blocks)
+def _through(front: Optional[TextFront], sweep: Sweep, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    return blocks if front is None else front.blocks(blocks, lambda: sweep.lines)
 
 
 def _take_from(front: Optional[TextFront], sweep: Sweep) -> None:

@@ -7,10 +7,11 @@ import json
 
 import pytest
 
+from benchmarks import varied
 from sepolicyd.audit.dialects.forms import Form, Refusal
 from sepolicyd.audit.dialects.front import Front
 from sepolicyd.audit.model import UnparsedReason
-from sepolicyd.audit.scan.files import ScanResult, scan_stream
+from sepolicyd.audit.scan.files import BLOCK, ScanResult, scan_stream
 from tests.audit.parse.three_ways import rows
 
 ACCESS = ("kiosk_t", "etc_t", "file", "read")
@@ -248,3 +249,12 @@ def test_a_second_header_in_interpreted_text_is_an_attempt() -> None:
     result, _ = read(forged + "\n")
     assert rows(result) == {}
     assert result.unparsed[0].attempt
+
+
+def test_line_numbers_are_right_behind_a_large_plain_log() -> None:
+    """Plain blocks are not counted twice: the scan's own count says where other text begins."""
+    raw = b"".join(varied.lines(4000, 0.02))
+    pasted = b"From: somebody\n\navc:  denied  { read } for  pid=1 scontext=a_u:b_r:c_t tcontext=a_u:b_r\n"
+    result = scan_stream(io.BytesIO(raw + pasted), front=Front())
+    assert len(raw) > 4 * BLOCK
+    assert [line.line for line in result.unparsed] == [raw.count(b"\n") + 3]
