@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from sepolicyd.audit.dialects.front import Front
-from sepolicyd.audit.scan.files import ScanResult, scan_files, scan_stream
+from sepolicyd.audit.dialects.preprocess import Front
+from sepolicyd.audit.scan.scan_files import ScanResult, scan_files, scan_stream
 from sepolicyd.cli import json_output as keys
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import json_option, policy_option, profile_option, settings_from, state_options
 from sepolicyd.errors import Exit, UsageError
-from sepolicyd.rules.attribution.attribute import Attributed, attribute
+from sepolicyd.rules.attribution.gather_evidence import Attributed, attribute
 from sepolicyd.rules.candidate import group
 
 # What judges is imported where it is used: --grouped on a large log must not wait for it.

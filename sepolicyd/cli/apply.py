@@ -15,10 +15,10 @@ from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
 from sepolicyd.rollout.apply import end_trial, pipeline
 from sepolicyd.rollout.apply import rollback as back
-from sepolicyd.rollout.apply.desired import desired_policy
-from sepolicyd.rollout.apply.draft import Draft
+from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rollout.apply.execute import Applied, Order
-from sepolicyd.rollout.apply.prepare import decided_now, drafted_now, planned
+from sepolicyd.rollout.apply.module_draft import Draft
+from sepolicyd.rollout.apply.session_draft import decided_now, drafted_now, planned
 from sepolicyd.rollout.session import invoking_user
 from sepolicyd.state.decisions import pending
 

@@ -27,7 +27,7 @@ from sepolicyd.module.build import workdir
 from sepolicyd.module.store import create_store
 from sepolicyd.rollout.apply import pipeline
 from sepolicyd.rollout.apply.execute import Order
-from sepolicyd.rollout.apply.prepare import base_package, planned
+from sepolicyd.rollout.apply.session_draft import base_package, planned
 from sepolicyd.rollout.review.answer import store_decision
 from sepolicyd.rollout.review.queue import queue
 from sepolicyd.rollout.session import Session, invoking_user

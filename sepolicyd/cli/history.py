@@ -14,7 +14,7 @@ from sepolicyd.cli.options import json_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
 from sepolicyd.rollout.history import History
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from sepolicyd.rollout.session import Session
 
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Optional
 
-from sepolicyd.audit.follow.logfile import event_of
+from sepolicyd.audit.follow.rotated_file import event_of
 from sepolicyd.audit.model import LogEventKind, Notice
 from sepolicyd.audit.scan.incremental import IncrementalScan
-from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.attribution.match import DenialMatcher
 from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch

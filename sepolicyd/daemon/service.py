@@ -15,7 +15,7 @@ from typing import Any, Optional
 import structlog
 
 from sepolicyd.audit.follow.follower import POLL_SECONDS, Doorbell, Follower
-from sepolicyd.audit.follow.logfile import LogPosition
+from sepolicyd.audit.follow.rotated_file import LogPosition
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.daemon.intake import Intake
 from sepolicyd.daemon.notify import Notifier

@@ -62,7 +62,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sepolicyd import profiles, settings
     from sepolicyd.module.build import workdir
     from sepolicyd.module.store import create_store
-    from sepolicyd.rollout.apply.prepare import base_package
+    from sepolicyd.rollout.apply.session_draft import base_package
     from sepolicyd.rollout.session import Session
 
     root = tmp_path_factory.mktemp("store") / "root"

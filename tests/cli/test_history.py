@@ -9,7 +9,7 @@ import pytest
 
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from tests.cli.conftest import Runner
 
 OPENED = {"id": "ab", "profile": "jupyterhub", "domains": ["jupyterhub_t"], "hidden": True, "deadline_wall": 8.2e3, "by": "me"}

@@ -20,17 +20,17 @@ from sepolicyd.errors import RefusedError
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import open_labels
-from sepolicyd.rollout.apply.desired import rule_kind
+from sepolicyd.rollout.apply.desired_policy import rule_kind
 from sepolicyd.rollout.apply.execute import Applied, Order
 from sepolicyd.rollout.apply.pipeline import apply
-from sepolicyd.rollout.apply.plan import Plan
-from sepolicyd.rollout.apply.prepare import planned
+from sepolicyd.rollout.apply.proved_plan import Plan
 from sepolicyd.rollout.apply.rollback import rollback
+from sepolicyd.rollout.apply.session_draft import planned
 from sepolicyd.rollout.review.answer import store_decision
 from sepolicyd.rollout.review.queue import judge, with_interfaces
 from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
-from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.detail import LabelledPorts

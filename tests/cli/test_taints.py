@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from sepolicyd.settings import Settings
 from tests.cli.conftest import DATA, Runner
 

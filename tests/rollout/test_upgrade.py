@@ -19,8 +19,8 @@ from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.history import History, HistoryEvent
 from sepolicyd.rollout.lease import exercises
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent, unended
 from sepolicyd.rollout.lease.lease import Lease, LeasePhase, carried_lease
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent, unended
 from sepolicyd.rollout.setup import base_dontaudit
 from sepolicyd.rollout.setup import journal as setup_journal
 from sepolicyd.settings import Settings

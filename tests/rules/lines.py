@@ -13,11 +13,11 @@ from sepolicyd.access import Access
 from sepolicyd.audit.model import Denial, Sighting
 from sepolicyd.audit.parse.denial import denials_of, denials_of_line
 from sepolicyd.audit.parse.record import Record, parse
-from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.audit.scan.scan_files import scan_files
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
-from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.candidate import Candidate, group
 from sepolicyd.rules.evidence import Evidence, evidence_of

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.rollout.apply.desired import desired_policy
+from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rules.fixes.detail import (
     NO_DETAIL,
     BooleanSetting,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.audit.scan.scan_files import scan_files
 from tests.paths import DATA as DATA_ROOT
 from tests.vm.bench import AVC
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from sepolicyd.audit.dialects.forms import Form, Found, Reader, Refusal
+from sepolicyd.audit.dialects.dialect import Form, Found, Reader, Refusal
 from sepolicyd.audit.model import Unparsed, UnparsedReason
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse.header import match_header, type_name

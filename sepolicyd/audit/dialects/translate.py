@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional, Union
 
-from sepolicyd.audit.dialects import fold, text
-from sepolicyd.audit.dialects.forms import Form, Reader, Refusal
+from sepolicyd.audit.dialects import pasted_line, unwrap_lines
+from sepolicyd.audit.dialects.dialect import Form, Reader, Refusal
 from sepolicyd.audit.dialects.journal import JournalReader
-from sepolicyd.audit.dialects.reports import AlertReader, TableReader
+from sepolicyd.audit.dialects.tool_reports import AlertReader, TableReader
 from sepolicyd.audit.model import Unparsed, UnparsedReason
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse.denial import Denials, denials_of, denials_of_line
@@ -96,14 +96,14 @@ class Translator:
             return raw, 1
         line = lines[at]
         header = match_header(line)
-        if header is not None and not text.is_page(line):
+        if header is not None and not pasted_line.is_page(line):
             return self._raw_line(raw, line, lines, at)
         for reader in self._readers:
             if reader.wants(line):
                 self.forms[reader.form] += 1
                 self._take(reader.read(line), self.line + 1)
                 return b"", 1
-        if not text.RELEVANT.search(line):
+        if not pasted_line.RELEVANT.search(line):
             for reader in self._readers:
                 self._take(reader.beside(line), self.line)
             return b"", 1
@@ -114,7 +114,7 @@ class Translator:
             reader.record(line)
         more = _following(line, lines, at)
         if more and not _is_whole(line):
-            folded = fold.unfold(line, more, _accept_raw, loose=not _ANNOUNCES.search(line))
+            folded = unwrap_lines.unfold(line, more, _accept_raw, loose=not _ANNOUNCES.search(line))
             if folded is not None and folded.lines:
                 return self._folded(folded)
             doubtful = self._doubtful(line, more)
@@ -128,7 +128,7 @@ class Translator:
         """A line of pasted text that announces a record."""
         more = _following(line, lines, at)
         if more and not _is_whole(line):
-            folded = fold.unfold(line, more, _accept_text)
+            folded = unwrap_lines.unfold(line, more, _accept_text)
             if folded is not None and folded.lines:
                 return self._folded(folded)
             doubtful = self._doubtful(line, more)
@@ -145,15 +145,15 @@ class Translator:
         self._take([Unparsed(0, UnparsedReason.SPLIT_PERMISSION, line[:MAX_TEXT])], self.line + 1)
         return b"", 1 + len(more)
 
-    def _folded(self, folded: fold.Folded) -> tuple[bytes, int]:
+    def _folded(self, folded: unwrap_lines.Folded) -> tuple[bytes, int]:
         self.forms[Form.FOLDED] += 1 + folded.lines
         if folded.split:
             self._take([Unparsed(0, UnparsedReason.SPLIT_PERMISSION, folded.text[:MAX_TEXT])], self.line + 1)
             return b"", 1 + folded.lines
-        return self._emit(text.records_of(folded.text, self.line + 1), folded.text), 1 + folded.lines
+        return self._emit(pasted_line.records_of(folded.text, self.line + 1), folded.text), 1 + folded.lines
 
     def _pasted(self, line: str) -> bytes:
-        records = text.records_of(line, self.line + 1)
+        records = pasted_line.records_of(line, self.line + 1)
         self.forms[Form.PASTED] += bool(records)
         return self._emit(records, line)
 
@@ -212,10 +212,10 @@ def _last_border(lines: Sequence[bytes], cut: int) -> int:
 
 def _following(line: str, lines: Sequence[str], at: int) -> list[str]:
     """The next lines that may go on with the record on this one; where its header stands alone, the message too."""
-    near = [one[:4096] for one in lines[at + 1 : at + 1 + fold.MAX_LINES]]
+    near = [one[:4096] for one in lines[at + 1 : at + 1 + unwrap_lines.MAX_LINES]]
     if near and line.rstrip().endswith(":") and "avc:" not in line and near[0].lstrip().startswith("avc:"):
-        return [near[0], *fold.following(near[1:])]
-    return fold.following(near)
+        return [near[0], *unwrap_lines.following(near[1:])]
+    return unwrap_lines.following(near)
 
 
 def _is_whole(line: str) -> bool:
@@ -239,7 +239,7 @@ def _accept_raw(joined: str) -> bool:
 def _accept_text(joined: str) -> bool:
     if "avc:" in joined and "tclass=" not in joined:
         return False
-    records = [one for one in text.records_of(joined) if isinstance(one, Record)]
+    records = [one for one in pasted_line.records_of(joined) if isinstance(one, Record)]
     for record in records:
         found = denials_of(Event(record.event, (record,)))
         if found.unparsed or not (found.denials or found.granted or found.notices or found.errors):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from sepolicyd.audit.follow.logfile import EVENT_ID, LogFile, LogPosition, close_all, digest, event_of, generations
-from sepolicyd.audit.follow.tail import Chunk, Tail
+from sepolicyd.audit.follow.event_boundary import Chunk, Tail
+from sepolicyd.audit.follow.rotated_file import EVENT_ID, LogFile, LogPosition, close_all, digest, event_of, generations
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.errors import InputError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 
-from sepolicyd.audit.scan.files import BLOCK, ScanResult, result_of
-from sepolicyd.audit.scan.sweep import Sweep
+from sepolicyd.audit.scan.find_denials import Sweep
+from sepolicyd.audit.scan.scan_files import BLOCK, ScanResult, result_of
 
 
 class IncrementalScan:

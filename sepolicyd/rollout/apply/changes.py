@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Optional, Union
 
 from sepolicyd.module.transaction import Before, BooleanValue, PortLabel
-from sepolicyd.rollout.apply.desired import DesiredPolicy
+from sepolicyd.rollout.apply.desired_policy import DesiredPolicy
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from sepolicyd import settings as configuration
 from sepolicyd.errors import RefusedError, SepolicydError
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.apply import trial as trials
-from sepolicyd.rollout.apply.installed import ForeignModuleError
+from sepolicyd.rollout.apply.installed_version import ForeignModuleError
 from sepolicyd.rollout.apply.journal import ApplyJournal, Outcome
 from sepolicyd.rollout.apply.lock import locked
-from sepolicyd.rollout.apply.partial_return import desired_of
 from sepolicyd.rollout.apply.recovery import Settled, settle
+from sepolicyd.rollout.apply.restorable_part import desired_of
 from sepolicyd.rollout.apply.rollback import AlreadyThereError, Move, move
 from sepolicyd.rollout.apply.trial import running_trial
 from sepolicyd.rollout.apply.versions import Versions

@@ -11,15 +11,15 @@ from typing import Optional, Union
 from sepolicyd.errors import RefusedError
 from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.rollout.apply import trial as trials
-from sepolicyd.rollout.apply.draft import Draft, OnStep
 from sepolicyd.rollout.apply.end_trial import end_trial_locked
 from sepolicyd.rollout.apply.execute import Applied, Execution, Order, now_allowed, refuse
 from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.lock import BUSY, locked
-from sepolicyd.rollout.apply.plan import Plan, proved_in_copy
+from sepolicyd.rollout.apply.module_draft import Draft, OnStep
+from sepolicyd.rollout.apply.proved_plan import Plan, proved_in_copy
 from sepolicyd.rollout.apply.recovery import Settled, settle
 from sepolicyd.rollout.apply.verify import LoadedPolicy
-from sepolicyd.rules.guard.delta import Judge
+from sepolicyd.rules.guard.policy_delta import Judge
 from sepolicyd.settings import Settings
 
 

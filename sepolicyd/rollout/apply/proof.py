@@ -11,12 +11,12 @@ from sepolicyd.module.source import ALLOW, SourceText
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.apply.desired import DesiredPolicy
+from sepolicyd.rollout.apply.desired_policy import DesiredPolicy
 from sepolicyd.rollout.apply.verify import shortlist
-from sepolicyd.rules.guard import delta as judged
-from sepolicyd.rules.guard.delta import Judge
+from sepolicyd.rules.guard import policy_delta as judged
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override
+from sepolicyd.rules.guard.policy_delta import Judge
 from sepolicyd.rules.guard.rule import Finding
 from sepolicyd.state.decisions import Decision
 

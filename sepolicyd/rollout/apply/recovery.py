@@ -21,7 +21,7 @@ from sepolicyd.module import inflight
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.apply.changes import booleans_of, paths_of, ports_of, target_booleans, target_ports
-from sepolicyd.rollout.apply.installed import find_installed, install, unchanged_bases
+from sepolicyd.rollout.apply.installed_version import find_installed, install, unchanged_bases
 from sepolicyd.rollout.apply.journal import ApplyJournal, Operation, Outcome
 from sepolicyd.rollout.apply.verify import verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions

@@ -16,12 +16,12 @@ from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import LIVE_POLICY
 from sepolicyd.rollout.apply import trial as trials
-from sepolicyd.rollout.apply.desired import DesiredPolicy
-from sepolicyd.rollout.apply.installed import find_installed
+from sepolicyd.rollout.apply.desired_policy import DesiredPolicy
+from sepolicyd.rollout.apply.installed_version import find_installed
 from sepolicyd.rollout.apply.journal import ApplyJournal, Operation, Outcome
 from sepolicyd.rollout.apply.lock import locked
-from sepolicyd.rollout.apply.partial_return import keep_part, part_of
 from sepolicyd.rollout.apply.recovery import Settled, finish, settle, to_version
+from sepolicyd.rollout.apply.restorable_part import keep_part, part_of
 from sepolicyd.rollout.apply.trial import running_trial
 from sepolicyd.rollout.apply.verify import shortlist, verify_kernel
 from sepolicyd.rollout.apply.versions import NONE, Version, Versions, module_name, rules_to

@@ -26,8 +26,8 @@ from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.clock import SystemClock
 from sepolicyd.rollout.doctor.facts import FileAccess, MachineFacts
-from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.lease import CorruptLease, Lease
+from sepolicyd.rollout.lease.lease_records import LeaseBook
 from sepolicyd.rollout.lease.systemd import SystemdTimers
 from sepolicyd.settings import DEFAULT_STATE, Settings
 

@@ -14,7 +14,7 @@ from sepolicyd.audit.model import LogEventKind
 from sepolicyd.problems import ProblemCode
 from sepolicyd.rollout.history import History
 from sepolicyd.rollout.lease import exercises
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from sepolicyd.rules.evidence import MAX_KEPT, Evidence
 from sepolicyd.settings import Settings
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from sepolicyd.errors import SepolicydError
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.lease.book import LeaseEvent
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce, refuses_loads
 from sepolicyd.rollout.lease.lease import Lease
+from sepolicyd.rollout.lease.lease_records import LeaseEvent
 
 PAUSES_S = (0.0, 5.0, 15.0)
 LEFT_OVER = "left by a lease that is over"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Optional, Protocol
 
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.lease import Lease
+from sepolicyd.rollout.lease.lease_records import LeaseBook
 
 
 class KernelControl(Protocol):

@@ -9,9 +9,9 @@ from sepolicyd import process
 from sepolicyd.errors import SepolicydError
 from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.rollout.clock import SystemClock
-from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR
+from sepolicyd.rollout.lease.lease_records import LeaseBook
 from sepolicyd.rollout.lease.semodule import BootPolicyFiles, SemoduleStore
 from sepolicyd.rollout.lease.systemd import SystemdTimers
 

@@ -13,12 +13,12 @@ from typing import Any, Optional
 from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.lease import exercises, preconditions
-from sepolicyd.rollout.lease.book import LeaseEvent
 from sepolicyd.rollout.lease.end import end_due_locked, end_lease
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.host import live_environment
 from sepolicyd.rollout.lease.kernel import Ended, close_now
 from sepolicyd.rollout.lease.lease import Lease, LeasePhase, module_name, module_text
+from sepolicyd.rollout.lease.lease_records import LeaseEvent
 from sepolicyd.settings import Settings
 
 # the end of a lease holds the lock while semodule works: up to 80 s in an emulated guest

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Optional
 
 from sepolicyd.rollout.lease.agreement import boot_agrees, domains_of
-from sepolicyd.rollout.lease.book import LeaseEvent, unended
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce
 from sepolicyd.rollout.lease.lease import MODULE_PREFIX, CorruptLease, Lease
+from sepolicyd.rollout.lease.lease_records import LeaseEvent, unended
 
 NO_RECORD = "no lease record"
 

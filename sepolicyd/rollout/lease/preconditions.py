@@ -6,9 +6,9 @@ from typing import Optional, Protocol
 
 from sepolicyd.errors import RefusedError
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.lease.book import leased_seconds
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import DAY_S, CorruptLease, Lease
+from sepolicyd.rollout.lease.lease_records import leased_seconds
 from sepolicyd.settings import Settings
 from sepolicyd.storage.trust import refuse_unsafe
 

@@ -10,9 +10,9 @@ from sepolicyd.errors import SepolicydError
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease import exercises
-from sepolicyd.rollout.lease.book import leased_seconds
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import DAY_S, CorruptLease, Lease
+from sepolicyd.rollout.lease.lease_records import leased_seconds
 from sepolicyd.rollout.lease.lifecycle import _machine
 from sepolicyd.settings import Settings
 

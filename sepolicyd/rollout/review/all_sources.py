@@ -12,8 +12,8 @@ from sepolicyd.rollout.review.queue import judge
 from sepolicyd.rollout.session import Session
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.guard.facts import facts_of_policy
-from sepolicyd.rules.guard.neutral import neutral_profile
+from sepolicyd.rules.guard.generic_profile import neutral_profile
+from sepolicyd.rules.guard.type_facts import facts_of_policy
 
 
 def judge_all(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
-from sepolicyd.rollout.apply.desired import rule_kind
+from sepolicyd.rollout.apply.desired_policy import rule_kind
 from sepolicyd.rollout.apply.versions import NONE, Versions, module_name
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.detail import is_automatic

@@ -25,7 +25,7 @@ from sepolicyd.rollout.setup.journal import SetupJournal
 from sepolicyd.rollout.setup.port_labels import PortChange
 from sepolicyd.rollout.setup.processes import Running
 from sepolicyd.rollout.setup.unit_outputs import OutputFile
-from sepolicyd.rules.guard import delta
+from sepolicyd.rules.guard import policy_delta
 from sepolicyd.rules.guard.guard import load_guard
 from sepolicyd.rules.guard.override import parse_overrides
 from sepolicyd.services.discovery import BooleanRequest, Found, Label
@@ -225,7 +225,7 @@ def _refused(before: PolicyIndex, after: PolicyIndex, profile: Profile, settings
     hint = f"remove these rules from {profile.file('.te')}; to keep them, list each under overrides in {settings.config}"
     return [
         Problem(Severity.STOP, found.code, f"the base module {found.text}", hint)
-        for found in delta.base(difference(before, after), guard, profile, overrides)
+        for found in policy_delta.base(difference(before, after), guard, profile, overrides)
     ]
 
 

@@ -15,9 +15,9 @@ from sepolicyd.rules.assess.bursts import Burst
 from sepolicyd.rules.assess.context import AssessmentContext, Guarded, SharedFacts, facts_of, shared_facts
 from sepolicyd.rules.assess.summary import sentence
 from sepolicyd.rules.candidate import Candidate
-from sepolicyd.rules.fixes import known_denials, ladder
+from sepolicyd.rules.fixes import known_denials, order_fixes
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.fix import Fix, FixKind, rules_of
-from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.rules.guard.level import GuardLevel, worst
 from sepolicyd.rules.guard.override import Override
@@ -104,7 +104,7 @@ def assess_one(candidate: Candidate, context: AssessmentContext) -> Assessed:
     question = _with_findings(facts_of(candidate, context), context)
     overridden = [context.overrides[access] for access in candidate.accesses if access in context.overrides]
     complete = len(overridden) == len(candidate.accesses)
-    fixes = [fix for fix in ladder.fixes(question) if findings.may_offer(question, context, fix)]
+    fixes = [fix for fix in order_fixes.fixes(question) if findings.may_offer(question, context, fix)]
     if complete and not any(fix.kind is FixKind.ALLOW for fix in fixes):
         text = f"allow it in spite of the guard, as {overridden[0].by} wrote"
         fixes.append(Fix(FixKind.ALLOW, text, rules_of(candidate.accesses)))

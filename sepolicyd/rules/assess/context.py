@@ -20,9 +20,9 @@ from sepolicyd.rules.assess.bursts import Burst, bursts
 from sepolicyd.rules.assess.consequences import cascades, walked
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fixes.candidate_facts import Question
+from sepolicyd.rules.fixes.dontaudit import COMMON
 from sepolicyd.rules.fixes.known_denials import KnownDenial, matching
-from sepolicyd.rules.fixes.question import Question
-from sepolicyd.rules.fixes.silence import COMMON
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from sepolicyd.rules.assess import risk
 from sepolicyd.rules.assess.context import AssessmentContext
 from sepolicyd.rules.fixes.booleans import MAX_OPENED, is_small, opened_beyond, opens, partly, switch
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import booleans_of
+from sepolicyd.rules.fixes.dontaudit import is_leak, is_probe
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.ports import is_random
-from sepolicyd.rules.fixes.question import Question
-from sepolicyd.rules.fixes.silence import is_leak, is_probe
 from sepolicyd.rules.guard.guard import heaviest_first
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.rule import About, Finding

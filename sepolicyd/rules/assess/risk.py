@@ -9,7 +9,7 @@ from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.fixes import capabilities
-from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.rules.guard.rule import About, Finding
 

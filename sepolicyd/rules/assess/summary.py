@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.fixes.candidate_facts import Question
 
 VERBS = {
     "name_bind": "take the port",

@@ -11,10 +11,10 @@ from sepolicyd.policy.explain import BooleanFix
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import VerdictKind
 from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.kin import stem
-from sepolicyd.rules.fixes.question import Question
-from sepolicyd.rules.guard.facts import facts_of_policy
+from sepolicyd.rules.fixes.precedents import stem
+from sepolicyd.rules.guard.type_facts import facts_of_policy
 
 # Of a boolean that may be proposed; more is a side effect that nobody asked for. One rule on an attribute may be 50,000
 # accesses (samba_export_all_ro), so that these count too.

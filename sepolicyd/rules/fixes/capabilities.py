@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from sepolicyd.audit.parse.fields import read_fields
 from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import OnlyPermissions
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.vocabulary import vocabulary
 
 CLASSES = ("capability", "cap_userns")

@@ -10,9 +10,9 @@ from sepolicyd.audit.model import Context, ErrorOperation
 from sepolicyd.policy.constraints import ContextPart
 from sepolicyd.policy.labels import FILE_CLASSES
 from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import ConfigurationLine, DomainTransition
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.question import Question
 
 _CATEGORY = re.compile(r"c(\d+)(?:\.c(\d+))?\Z")
 RANGE = frozenset({ContextPart.SENSITIVITY, ContextPart.CATEGORIES})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.fix import Fix
-from sepolicyd.rules.fixes.kin import stem
-from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.fixes.precedents import stem
 from sepolicyd.rules.guard.rule import About
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Optional
 
-from sepolicyd.rules.fixes import fix, kin
+from sepolicyd.rules.fixes import fix, precedents
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import ConfigurationLine, PathLabel
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.vocabulary import vocabulary
 
 MANY = 3, 4  # this share of the paths must have a wrong label
@@ -73,7 +73,8 @@ def _unlabelled(question: Question) -> Iterator[Fix]:
         return
     name = own_file_type(question)
     text = f"{question.target} is no label, and file_contexts has no rule for {fix.shortlist(question.paths) or 'the place'}: "
-    named = any(kin.related(kin.stem(question.source), part) >= MIN_LIKE for path in question.paths for part in path.split("/"))
+    stem = precedents.stem(question.source)
+    named = any(precedents.related(stem, part) >= MIN_LIKE for path in question.paths for part in path.split("/"))
     if name and named:
         rules = [PathLabel(pattern(path, question.tclass), name) for path in question.paths[:MAX_PATHS]]
         yield fix.relabel(
@@ -96,12 +97,12 @@ def own_file_type(question: Question) -> str:
     policy = question.policy
     if policy is None or question.unknown:
         return ""
-    mine = kin.stem(question.source)
+    mine = precedents.stem(question.source)
     found = [
         name
         for name in policy.types_of("file_type")
         if name.startswith(f"{mine}_")
-        and not kin.is_program(policy, name)
+        and not precedents.is_program(policy, name)
         and all(policy.grants(question.source, name, question.tclass, one) for one in question.permissions)
     ]
     return min(found, key=lambda name: (len(name), name), default="")
@@ -134,7 +135,7 @@ def _sibling_type(question: Question, path: str) -> Optional[PathLabel]:
         parent, name = "/".join(parts[: depth - 1]) + "/", parts[depth - 1]
         for spec in question.labels.files.by_parent(parent):
             other = spec.stem[len(parent) :].split("/")[0]
-            alike = kin.related(other, name) >= min(MIN_LIKE, len(other)) and other and other != name
+            alike = precedents.related(other, name) >= min(MIN_LIKE, len(other)) and other and other != name
             if alike and _usable(question, spec.type):
                 place = re.escape(parent + name).replace(r"\-", "-")
                 return PathLabel(f"{place}(/.*)?" if depth < len(parts) or question.tclass == "dir" else place, spec.type)
@@ -142,7 +143,7 @@ def _sibling_type(question: Question, path: str) -> Optional[PathLabel]:
 
 
 def _usable(question: Question, name: str) -> bool:
-    return kin.related(kin.stem(question.source), name) >= MIN_LIKE and _holds(question, name)
+    return precedents.related(precedents.stem(question.source), name) >= MIN_LIKE and _holds(question, name)
 
 
 def by_name(question: Question) -> Iterator[Fix]:
@@ -154,7 +155,7 @@ def by_name(question: Question) -> Iterator[Fix]:
         return
     for name in question.seen.names[:MAX_PATHS]:
         specs = [spec for spec in labels.files.by_last(name) if spec.type not in {*words.generic, question.target}]
-        specs = [spec for spec in specs if not kin.is_program(policy, spec.type)]
+        specs = [spec for spec in specs if not precedents.is_program(policy, spec.type)]
         specs = [spec for spec in specs if _holds(question, spec.type)]
         if specs:
             place = specs[0].stem

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import CreatedLabel, OwnType, PathLabel
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.kin import stem
 from sepolicyd.rules.fixes.labels import mislabelled
-from sepolicyd.rules.fixes.question import Question
+from sepolicyd.rules.fixes.precedents import stem
 from sepolicyd.rules.vocabulary import vocabulary
 
 MAX_PATHS = 5

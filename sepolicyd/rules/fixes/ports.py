@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Ports
-from sepolicyd.rules.fixes import fix, kin
+from sepolicyd.rules.fixes import fix, precedents
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import LabelledPorts
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.vocabulary import vocabulary
 
 ASKS = ("name_bind", "name_connect")
@@ -49,9 +49,9 @@ def _usable_ports(question: Question, numbers: list[int]) -> Iterator[Fix]:
 def _new_ports(question: Question, numbers: list[int]) -> Iterator[Fix]:
     """A new type, where the port has none of its own."""
     for number in numbers:
-        name = f"{kin.stem(question.source)}_port_t"
+        name = f"{precedents.stem(question.source)}_port_t"
         if question.policy is not None and name in question.policy.types:
-            name = f"{kin.stem(question.source)}_{number}_port_t"
+            name = f"{precedents.stem(question.source)}_{number}_port_t"
         text = f"{question.target} is every port without a name: give {number} a type of its own, declared in the base module"
         yield Fix(FixKind.PORT, text, (f"semanage port -a -t {name} -p {question.protocol} {number}",), LabelledPorts())
     if not question.numbers:
@@ -93,9 +93,12 @@ def _usable_types(question: Question) -> list[str]:
     may = [name for name in named - own if all(policy.grants(question.source, name, question.tclass, one) for one in asked)]
     if len(may) > len(named) // 2:  # it may use nearly every port: none is meant for it
         return []
-    mine, direct = kin.stem(question.source), kin.named_targets(policy, policy.resolve(question.source), question.tclass)
-    meant = [name for name in may if kin.related(mine, name) or name in direct]
-    return sorted(meant, key=lambda name: (-kin.related(mine, name), _users(policy, question.tclass, asked, name), name))
+    mine, direct = (
+        precedents.stem(question.source),
+        precedents.named_targets(policy, policy.resolve(question.source), question.tclass),
+    )
+    meant = [name for name in may if precedents.related(mine, name) or name in direct]
+    return sorted(meant, key=lambda name: (-precedents.related(mine, name), _users(policy, question.tclass, asked, name), name))
 
 
 def _users(policy: PolicyIndex, tclass: str, asked: list[str], name: str) -> int:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.rules.fixes import fix, kin
+from sepolicyd.rules.fixes import fix, precedents
 from sepolicyd.rules.fixes.booleans import into_domain
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import PathLabel
 from sepolicyd.rules.fixes.fix import Fix
-from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.vocabulary import vocabulary
 
 RUN = frozenset({"execute", "execute_no_trans"})
@@ -38,7 +38,7 @@ def foreign_program(question: Question) -> Iterator[Fix]:
     if len(programs) != 1:
         return
     program = policy.resolve(programs.pop())
-    domain = kin.domain_of_program(policy, program) if program in policy.types and program.endswith("_exec_t") else ""
+    domain = precedents.domain_of_program(policy, program) if program in policy.types and program.endswith("_exec_t") else ""
     if domain and domain != question.source and not policy.grants(question.source, program, "file", "entrypoint"):
         exe = fix.shortlist(question.seen.exes)
         text = f"{exe} runs in {question.source}, and {domain} is the domain of this program: let it start there"
@@ -61,15 +61,15 @@ def _own_domain(question: Question) -> str:
     if not program.endswith("_exec_t"):
         return ""
     if question.policy is None or program not in question.policy.types:
-        domain = f"{kin.stem(program)}_t"
+        domain = f"{precedents.stem(program)}_t"
         return domain if domain != question.source and "execute_no_trans" in question.permissions else ""
-    domain = kin.domain_of_program(question.policy, question.policy.resolve(program))
+    domain = precedents.domain_of_program(question.policy, question.policy.resolve(program))
     return "" if domain == question.source else domain
 
 
 def _leaves(policy: PolicyIndex, question: Question) -> bool:
     """Whether domains leave their own for this program at least as often as they stay in it."""
-    return kin.starters(policy, question.target) >= kin.runners(policy, question.target)
+    return precedents.starters(policy, question.target) >= precedents.runners(policy, question.target)
 
 
 def program_label(question: Question) -> Iterator[Fix]:
@@ -78,7 +78,7 @@ def program_label(question: Question) -> Iterator[Fix]:
     if policy is None or question.tclass != "file" or not question.permissions & RUN:
         return
     target = question.target
-    if kin.is_program(policy, target) or question.is_declared(target) or target in policy.domains:
+    if precedents.is_program(policy, target) or question.is_declared(target) or target in policy.domains:
         return
     if policy.attributes_of(target) & {"tmpfile", "tmpfsfile"} or question.is_unlabelled_mount:
         return
@@ -107,6 +107,8 @@ def _neighbours(question: Question, paths: tuple[str, ...]) -> str:
     if labels is None or labels.files is None or policy is None or not paths:
         return ""
     directory = paths[0].rpartition("/")[0] + "/"
-    near = {spec.type for spec in labels.files.by_parent(directory) if not spec.tree and kin.is_program(policy, spec.type)}
-    mine = {name for name in near if kin.domain_of_program(policy, name) == ""}
+    near = {
+        spec.type for spec in labels.files.by_parent(directory) if not spec.tree and precedents.is_program(policy, spec.type)
+    }
+    mine = {name for name in near if precedents.domain_of_program(policy, name) == ""}
     return next(iter(mine)) if len(mine) == 1 else ""

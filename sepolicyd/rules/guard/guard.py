@@ -12,8 +12,8 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.guard.level import GuardLevel, worst
 from sepolicyd.rules.guard.pattern import Pattern, View, compile_names
+from sepolicyd.rules.guard.policy_source import Statement, parse_statements
 from sepolicyd.rules.guard.rule import About, Finding, GuardRule, parse_rules
-from sepolicyd.rules.guard.statement import Statement, parse_statements
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

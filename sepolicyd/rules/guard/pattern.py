@@ -12,7 +12,7 @@ from typing import Optional, Protocol
 from sepolicyd.access import SELF, Access
 from sepolicyd.document import Section
 from sepolicyd.profiles import Profile
-from sepolicyd.rules.guard.facts import PolicyFacts, facts_of_policy
+from sepolicyd.rules.guard.type_facts import PolicyFacts, facts_of_policy
 
 OWN_CODE, SECRETS = "@own_code", "@secrets"
 WHEN = (

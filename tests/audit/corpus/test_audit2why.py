@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from sepolicyd import profiles
-from sepolicyd.audit.dialects.front import Front
-from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.audit.dialects.preprocess import Front
+from sepolicyd.audit.scan.scan_files import scan_files
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rules.assess.assess import Assessed, assess
-from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.fixes.detail import OnlyPermissions
 from sepolicyd.rules.guard.guard import load_guard

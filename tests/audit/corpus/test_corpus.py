@@ -15,7 +15,7 @@ import pytest
 from sepolicyd.access import SELF
 from sepolicyd.audit.model import ErrorOperation
 from sepolicyd.audit.parse.denial import denials_of_line
-from sepolicyd.audit.scan.files import ScanResult
+from sepolicyd.audit.scan.scan_files import ScanResult
 from tests.audit.parse.reading import read_file, read_text
 from tests.audit.scan.reference import messages
 from tests.paths import ROOT

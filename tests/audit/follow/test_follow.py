@@ -12,9 +12,9 @@ from typing import Optional
 
 import pytest
 
+from sepolicyd.audit.follow.event_boundary import Tail
 from sepolicyd.audit.follow.follower import Doorbell, Follower
-from sepolicyd.audit.follow.logfile import HEAD_BYTES, LogFile, LogPosition
-from sepolicyd.audit.follow.tail import Tail
+from sepolicyd.audit.follow.rotated_file import HEAD_BYTES, LogFile, LogPosition
 from sepolicyd.errors import InputError
 from tests.audit.follow.writer import Writer, event
 from tests.paths import DATA

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sepolicyd.audit.follow.follower import Follower
-from sepolicyd.audit.follow.logfile import LogPosition
+from sepolicyd.audit.follow.rotated_file import LogPosition
 from tests.audit.follow.writer import Writer, event
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from sepolicyd.audit.dialects.front import Front
-from sepolicyd.audit.scan.files import ScanResult, scan_files, scan_stream
+from sepolicyd.audit.dialects.preprocess import Front
+from sepolicyd.audit.scan.scan_files import ScanResult, scan_files, scan_stream
 
 
 def read_text(text: bytes) -> ScanResult:

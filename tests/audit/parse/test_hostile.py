@@ -13,7 +13,7 @@ from sepolicyd.audit.model import Unparsed, UnparsedReason
 from sepolicyd.audit.parse import fields
 from sepolicyd.audit.parse.denial import Denials, denials_of, denials_of_line
 from sepolicyd.audit.parse.record import Record, parse
-from sepolicyd.audit.scan.files import scan_stream
+from sepolicyd.audit.scan.scan_files import scan_stream
 from tests.audit.scan.assembler import MAX_RECORDS, Assembler
 from tests.audit.scan.reference import by_records, messages
 from tests.paths import DATA as DATA_ROOT

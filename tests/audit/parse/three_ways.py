@@ -6,8 +6,8 @@ import io
 from collections import Counter
 
 from sepolicyd.access import Access
-from sepolicyd.audit.scan.files import ScanResult, scan_stream
 from sepolicyd.audit.scan.incremental import IncrementalScan
+from sepolicyd.audit.scan.scan_files import ScanResult, scan_stream
 from tests.audit.parse.reading import read_text
 from tests.audit.scan.reference import by_records
 

@@ -10,7 +10,7 @@ from sepolicyd.audit.model import Denial, Sighting, Unparsed
 from sepolicyd.audit.parse.denial import denials_of
 from sepolicyd.audit.parse.event import Event
 from sepolicyd.audit.parse.record import Record, parse
-from sepolicyd.audit.scan.files import ScanResult
+from sepolicyd.audit.scan.scan_files import ScanResult
 from tests.audit.scan.assembler import Assembler
 
 

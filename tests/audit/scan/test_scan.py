@@ -17,8 +17,8 @@ import pytest
 
 from benchmarks.generate import generate
 from sepolicyd.audit.model import Denial
-from sepolicyd.audit.scan import files
-from sepolicyd.audit.scan.files import ScanResult, scan_files, scan_stream
+from sepolicyd.audit.scan import scan_files as files_of_scan
+from sepolicyd.audit.scan.scan_files import ScanResult, scan_files, scan_stream
 from sepolicyd.errors import InputError
 from tests.audit.scan.reference import accesses, by_records, counted, messages
 from tests.paths import DATA as DATA_ROOT
@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
             file.writelines(generate("dense", megabytes * 1_000_000))
         # VmHWM and not ru_maxrss, which a program takes over from the process that started it
         code = (
-            "import sys; from pathlib import Path; from sepolicyd.audit.scan.files import scan_files;"
+            "import sys; from pathlib import Path; from sepolicyd.audit.scan.scan_files import scan_files;"
             "scan_files([Path(sys.argv[1])]);"
             "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
         )
@@ -243,8 +243,8 @@ def test_borders_of_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     log = tmp_path / "audit.log"
     log.write_bytes(text)
     whole = scan_files([log])
-    monkeypatch.setattr(files, "BLOCK", block)
-    monkeypatch.setattr(files, "PROBE", 64)
+    monkeypatch.setattr(files_of_scan, "BLOCK", block)
+    monkeypatch.setattr(files_of_scan, "PROBE", 64)
     for result in (scan_files([log]), scan_bytes(text)):
         assert (result.lines, result.denials, result.notices) == (whole.lines, whole.denials, whole.notices)
         assert counted(result) == counted(whole)

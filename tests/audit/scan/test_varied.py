@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.varied import lines
-from sepolicyd.audit.scan import places
-from sepolicyd.audit.scan.files import ScanResult, scan_stream
+from sepolicyd.audit.scan import access_samples
 from sepolicyd.audit.scan.incremental import IncrementalScan
+from sepolicyd.audit.scan.scan_files import ScanResult, scan_stream
 from tests.audit.parse.test_hostile import mutate
 from tests.audit.scan.reference import accesses, by_records, counted, messages
 from tests.paths import ROOT
@@ -106,7 +106,7 @@ def test_damaged_lines_are_read_as_the_parser_reads_them(seed: int) -> None:
 
 
 def test_a_domain_takes_nothing_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MAX_ACCESSES_OF_DOMAIN", 300)
+    monkeypatch.setattr(access_samples, "MAX_ACCESSES_OF_DOMAIN", 300)
     line = (
         'type=AVC msg=audit(1700000000.%03d:%d): avc:  denied  { read } for  pid=%d comm="x" name="n%d" '
         "scontext=u:r:%s:s0 tcontext=u:object_r:%s:s0 tclass=file permissive=0\n"
@@ -149,7 +149,7 @@ def test_a_class_that_is_cut_is_read_by_the_parser_alone() -> None:
 
 def test_peak_memory_does_not_grow_with_a_varied_log(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sepolicyd.audit.scan.files import scan_files;"
+        "import sys; from pathlib import Path; from sepolicyd.audit.scan.scan_files import scan_files;"
         "scan_files([Path(sys.argv[1])]);"
         "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     )

@@ -12,7 +12,7 @@ from sepolicyd.policy import delta
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
-from sepolicyd.rules.guard import delta as judged
+from sepolicyd.rules.guard import policy_delta as judged
 from sepolicyd.rules.guard.guard import load_guard
 from tests.policies.jupyterhub.conftest import POLICIES  # type: ignore[attr-defined]
 from tests.policies.jupyterhub.test_replay import HUB, LOGS, PROXY, USER, scan_files  # type: ignore[attr-defined]

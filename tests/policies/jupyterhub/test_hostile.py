@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.audit.scan.scan_files import scan_files
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rules import candidate
 from sepolicyd.rules.assess.assess import CLOSED, Assessed, assess
-from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.guard.guard import load_guard
 from tests.paths import DATA

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.access import Access
-from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.audit.scan.scan_files import scan_files
 from sepolicyd.policy.index import PolicyIndex
 from tests.paths import DATA
 

@@ -14,7 +14,7 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.audit.model import Denial
-from sepolicyd.audit.scan.files import scan_files
+from sepolicyd.audit.scan.scan_files import scan_files
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rollout.setup import base_dontaudit as silent
 from tests.paths import DATA

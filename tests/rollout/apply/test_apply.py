@@ -109,7 +109,7 @@ def test_a_written_override_allows_it_and_stands_in_the_history(machine: World) 
 
 def test_an_access_that_no_decision_covers_is_refused(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler that slips in one rule more than the source has is caught by the difference."""
-    import sepolicyd.rollout.apply.draft as planning
+    import sepolicyd.rollout.apply.module_draft as planning
 
     real = planning.build  # type: ignore[attr-defined]
 

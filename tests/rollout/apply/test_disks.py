@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, SepolicydError
-from sepolicyd.rollout.apply.desired import desired_policy
+from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rollout.apply.end_trial import confirm, end_trial
 from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.pipeline import recover

@@ -14,8 +14,8 @@ from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import SourceText, render_te
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.rollout.apply.plan import Plan, plan
-from sepolicyd.rules.guard import delta as judged
+from sepolicyd.rollout.apply.proved_plan import Plan, plan
+from sepolicyd.rules.guard import policy_delta as judged
 from sepolicyd.rules.guard.guard import load_guard
 from tests.paths import POLICIES
 from tests.rollout.apply.world import READ, World, allow
@@ -115,7 +115,7 @@ def test_a_compiler_that_slips_an_attribute_in_is_told_with_the_rule_that_opens(
     store: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The decisions' own module: the statement is no rule of the text, and it is refused by name, not only as strange."""
-    import sepolicyd.rollout.apply.draft as planning
+    import sepolicyd.rollout.apply.module_draft as planning
 
     real = planning.build  # type: ignore[attr-defined]
 

@@ -8,7 +8,7 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.rollout.apply.draft import drafted
+from sepolicyd.rollout.apply.module_draft import drafted
 from sepolicyd.rollout.apply.outstanding import outstanding_by_records
 from sepolicyd.rollout.apply.versions import Versions
 from sepolicyd.rollout.stage import Rollout, StageFacts, standing

@@ -12,7 +12,7 @@ from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, StateError
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rollout.apply import trial as trials
-from sepolicyd.rollout.apply.desired import desired_policy
+from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rollout.apply.end_trial import confirm, end_trial
 from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.rollback import rollback

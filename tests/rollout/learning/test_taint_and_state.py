@@ -13,8 +13,8 @@ from sepolicyd.audit.model import LogEventKind
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.rollout.learning.taint import Window, annotate, is_own_claim, own_acts, read_records, summary, taints, windows
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.exercises import ExerciseMark, append, path
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from sepolicyd.rollout.stage import Rollout, StageFacts, standing
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.settings import Settings

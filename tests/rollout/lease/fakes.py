@@ -11,7 +11,6 @@ from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.rollout.clock import Moment
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.environment import (
     Alerts,
     BootPolicyControl,
@@ -22,6 +21,7 @@ from sepolicyd.rollout.lease.environment import (
     Timers,
 )
 from sepolicyd.rollout.lease.lease import CorruptLease, Lease, parse_lease, render_lease
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 
 SEMODULE_S = 5.0
 

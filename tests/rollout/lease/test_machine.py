@@ -23,8 +23,8 @@ from sepolicyd.policy.selinux_config import selinux_type, store_directory
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease import __main__, end, host, semodule
 from sepolicyd.rollout.lease import systemd as systemd_module
-from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.lease import Lease, carried_lease, module_name, module_text, render_lease
+from sepolicyd.rollout.lease.lease_records import LeaseBook
 from sepolicyd.rollout.lease.semodule import SemoduleStore, argv_open, parse_lease_modules
 from sepolicyd.rollout.lease.systemd import argv_arm, one_shot
 from tests.paths import ROOT

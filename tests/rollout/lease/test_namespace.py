@@ -20,8 +20,8 @@ from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.kernel.selinuxfs import STATUS
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.clock import SystemClock
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.lease import Lease, LeasePhase, carry_lease, module_text
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from tests.paths import ROOT
 from tests.rollout.apply.world import World, world
 from tests.rollout.lease.test_units import directives

@@ -13,8 +13,8 @@ from sepolicyd.cli.main import run_cli
 from sepolicyd.errors import RefusedError, StateError, ToolError
 from sepolicyd.rollout.lease import lifecycle as leases
 from sepolicyd.rollout.lease import status
-from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.end import end_due
+from sepolicyd.rollout.lease.lease_records import LeaseBook
 from sepolicyd.settings import Settings
 from tests.rollout.lease.fakes import Machine
 from tests.rollout.lease.test_lease import PROFILE, Confined, left_behind, refused, settings, start

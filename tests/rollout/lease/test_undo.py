@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.lease import CorruptLease, parse_lease, render_lease
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from tests.rollout.lease.test_machine import LEASE, NOW
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd.rollout.lease.book import LeaseBook
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR, MODULE_PREFIX
+from sepolicyd.rollout.lease.lease_records import LeaseBook
 from tests.paths import ROOT
 
 UNITS = [*sorted(path.name for path in (ROOT / "systemd").glob("*.service")), "sepolicyd-lease.timer"]

@@ -6,15 +6,15 @@ import io
 
 import pytest
 
-from sepolicyd.audit.scan.files import scan_stream
+from sepolicyd.audit.scan.scan_files import scan_stream
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
-from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.fixes.fix import FixKind
-from sepolicyd.rules.guard.facts import facts_of_policy
-from sepolicyd.rules.guard.neutral import neutral_profile
+from sepolicyd.rules.guard.generic_profile import neutral_profile
+from sepolicyd.rules.guard.type_facts import facts_of_policy
 from tests.rules.lines import GUARD, line
 
 

@@ -11,9 +11,9 @@ from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.index_store import IndexPlace
 from sepolicyd.policy.type_owners import SUFFIX, module_directory, type_owners
-from sepolicyd.rules.guard.facts import facts_of_policy
+from sepolicyd.rules.guard.generic_profile import neutral_profile
 from sepolicyd.rules.guard.level import GuardLevel, worst
-from sepolicyd.rules.guard.neutral import neutral_profile
+from sepolicyd.rules.guard.type_facts import facts_of_policy
 from tests.rules.lines import GUARD, PROFILE
 
 HUB, USER = "jupyterhub_t", "jupyterhub_user_t"

@@ -17,8 +17,8 @@ from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.kernel.selinuxfs import STATUS
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.clock import Moment, SystemClock
-from sepolicyd.rollout.lease.book import LeaseBook, LeaseEvent
 from sepolicyd.rollout.lease.lease import Lease, LeasePhase, module_text
+from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from tests.paths import ROOT
 
 CUT = 77

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.allow import interface_exact, interface_wider, narrow
 from sepolicyd.rules.fixes.booleans import booleans_of_others, is_own, is_small, switch
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.capabilities import owner_or_mode, smaller_capability
 from sepolicyd.rules.fixes.contexts import constraint, errors
 from sepolicyd.rules.fixes.detail import NewLabels, labels_of
 from sepolicyd.rules.fixes.domains import own_domain
+from sepolicyd.rules.fixes.dontaudit import leak, noise, precedent, precedent_too, probe, silence
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.grant import interface_exact, interface_wider, narrow
 from sepolicyd.rules.fixes.labels import associate, by_name, other_mount, own_tree, sibling, wrong_label
 from sepolicyd.rules.fixes.own_types import own_type
 from sepolicyd.rules.fixes.ports import port_label
 from sepolicyd.rules.fixes.programs import foreign_program, other_domain, other_domain_too, program_label
-from sepolicyd.rules.fixes.question import Question
-from sepolicyd.rules.fixes.silence import leak, noise, precedent, precedent_too, probe, silence
 
 OPENING = (FixKind.ALLOW, FixKind.BOOLEAN, FixKind.INTERFACE)
 

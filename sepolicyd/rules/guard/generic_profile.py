@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.profiles import Profile, Role
-from sepolicyd.rules.guard.facts import PolicyFacts
+from sepolicyd.rules.guard.type_facts import PolicyFacts
 
 NOWHERE = Path("/nonexistent")
 """A neutral profile has no directory, and with it no known denials."""

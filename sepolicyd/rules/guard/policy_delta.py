@@ -10,7 +10,7 @@ from sepolicyd.access import Access
 from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
-from sepolicyd.rules.guard.grouping import as_rules
+from sepolicyd.rules.guard.access_groups import as_rules
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override
 from sepolicyd.rules.guard.rule import About, Finding

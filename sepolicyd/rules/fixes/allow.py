@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from sepolicyd.policy.interfaces import Offer
 from sepolicyd.rules.fixes import fix
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import InterfaceCall, OnlyPermissions
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.question import Question
 
 SHOWN = 6
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Optional, Protocol, Union
 from sepolicyd.audit.model import AvcDecision, Notice, PolicyError, Remainder, Sighting, Unparsed, UnparsedReason
 from sepolicyd.audit.parse.denial import Denials
 from sepolicyd.audit.scan.decompress import LONGEST_MAGIC, Unpacked, kind_of
-from sepolicyd.audit.scan.sweep import Sweep
+from sepolicyd.audit.scan.find_denials import Sweep
 from sepolicyd.errors import InputError
 
 BLOCK = 1 << 19
@@ -52,7 +52,7 @@ class ScanResult:
 
 
 class TextFront(Protocol):
-    """What ``analyze`` puts before the scan to read text that is not as auditd writes it (audit/dialects/front.py)."""
+    """What ``analyze`` puts before the scan to read text that is not as auditd writes it (audit/dialects/preprocess.py)."""
 
     @property
     def found(self) -> list[Denials]:

@@ -20,8 +20,8 @@ from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.fix import is_plain_path
 from sepolicyd.rules.fixes.known_denials import KnownDenial
+from sepolicyd.rules.guard.generic_profile import NOWHERE
 from sepolicyd.rules.guard.level import GuardLevel
-from sepolicyd.rules.guard.neutral import NOWHERE
 from sepolicyd.rules.guard.rule import About, Finding
 
 

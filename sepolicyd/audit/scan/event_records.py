@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sepolicyd.audit.scan.places import Detail
+from sepolicyd.audit.scan.access_samples import Detail
 
 LOOK_AHEAD = 8192
 LOOK_BACK = 4096

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Optional
 
-from sepolicyd.audit.dialects import encoding
-from sepolicyd.audit.dialects.forms import Form, Refusal
+from sepolicyd.audit.dialects import utf16
+from sepolicyd.audit.dialects.dialect import Form, Refusal
 from sepolicyd.audit.parse.denial import Denials
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Front:
         :param lines_scanned: how many lines the scan has counted, which is all but those of the last block given
         """
         self._lines_scanned = lines_scanned
-        for block in encoding.as_bytes_of_ascii(blocks, self._note_encoding):
+        for block in utf16.as_bytes_of_ascii(blocks, self._note_encoding):
             waiting = self._translator is not None and self._translator.is_waiting
             if not waiting and self._is_plain(block):
                 self._last = block

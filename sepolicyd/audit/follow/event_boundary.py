@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from sepolicyd.audit.follow.logfile import EVENT_ID, MAX_DONE, TAIL_BYTES, LogPosition, digest
+from sepolicyd.audit.follow.rotated_file import EVENT_ID, MAX_DONE, TAIL_BYTES, LogPosition, digest
 
 WINDOW_BYTES = 1 << 16  # an event is expected to begin no further than this before its last line
 MAX_LINE_BYTES = 1 << 20  # the kernel's limit is 8970 (MAX_AUDIT_MESSAGE_LENGTH)

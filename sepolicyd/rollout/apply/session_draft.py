@@ -12,8 +12,8 @@ from sepolicyd.module.base_module import build_base, contexts_of
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.rollout.apply.draft import Draft, OnStep, drafted
-from sepolicyd.rollout.apply.plan import Plan, proved_in_copy
+from sepolicyd.rollout.apply.module_draft import Draft, OnStep, drafted
+from sepolicyd.rollout.apply.proved_plan import Plan, proved_in_copy
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.state.decisions import Decision
 
@@ -22,7 +22,7 @@ from sepolicyd.state.decisions import Decision
 def drafted_now(session: Session, on_step: Optional[OnStep] = None) -> Iterator[Draft]:
     """The draft of every standing decision; the profile's base module joins it where the store lacks its domains.
 
-    :raises SepolicydError: see :func:`sepolicyd.rollout.apply.draft.drafted`
+    :raises SepolicydError: see :func:`sepolicyd.rollout.apply.module_draft.drafted`
     """
     decided = decided_now(session)
     present, _ = open_policy(session.settings, None)

@@ -13,9 +13,8 @@ from typing import Any, Optional
 
 from sepolicyd.audit.model import Denial, Kind, Notice, PolicyError, Unparsed
 from sepolicyd.audit.parse.denial import Denials, denials_of_lines
-from sepolicyd.audit.scan.neighbours import event_of, has_stamp, line_end
-from sepolicyd.audit.scan.places import MAX_FACETS, Detail, Place, Places, Slot
-from sepolicyd.audit.scan.shapes import (
+from sepolicyd.audit.scan.access_samples import MAX_FACETS, Detail, Place, Places, Slot
+from sepolicyd.audit.scan.avc_patterns import (
     CLASS,
     KERNEL_AVC,
     KEY,
@@ -28,6 +27,7 @@ from sepolicyd.audit.scan.shapes import (
     USER_AVC,
     VERDICT,
 )
+from sepolicyd.audit.scan.event_records import event_of, has_stamp, line_end
 
 MAX_LISTED = 1000
 MAX_SLOW_LINES = 512

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Optional
 
-from sepolicyd.audit.dialects.forms import Form, Found, Reader, Refusal
+from sepolicyd.audit.dialects.dialect import Form, Found, Reader, Refusal
 from sepolicyd.audit.model import Context, Unparsed, UnparsedReason
 from sepolicyd.audit.parse.fields import integer
 from sepolicyd.audit.parse.record import MAX_TEXT, Record

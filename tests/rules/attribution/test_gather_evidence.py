@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.varied import lines
 from sepolicyd.access import Access
-from sepolicyd.audit.scan.files import scan_files, scan_stream
+from sepolicyd.audit.scan.scan_files import scan_files, scan_stream
 from sepolicyd.daemon.intake import Intake
-from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.evidence import merge_all, merged_roles
 from tests.rules.lines import CAPTURED, PROFILE, captured, line, matched

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from sepolicyd.access import Access
-from sepolicyd.rules.guard.grouping import as_rules
+from sepolicyd.rules.guard.access_groups import as_rules
 from sepolicyd.rules.guard.override import parse_overrides
 
 HOMES = [

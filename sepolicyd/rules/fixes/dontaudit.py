@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from sepolicyd.rules.fixes import fix, kin
+from sepolicyd.rules.fixes import fix, precedents
+from sepolicyd.rules.fixes.allow import narrow
+from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.grant import narrow
-from sepolicyd.rules.fixes.question import Question
 from sepolicyd.rules.vocabulary import vocabulary
 
 COMMON = 0.4  # share of the confined domains that may do it, from which a look is allowed
@@ -116,7 +116,7 @@ def _precedents(question: Question) -> float:
         return 0.0
     shares = []
     for permission in question.permissions:
-        silenced = kin.silenced_for(policy, question.tclass, permission, question.candidate.target)
+        silenced = precedents.silenced_for(policy, question.tclass, permission, question.candidate.target)
         shares.append(silenced / max(1, len(question.holders(permission))) if silenced >= FEW else 0.0)
     return min(shares, default=0.0)
 

@@ -8,10 +8,10 @@ import json
 import pytest
 
 from benchmarks import varied
-from sepolicyd.audit.dialects.forms import Form, Refusal
-from sepolicyd.audit.dialects.front import Front
+from sepolicyd.audit.dialects.dialect import Form, Refusal
+from sepolicyd.audit.dialects.preprocess import Front
 from sepolicyd.audit.model import UnparsedReason
-from sepolicyd.audit.scan.files import BLOCK, ScanResult, scan_stream
+from sepolicyd.audit.scan.scan_files import BLOCK, ScanResult, scan_stream
 from tests.audit.parse.three_ways import rows
 
 ACCESS = ("kiosk_t", "etc_t", "file", "read")

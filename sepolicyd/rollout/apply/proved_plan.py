@@ -18,12 +18,12 @@ from sepolicyd.policy.boolean_effects import opened
 from sepolicyd.policy.delta import Delta, difference
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.apply.draft import Draft, OnStep, drafted
-from sepolicyd.rollout.apply.installed import install
+from sepolicyd.rollout.apply.installed_version import install
+from sepolicyd.rollout.apply.module_draft import Draft, OnStep, drafted
 from sepolicyd.rollout.apply.proof import Proof, prove
 from sepolicyd.rollout.apply.versions import sha256
-from sepolicyd.rules.guard.delta import Judge
 from sepolicyd.rules.guard.override import parse_overrides
+from sepolicyd.rules.guard.policy_delta import Judge
 from sepolicyd.settings import Settings
 from sepolicyd.state.decisions import Decision
 
