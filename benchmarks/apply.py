@@ -14,8 +14,8 @@ from sepolicyd.access import Access
 from sepolicyd.module.store import Store, create_store
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile, Role
-from sepolicyd.rollout.apply.draft import drafted
 from sepolicyd.rollout.apply.execute import Order
+from sepolicyd.rollout.apply.module_draft import drafted
 from sepolicyd.rollout.apply.pipeline import apply
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.settings import Settings, policy_dirs

@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from sepolicyd.audit.dialects.front import Front
-from sepolicyd.audit.scan.files import scan_stream
+from sepolicyd.audit.dialects.preprocess import Front
 from sepolicyd.audit.scan.incremental import IncrementalScan
+from sepolicyd.audit.scan.scan_files import scan_stream
 
 LIMIT = 0.5
 MB = 1_000_000

@@ -18,10 +18,10 @@ from sepolicyd import profiles
 from sepolicyd.access import SELF, Access
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
-from sepolicyd.rules.guard.facts import facts_of_policy
+from sepolicyd.rules.guard.generic_profile import neutral_profile
 from sepolicyd.rules.guard.guard import Guard, load_guard
 from sepolicyd.rules.guard.level import GuardLevel, worst
-from sepolicyd.rules.guard.neutral import neutral_profile
+from sepolicyd.rules.guard.type_facts import facts_of_policy
 
 POLICIES = Path(__file__).resolve().parents[1] / "policies"
 

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.access import Access
-from sepolicyd.audit.dialects.front import Front
-from sepolicyd.audit.scan.files import scan_stream
+from sepolicyd.audit.dialects.preprocess import Front
+from sepolicyd.audit.scan.scan_files import scan_stream
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Interfaces
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
-from sepolicyd.rules.attribution.attribute import attribute
+from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.candidate import group
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.rules.fixes.detail import InterfaceCall, OnlyPermissions, booleans_of
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.guard.facts import facts_of_policy
+from sepolicyd.rules.guard.generic_profile import neutral_profile
 from sepolicyd.rules.guard.guard import Guard
-from sepolicyd.rules.guard.neutral import neutral_profile
+from sepolicyd.rules.guard.type_facts import facts_of_policy
 from sepolicyd.settings import Settings
 from tools.fixbench.answers import Answer, Proposal
 from tools.fixbench.masked import MaskedIndex, masked_labels
