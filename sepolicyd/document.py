@@ -189,7 +189,7 @@ def parse(data: bytes, name: str, mistakes: Optional[Mistakes] = None) -> Sectio
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{name}:{_line(error)} is not YAML: {_said(error)}", "mend that line") from None
     if node is None:
-        raise InputError(f"{name} is empty", "see policies/jupyterhub for an example")
+        raise InputError(f"{name} is empty", "docs/add-a-service.md shows what belongs in it")
     return Section(node, "", mistakes)
 
 

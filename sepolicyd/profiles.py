@@ -58,6 +58,8 @@ class Port:
     protocol: str
     number: int
     type: str
+    take: tuple[str, ...] = ()
+    """Types of other services whose number may be taken where this service is configured to listen on it."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,7 @@ def _port(part: Section) -> Port:
         protocol=part.text("protocol", "tcp", oneof=("tcp", "udp", "sctp", "dccp")),
         number=part.number("number", low=1, high=65535, required=True),
         type=part.text("type", required=True),
+        take=part.texts("take", check=type_name),
     )
     if port.type and not is_identifier(port.type):
         part.wrong("type", type_name(port.type))

@@ -18,13 +18,14 @@ MODULE_PREFIX = "sepolicyd_"
 HEADERS = "usr/share/selinux/devel"  # below the root; the same place on Debian, Fedora and RHEL
 INSTALLED_DATA = Path("/usr/share/sepolicyd")
 LOCAL_PROFILES = Path("/etc/sepolicyd/policies")
+DEFAULT_PROFILE = "jupyterhub"
 DEFAULT_CONFIG = Path("/etc/sepolicyd/config.yaml")
 DEFAULT_STATE = Path("/var/lib/sepolicyd")
 DEFAULT_LOG = Path("/var/log/audit/audit.log")
 
 # key -> (type, default, what it is); the README's table and `doctor` read the same
 KEYS: dict[str, tuple[type, Any, str]] = {
-    "profile": (str, "jupyterhub", "the profile that commands use when none is named"),
+    "profile": (str, DEFAULT_PROFILE, "the profile that commands use when none is named"),
     "log": (str, str(DEFAULT_LOG), "the audit log to follow"),
     "state": (str, str(DEFAULT_STATE), "directory of evidence, decisions and journals"),
     "priority": (int, MODULE_PRIORITY, "semodule priority of our modules (1 to 399)"),
@@ -42,7 +43,7 @@ class Settings:
     state: Path = DEFAULT_STATE
     root: Path = Path("/")
     log: Path = DEFAULT_LOG
-    profile: str = "jupyterhub"
+    profile: str = DEFAULT_PROFILE
     priority: int = MODULE_PRIORITY
     max_lease_seconds: int = 8 * 3600
     max_lease_seconds_per_day: int = 12 * 3600

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,10 @@ EXITS = {
     "rollout/endtrial.py",
     "rollout/apply/end_trial.py",
 }
+
+# Only the registry imports a service's code, and only the default profile is named elsewhere.
+SERVICES = sorted(path.name for path in (PACKAGE / "services").iterdir() if (path / "service.py").is_file())
+NAMED_SERVICES = {"services/registry.py", "settings.py"}
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
@@ -183,3 +187,42 @@ def test_only_entry_points_exit(path: Path) -> None:
                 and isinstance(node.func.value, ast.Name)
                 and node.func.value.id in {"sys", "os"}
             ), f"line {node.lineno} exits"
+
+
+def _texts(tree: ast.Module) -> Iterator[str]:
+    """Literal texts, without docstrings and other texts that stand as statements."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value
+
+
+def _names_of_services(source: str, services: Sequence[str]) -> list[str]:
+    """Imports, identifiers and literal texts that name a service."""
+    tree = ast.parse(source)
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    names += [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    words = [*_imports(ast.walk(tree)), *names, *_texts(tree)]
+    return sorted(word for word in words if any(service in word.lower() for service in services))
+
+
+def test_there_are_services_to_look_for() -> None:
+    assert "jupyterhub" in SERVICES
+
+
+@pytest.mark.parametrize(
+    "source", ["import sepolicyd.services.webapp.labels", 'NAME = "WebApp"', "webapp_t = 1", "x.webapp = 1", 'f"{a} webapp"']
+)
+def test_a_named_service_is_seen(source: str) -> None:
+    assert _names_of_services(source, ["webapp"])
+    assert not _names_of_services(f'"""A webapp."""\n# webapp\n{source}', ["other"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=_relative)
+def test_the_engine_names_no_service(path: Path) -> None:
+    """A second service is a directory in services/ and one in policies/: no other file gets a line for it."""
+    relative = _relative(path)
+    own = relative.split("/")[1] if relative.startswith("services/") and relative.count("/") > 1 else ""
+    if relative not in NAMED_SERVICES:
+        others = [service for service in SERVICES if service != own]
+        assert _names_of_services(path.read_text(encoding="utf-8"), others) == []

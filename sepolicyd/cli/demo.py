@@ -33,7 +33,7 @@ from sepolicyd.rollout.review.queue import queue
 from sepolicyd.rollout.session import Session, invoking_user
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.rules.fixes.fix import FixKind
-from sepolicyd.settings import Settings
+from sepolicyd.settings import DEFAULT_PROFILE, Settings
 from sepolicyd.state.decisions import AnswerKind
 from sepolicyd.state.evidence_reader import read_evidence
 
@@ -59,8 +59,8 @@ def demo_command(keep: Optional[Path]) -> None:
     began = time.monotonic()
     with _place(keep) as place:
         settings = replace(settings_from(None, place / "state", place / "root"), log=place / "audit.log")
-        session = Session(settings, profiles.load("jupyterhub", settings.policy_dirs))
-        _say("1. A policy store made from the distribution's policy, and in it JupyterHub's domains (sepolicyd init)")
+        session = Session(settings, profiles.load(DEFAULT_PROFILE, settings.policy_dirs))
+        _say("1. A policy store made from the distribution's policy, and in it the service's domains (sepolicyd init)")
         with workdir("demo") as directory:
             store = create_store(settings.root)
             store.install([base_package(session, directory)], settings.priority)

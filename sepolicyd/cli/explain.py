@@ -14,9 +14,9 @@ from sepolicyd.problems import ProblemCode
 from sepolicyd.rollout.doctor.codes import DoctorCode
 from sepolicyd.rollout.learning.taint import TaintCode
 from sepolicyd.rules.guard.guard import explain, load_guard
-from sepolicyd.services.codes import SetupCode
+from sepolicyd.services.registry import setup_codes
 
-OTHER_CODES: tuple[type[ProblemCode], ...] = (DoctorCode, SetupCode, TaintCode)
+OTHER_CODES: tuple[type[ProblemCode], ...] = (DoctorCode, *setup_codes(), TaintCode)
 
 
 @click.command("explain")

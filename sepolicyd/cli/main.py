@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("apply", "Build, prove, load and verify the module of every standing decision."),
     "approve": ("decide", "Allow what a candidate asks, exactly as shown."),
     "confirm": ("apply", "Keep a module that was applied with --confirm-within."),
-    "demo": ("demo", "Replay a captured JupyterHub rollout into a policy store of its own."),
+    "demo": ("demo", "Replay a captured rollout into a policy store of its own."),
     "deny": ("decide", "Decide that what a candidate asks stays denied."),
     "doctor": ("doctor", "Find what would spoil a rollout, each with the command that mends it."),
     "dontaudit": ("decide", "Deny what a candidate asks, and stop logging it."),

@@ -48,7 +48,6 @@ class SetupCode(ProblemCode):
     )
     POLICY = ("I-policy", "A module of that name or of the service's types is in the store already.", "semodule(8)")
     PORT = ("I-port", "A port has a label that must not be taken over.", "semanage-port(8)")
-    PROXY = ("I-proxy", "The proxy program of the service was not found.", "the service's documentation")
     PYTHON = (
         "I-python",
         "The unit starts an interpreter, so no domain transition can follow the program's label.",
@@ -64,7 +63,6 @@ class SetupCode(ProblemCode):
         "A path is shared with other programs, so it cannot have a label of the service's own.",
         "file_contexts(5)",
     )
-    SINGLEUSER = ("I-singleuser", "The program that runs users' code was not found.", "the service's documentation")
     TAKEN = (
         "I-taken",
         "A port is taken over from a type that hardly any service uses, and given back on removal.",

@@ -38,8 +38,8 @@ class Found:
 
     unit: Optional[Unit] = None
     labels: tuple[Label, ...] = ()
-    ports: Mapping[str, int] = field(default_factory=dict)
-    """Numbers by the names that the profile gives its ports; a name that is missing keeps the profile's number."""
+    ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Numbers by the names that the profile gives its ports. A missing name keeps the profile's number, () takes none."""
     web_port_hints: Mapping[str, str] = field(default_factory=dict)
     """What to do where a port has a number of web servers (80, 443), by the profile's name of the port."""
     booleans: tuple[BooleanRequest, ...] = ()

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
+from typing import NamedTuple, Optional
 
+from sepolicyd.problems import ProblemCode
+from sepolicyd.services.codes import SetupCode
 from sepolicyd.services.discovery import Discovery
+from sepolicyd.services.jupyterhub.codes import JupyterHubCode
 from sepolicyd.services.jupyterhub.service import discover as jupyterhub
 
-DISCOVERIES: Mapping[str, Discovery] = {"jupyterhub": jupyterhub}
+
+class ServiceCode(NamedTuple):
+    """The code of one service."""
+
+    discover: Discovery
+    codes: Optional[type[ProblemCode]] = None
+    """Codes of findings that no other service has."""
+
+
+SERVICES: Mapping[str, ServiceCode] = {"jupyterhub": ServiceCode(jupyterhub, JupyterHubCode)}
 
 
 def discovery_of(profile: str) -> Optional[Discovery]:
     """Return the discovery of the service with this profile name, None for a service that its profile describes fully."""
-    return DISCOVERIES.get(profile)
+    return SERVICES[profile].discover if profile in SERVICES else None
+
+
+def setup_codes() -> tuple[type[ProblemCode], ...]:
+    """Return the codes of `init`: those of every service, then each service's own."""
+    return (SetupCode, *(service.codes for service in SERVICES.values() if service.codes))

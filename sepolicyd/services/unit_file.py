@@ -122,7 +122,7 @@ def read_unit(name: str, root: Path = Path("/")) -> Unit:
     :raises InputError: a fragment cannot be read
     """
     if not UNIT_NAME.match(name):
-        raise UsageError(f"{name!r} is not the name of a service unit", "give a name such as jupyterhub.service")
+        raise UsageError(f"{name!r} is not the name of a service unit", "give a name such as NAME.service")
     directories = [root / directory for directory in UNIT_DIRS]
     main = next((path for path in (directory / name for directory in directories) if path.exists()), None)
     if main is None:

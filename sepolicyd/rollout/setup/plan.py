@@ -97,7 +97,7 @@ def plan_init(
     journal = init_journal.read(settings, profile.name)
     changes = _port_changes(profile, found, before, store)
     findings = [*found.problems, *_conflicts(store, before, profile, name, journal), *_off(settings)]
-    findings += ports.judge(changes, profile.own_types, _web_hints(profile, found))
+    findings += ports.judge(changes, profile.own_types, _web_hints(profile, found), _take(profile))
     findings += _label_findings(settings, store, profile, labels, mounts)
     service = unit or found.unit_name
     processes = _processes(settings, profile, service, proc)
@@ -151,6 +151,10 @@ def _web_hints(profile: Profile, found: Found) -> dict[str, str]:
     return {port.type: found.web_port_hints[port.name] for port in profile.ports if port.name in found.web_port_hints}
 
 
+def _take(profile: Profile) -> dict[str, frozenset[str]]:
+    return {port.type: frozenset(port.take) for port in profile.ports}
+
+
 def _conflicts(
     store: Store, before: PolicyIndex, profile: Profile, name: str, journal: Optional[SetupJournal]
 ) -> list[Problem]:
@@ -175,11 +179,11 @@ def _port_changes(profile: Profile, found: Found, before: PolicyIndex, store: St
     local = ports.read_local(store.active)
     changes = []
     for port in profile.ports:
-        number = found.ports.get(port.name, port.number)
-        owner = table.owner(port.protocol, number) or "port_t"
-        record = next((item.type for item in local if item.holds(port.protocol, number)), "")
-        if owner != port.type:
-            changes.append(PortChange(port.protocol, number, owner, port.type, record))
+        for number in found.ports.get(port.name, (port.number,)):
+            owner = table.owner(port.protocol, number) or "port_t"
+            record = next((item.type for item in local if item.holds(port.protocol, number)), "")
+            if owner != port.type:
+                changes.append(PortChange(port.protocol, number, owner, port.type, record))
     return tuple(changes)
 
 

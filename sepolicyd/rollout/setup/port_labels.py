@@ -21,13 +21,14 @@ from sepolicyd.storage.files import read_text, write_whole
 
 LOCAL = "ports.local"
 NO_HINTS: Mapping[str, str] = MappingProxyType({})
+NO_TAKE: Mapping[str, frozenset[str]] = MappingProxyType({})
 RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
 NETBASE = "install netbase (Debian) or setup (Fedora, RHEL)"
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
 # May be taken: whole ranges that nobody owns, and two that both base policies give to services which hardly anybody runs
 TAKEABLE = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "soundd_port_t", "transproxy_port_t"))
 RANGES = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t"))
-# Many services share these: the hub may be given the right to use them, the number stays what it is
+# Many services share these: a service may be given the right to use them, the number stays what it is
 WEB = frozenset(("http_port_t", "http_cache_port_t"))
 
 
@@ -79,11 +80,17 @@ def read_local(active: Path) -> tuple[LocalPort, ...]:
         raise ToolError(f"{active / LOCAL} cannot be read: {error.strerror}", "run this as root") from error
 
 
-def judge(changes: Iterable[PortChange], own: frozenset[str], web_hints: Mapping[str, str] = NO_HINTS) -> list[Problem]:
+def judge(
+    changes: Iterable[PortChange],
+    own: frozenset[str],
+    web_hints: Mapping[str, str] = NO_HINTS,
+    take: Mapping[str, frozenset[str]] = NO_TAKE,
+) -> list[Problem]:
     """Return what stands against taking these numbers over.
 
     :param own: types of the service's module
     :param web_hints: by port type of the service, what to do where web servers have the number
+    :param take: by port type of the service, the foreign types whose numbers its profile takes over
     """
     findings = []
     for change in changes:
@@ -96,6 +103,10 @@ def judge(changes: Iterable[PortChange], own: frozenset[str], web_hints: Mapping
             what = f"{name} stays {change.before}, which web servers share"
             hint = web_hints.get(change.after, "a rollout asks for the right to listen there")
             findings.append(Problem(Severity.WARN, "I-web", what, hint))
+        elif change.before in take.get(change.after, ()):
+            what = f"{name} is taken from {change.before}, and given back on removal"
+            hint = f"whoever is allowed {change.before} no longer reaches this number; a service that listens there cannot run"
+            findings.append(Problem(Severity.WARN, "I-taken", what, hint))
         elif change.before not in TAKEABLE and change.before not in own:
             what = f"{name} is {change.before}: another module owns it"
             findings.append(Problem(Severity.STOP, "I-port", what, "let the service use another port"))

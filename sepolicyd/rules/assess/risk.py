@@ -105,16 +105,16 @@ def _held(place: tuple[str, str], policy: Optional[PolicyIndex]) -> frozenset[st
 
 
 def secrets(question: Question, guard: Guard) -> list[Finding]:
-    """A way to the hub's secrets, or into its memory, for anyone but the hub itself."""
+    """A way to the service's secrets, or into its main process's memory, for anyone but that process."""
     profile = question.profile
-    hub = profile.roles[0].domains[:1]
-    if question.source in hub or not hub:
+    main = profile.roles[0].domains[:1]
+    if question.source in main or not main:
         return []
     if question.target in profile.secrets and question.permissions & READS:
         text = f"a new way to the service's secrets: {question.source} reaches {question.target}"
         return [guard.finding(About.SECRETS, text)]
-    if question.target in hub and question.tclass == "process" and question.permissions & INTO_MEMORY:
-        text = f"a new way into the hub's own process: {question.source} reaches {question.target}"
+    if question.target in main and question.tclass == "process" and question.permissions & INTO_MEMORY:
+        text = f"a new way into the service's main process: {question.source} reaches {question.target}"
         return [guard.finding(About.SECRETS, text)]
     return []
 

@@ -17,7 +17,7 @@ def discover(root: Path, unit: str = "") -> Found:
     return Found(
         unit=found.unit,
         labels=(*labels.labels_of(found), *labels.code_labels(found)),
-        ports=found.ports,
+        ports={name: (number,) for name, number in found.ports.items()},
         web_port_hints=WEB_PORT_HINTS,
         booleans=labels.booleans_of(found),
         problems=(*found.findings, *labels.problems_of(found)),

@@ -259,3 +259,16 @@ def test_a_service_that_runs_unconfined_is_told_with_the_reason(tmp_path: Path, 
     assert processes.still_elsewhere(found[1:], profile) == ()
     off = [processes.Running(1, "jupyterhub", "")]
     assert processes.still_elsewhere(off, profile)[0].code == "I-off"
+
+
+def test_a_number_of_another_service_is_taken_only_where_the_profile_says_so() -> None:
+    changes = [PortChange("tcp", 9001, "tor_port_t", "svc_port_t")]
+    (stopped,) = port_labels.judge(changes, frozenset())
+    assert (stopped.level, stopped.code) == (Severity.STOP, "I-port")
+    take = {"svc_port_t": frozenset({"tor_port_t"})}
+    (taken,) = port_labels.judge(changes, frozenset(), take=take)
+    assert (taken.level, taken.code) == (Severity.WARN, "I-taken")
+    (other,) = port_labels.judge([PortChange("tcp", 9050, "tor_port_t", "other_port_t")], frozenset(), take=take)
+    assert other.level is Severity.STOP
+    (local,) = port_labels.judge([PortChange("tcp", 9001, "tor_port_t", "svc_port_t", "tor_port_t")], frozenset(), take=take)
+    assert local.level is Severity.STOP
