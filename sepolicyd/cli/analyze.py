@@ -85,13 +85,13 @@ def analyze_command(
             terminal.print_json({**document(result, taken), **more, "candidates": [keys.assessed(item) for item in items]})
         else:
             _print(items, details)
-            _talk(result, taken, len(items))
+            _print_counts(result, taken, len(items))
         if policy_note:
-            terminal.talk(f"sepolicyd: {terminal.escape(policy_note)}")
+            terminal.print_err(f"sepolicyd: {terminal.escape(policy_note)}")
     for line in result.unparsed if show_unparsed else ():
-        terminal.talk(f"line {line.line}: {terminal.escape(line.message)}: {terminal.escape(line.text)}")
+        terminal.print_err(f"line {line.line}: {terminal.escape(line.message)}: {terminal.escape(line.text)}")
     for text in notes:
-        terminal.talk(f"sepolicyd: {text}")
+        terminal.print_err(f"sepolicyd: {text}")
     return int(Exit.FINDINGS if is_unread(result, front) else Exit.DONE)
 
 
@@ -151,10 +151,10 @@ def _grouped(result: ScanResult, taken: Attributed, as_json: bool, notes: Sequen
             }
         )
         return
-    rows = [(one.id, terminal.asked(one), terminal.escape(",".join(one.merged.roles)) or "-") for one in candidates]
+    rows = [(one.id, terminal.access_text(one), terminal.escape(",".join(one.merged.roles)) or "-") for one in candidates]
     if rows:
-        terminal.data("\n".join(terminal.table(rows, ("ID", "ACCESS", "ASKED BY"))))
-    _talk(result, taken, len(candidates))
+        terminal.print_out("\n".join(terminal.table(rows, ("ID", "ACCESS", "ASKED BY"))))
+    _print_counts(result, taken, len(candidates))
 
 
 def _scan(files: Sequence[str], front: Front) -> ScanResult:
@@ -234,15 +234,15 @@ def _print_te(name: str, items: Sequence[Assessed]) -> None:
 
     kept = [access for item in items for access in granted(item)]
     source = render_te(name, kept)
-    terminal.data(source.te.rstrip("\n"))
+    terminal.print_out(source.te.rstrip("\n"))
     for item in items:
         lines = comments(item)
         if lines:
-            terminal.data("\n".join(("", *lines)))
-            terminal.talk(f"sepolicyd: {warning(item)}")
+            terminal.print_out("\n".join(("", *lines)))
+            terminal.print_err(f"sepolicyd: {warning(item)}")
     for reason in source.refused:
-        terminal.data(f"\n# left out: {terminal.escape(str(reason))}")
-        terminal.talk(f"sepolicyd: left out: {terminal.escape(str(reason))}")
+        terminal.print_out(f"\n# left out: {terminal.escape(str(reason))}")
+        terminal.print_err(f"sepolicyd: left out: {terminal.escape(str(reason))}")
 
 
 def _print(items: Sequence[Assessed], details: bool) -> None:
@@ -250,21 +250,21 @@ def _print(items: Sequence[Assessed], details: bool) -> None:
 
     if details:
         for item in items:
-            terminal.data("\n".join(screen(item)) + "\n")
+            terminal.print_out("\n".join(screen(item)) + "\n")
     elif items:
         header = ("ID", "LEVEL", "FIX", "ACCESS", "ASKED BY", "ON")
-        terminal.data("\n".join(terminal.table([one_line(item) for item in items], header)))
+        terminal.print_out("\n".join(terminal.table([one_line(item) for item in items], header)))
 
 
-def _talk(result: ScanResult, taken: Attributed, count: int) -> None:
+def _print_counts(result: ScanResult, taken: Attributed, count: int) -> None:
     foreign = sum(taken.foreign.values())
-    terminal.talk(
+    terminal.print_err(
         f"{terminal.plural(result.lines, 'line')}: "
         f"{terminal.plural(result.denials, 'denial')}, {result.granted} granted, "
         f"{terminal.plural(result.unparsed_count, 'line')} unparsed; "
         f"{terminal.plural(count, 'candidate')}, {terminal.plural(foreign, 'denial')} of other services left out"
     )
     for line in result.unparsed[:SHOWN_UNPARSED]:
-        terminal.talk(f"  unparsed line {line.line}: {terminal.escape(line.message)}")
+        terminal.print_err(f"  unparsed line {line.line}: {terminal.escape(line.message)}")
     if result.unparsed_count > SHOWN_UNPARSED:
-        terminal.talk("  ... all of them with --unparsed")
+        terminal.print_err("  ... all of them with --unparsed")

@@ -41,11 +41,11 @@ def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **path
     session = open_session(profile_name, **paths)
     with planned(session, _step) as plan:
         if te:
-            terminal.data(plan.source.te.rstrip("\n"))
+            terminal.print_out(plan.source.te.rstrip("\n"))
         elif as_json:
             terminal.print_json(document(plan))
         else:
-            terminal.data("\n".join(lines(plan)))
+            terminal.print_out("\n".join(lines(plan)))
         return int(Exit.FINDINGS if plan.proof.refusals else Exit.DONE)
 
 
@@ -77,7 +77,7 @@ def apply_command(
     evidence = session.snapshot().evidence
     with drafted_now(session, _step) as draft:
         if not as_json:
-            terminal.talk("\n".join(outline(draft)))
+            terminal.print_err("\n".join(outline(draft)))
         if not draft.empty and not yes:
             click.confirm("Load this? The exact difference is proved before it is installed.", abort=True, err=True)
         order = Order(invoking_user(), tuple(pending(evidence, draft.decided)), within)
@@ -101,18 +101,22 @@ def _report(draft: Draft, done: Applied, *, as_json: bool) -> None:
             }
         )
     elif not done.changed:
-        terminal.data(f"nothing to do: version {done.version} of {draft.module} holds all of it")
+        terminal.print_out(f"nothing to do: version {done.version} of {draft.module} holds all of it")
     else:
-        terminal.data(f"{draft.module} version {done.version} loaded and verified ({done.verified})")
+        terminal.print_out(f"{draft.module} version {done.version} loaded and verified ({done.verified})")
         if done.plan is not None:
             gained, lost = len(done.plan.delta.gained), len(done.plan.delta.lost)
-            terminal.data(f"{terminal.plural(gained, 'access', 'accesses')} gained, each covered by a decision; {lost} lost")
+            terminal.print_out(
+                f"{terminal.plural(gained, 'access', 'accesses')} gained, each covered by a decision; {lost} lost"
+            )
         if done.now_allowed:
-            terminal.data(f"{terminal.plural(len(done.now_allowed), 'pending access', 'pending accesses')} allowed by it too")
+            terminal.print_out(
+                f"{terminal.plural(len(done.now_allowed), 'pending access', 'pending accesses')} allowed by it too"
+            )
     for text in draft.desired.manual:
-        terminal.talk(f"still to be done by hand: {terminal.escape(text)}")
+        terminal.print_err(f"still to be done by hand: {terminal.escape(text)}")
     if done.deadline:
-        terminal.talk(f"the previous version returns at {terminal.when(done.deadline)} unless you run: sepolicyd confirm")
+        terminal.print_err(f"the previous version returns at {terminal.when(done.deadline)} unless you run: sepolicyd confirm")
 
 
 @click.command("confirm")
@@ -127,7 +131,7 @@ def confirm_command(profile_name: Optional[str], **paths: Optional[Path]) -> Non
     """
     session = open_session(profile_name, **paths)
     trial = end_trial.confirm(session.settings, by=invoking_user())
-    terminal.data(f"version {trial.version} of {trial.module} is kept")
+    terminal.print_out(f"version {trial.version} of {trial.module} is kept")
 
 
 @click.command("rollback")
@@ -151,10 +155,10 @@ def rollback_command(
     session = open_session(profile_name, **paths)
     still = None if as_it_was else desired_policy(decided_now(session))
     settled = back.rollback(session.settings, session.profile.name, by=invoking_user(), to=version, reason=reason, still=still)
-    terminal.data(terminal.escape(settled.text))
+    terminal.print_out(terminal.escape(settled.text))
     if back.LEFT_OUT in settled.text:
-        terminal.talk("`sepolicyd rollback --as-it-was --to VERSION` would restore it too")
+        terminal.print_err("`sepolicyd rollback --as-it-was --to VERSION` would restore it too")
 
 
 def _step(word: str) -> None:
-    terminal.talk(f"... {word}")
+    terminal.print_err(f"... {word}")

@@ -20,9 +20,9 @@ def one_line(item: Assessed) -> tuple[str, ...]:
         candidate.id,
         terminal.level(item.level),
         item.fix.kind.value,
-        terminal.asked(candidate),
+        terminal.access_text(candidate),
         terminal.escape(",".join(seen.roles)) or "-",
-        terminal.some(seen.paths or seen.names or [f"{key} {port}" for key, port in seen.ports], 1) or "-",
+        terminal.first_few(seen.paths or seen.names or [f"{key} {port}" for key, port in seen.ports], 1) or "-",
     )
 
 
@@ -33,7 +33,7 @@ def screen(item: Assessed) -> list[str]:
         terminal.style(f"{candidate.id}@{candidate.revision}", bold=True) + f"  {terminal.level(item.level)}",
         *_wrap(item.sentence),
         "",
-        f"  asks     {terminal.asked(candidate)}",
+        f"  asks     {terminal.access_text(candidate)}",
         *_evidence(candidate.merged),
     ]
     if item.opens:
@@ -59,13 +59,13 @@ def _evidence(seen: Evidence) -> list[str]:
     times = "enforced" if seen.enforced == seen.count else "permissive" if not seen.enforced else "enforced and permissive"
     rows = [
         ("seen", f"{terminal.when(seen.first)} to {terminal.when(seen.last)} ({times}{_exercises(seen)})"),
-        ("by", ", ".join(part for part in (terminal.some(seen.comms), terminal.some(seen.exes, 2)) if part)),
-        ("role", terminal.some(seen.roles)),
-        ("taken as", terminal.some(seen.reasons, 2)),
-        ("on", terminal.some(seen.paths or seen.names, 4)),
-        ("ports", terminal.some([f"{key} {port}" for key, port in seen.ports], 6)),
-        ("ioctls", terminal.some([f"{number:#x}" for number in seen.ioctls], 8)),
-        ("tainted", terminal.some(seen.taints)),
+        ("by", ", ".join(part for part in (terminal.first_few(seen.comms), terminal.first_few(seen.exes, 2)) if part)),
+        ("role", terminal.first_few(seen.roles)),
+        ("taken as", terminal.first_few(seen.reasons, 2)),
+        ("on", terminal.first_few(seen.paths or seen.names, 4)),
+        ("ports", terminal.first_few([f"{key} {port}" for key, port in seen.ports], 6)),
+        ("ioctls", terminal.first_few([f"{number:#x}" for number in seen.ioctls], 8)),
+        ("tainted", terminal.first_few(seen.taints)),
     ]
     lines = [f"  {name.ljust(8)} {text}" for name, text in rows if text]
     for sample in seen.samples[:1]:
@@ -76,4 +76,8 @@ def _evidence(seen: Evidence) -> list[str]:
 
 
 def _exercises(seen: Evidence) -> str:
-    return f"; in {terminal.plural(len(seen.exercises), 'exercise')}: {terminal.some(seen.exercises)}" if seen.exercises else ""
+    return (
+        f"; in {terminal.plural(len(seen.exercises), 'exercise')}: {terminal.first_few(seen.exercises)}"
+        if seen.exercises
+        else ""
+    )

@@ -48,8 +48,8 @@ def list_command(
         return
     if waiting.items:
         header = ("ID", "LEVEL", "FIX", "ACCESS", "ASKED BY", "ON")
-        terminal.data("\n".join(terminal.table([one_line(item) for item in waiting.items], header)))
-    _talk(session, waiting)
+        terminal.print_out("\n".join(terminal.table([one_line(item) for item in waiting.items], header)))
+    _print_counts(session, waiting)
 
 
 @click.command("show")
@@ -81,11 +81,11 @@ def show_command(
         terminal.print_json([described(item, found) for item in items])
         return
     for item in items:
-        terminal.data("\n".join(screen(item)) + "\n")
+        terminal.print_out("\n".join(screen(item)) + "\n")
         for text in decisions_of(item, found):
-            terminal.data(text)
+            terminal.print_out(text)
     if found.policy_note:
-        terminal.talk(f"sepolicyd: {terminal.escape(found.policy_note)}")
+        terminal.print_err(f"sepolicyd: {terminal.escape(found.policy_note)}")
 
 
 def document(session: Session, waiting: Queue) -> dict[str, Any]:
@@ -124,16 +124,16 @@ def decisions_of(item: Assessed, found: Queue) -> list[str]:
     return lines
 
 
-def _talk(session: Session, waiting: Queue) -> None:
+def _print_counts(session: Session, waiting: Queue) -> None:
     levels: dict[str, int] = {}
     for item in waiting.items:
         levels[item.level] = levels.get(item.level, 0) + 1
     by_level = ", ".join(f"{count} {name}" for name, count in levels.items())
     if not waiting.snapshot.present:
-        terminal.talk(f"no evidence yet in {session.settings.evidence_db}: is the daemon running? (sepolicyd run)")
+        terminal.print_err(f"no evidence yet in {session.settings.evidence_db}: is the daemon running? (sepolicyd run)")
     else:
-        terminal.talk(f"{terminal.plural(len(waiting.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))
+        terminal.print_err(f"{terminal.plural(len(waiting.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))
     for taint in waiting.snapshot.taints:
-        terminal.talk(f"tainted: {terminal.escape(taint)}")
+        terminal.print_err(f"tainted: {terminal.escape(taint)}")
     if waiting.policy_note:
-        terminal.talk(f"sepolicyd: {terminal.escape(waiting.policy_note)}")
+        terminal.print_err(f"sepolicyd: {terminal.escape(waiting.policy_note)}")

@@ -102,16 +102,16 @@ def decide(
             try:
                 if answer in (AnswerKind.ALLOW, AnswerKind.DONTAUDIT) and "@" not in text:
                     require_shown(session.settings, item)
-                terminal.data(said(store_decision(session, store, answer, item, number, reason), item))
+                terminal.print_out(decision_line(store_decision(session, store, answer, item, number, reason), item))
             except RefusedError as failure:
                 refused += 1
-                terminal.talk(f"sepolicyd: {terminal.escape(str(failure))}")
+                terminal.print_err(f"sepolicyd: {terminal.escape(str(failure))}")
     finally:
         store.close()
     return int(Exit.FINDINGS if refused else Exit.DONE)
 
 
-def said(decision: Decision, item: Assessed) -> str:
+def decision_line(decision: Decision, item: Assessed) -> str:
     """A stored answer in one line."""
     by = f" by {decision.fix_kind}" if decision.fix_kind else ""
-    return f"{decision.answer.value} {item.candidate.id}: {terminal.asked(item.candidate)}{by}"
+    return f"{decision.answer.value} {item.candidate.id}: {terminal.access_text(item.candidate)}{by}"

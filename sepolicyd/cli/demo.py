@@ -57,31 +57,31 @@ def demo_command(keep: Optional[Path]) -> None:
       sepolicyd demo
     """
     began = time.monotonic()
-    with _place(keep) as place:
+    with _work_directory(keep) as place:
         settings = replace(settings_from(None, place / "state", place / "root"), log=place / "audit.log")
         session = Session(settings, profiles.load(DEFAULT_PROFILE, settings.policy_dirs))
-        _say("1. A policy store made from the distribution's policy, and in it the service's domains (sepolicyd init)")
+        _heading("1. A policy store made from the distribution's policy, and in it the service's domains (sepolicyd init)")
         with workdir("demo") as directory:
             store = create_store(settings.root)
             store.install([base_package(session, directory)], settings.priority)
-        _say("2. The daemon follows an audit log that grows: a hub, two students, a terminal, notebooks")
+        _heading("2. The daemon follows an audit log that grows: a hub, two students, a terminal, notebooks")
         _follow(session)
-        _say("3. What it asks, and a careful administrator's answers")
+        _heading("3. What it asks, and a careful administrator's answers")
         _answer(session)
-        _say("4. What would change: built, linked in a copy of the store, compared access by access")
+        _heading("4. What would change: built, linked in a copy of the store, compared access by access")
         with planned(session) as plan:
-            terminal.data("\n".join(lines(plan)))
-            _say("5. Applied in one transaction, verified in the resulting policy")
+            terminal.print_out("\n".join(lines(plan)))
+            _heading("5. Applied in one transaction, verified in the resulting policy")
             order, guard = Order(invoking_user()), session.guard()
-            done = pipeline.apply(plan, settings, guard, order, on_step=lambda word: terminal.talk(f"   ... {word}"))
-        terminal.data(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
-        _say("6. The same log once more, with what the policy says now")
+            done = pipeline.apply(plan, settings, guard, order, on_step=lambda word: terminal.print_err(f"   ... {word}"))
+        terminal.print_out(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
+        _heading("6. The same log once more, with what the policy says now")
         _replay(session)
-    terminal.data(f"\nThe whole took {time.monotonic() - began:.0f} s.")
+    terminal.print_out(f"\nThe whole took {time.monotonic() - began:.0f} s.")
 
 
 @contextmanager
-def _place(keep: Optional[Path]) -> Iterator[Path]:
+def _work_directory(keep: Optional[Path]) -> Iterator[Path]:
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=False)
         yield keep.absolute()
@@ -107,7 +107,7 @@ def _follow(session: Session) -> None:
                     f"the daemon ended with exit code {ended()}", f"see {output}, or run: {' '.join(_argv(settings))}"
                 )
             seen = read_evidence(settings.evidence_db)
-            terminal.talk(
+            terminal.print_err(
                 f"   {seen.counts.get('lines', 0):5} lines read, {len(seen.evidence):4} distinct accesses of the service"
             )
         _wait(settings, text.count(b"\n"))
@@ -144,17 +144,17 @@ def _answer(session: Session) -> None:
         if not waiting.items:
             return
         levels = Counter(item.level for item in waiting.items)
-        terminal.data(
+        terminal.print_out(
             f"{len(waiting.items)} candidates: {', '.join(f'{count} {level}' for level, count in levels.items())}"
             + (f"; {waiting.solved} accesses are allowed already" if waiting.solved else "")
         )
         if number == 0:
-            _show_some(waiting.items)
+            _show_first(waiting.items)
         _store(session, waiting.items)
 
 
-def _show_some(items: Sequence[Assessed]) -> None:
-    terminal.data("\n" + "\n".join(f"  {line}" for line in screen(items[0])) + "\n")
+def _show_first(items: Sequence[Assessed]) -> None:
+    terminal.print_out("\n" + "\n".join(f"  {line}" for line in screen(items[0])) + "\n")
 
 
 def _store(session: Session, items: Sequence[Assessed]) -> None:
@@ -172,7 +172,7 @@ def _store(session: Session, items: Sequence[Assessed]) -> None:
     finally:
         store.close()
     for text, count in sorted(given.items()):
-        terminal.data(f"  {count:4} {text}")
+        terminal.print_out(f"  {count:4} {text}")
 
 
 def careful(item: Assessed) -> tuple[AnswerKind, str]:
@@ -195,13 +195,13 @@ def _replay(session: Session) -> None:
     shutil.copytree(session.settings.decisions_db.parent, again.decisions_db.parent)
     left = queue(Session(again, session.profile))
     seen = len(left.snapshot.evidence)
-    terminal.data(
+    terminal.print_out(
         f"{seen} distinct accesses were denied in that log; {left.solved} of them are allowed by now, the rest is decided."
     )
-    terminal.data(f"{len(left.items)} pending.")
+    terminal.print_out(f"{len(left.items)} pending.")
     if left.items:
         raise ToolError(f"{len(left.items)} candidates are pending after the replay", "this is a bug: please report it")
 
 
-def _say(text: str) -> None:
-    terminal.data("\n" + terminal.style(text, bold=True))
+def _heading(text: str) -> None:
+    terminal.print_out("\n" + terminal.style(text, bold=True))

@@ -38,9 +38,9 @@ def doctor_command(as_json: bool, profile_name: Optional[str], **paths: Optional
         )
     for finding in () if as_json else findings:
         word, colour = WORDS[finding.level]
-        terminal.data(f"{terminal.style(word.ljust(9), fg=colour)} {finding.code} {terminal.escape(finding.what)}")
+        terminal.print_out(f"{terminal.style(word.ljust(9), fg=colour)} {finding.code} {terminal.escape(finding.what)}")
         if finding.hint:
-            terminal.data(f"          {terminal.escape(finding.hint)}")
+            terminal.print_out(f"          {terminal.escape(finding.hint)}")
     if not findings:
-        terminal.talk("nothing found")
+        terminal.print_err("nothing found")
     return int(Exit.FINDINGS if any(one.level is Severity.STOP for one in findings) else Exit.DONE)

@@ -41,4 +41,4 @@ def explain_command(codes: tuple[str, ...], **paths: Optional[Path]) -> None:
             text = explain(guard, code)
         else:
             raise UsageError(f"there is no code {code}", "`sepolicyd explain` lists them all")
-        terminal.data(terminal.escape_lines(text) + "\n")
+        terminal.print_out(terminal.escape_lines(text) + "\n")

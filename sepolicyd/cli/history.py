@@ -45,10 +45,10 @@ def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **
     if verify:
         problems = [f"{chain.path.name}: {text}" for chain in (book.chain, leases.chain) for text in chain.verify()]
         for problem in problems:
-            terminal.data(terminal.escape(problem))
+            terminal.print_out(terminal.escape(problem))
         if not problems:
             applied, leased = len(book.entries()), len(leases.history())
-            terminal.talk(
+            terminal.print_err(
                 f"{terminal.plural(applied, 'entry', 'entries')} of applies and {leased} of leases,"
                 " each holds the hash of the one before: whole"
             )
@@ -58,9 +58,9 @@ def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **
         terminal.print_json([{"at": line.at, "who": line.who, "what": line.what, "text": line.text} for line in lines])
     elif lines:
         rows = [(terminal.when(line.at), terminal.escape(line.who), line.what, terminal.escape(line.text)) for line in lines]
-        terminal.data("\n".join(terminal.table(rows, ("WHEN", "WHO", "WHAT", ""))))
+        terminal.print_out("\n".join(terminal.table(rows, ("WHEN", "WHO", "WHAT", ""))))
     else:
-        terminal.talk("nothing has been decided or applied yet")
+        terminal.print_err("nothing has been decided or applied yet")
     return int(Exit.DONE)
 
 

@@ -68,24 +68,24 @@ def init_command(
         return _new(new_name, unit, out, **paths)
     session = open_session(profile_name, **paths)
     if undo:
-        _done(install.undo_init(session.settings, session.profile.name), undone=True)
+        _report(install.undo_init(session.settings, session.profile.name), undone=True)
         return int(Exit.DONE)
     plan = rollout_init.plan_init(session.settings, session.profile, unit=unit, headers=headers and headers.absolute())
     if as_json:
         terminal.print_json(document(plan))
     else:
-        terminal.data("\n".join(lines(plan)))
+        terminal.print_out("\n".join(lines(plan)))
     if plan.stopped or only_plan:
         return int(Exit.FINDINGS if plan.stopped else Exit.DONE)
     if not yes:
         click.confirm("Do this?", abort=True, err=True)
-        switch += tuple(one.name for one in plan.booleans if one.name not in switch and _wanted(one))
+        switch += tuple(one.name for one in plan.booleans if one.name not in switch and _confirm_boolean(one))
     done = install.run_init(session.settings, session.profile, plan, switch)
-    _done(done, undone=False, off=[one.name for one in plan.booleans if one.name not in done.booleans])
+    _report(done, undone=False, off=[one.name for one in plan.booleans if one.name not in done.booleans])
     return int(Exit.DONE)
 
 
-def _wanted(request: BooleanRequest) -> bool:
+def _confirm_boolean(request: BooleanRequest) -> bool:
     return click.confirm(f"Switch {request.name} on ({terminal.escape(request.why)})?", default=False, err=True)
 
 
@@ -143,20 +143,20 @@ def document(plan: InitPlan) -> dict[str, Any]:
     }
 
 
-def _done(done: InitDone, *, undone: bool, off: Sequence[str] = ()) -> None:
-    terminal.data(
+def _report(done: InitDone, *, undone: bool, off: Sequence[str] = ()) -> None:
+    terminal.print_out(
         f"module {done.module} {'removed' if undone else 'loaded'}, "
         f"{terminal.plural(len(done.relabelled), 'path')} relabelled, "
         f"{terminal.plural(len(done.ports), 'port')} {'given back' if undone else 'taken'}"
     )
     if done.booleans:
-        terminal.data(f"{'values forgotten' if undone else 'switched on'}: {', '.join(done.booleans)}")
+        terminal.print_out(f"{'values forgotten' if undone else 'switched on'}: {', '.join(done.booleans)}")
     for name in off:
-        terminal.talk(f"off, and the configuration asks for it: setsebool -P {name} on")
+        terminal.print_err(f"off, and the configuration asks for it: setsebool -P {name} on")
     for finding in done.findings:
-        terminal.talk(f"{finding.code} {terminal.escape(str(finding))}")
+        terminal.print_err(f"{finding.code} {terminal.escape(str(finding))}")
     if done.restart:
-        terminal.talk(f"next: {done.restart}, then `sepolicyd learn start`")
+        terminal.print_err(f"next: {done.restart}, then `sepolicyd learn start`")
 
 
 def _new(name: str, unit: str, out: Optional[Path], **paths: Optional[Path]) -> int:
@@ -168,8 +168,8 @@ def _new(name: str, unit: str, out: Optional[Path], **paths: Optional[Path]) -> 
     settings = settings_from(**paths)
     made = new_profile.new_profile(settings, name, unit, out or LOCAL_PROFILES)
     for path in made.files:
-        terminal.data(str(path))
+        terminal.print_out(str(path))
     for finding in made.findings:
-        terminal.talk(f"{finding.code} {terminal.escape(str(finding))}")
-    terminal.talk(f"look at these files, then: sepolicyd init {name}")
+        terminal.print_err(f"{finding.code} {terminal.escape(str(finding))}")
+    terminal.print_err(f"look at these files, then: sepolicyd init {name}")
     return int(Exit.DONE)

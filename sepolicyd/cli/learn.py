@@ -64,14 +64,14 @@ def start_command(
     """
     session = open_session(profile_name, **paths)
     if whole_system and not yes:
-        terminal.talk("--whole-system lets every process on this machine do what the policy forbids, until the deadline.")
+        terminal.print_err("--whole-system lets every process on this machine do what the policy forbids, until the deadline.")
         click.confirm("Do that?", abort=True, err=True)
     lease = leases.start(session.settings, session.profile, seconds_of(length), whole_system=whole_system, hidden=bool(hidden))
     what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
-    terminal.data(f"permissive until {terminal.when(lease.deadline_wall)}: {what}")
+    terminal.print_out(f"permissive until {terminal.when(lease.deadline_wall)}: {what}")
     if hidden is None:
-        terminal.talk("dontaudit rules still hide some needs; --hidden shows them too and makes one round enough")
-    terminal.talk('next: use the service, one `sepolicyd learn mark "NAME"` before each exercise, then `sepolicyd review`')
+        terminal.print_err("dontaudit rules still hide some needs; --hidden shows them too and makes one round enough")
+    terminal.print_err('next: use the service, one `sepolicyd learn mark "NAME"` before each exercise, then `sepolicyd review`')
 
 
 @learn_command.command("renew")
@@ -87,7 +87,7 @@ def renew_command(length: str, profile_name: Optional[str], **paths: Optional[Pa
     """
     session = open_session(profile_name, **paths)
     lease = leases.renew(session.settings, session.profile, seconds_of(length))
-    terminal.data(f"permissive until {terminal.when(lease.deadline_wall)}")
+    terminal.print_out(f"permissive until {terminal.when(lease.deadline_wall)}")
 
 
 @learn_command.command("stop")
@@ -120,7 +120,7 @@ def mark_command(name: str, profile_name: Optional[str], **paths: Optional[Path]
     """
     session = open_session(profile_name, **paths)
     mark = leases.mark(session.settings, session.profile, name)
-    terminal.data(f"exercise {terminal.escape(mark.name)} since {terminal.when(mark.epoch)}")
+    terminal.print_out(f"exercise {terminal.escape(mark.name)} since {terminal.when(mark.epoch)}")
 
 
 @learn_command.command("status")
@@ -139,7 +139,7 @@ def lease_status_command(as_json: bool, profile_name: Optional[str], **paths: Op
     if as_json:
         terminal.print_json(lease_document(status))
     else:
-        terminal.data("\n".join(lease_lines(status)))
+        terminal.print_out("\n".join(lease_lines(status)))
     return int(Exit.FINDINGS if status.problems else Exit.DONE)
 
 
@@ -159,16 +159,16 @@ def enforce_command(profile_name: Optional[str], **paths: Optional[Path]) -> int
     session = open_session(profile_name, **paths)
     result = leases.enforce(session.settings, session.profile, pending=lambda: _pending(session))
     if isinstance(result.pending, Queue) and result.pending.items:
-        terminal.talk(f"{terminal.plural(len(result.pending.items), 'candidate')} undecided: these will be denied")
+        terminal.print_err(f"{terminal.plural(len(result.pending.items), 'candidate')} undecided: these will be denied")
         for item in result.pending.items[:MAX_PENDING_SHOWN]:
-            terminal.talk(f"  {item.candidate.id} {terminal.escape(item.sentence)}")
+            terminal.print_err(f"  {item.candidate.id} {terminal.escape(item.sentence)}")
         if len(result.pending.items) > MAX_PENDING_SHOWN:
-            terminal.talk(f"  and {len(result.pending.items) - MAX_PENDING_SHOWN} more: sepolicyd list")
+            terminal.print_err(f"  and {len(result.pending.items) - MAX_PENDING_SHOWN} more: sepolicyd list")
     code = _ended(result.ended) if result.ended is not None else int(Exit.DONE)
     if result.ended is not None and not result.ended.closed:
-        terminal.data("NOT all is enforced: `sepolicyd learn status` shows what is open still")
+        terminal.print_out("NOT all is enforced: `sepolicyd learn status` shows what is open still")
     else:
-        terminal.data("enforcing" if result.enforcing else "NOT enforcing")
+        terminal.print_out("enforcing" if result.enforcing else "NOT enforcing")
     return code if result.enforcing else int(Exit.TOOL_FAILED)
 
 
@@ -177,19 +177,19 @@ def _pending(session: Session) -> Optional[Queue]:
     try:
         return queue(session)
     except SepolicydError as failure:
-        terminal.talk(f"sepolicyd: what is pending cannot be told: {terminal.escape(str(failure))}")
+        terminal.print_err(f"sepolicyd: what is pending cannot be told: {terminal.escape(str(failure))}")
         return None
 
 
 def _ended(ended: Ended) -> int:
     if ended.closed:
-        terminal.data(f"lease of {ended.profile} ended, enforcing again after {ended.seconds_to_closed:.1f} s")
+        terminal.print_out(f"lease of {ended.profile} ended, enforcing again after {ended.seconds_to_closed:.1f} s")
     else:
-        terminal.data(f"lease of {ended.profile} could NOT be ended; the timer tries again every minute")
+        terminal.print_out(f"lease of {ended.profile} could NOT be ended; the timer tries again every minute")
     if ended.closed and not ended.done:
-        terminal.talk("the kernel enforces; what is left in the store is removed by the timer's next run")
+        terminal.print_err("the kernel enforces; what is left in the store is removed by the timer's next run")
     for error in dict.fromkeys(ended.errors):
-        terminal.talk(f"  {terminal.escape(error)}")
+        terminal.print_err(f"  {terminal.escape(error)}")
     return int(Exit.DONE if ended.closed else Exit.TOOL_FAILED)
 
 
@@ -229,8 +229,8 @@ def lease_lines(status: status_module.LeaseStatus) -> list[str]:
         lines = [f"lease     {what} permissive for {terminal.duration(status.remaining)} more{hidden}"]
     lines.append(f"kernel    {'enforcing' if status.enforcing else 'PERMISSIVE' if status.enabled else 'without SELinux'}")
     if status.foreign_types:
-        lines.append(f"          permissive without a lease: {terminal.some(status.foreign_types)}")
+        lines.append(f"          permissive without a lease: {terminal.first_few(status.foreign_types)}")
     if status.marks:
-        lines.append(f"exercises {terminal.some([mark.name for mark in status.marks], 8)}")
+        lines.append(f"exercises {terminal.first_few([mark.name for mark in status.marks], 8)}")
     lines += [f"problem   {terminal.escape(problem)}" for problem in status.problems]
     return lines

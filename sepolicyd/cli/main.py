@@ -82,7 +82,7 @@ def run_cli(argv: Sequence[str]) -> int:
     except click.exceptions.Exit as ended:
         return int(ended.exit_code)
     except click.exceptions.Abort:
-        talk("stopped; every answer given so far is kept")
+        print_err("stopped; every answer given so far is kept")
         return 130
     except click.ClickException as mistake:
         mistake.show(sys.stderr)
@@ -90,7 +90,7 @@ def run_cli(argv: Sequence[str]) -> int:
     except SepolicydError as failure:
         return report(failure)
     except KeyboardInterrupt:
-        talk("interrupted")
+        print_err("interrupted")
         return 130
     except BrokenPipeError:
         # The reader (head, less) went away: not a failure of ours, and Python would complain again at exit.
@@ -98,7 +98,7 @@ def run_cli(argv: Sequence[str]) -> int:
         return int(Exit.DONE)
 
 
-def talk(text: str) -> None:
+def print_err(text: str) -> None:
     """Say something to the person, on stderr."""
     click.echo(f"sepolicyd: {text}", err=True)
 
@@ -107,7 +107,7 @@ def report(failure: SepolicydError) -> int:
     """Print an expected failure as sentence and hint, and give its exit code."""
     from sepolicyd.cli.terminal import escape_lines
 
-    talk(escape_lines(failure.what))
+    print_err(escape_lines(failure.what))
     command = getattr(failure, "command", "") if isinstance(failure, ToolError) else ""
     for line in (failure.hint, "" if command in failure.hint else f"the command was: {command}"):
         if line:

@@ -28,7 +28,7 @@ def comments(item: Assessed) -> list[str]:
     left = set(item.candidate.accesses) - set(granted(item))
     if not left:
         return []
-    lines = [f"# {terminal.asked(item.candidate)} ({item.level.value})"]
+    lines = [f"# {terminal.access_text(item.candidate)} ({item.level.value})"]
     if item.fix.kind in RULES and granted(item):
         lines.append(f"#   no rule for {' '.join(sorted(access.permission for access in left))}")
     if item.why_not:
@@ -40,7 +40,7 @@ def comments(item: Assessed) -> list[str]:
 def warning(item: Assessed) -> str:
     """The same in one line."""
     why = f" ({item.why_not})" if item.why_not else ""
-    return f"no rule for {terminal.asked(item.candidate)}: {item.fix.kind}: {_line(item.fix.text + why)}"
+    return f"no rule for {terminal.access_text(item.candidate)}: {item.fix.kind}: {_line(item.fix.text + why)}"
 
 
 def _allowed_now(item: Assessed) -> bool:

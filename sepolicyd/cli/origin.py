@@ -26,11 +26,11 @@ def origin_notes(sightings: Iterable[Sighting], policy_index: PolicyIndex, profi
         what = f"{len(found.allowed)} of {terminal.plural(len(found.enforced), 'access', 'accesses')}"
         notes.append(f"{what}, denied in enforcing mode, are allowed by this policy: another one was loaded then")
     if found.unknown_types and found.unknown_share >= UNKNOWN:
-        names = terminal.some(sorted(found.unknown_types), SHOWN)
+        names = terminal.first_few(sorted(found.unknown_types), SHOWN)
         notes.append(f"{len(found.unknown_types)} of the {len(found.types)} types of the log are not in this policy ({names})")
     nodes = {sighting.denial.event.node for sighting in sightings} - {""}
     if nodes and not nodes & {os.uname().nodename, os.uname().nodename.partition(".")[0]}:
-        notes.append(f"the log was written by {terminal.some(sorted(nodes), SHOWN)}, not by this machine")
+        notes.append(f"the log was written by {terminal.first_few(sorted(nodes), SHOWN)}, not by this machine")
     return (*(f"another machine's log? {text}" for text in notes), *((ADVICE,) if notes else ()))
 
 

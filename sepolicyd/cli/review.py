@@ -11,7 +11,7 @@ import click
 
 from sepolicyd.cli import terminal
 from sepolicyd.cli.candidate_view import screen
-from sepolicyd.cli.decide import said
+from sepolicyd.cli.decide import decision_line
 from sepolicyd.cli.options import policy_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import RefusedError, UsageError
@@ -47,23 +47,23 @@ def review_command(
       sepolicyd review
     """
     session = open_session(profile_name, **paths)
-    sitting = _Sitting(session, policy_file, level)
-    if sitting.note:
-        terminal.talk(f"sepolicyd: {terminal.escape(sitting.note)}")
-    if not sitting.items:
-        terminal.talk("nothing is pending")
+    review = ReviewSession(session, policy_file, level)
+    if review.note:
+        terminal.print_err(f"sepolicyd: {terminal.escape(review.note)}")
+    if not review.items:
+        terminal.print_err("nothing is pending")
         return
     store = session.decisions()
     try:
-        _ask_all(sitting, store)
+        _ask_all(review, store)
     finally:
         store.close()
-    left = terminal.plural(len(sitting.items), "candidate")
-    terminal.talk(f"{terminal.plural(sitting.answered, 'answer')} stored, {left} still pending")
+    left = terminal.plural(len(review.items), "candidate")
+    terminal.print_err(f"{terminal.plural(review.answered, 'answer')} stored, {left} still pending")
 
 
-class _Sitting:
-    """The questions of one sitting; judged anew where an answer changes what may be asked of the rest."""
+class ReviewSession:
+    """The questions of one review; judged anew where an answer changes what may be asked of the rest."""
 
     def __init__(self, session: Session, policy_file: Optional[Path], level: Optional[str]) -> None:
         self.session, self.policy_file, self.level = session, policy_file, level
@@ -90,25 +90,25 @@ class _Sitting:
             self.judge()
 
 
-def _ask_all(sitting: _Sitting, store: DecisionStore) -> None:
+def _ask_all(review: ReviewSession, store: DecisionStore) -> None:
     """Put each question until all are answered or skipped, or the person stops."""
     while True:
-        item = sitting.next()
+        item = review.next()
         if item is None:
             return
-        left = sum(other.candidate.id not in sitting.skipped for other in sitting.items)
-        terminal.data(f"\n--- {left} to go " + "-" * 60)
-        terminal.data("\n".join(screen(item)))
-        record(sitting.session.settings, [item])
-        step = _ask(sitting.session, store, item)
+        left = sum(other.candidate.id not in review.skipped for other in review.items)
+        terminal.print_out(f"\n--- {left} to go " + "-" * 60)
+        terminal.print_out("\n".join(screen(item)))
+        record(review.session.settings, [item])
+        step = _ask(review.session, store, item)
         if step == "quit":
             return
         if step == "answered":
-            sitting.settle(item)
+            review.settle(item)
         elif step == "undo":
-            _undo(sitting, store)
+            _undo(review, store)
         else:
-            sitting.skipped.add(item.candidate.id)
+            review.skipped.add(item.candidate.id)
 
 
 def _ask(session: Session, store: DecisionStore, item: Assessed) -> str:
@@ -125,10 +125,10 @@ def _ask(session: Session, store: DecisionStore, item: Assessed) -> str:
                 return "answered"
         elif answer in ANSWERS:
             why = _read("why (may be empty): ") or ""
-            terminal.data(said(store_decision(session, store, ANSWERS[answer], item, reason=why), item))
+            terminal.print_out(decision_line(store_decision(session, store, ANSWERS[answer], item, reason=why), item))
             return "answered"
         else:
-            terminal.talk(KEYS)
+            terminal.print_err(KEYS)
 
 
 def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) -> bool:
@@ -136,20 +136,20 @@ def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) 
     if item.level == "review" and item.approvable:
         reason = _read("this wants a written reason: ") or ""
     try:
-        terminal.data(said(store_decision(session, store, AnswerKind.ALLOW, item, number or 1, reason), item))
+        terminal.print_out(decision_line(store_decision(session, store, AnswerKind.ALLOW, item, number or 1, reason), item))
     except (RefusedError, UsageError) as failure:
-        terminal.talk(terminal.escape(str(failure)))
+        terminal.print_err(terminal.escape(str(failure)))
         return False
     return True
 
 
-def _undo(sitting: _Sitting, store: DecisionStore) -> None:
-    if not sitting.answered:
-        terminal.talk("nothing to undo in this sitting; `sepolicyd reset ID` takes an older decision back")
+def _undo(review: ReviewSession, store: DecisionStore) -> None:
+    if not review.answered:
+        terminal.print_err("nothing to undo in this review; `sepolicyd reset ID` takes an older decision back")
         return
     store.undo_last(invoking_user(), time.time())
-    sitting.answered -= 1
-    sitting.judge()
+    review.answered -= 1
+    review.judge()
 
 
 def _read(prompt: str) -> Optional[str]:

@@ -33,6 +33,6 @@ def _settle(settings: Settings) -> None:
 
     try:
         for settled in recover(settings):
-            terminal.talk(f"sepolicyd: {terminal.escape(settled.text)}")
+            terminal.print_err(f"sepolicyd: {terminal.escape(settled.text)}")
     except SepolicydError as failure:
-        terminal.talk(f"sepolicyd: an interrupted change is still open: {terminal.escape(str(failure))}")
+        terminal.print_err(f"sepolicyd: an interrupted change is still open: {terminal.escape(str(failure))}")

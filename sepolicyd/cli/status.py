@@ -39,11 +39,11 @@ def status_command(as_json: bool, profile_name: Optional[str], policy_file: Opti
     if as_json:
         terminal.print_json(document(session, picture))
     else:
-        terminal.data("\n".join(lines(session, picture)))
+        terminal.print_out("\n".join(lines(session, picture)))
         if picture.lease_note:
-            terminal.talk(f"sepolicyd: {terminal.escape(picture.lease_note)}")
+            terminal.print_err(f"sepolicyd: {terminal.escape(picture.lease_note)}")
         if picture.queue.policy_note:
-            terminal.talk(f"sepolicyd: {terminal.escape(picture.queue.policy_note)}")
+            terminal.print_err(f"sepolicyd: {terminal.escape(picture.queue.policy_note)}")
 
 
 def lines(session: Session, picture: Picture) -> list[str]:

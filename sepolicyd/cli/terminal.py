@@ -84,12 +84,12 @@ def level(name: str, width: int = 0) -> str:
     return style(name.ljust(width), fg=LEVEL_COLOURS.get(name, "white"), bold=name == "refuse")
 
 
-def data(text: str = "") -> None:
+def print_out(text: str = "") -> None:
     """Print data to stdout."""
     click.echo(text)
 
 
-def talk(text: str) -> None:
+def print_err(text: str) -> None:
     """Say something to the person, on stderr."""
     click.echo(text, err=True)
 
@@ -147,13 +147,13 @@ def duration(seconds: float) -> str:
     return f"{left} s"
 
 
-def some(values: Sequence[Any], limit: int = 4) -> str:
+def first_few(values: Sequence[Any], limit: int = 4) -> str:
     """The first few values, escaped, and how many more there are."""
     shown = ", ".join(escape(str(value)) for value in values[:limit])
     return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
 
 
-def asked(candidate: Candidate) -> str:
+def access_text(candidate: Candidate) -> str:
     """The accesses of a candidate on one line; the names are the log's, so they are escaped."""
     return escape(f"{candidate.source} {candidate.target}:{candidate.tclass} {{ {' '.join(candidate.permissions)} }}")
 
