@@ -47,7 +47,7 @@ MAX_ROUNDS = 3
 @click.command("demo")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in this new directory and leave it there.")
 def demo_command(keep: Optional[Path]) -> None:
-    """Replay a captured JupyterHub rollout into a policy store of its own.
+    """Replay a captured rollout into a policy store of its own.
 
     The real daemon follows a log that grows, a careful administrator's answers are given, the module is built, proved
     and loaded into a copy of the distribution's store, and the log is replayed. Needs no SELinux kernel and no root.
