@@ -72,6 +72,15 @@ def test_man_pages_render(name: str, tmp_path: Path) -> None:
     assert "EXIT STATUS" in done.stdout
 
 
+NAMED = re.compile(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`")
+
+
+def test_the_architecture_names_files_and_directories_that_exist() -> None:
+    named = set(NAMED.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    assert len(named) > 30
+    assert not [name for name in sorted(named) if not (ROOT / name).exists() and not any((ROOT / "sepolicyd").rglob(name))]
+
+
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 

@@ -197,16 +197,14 @@ def _specs(path: Path) -> Iterable[Spec]:
 
 
 class Ports:
-    """Who owns a port: the portcons of a policy, the local ones of the store among them (semanage builds them in)."""
+    """Types of ports: the portcon statements of a policy. Those that an administrator added with semanage are linked in."""
 
-    def __init__(self, ranges: tuple[PortRange, ...], local: tuple[PortRange, ...] = ()) -> None:
+    def __init__(self, ranges: tuple[PortRange, ...]) -> None:
         self.ranges = ranges
-        self.local = frozenset(local)
 
     @classmethod
-    def from_policy(cls, policy_index: PolicyIndex, store: Optional[Path] = None) -> Ports:
-        """:param store: active directory of the store; its ports.local tells which ranges an administrator has set"""
-        return cls(policy_index.ports, _local_ports(store / "ports.local") if store else ())
+    def from_policy(cls, policy_index: PolicyIndex) -> Ports:
+        return cls(policy_index.ports)
 
     def range_of(self, protocol: str, port: int) -> Optional[PortRange]:
         """The range that the kernel would take: the first in the order of the policy (services.c, security_port_sid)."""
@@ -220,25 +218,10 @@ class Ports:
         found = self.range_of(protocol, port)
         return found.type if found else None
 
-    def is_local(self, protocol: str, port: int) -> bool:
-        """Whether an administrator gave the port its type (semanage port)."""
-        return self.range_of(protocol, port) in self.local
-
     def of_type(self, type_name: str) -> tuple[PortRange, ...]:
         return tuple(
             sorted((item for item in self.ranges if item.type == type_name), key=lambda item: (item.protocol, item.low))
         )
-
-
-def _local_ports(path: Path) -> tuple[PortRange, ...]:
-    found = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    for line in lines:
-        match = re.match(r"portcon\s+(\w+)\s+(\d+)(?:\s*-\s*(\d+))?\s+[^:\s]+:[^:\s]+:([^:\s]+)", line)
-        if match:
-            low = int(match[2])
-            found.append(PortRange(match[1], low, int(match[3] or low), match[4]))
-    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -266,7 +249,7 @@ class Labels:
     def load(cls, settings: Settings, policy_index: PolicyIndex) -> Labels:
         """What is there for the root of the settings; missing file contexts are a reason in ``missing``, no error."""
         name = selinux_type(settings.root)
-        ports = Ports.from_policy(policy_index, settings.root / "var/lib/selinux" / name / "active")
+        ports = Ports.from_policy(policy_index)
         try:
             path = settings.root / "etc/selinux" / name / "contexts/files/file_contexts"
             files = FileContexts.load(path, KnownContexts(path, index_store.place_for(settings.state)))

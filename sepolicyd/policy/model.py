@@ -17,7 +17,7 @@ class VerdictKind(str, Enum):
 
     ALLOWED = "allowed"
     BOOLEAN = "boolean"  # a conditional rule would allow it, and its boolean stands the other way
-    CONSTRAINT = "constraint"  # only why.explain can tell: it takes whole contexts
+
     XPERM = "xperm"  # the permission is there, and an allowxperm filter leaves this number out
     BOUNDS = "bounds"  # the rule is there, and the type that bounds the source has none
     DONTAUDIT = "dontaudit"
@@ -60,10 +60,6 @@ class Condition:
         place = self.booleans.index(name)
         rows = (row for row in self.on if row[place] is state)
         return any((*row[:place], not state, *row[place + 1 :]) not in self.on for row in rows)
-
-    @property
-    def always(self) -> bool:
-        return len(self.on) == 1 << len(self.booleans)
 
 
 Conditional = tuple[frozenset[str], Condition]  # permissions, and when

@@ -135,14 +135,11 @@ def test_no_binding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @needs_secilc
-def test_ports_the_first_range_wins_and_local_ones_are_known(tmp_path: Path) -> None:
+def test_ports_the_first_range_wins(tmp_path: Path) -> None:
     body = types("web_t", "low_t") + "(portcon tcp (1 1023) (u r low_t ((s0)(s0))))(portcon tcp 80 (u r web_t ((s0)(s0))))"
-    (tmp_path / "ports.local").write_text("# by semanage\nportcon tcp 80 system_u:object_r:web_t:s0\nportcon nonsense\n")
-    ports = Ports.from_policy(PolicyIndex.load(compile_cil(body, tmp_path / "policy")), tmp_path)
+    ports = Ports.from_policy(PolicyIndex.load(compile_cil(body, tmp_path / "policy")))
     assert [ports.owner("tcp", port) for port in (80, 81, 1023, 1024)] == ["web_t", "low_t", "low_t", None]
     assert ports.owner("udp", 80) is None
-    assert ports.is_local("tcp", 80)
-    assert not ports.is_local("tcp", 81)
     assert ports.of_type("low_t") == (PortRange("tcp", 1, 1023, "low_t"),)
 
 

@@ -175,7 +175,7 @@ def _conflicts(
 
 
 def _port_changes(profile: Profile, found: Found, before: PolicyIndex, store: Store) -> tuple[PortChange, ...]:
-    table = Ports.from_policy(before, store.active)
+    table = Ports.from_policy(before)
     local = ports.read_local(store.active)
     changes = []
     for port in profile.ports:
@@ -242,7 +242,7 @@ def _unlike(plan: InitPlan, copy: Store, after: PolicyIndex) -> list[Problem]:
         if result != label.type:
             what = f"{label.path} would be {result or 'without a label'} and not {label.type}: another file context wins"
             findings.append(Problem(Severity.STOP, "I-label", what, "see: semanage fcontext -l -C"))
-    table = Ports.from_policy(after, copy.active)
+    table = Ports.from_policy(after)
     for change in plan.ports:
         result = table.owner(change.protocol, change.number)
         if result != change.after:

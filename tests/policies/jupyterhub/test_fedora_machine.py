@@ -70,7 +70,7 @@ def test_the_hub(machine: Fedora, profile: Profile, tmp_path: Path) -> None:
     assert store.aligned
     policy = PolicyIndex.load(store.policy())
     assert policy.transition("init_t", "jupyterhub_exec_t", "process") == "jupyterhub_t"
-    assert Ports.from_policy(policy, store.active).owner("tcp", 8000) == "jupyterhub_port_t"
+    assert Ports.from_policy(policy).owner("tcp", 8000) == "jupyterhub_port_t"
     contexts = FileContexts.load(store.etc / "targeted/contexts/files/file_contexts")
     proxy = "node_modules/configurable-http-proxy/bin/configurable-http-proxy"
     assert contexts.lookup("/run/jupyterhub/x") == "jupyterhub_runtime_t"

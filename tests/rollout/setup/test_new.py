@@ -159,7 +159,7 @@ def linked(machine: Settings, tmp_path_factory: pytest.TempPathFactory) -> Made:
     store = Store(machine.root)
     policy = PolicyIndex.load(store.policy())
     contexts = FileContexts.load(store.etc / store.kind / "contexts/files/file_contexts")
-    return Made(place, policy, contexts, Ports.from_policy(policy, store.active))
+    return Made(place, policy, contexts, Ports.from_policy(policy))
 
 
 def test_from_a_unit_to_a_policy(machine: Settings, linked: Made) -> None:

@@ -41,7 +41,7 @@ def label(path: Path) -> Optional[str]:
 
 def owner(root: Path, number: int) -> Optional[str]:
     store = Store(root)
-    return Ports.from_policy(PolicyIndex.load(store.policy()), store.active).owner("tcp", number)
+    return Ports.from_policy(PolicyIndex.load(store.policy())).owner("tcp", number)
 
 
 def test_the_plan_shows_types_labels_ports_and_unit(inited: Inited) -> None:
