@@ -1,4 +1,4 @@
-"""analyze: judge the denials of log files once, without any state; prints candidates, JSON or the source of a module."""
+"""The `analyze` command: judge the denials of log files without any state; print candidates, JSON or module source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sepolicyd.errors import Exit, UsageError
 from sepolicyd.rules.attribution.gather_evidence import Attributed, attribute
 from sepolicyd.rules.candidate import group
 
-# What judges is imported where it is used: --grouped on a large log must not wait for it.
+# The modules that judge are imported where they are used: --grouped does not need them and must start fast.
 if TYPE_CHECKING:
     from sepolicyd.profiles import Profile
     from sepolicyd.rollout.session import Session
@@ -31,12 +31,12 @@ SHOWN_UNPARSED = 5
 
 @click.command("analyze")
 @click.argument("files", nargs=-1, metavar="[FILE|-]...")
-@click.option("--all", "everything", is_flag=True, help="Take every denial; each source is judged as a service of its own.")
-@click.option("--te", is_flag=True, help="Print a module's source: rules where a rule is the fix, comments for the rest.")
+@click.option("--all", "everything", is_flag=True, help="Take every denial; judge each source as a service of its own.")
+@click.option("--te", is_flag=True, help="Print module source: allow rules, and comments where the fix is not a rule.")
 @click.option("--name", default="local_candidates", metavar="NAME", help="The module's name for --te.")
 @click.option("--details", is_flag=True, help="Show each candidate in full.")
-@click.option("--grouped", is_flag=True, help="Stop at grouped candidates: nothing is judged, and no policy is read.")
-@click.option("--unparsed", "show_unparsed", is_flag=True, help="List every line that could not be read.")
+@click.option("--grouped", is_flag=True, help="Only group denials into candidates; do not judge them or read a policy.")
+@click.option("--unparsed", "show_unparsed", is_flag=True, help="List every line that could not be parsed.")
 @json_option
 @profile_option
 @policy_option
@@ -56,11 +56,12 @@ def analyze_command(
 ) -> int:
     """Turn audit logs into candidate rules, once, without any state.
 
-    Reads the files in the order given ("-" is standard input; gzip, xz and bzip2 are unpacked), keeps what the profile
-    says is the service's, groups it into candidates, and judges each by the guard and by the policy.
+    Reads the files in the order given ("-" is standard input; gzip, xz and bzip2 are unpacked), keeps the denials that
+    the profile attributes to the service, groups them into candidates, and checks each against the guard and the policy.
 
-    A candidate here is everything that the logs asked for. `list` shows less and more: it leaves out what is decided or
-    allowed by now and what the base module answers silently, and adds exercises, taints and reopened decisions.
+    Candidates cover every access denied in the logs. `list` works on the collected evidence instead: it omits accesses
+    that are decided, allowed by now or covered by a dontaudit rule of the base module, and it adds exercises, taints and
+    reopened decisions.
 
     \b
     Example:
@@ -118,7 +119,7 @@ def _judge(
     *,
     everything: bool,
 ) -> tuple[Sequence[Assessed], Sequence[str], str]:
-    """(candidates judged, what is to be said of the log against the policy, why the policy could not be read or "")."""
+    """Return (assessed candidates, notes on whether log and policy belong together, why no policy could be read or "")."""
     from sepolicyd.rollout.review.all_sources import judge_all
     from sepolicyd.rollout.review.queue import judge
     from sepolicyd.rollout.session import open_policy
@@ -140,7 +141,7 @@ def _profile(settings: Settings, name: Optional[str]) -> Profile:
 
 
 def _grouped(result: ScanResult, taken: Attributed, as_json: bool, notes: Sequence[str]) -> None:
-    """Candidates as they are grouped, before anything is judged."""
+    """Print the candidates without judging them."""
     candidates = group(taken.evidence, {})
     if as_json:
         terminal.print_json(
@@ -171,13 +172,13 @@ def _scan(files: Sequence[str], front: Front) -> ScanResult:
 
 
 def input_notes(result: ScanResult, front: Front, names: Sequence[str]) -> tuple[str, ...]:
-    """What must be said of the text that was given, in sentences; () for the log of auditd."""
+    """Return warnings about the input, one sentence each; () for a plain auditd log."""
     notes = []
     if front.lines:
         forms = ", ".join(form.value for form, _ in front.forms.most_common())
         notes.append(
             f"{terminal.plural(front.lines, 'line')} in a form that is not auditd's ({forms}): "
-            "anybody can write such text, so that it proves nothing; compare it with `ausearch --raw` on the machine"
+            "anybody can write such text, so it proves nothing; compare it with `ausearch --raw` on the machine"
         )
     notes.extend(refusal.value for refusal in front.refusals)
     attempts = sum(line.attempt for line in result.unparsed)
@@ -196,7 +197,7 @@ def input_notes(result: ScanResult, front: Front, names: Sequence[str]) -> tuple
 
 
 def is_unread(result: ScanResult, front: Front) -> bool:
-    """Whether the text holds something that was not read and nothing that was."""
+    """Whether the input is not empty but no denial in it could be parsed."""
     unread = bool(front.refusals or result.unparsed_count) or not _holds_records(result, front)
     return bool(result.lines or result.unparsed_count) and unread and not (result.denials or result.granted)
 
@@ -214,7 +215,7 @@ def _holds_records(result: ScanResult, front: Front) -> bool:
 
 
 def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
-    """The counts in the JSON of analyze: of the whole log; ``foreign`` of denials that are not the profile's."""
+    """Return the counts of the whole log for the JSON output; ``foreign`` counts denials of other services."""
     return {
         "lines": result.lines,
         "denials": result.denials,
@@ -228,7 +229,7 @@ def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
 
 
 def _print_te(name: str, items: Sequence[Assessed]) -> None:
-    """Print a module's source; what it does not allow stands in it as a comment, and on stderr."""
+    """Print module source. Candidates without a rule become comments in it and warnings on stderr."""
     from sepolicyd.cli.module_text import comments, granted, warning
     from sepolicyd.module.source import render_te
 

@@ -1,4 +1,4 @@
-"""preview, apply, confirm, rollback: load what the standing decisions ask for, show it, keep it, take it back."""
+"""The `preview`, `apply`, `confirm` and `rollback` commands: show, load, keep and undo a module of the decisions in force."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from sepolicyd.state.decisions import pending
 
 
 @click.command("preview")
-@click.option("--te", is_flag=True, help="Print the module's source alone.")
+@click.option("--te", is_flag=True, help="Print only the module's source.")
 @json_option
 @profile_option
 @state_options
 def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **paths: Optional[Path]) -> int:
     """Show what apply would change, and change nothing.
 
-    Builds the module, links it in a copy of the store, and compares the two policies access by access, attributes
-    expanded. Exit code 1 if it may not be loaded.
+    Builds the module, links it in a copy of the store, and compares the two policies access by access with attributes
+    expanded. Exit code 1 if the module may not be loaded.
 
     \b
     Example:
@@ -62,11 +62,11 @@ def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **path
 def apply_command(
     confirm_within: Optional[str], as_json: bool, yes: bool, profile_name: Optional[str], **paths: Optional[Path]
 ) -> int:
-    """Build, prove, load and verify the module of every standing decision.
+    """Build, prove, load and verify a module of all decisions in force.
 
-    The module is linked, the exact difference is judged, and the result is installed in one transaction of the policy
-    store: whatever interrupts it, the policy is the old one or the new one. With --confirm-within the previous version
-    returns unless it is confirmed in time.
+    Links the module, checks the exact difference between the two policies, and installs the result in one transaction of
+    the policy store: if it is interrupted, either the old or the new policy is in place. With --confirm-within the
+    previous version returns unless you run `sepolicyd confirm` in time.
 
     \b
     Example:
@@ -135,8 +135,10 @@ def confirm_command(profile_name: Optional[str], **paths: Optional[Path]) -> Non
 
 
 @click.command("rollback")
-@click.option("--to", "version", type=click.IntRange(0), metavar="VERSION", help="This version; 0 removes the module.")
-@click.option("--as-it-was", is_flag=True, help="Also restore what was denied or reset since.")
+@click.option(
+    "--to", "version", type=click.IntRange(0), metavar="VERSION", help="Return to this version; 0 removes the module."
+)
+@click.option("--as-it-was", is_flag=True, help="Also restore accesses that were denied or reset since.")
 @reason_option
 @profile_option
 @state_options
@@ -145,8 +147,8 @@ def rollback_command(
 ) -> None:
     """Return to the module's previous version.
 
-    Takes back modules, ports, booleans and labels of the present version in one transaction. What the earlier version
-    held and no standing decision asks for any more is left out and listed.
+    Reverts modules, ports, booleans and labels of the current version in one transaction. Rules of the earlier version
+    that no decision supports any more are left out and listed.
 
     \b
     Example:

@@ -13,7 +13,7 @@ SAMPLE_CHARS = 600
 
 
 def one_line(item: Assessed) -> tuple[str, ...]:
-    """A row of `list`: id, level, fix, what is asked, by whom, first sighting."""
+    """Return a row of `list`: id, level, kind of fix, access, roles, one example object."""
     candidate = item.candidate
     seen = candidate.merged
     return (
@@ -27,7 +27,7 @@ def one_line(item: Assessed) -> tuple[str, ...]:
 
 
 def screen(item: Assessed) -> list[str]:
-    """Everything of one candidate."""
+    """Return every detail of one candidate, as lines of text."""
     candidate = item.candidate
     lines = [
         terminal.style(f"{candidate.id}@{candidate.revision}", bold=True) + f"  {terminal.level(item.level)}",
@@ -61,7 +61,7 @@ def _evidence(seen: Evidence) -> list[str]:
         ("seen", f"{terminal.when(seen.first)} to {terminal.when(seen.last)} ({times}{_exercises(seen)})"),
         ("by", ", ".join(part for part in (terminal.first_few(seen.comms), terminal.first_few(seen.exes, 2)) if part)),
         ("role", terminal.first_few(seen.roles)),
-        ("taken as", terminal.first_few(seen.reasons, 2)),
+        ("because", terminal.first_few(seen.reasons, 2)),
         ("on", terminal.first_few(seen.paths or seen.names, 4)),
         ("ports", terminal.first_few([f"{key} {port}" for key, port in seen.ports], 6)),
         ("ioctls", terminal.first_few([f"{number:#x}" for number in seen.ioctls], 8)),

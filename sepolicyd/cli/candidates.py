@@ -1,4 +1,4 @@
-"""list and show: the pending candidates in the order in which to look at them, and one of them in full."""
+"""The `list` and `show` commands: the pending candidates, most urgent first, and single candidates in full."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sepolicyd.rules.assess.assess import Assessed
 
 
 @click.command("list")
-@click.option("--all", "everything", is_flag=True, help="Also what is decided already.")
+@click.option("--all", "everything", is_flag=True, help="Include decided candidates.")
 @json_option
 @profile_option
 @policy_option
@@ -33,8 +33,8 @@ def list_command(
 ) -> None:
     """List the candidates that wait for a decision.
 
-    Refused ones come first, then those that want a second look, then the rest by how rare the access is among the
-    confined domains of the installed policy.
+    Refused candidates come first, then those of level review, then the rest by how rare the access is among the confined
+    domains of the installed policy.
 
     \b
     Example:
@@ -67,7 +67,7 @@ def show_command(
 ) -> None:
     """Show one candidate with its evidence, fixes and findings.
 
-    The beginning of an id suffices. Decided candidates are shown too.
+    An unambiguous prefix of an id is enough. Decided candidates are shown too.
 
     \b
     Example:
@@ -101,7 +101,7 @@ def document(session: Session, waiting: Queue) -> dict[str, Any]:
 
 
 def described(item: Assessed, found: Queue) -> dict[str, Any]:
-    """One candidate with the decisions on its accesses."""
+    """Return the JSON of one candidate, with the decisions on its accesses."""
     shown = keys.assessed(item)
     standing = {
         found.decided[access].id: found.decided[access] for access in item.candidate.accesses if access in found.decided
@@ -111,7 +111,7 @@ def described(item: Assessed, found: Queue) -> dict[str, Any]:
 
 
 def decisions_of(item: Assessed, found: Queue) -> list[str]:
-    """One line for each access that is decided."""
+    """Return one line of text for each access that is decided."""
     lines = []
     for access in item.candidate.accesses:
         decision = found.decided.get(access)

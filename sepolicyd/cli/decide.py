@@ -1,4 +1,4 @@
-"""approve, deny, dontaudit, reset: candidate ids in, one decision each in root's database."""
+"""The `approve`, `deny`, `dontaudit` and `reset` commands: store one decision for each named candidate."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _shared(function: Function) -> Function:
 
 
 @click.command("approve")
-@click.option("--fix", "number", type=click.IntRange(1), metavar="N", help="Take the fix of this number instead of the first.")
+@click.option("--fix", "number", type=click.IntRange(1), metavar="N", help="Use the fix with this number instead of the first.")
 @_shared
 def approve_command(number: Optional[int], ids: tuple[str, ...], **options: Any) -> int:
     """Allow what a candidate asks, exactly as shown.
 
-    Covers what `list`, `show` or `review` last showed to you and no more: if the candidate asks for more by now, this says
-    what is new and stores nothing. ID@REVISION, as `show` prints it, names the shown state itself. Refused candidates need
-    a written override in the configuration file.
+    Approves only the accesses that `list`, `show` or `review` last showed to you: if the candidate has grown since, the
+    command prints the new accesses and stores nothing. ID@REVISION, as `show` prints it, names the shown state itself.
+    Refused candidates need a written override in the configuration file.
 
     \b
     Example:
@@ -64,7 +64,7 @@ def dontaudit_command(ids: tuple[str, ...], **options: Any) -> int:
 
     \b
     Example:
-      sepolicyd dontaudit 3f9a --reason "ps looks at every process; nobody needs the answer"
+      sepolicyd dontaudit 3f9a --reason "ps probes every process; the service does not need it"
     """
     return decide(AnswerKind.DONTAUDIT, ids, None, **options)
 
@@ -72,7 +72,7 @@ def dontaudit_command(ids: tuple[str, ...], **options: Any) -> int:
 @click.command("reset")
 @_shared
 def reset_command(ids: tuple[str, ...], **options: Any) -> int:
-    """Take a decision back: the candidate is a question again.
+    """Withdraw a decision; the candidate is pending again.
 
     \b
     Example:
@@ -91,7 +91,10 @@ def decide(
     policy_file: Optional[Path],
     **paths: Optional[Path],
 ) -> int:
-    """Store one decision for each candidate; those that cannot be approved are named and left pending."""
+    """Store one decision for each candidate; report those that cannot be approved and leave them pending.
+
+    :returns: the exit code: FINDINGS if a candidate was left pending
+    """
     session = open_session(profile_name, **paths)
     found = queue(session, policy_file, everything=answer == AnswerKind.RESET, ids=ids)
     items = [with_interfaces(session, item, policy_file) if number else item for item in found.find(ids)]
@@ -112,6 +115,6 @@ def decide(
 
 
 def decision_line(decision: Decision, item: Assessed) -> str:
-    """A stored answer in one line."""
+    """Return one line of text for a stored decision."""
     by = f" by {decision.fix_kind}" if decision.fix_kind else ""
     return f"{decision.answer.value} {item.candidate.id}: {terminal.access_text(item.candidate)}{by}"

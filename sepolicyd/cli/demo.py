@@ -91,7 +91,7 @@ def _work_directory(keep: Optional[Path]) -> Iterator[Path]:
 
 
 def _follow(session: Session) -> None:
-    """Feed the log in pieces, cut anywhere, to a daemon of its own; it reads each as it comes."""
+    """Start a daemon and append the log in chunks that do not end at line ends; print its progress."""
     settings = session.settings
     text = _captured(session)
     settings.log.touch()
@@ -138,7 +138,7 @@ def _wait(settings: Settings, lines_written: int) -> None:
 
 
 def _answer(session: Session) -> None:
-    """Answer until nothing is pending: denying an attack's accesses first lets the other questions go on."""
+    """Decide until nothing is pending. Refused accesses come first: denying them releases the candidates frozen by a burst."""
     for number in range(MAX_ROUNDS):
         waiting = queue(session)
         if not waiting.items:
@@ -158,14 +158,14 @@ def _show_first(items: Sequence[Assessed]) -> None:
 
 
 def _store(session: Session, items: Sequence[Assessed]) -> None:
-    """Allow what the guard has nothing against, deny what user code alone asked and what needs a second look."""
+    """Store the decision of :func:`careful` for each candidate; leave frozen ones for the next round."""
     given: Counter[str] = Counter()
     frozen = [item for item in items if item.frozen and item.level != "refuse"]
     store = session.decisions()
     try:
         for item in items:
             if item in frozen and len(frozen) < len(items):
-                continue  # a burst of refused targets: look at those first
+                continue  # frozen by a burst of refused targets, which are decided first
             answer, reason = careful(item)
             store_decision(session, store, answer, item, reason=reason)
             given[f"{answer.value}: {reason}"] += 1
@@ -176,20 +176,20 @@ def _store(session: Session, items: Sequence[Assessed]) -> None:
 
 
 def careful(item: Assessed) -> tuple[AnswerKind, str]:
-    """What a careful administrator answers, and why."""
+    """Return the decision of a careful administrator, and the reason."""
     if item.level == "refuse":
         return AnswerKind.DENY, "the guard refuses it"
     if not item.approvable:
-        return AnswerKind.DENY, "it cannot be approved as it is"
+        return AnswerKind.DENY, "it cannot be approved in this form"
     if item.level == "review":
-        return AnswerKind.DENY, "it needs a second look, and the service was seen to work without"
+        return AnswerKind.DENY, "it is of level review, and the service works without it"
     if item.fix.kind is FixKind.DONTAUDIT:
-        return AnswerKind.DONTAUDIT, "it only looks; nobody needs the answer"
-    return AnswerKind.ALLOW, "the guard has nothing against it"
+        return AnswerKind.DONTAUDIT, "a probe that the service does not depend on"
+    return AnswerKind.ALLOW, "the guard has no objection"
 
 
 def _replay(session: Session) -> None:
-    """A daemon that knows nothing reads the log again; what is decided or allowed by now is no question."""
+    """Let a daemon with empty state read the log again, and check that no candidate is pending under the new policy."""
     again = replace(session.settings, state=session.settings.state / "replay")
     process.run([*_argv(again), "--once"], env=_env())
     shutil.copytree(session.settings.decisions_db.parent, again.decisions_db.parent)

@@ -1,4 +1,4 @@
-"""doctor: what would spoil a rollout on this machine, each with the command that mends it."""
+"""The `doctor` command: check this machine for conditions that would spoil a rollout, and print the repair of each."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ WORDS = {Severity.STOP: ("must mend", "red"), Severity.WARN: ("warning", "yellow
 @profile_option
 @state_options
 def doctor_command(as_json: bool, profile_name: Optional[str], **paths: Optional[Path]) -> int:
-    """Find what would spoil a rollout, each with the command that mends it.
+    """Check the machine for problems that would spoil a rollout, and say how to fix each.
 
-    Exit code 1 when something must be mended first.
+    Exit code 1 if a problem must be fixed before a rollout.
 
     \b
     Example:

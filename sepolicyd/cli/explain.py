@@ -23,7 +23,7 @@ OTHER_CODES: tuple[type[ProblemCode], ...] = (DoctorCode, *setup_codes(), TaintC
 @click.argument("codes", nargs=-1, metavar="[CODE]...")
 @state_options
 def explain_command(codes: tuple[str, ...], **paths: Optional[Path]) -> None:
-    """Tell what a code means and where it comes from.
+    """Explain what a code means and where it comes from.
 
     R-, W- and D-001, D-002 are findings of the guard, D- of doctor, I- of init, T- taints of evidence. Without a code: all.
 

@@ -1,5 +1,4 @@
-"""history: the record of decisions, applies and leases, in the order of time; --verify finds a changed or missing line of both
-chains (applies and leases)."""
+"""The `history` command: decisions, applies and leases in order of time. --verify checks the hash chains of both records."""
 
 from __future__ import annotations
 
@@ -20,9 +19,10 @@ from sepolicyd.rollout.session import Session
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that happened: when (epoch seconds), who did it, what, and the rest for a person."""
+    """One event: a decision, an apply, or a step of a lease."""
 
     at: float
+    """Epoch seconds."""
     who: str
     what: str
     text: str
@@ -35,6 +35,8 @@ class Line:
 @state_options
 def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **paths: Optional[Path]) -> int:
     """Show what was decided, loaded and rolled back, and verify that record.
+
+    Lists decisions, applies, rollbacks and leases in order of time.
 
     \b
     Example:
@@ -49,8 +51,8 @@ def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **
         if not problems:
             applied, leased = len(book.entries()), len(leases.history())
             terminal.print_err(
-                f"{terminal.plural(applied, 'entry', 'entries')} of applies and {leased} of leases,"
-                " each holds the hash of the one before: whole"
+                f"{terminal.plural(applied, 'entry', 'entries')} of applies and {leased} of leases verified:"
+                " each holds the hash of the one before"
             )
         return int(Exit.FINDINGS if problems else Exit.DONE)
     lines = sorted(_lines(session, book, leases), key=lambda line: line.at)
@@ -97,7 +99,7 @@ def _applied(module: str, version: int, details: Any) -> str:
 
 
 def _lease(entry: dict[str, Any]) -> str:
-    """One line of a lease: what was opened until when, which exercise began, how it ended or why it did not."""
+    """Return the text for a lease event: domains and deadline, name of the exercise, or how the lease ended."""
     event = LeaseEvent.of(entry)
     if event is LeaseEvent.MARKED:
         return str(entry.get("name", ""))

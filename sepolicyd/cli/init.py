@@ -1,4 +1,4 @@
-"""init: show what giving a service its domain will change, ask, do it; --undo takes it back, --new writes a first profile."""
+"""The `init` command: show what giving a service its own domain will change, ask, and do it; also --undo and --new."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LABELS_SHOWN = 40
 
 @click.command("init")
 @click.argument("profile_name", metavar="[PROFILE]", required=False)
-@click.option("--unit", default="", metavar="UNIT", help="The service's systemd unit, where it is not the profile's first.")
-@click.option("--plan", "only_plan", is_flag=True, help="Only show what would be done.")
+@click.option("--unit", default="", metavar="UNIT", help="The service's systemd unit [default: the profile's first].")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option(
     "--boolean", "switch", multiple=True, metavar="NAME", help="Switch this boolean of the module on as well; repeatable."
 )
@@ -34,7 +34,7 @@ LABELS_SHOWN = 40
     metavar="DIR",
     help="Directory of the policy headers' Makefile [default: usr/share/selinux/devel below the root].",
 )
-@click.option("--undo", is_flag=True, help="Take it back: module removed, ports given back, labels as they were.")
+@click.option("--undo", is_flag=True, help="Undo init: remove the module, restore ports and labels.")
 @click.option("--new", "new_name", metavar="NAME", help="Write a profile and a base module for another service from its unit.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where --new writes.")
 @json_option
@@ -56,9 +56,10 @@ def init_command(
     """Give a service a domain of its own: types, labels and ports.
 
     A service without a policy runs unconfined (initrc_t on Debian, unconfined_service_t on Fedora and RHEL): nothing is
-    denied to it, so there is nothing to learn. Everything is proved in a copy of the store first; nothing is restarted.
+    denied to it, so there is nothing to learn. The change is tried in a copy of the store first; nothing is restarted.
 
-    Booleans that the service's configuration asks for are asked one by one; with --yes only those of --boolean are switched.
+    For each boolean that the service's configuration needs, you are asked whether to switch it on; with --yes only those
+    named by --boolean are switched.
 
     \b
     Example:
@@ -90,7 +91,7 @@ def _confirm_boolean(request: BooleanRequest) -> bool:
 
 
 def lines(plan: InitPlan) -> list[str]:
-    """The plan for a person."""
+    """Return the plan as lines of text."""
     service = f" of {plan.unit}" if plan.unit else ""
     shown = [f"init {plan.profile}: module {plan.module} at priority {plan.priority}{service}"]
     shown += [f"  type     {name}" for name in plan.types]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def evidence(seen: Evidence) -> dict[str, Any]:
-    """Evidence; times in epoch seconds, None where the log had none."""
+    """Return the JSON of evidence; times are epoch seconds, None if the log has none."""
     return {
         "count": seen.count,
         "enforced": seen.enforced,
@@ -45,7 +45,7 @@ def fix(value: Fix) -> dict[str, Any]:
 
 
 def candidate(value: Candidate) -> dict[str, Any]:
-    """What is asked, before it is judged."""
+    """Return the JSON of a candidate that is not assessed."""
     return {
         "id": value.id,
         "revision": value.revision,
@@ -58,7 +58,7 @@ def candidate(value: Candidate) -> dict[str, Any]:
 
 
 def assessed(item: Assessed) -> dict[str, Any]:
-    """One candidate with what is known of it."""
+    """Return the JSON of an assessed candidate."""
     asked = candidate(item.candidate)
     seen = asked.pop("evidence")
     return {

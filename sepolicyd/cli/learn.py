@@ -1,4 +1,4 @@
-"""learn and enforce: a lease opened, renewed, marked, shown and ended by hand; each command is one call into rollout/lease."""
+"""The `learn` and `enforce` commands: open, renew, mark, show and end a lease; each is one call into rollout/lease."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def seconds_of(text: str) -> float:
 
 @click.group("learn")
 def learn_command() -> None:
-    """Let a domain be permissive until a deadline, and watch what it needs.
+    """Make a domain permissive until a deadline, and collect what it needs.
 
-    The undo is written and armed in systemd before anything is opened, so that by the deadline the machine enforces,
-    whatever happens to this program, the daemon or the machine.
+    A timer of systemd that restores enforcing is armed before anything becomes permissive, so the machine enforces again
+    by the deadline even if this program or the daemon is killed or the machine reboots.
     """
 
 
@@ -55,8 +55,8 @@ def start_command(
 ) -> None:
     """Open a lease.
 
-    With --hidden one round is usually enough: some needs are never logged otherwise (JupyterHub's terminal and devpts_t).
-    What other domains log meanwhile is not taken.
+    With --hidden one round is usually enough, because denials that dontaudit rules hide are logged too (for example
+    JupyterHub's terminal and devpts_t). Denials of other domains in that time are ignored.
 
     \b
     Example:
@@ -64,7 +64,7 @@ def start_command(
     """
     session = open_session(profile_name, **paths)
     if whole_system and not yes:
-        terminal.print_err("--whole-system lets every process on this machine do what the policy forbids, until the deadline.")
+        terminal.print_err("--whole-system suspends SELinux for every process on this machine until the deadline.")
         click.confirm("Do that?", abort=True, err=True)
     lease = leases.start(session.settings, session.profile, seconds_of(length), whole_system=whole_system, hidden=bool(hidden))
     what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
@@ -109,10 +109,10 @@ def stop_command(profile_name: Optional[str], **paths: Optional[Path]) -> int:
 @profile_option
 @state_options
 def mark_command(name: str, profile_name: Optional[str], **paths: Optional[Path]) -> None:
-    """Begin an exercise: what is seen from now on was seen in it.
+    """Begin an exercise; later denials are recorded as seen in it.
 
-    Flushes the kernel's access cache, so that every access is logged once more: evidence becomes "seen in 3 of 4
-    exercises". The profile names the exercises of its service; any name will do.
+    Flushes the kernel's access vector cache, so that every access is logged again and the evidence can say "seen in 3 of
+    4 exercises". The profile suggests exercises for its service; any name is accepted.
 
     \b
     Example:
@@ -128,7 +128,7 @@ def mark_command(name: str, profile_name: Optional[str], **paths: Optional[Path]
 @profile_option
 @state_options
 def lease_status_command(as_json: bool, profile_name: Optional[str], **paths: Optional[Path]) -> int:
-    """Show the lease, its deadline, and whatever is permissive.
+    """Show the lease, its deadline, and everything that is permissive.
 
     \b
     Example:
@@ -149,8 +149,8 @@ def lease_status_command(as_json: bool, profile_name: Optional[str], **paths: Op
 def enforce_command(profile_name: Optional[str], **paths: Optional[Path]) -> int:
     """End the lease now and go back to enforcing.
 
-    Says what is still pending, for that will be denied from now on. Afterwards new denials of the domain are watched
-    and listed as before. Nothing goes back to permissive by itself.
+    Lists the candidates that are still pending, because their accesses are denied from now on. New denials of the domain
+    are collected and listed as before. The domain never becomes permissive again by itself.
 
     \b
     Example:
@@ -173,11 +173,11 @@ def enforce_command(profile_name: Optional[str], **paths: Optional[Path]) -> int
 
 
 def _pending(session: Session) -> Optional[Queue]:
-    """What is undecided; a queue that cannot be read must not keep the machine from enforcing."""
+    """Return the pending candidates, or None: a queue that cannot be read must not prevent enforcing."""
     try:
         return queue(session)
     except SepolicydError as failure:
-        terminal.print_err(f"sepolicyd: what is pending cannot be told: {terminal.escape(str(failure))}")
+        terminal.print_err(f"sepolicyd: the pending candidates cannot be read: {terminal.escape(str(failure))}")
         return None
 
 
@@ -187,7 +187,7 @@ def _ended(ended: Ended) -> int:
     else:
         terminal.print_out(f"lease of {ended.profile} could NOT be ended; the timer tries again every minute")
     if ended.closed and not ended.done:
-        terminal.print_err("the kernel enforces; what is left in the store is removed by the timer's next run")
+        terminal.print_err("the kernel enforces; the timer's next run removes the lease module that is left in the store")
     for error in dict.fromkeys(ended.errors):
         terminal.print_err(f"  {terminal.escape(error)}")
     return int(Exit.DONE if ended.closed else Exit.TOOL_FAILED)
@@ -219,7 +219,7 @@ def lease_document(status: status_module.LeaseStatus) -> dict[str, Any]:
 
 
 def lease_lines(status: status_module.LeaseStatus) -> list[str]:
-    """The lease in a few lines."""
+    """Return the lease as lines of text."""
     lease = status.lease
     if lease is None:
         lines = ["lease     none"]

@@ -1,4 +1,4 @@
-"""The command group: argv in, one command loaded and called, its ending turned into an exit code."""
+"""The command group: load and call one command, and turn its result or failure into an exit code."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import click
 from sepolicyd import __version__
 from sepolicyd.errors import Exit, SepolicydError, ToolError
 
-# Name -> (module, short help). The modules are imported only when their command runs, so that --help costs no setools,
-# no sqlite and no yaml; tests/test_docs.py holds each text against the command's own.
+# Name -> (module, short help). A module is imported only when its command runs, so that --help does not load setools,
+# sqlite or yaml; tests/test_docs.py checks that each text equals the command's own.
 COMMANDS: dict[str, tuple[str, str]] = {
     "analyze": ("analyze", "Turn audit logs into candidate rules, once, without any state."),
-    "apply": ("apply", "Build, prove, load and verify the module of every standing decision."),
+    "apply": ("apply", "Build, prove, load and verify a module of all decisions in force."),
     "approve": ("decide", "Allow what a candidate asks, exactly as shown."),
     "confirm": ("apply", "Keep a module that was applied with --confirm-within."),
     "demo": ("demo", "Replay a captured rollout into a policy store of its own."),
     "deny": ("decide", "Decide that what a candidate asks stays denied."),
-    "doctor": ("doctor", "Find what would spoil a rollout, each with the command that mends it."),
+    "doctor": ("doctor", "Check the machine for problems that would spoil a rollout, and say how to fix each."),
     "dontaudit": ("decide", "Deny what a candidate asks, and stop logging it."),
     "enforce": ("learn", "End the lease now and go back to enforcing."),
-    "explain": ("explain", "Tell what a code means and where it comes from."),
+    "explain": ("explain", "Explain what a code means and where it comes from."),
     "history": ("history", "Show what was decided, loaded and rolled back, and verify that record."),
     "init": ("init", "Give a service a domain of its own: types, labels and ports."),
-    "learn": ("learn", "Let a domain be permissive until a deadline, and watch what it needs."),
+    "learn": ("learn", "Make a domain permissive until a deadline, and collect what it needs."),
     "list": ("candidates", "List the candidates that wait for a decision."),
     "preview": ("apply", "Show what apply would change, and change nothing."),
-    "reset": ("decide", "Take a decision back: the candidate is a question again."),
+    "reset": ("decide", "Withdraw a decision; the candidate is pending again."),
     "review": ("review", "Answer the pending candidates one after another."),
     "rollback": ("apply", "Return to the module's previous version."),
     "run": ("run", "Follow the audit log and collect evidence (the daemon)."),
@@ -93,18 +93,18 @@ def run_cli(argv: Sequence[str]) -> int:
         print_err("interrupted")
         return 130
     except BrokenPipeError:
-        # The reader (head, less) went away: not a failure of ours, and Python would complain again at exit.
+        # The reader (head, less) has exited. Redirect stdout, or Python reports the broken pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(Exit.DONE)
 
 
 def print_err(text: str) -> None:
-    """Say something to the person, on stderr."""
+    """Print a message to stderr, prefixed with the program's name."""
     click.echo(f"sepolicyd: {text}", err=True)
 
 
 def report(failure: SepolicydError) -> int:
-    """Print an expected failure as sentence and hint, and give its exit code."""
+    """Print an expected failure with its hint and the command that failed; return its exit code."""
     from sepolicyd.cli.terminal import escape_lines
 
     print_err(escape_lines(failure.what))

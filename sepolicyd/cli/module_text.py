@@ -1,4 +1,4 @@
-"""What `analyze --te` writes of each candidate: the accesses of its rule, or comments that give the fix."""
+"""The parts of `analyze --te` for one candidate: the accesses to allow, or comments that describe another fix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN_COMMANDS = 4
 
 
 def granted(item: Assessed) -> tuple[Access, ...]:
-    """The accesses that a rule gives: those of a candidate whose proposed fix is a rule and that may be approved."""
+    """Return the accesses to allow by a rule; () if the proposed fix is not a rule or may not be approved."""
     if item.fix.kind not in RULES or not item.approvable or _allowed_now(item):
         return ()
     detail = item.fix.detail
@@ -24,7 +24,7 @@ def granted(item: Assessed) -> tuple[Access, ...]:
 
 
 def comments(item: Assessed) -> list[str]:
-    """What stands in the source in place of a rule, one printable line each; () where the rule covers the candidate."""
+    """Return comment lines for the accesses that get no rule, each printable; [] if the rule covers all of them."""
     left = set(item.candidate.accesses) - set(granted(item))
     if not left:
         return []
@@ -38,7 +38,7 @@ def comments(item: Assessed) -> list[str]:
 
 
 def warning(item: Assessed) -> str:
-    """The same in one line."""
+    """Return one line that says why the candidate has no rule."""
     why = f" ({item.why_not})" if item.why_not else ""
     return f"no rule for {terminal.access_text(item.candidate)}: {item.fix.kind}: {_line(item.fix.text + why)}"
 

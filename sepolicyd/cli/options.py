@@ -24,8 +24,8 @@ policy_option = click.option(
     metavar="FILE",
     help="Judge against this kernel policy instead of the machine's own.",
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask; needed where no terminal is.")
-reason_option = click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
+reason_option = click.option("--reason", default="", metavar="TEXT", help="Reason, kept in the history.")
 
 
 def state_options(function: Function) -> Function:
@@ -47,7 +47,7 @@ def state_options(function: Function) -> Function:
 
 
 def settings_from(config: Optional[Path], state: Optional[Path], root: Optional[Path]) -> Settings:
-    """The settings a command works with; the paths made absolute, for they are written into units and journals."""
+    """Return the settings of a command. Paths become absolute because they are written into units and journals."""
     return settings_file.load(
         config,
         state=None if state is None else state.absolute(),

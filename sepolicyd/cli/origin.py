@@ -1,4 +1,4 @@
-"""What must be said where a log seems to come from another machine than the policy."""
+"""Warnings for a log that seems to come from a machine with another policy than the one it is judged by."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADVICE = "judge it with the policy of that machine: --policy FILE, or --root DIR
 
 
 def origin_notes(sightings: Iterable[Sighting], policy_index: PolicyIndex, profile: Profile) -> tuple[str, ...]:
-    """Sentences on the log's machine, () where nothing speaks against this one."""
+    """Return the signs, one sentence each, that the log was written on another machine; () if there are none."""
     sightings = list(sightings)
     found = log_origin(policy_index, _denials(sightings), ignore=profile.own_types)
     notes = []

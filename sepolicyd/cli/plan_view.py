@@ -1,4 +1,4 @@
-"""Text and JSON of a draft and of a proved plan: what `apply` would change, and what stands against it."""
+"""Text and JSON of a draft and of a proved plan: what `apply` would change, and the objections to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VALUES = {None: "as before", True: "on", False: "off"}
 
 
 def outline(draft: Draft) -> list[str]:
-    """What the decisions ask to change, before anything is linked."""
+    """Return the changes that the decisions ask for, as lines of text, before the module is linked."""
     todo = draft.outstanding
     lines = [_title(draft)]
     lines += _accesses("adds", "+", [rule.access for rule in todo.added], "rule", "rules")
@@ -26,7 +26,7 @@ def outline(draft: Draft) -> list[str]:
 
 
 def lines(plan: Plan) -> list[str]:
-    """A proved plan: what is gained, by which decision, and what stands against it."""
+    """Return a proved plan as lines of text: accesses gained and lost, settings, overrides and refusals."""
     shown = [_title(plan)]
     if plan.base_delta is not None:
         count = terminal.plural(len(plan.base_delta.gained), "access", "accesses")
@@ -59,7 +59,7 @@ def _first(accesses: Iterable[Access], sign: str) -> list[str]:
 
 
 def _settings(draft: Draft, opened: Mapping[str, Collection[Access]]) -> list[str]:
-    """Ports, booleans, labels, and what is left out."""
+    """Return lines for ports, booleans, labels, and the accesses that are left out."""
     todo = draft.outstanding
     shown = [f"  port     {port.protocol} {port.number} -> {port.type or 'as the policy has it'}" for port in todo.ports]
     for one in todo.booleans:

@@ -1,4 +1,4 @@
-"""review: one pending candidate after another on the terminal, each answer stored at once."""
+"""The `review` command: ask about one pending candidate after another, and store each answer at once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def review_command(
 
 
 class ReviewSession:
-    """The questions of one review; judged anew where an answer changes what may be asked of the rest."""
+    """The candidates of one run of `review`; assessed again when an answer changes what may be approved."""
 
     def __init__(self, session: Session, policy_file: Optional[Path], level: Optional[str]) -> None:
         self.session, self.policy_file, self.level = session, policy_file, level
@@ -83,7 +83,7 @@ class ReviewSession:
         return None if item is None else with_interfaces(self.session, item, self.policy_file)
 
     def settle(self, item: Assessed) -> None:
-        """It is answered. A burst of refused targets stops a role's other questions until it is looked at: now it was."""
+        """Remove an answered candidate. Assess the rest again if its burst of refused targets had frozen them."""
         self.answered += 1
         self.items = [other for other in self.items if other.candidate.id != item.candidate.id]
         if item.level == "refuse" and any(other.frozen for other in self.items):
@@ -91,7 +91,7 @@ class ReviewSession:
 
 
 def _ask_all(review: ReviewSession, store: DecisionStore) -> None:
-    """Put each question until all are answered or skipped, or the person stops."""
+    """Ask about each candidate until all are answered or skipped, or the user quits."""
     while True:
         item = review.next()
         if item is None:
@@ -112,7 +112,7 @@ def _ask_all(review: ReviewSession, store: DecisionStore) -> None:
 
 
 def _ask(session: Session, store: DecisionStore, item: Assessed) -> str:
-    """One question until it has an outcome: answered, skipped, undo or quit."""
+    """Ask about one candidate until there is an outcome: "answered", "skipped", "undo" or "quit"."""
     outcomes = {"s": "skipped", "u": "undo", "q": "quit"}
     while True:
         answer = _read("[a 2-9 d n s u q ?] ")
@@ -153,7 +153,7 @@ def _undo(review: ReviewSession, store: DecisionStore) -> None:
 
 
 def _read(prompt: str) -> Optional[str]:
-    """One line of the person's, or None at the end of input."""
+    """Read one line from standard input, None at its end."""
     click.echo(prompt, nl=False, err=True)
     line = sys.stdin.readline()
     return line.strip() if line else None

@@ -1,4 +1,4 @@
-"""run: the daemon in the foreground, as systemd starts it."""
+"""The `run` command: the daemon in the foreground, as systemd starts it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sepolicyd.errors import UsageError
 
 @click.command("run")
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="The audit log to follow.")
-@click.option("--since", metavar="TIME", help="On the first start, take nothing older: epoch seconds or 2026-11-22T20:00.")
+@click.option("--since", metavar="TIME", help="On the first start, ignore older records: epoch seconds or 2026-11-22T20:00.")
 @click.option("--once", is_flag=True, help="Read to the end of the log and stop.")
 @profile_option
 @state_options
@@ -29,8 +29,8 @@ def run_command(
 ) -> int:
     """Follow the audit log and collect evidence (the daemon).
 
-    Needs no root: it reads the log and writes its evidence. It goes on where it stopped, through rotations; rotated
-    files that it has not read are read first.
+    Does not need root: it reads the log and writes evidence. It resumes where it stopped, across log rotations; rotated
+    files that it has not read come first.
 
     \b
     Example:
@@ -46,9 +46,9 @@ def run_command(
 
 
 def moment(text: str) -> float:
-    """Epoch seconds of a time on the command line.
+    """Return a time from the command line in epoch seconds.
 
-    :raises UsageError: it is neither a number nor a date
+    :raises UsageError: the text is neither a number nor an ISO 8601 date
     """
     try:
         return float(text)

@@ -16,7 +16,8 @@ from sepolicyd.settings import Settings
 def open_session(
     profile_name: Optional[str], config: Optional[Path] = None, state: Optional[Path] = None, root: Optional[Path] = None
 ) -> Session:
-    """
+    """Return the session of a command after recovering from an interrupted change.
+
     :raises UsageError: a mistake in the configuration or the profile
     """
     settings = settings_from(config, state, root)
@@ -26,7 +27,7 @@ def open_session(
 
 
 def _settle(settings: Settings) -> None:
-    """Finish or undo what a crash has left open: the first act of any command. What cannot be settled now stays open."""
+    """Complete or roll back a change that a crash interrupted. Report a recovery that fails; the next command tries again."""
     if not settings.rollout_dir.is_dir():
         return
     from sepolicyd.rollout.apply.pipeline import recover

@@ -1,4 +1,4 @@
-"""status: state, lease, pending by level, the last apply, taints and readiness, on one screen."""
+"""The `status` command: stage, lease, pending candidates, last apply, taints and readiness on one screen."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from sepolicyd.rules.guard.level import GuardLevel
 def status_command(as_json: bool, profile_name: Optional[str], policy_file: Optional[Path], **paths: Optional[Path]) -> None:
     """Show the rollout on one screen.
 
-    State, lease and its time left, what is pending by level, the last apply, what taints the evidence, and whether
-    enough was seen to enforce, with the reasons.
+    Shows the stage, the lease and its remaining time, pending candidates by level, the last apply, what taints the
+    evidence, and whether the evidence is complete enough to enforce, with the reasons.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def status_command(as_json: bool, profile_name: Optional[str], policy_file: Opti
 
 
 def lines(session: Session, picture: Picture) -> list[str]:
-    """The screen."""
+    """Return the screen as lines of text."""
     snapshot = picture.queue.snapshot
     shown = [
         f"profile   {session.profile.name}: {terminal.style(picture.standing.state.value, bold=True)}, {picture.standing.why}",
@@ -56,7 +56,7 @@ def lines(session: Session, picture: Picture) -> list[str]:
     if picture.lease is not None:
         shown += lease_lines(picture.lease)
     elif session.settings.live:
-        shown.append("lease     (root can tell)")
+        shown.append("lease     unknown (only root can read it)")
     levels = Counter(item.level for item in picture.queue.items)
     by_level = ", ".join(f"{levels[name]} {name}" for name in GuardLevel if levels[name])
     shown.append(f"pending   {terminal.plural(len(picture.queue.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))

@@ -1,4 +1,4 @@
-"""Terminal output. Escapes everything that came from a log; the only place that decides about colour."""
+"""Terminal output: escaping of text from the log, colour, tables, and forms of numbers and times."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import click
 from sepolicyd.rules.candidate import Candidate
 
 JSON_PIECE = 500
-# Categories that a terminal may obey, that hide what is there, or that change the look of the character before them: controls,
+# Unicode categories that a terminal may interpret, that are invisible, or that change the preceding character: controls,
 # formats (bidi overrides, zero width), surrogates, private use, unassigned, separators, combining marks.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs", "Mn", "Mc", "Me"}
 
 
 def escape(text: str) -> str:
-    r"""One line in which every character is visible and unambiguous.
+    r"""Return the text as one line in which every character is visible and unambiguous.
 
-    Printable ASCII stays, but a backslash is doubled: a literal ``\x1b`` in a name differs from an escaped control
-    character. Written as an escape are invisible and combining characters, and characters that look like others: those that
-    Unicode's compatibility form NFKC changes, and letters of every script but Latin and the East Asian ones, because Cyrillic
-    and Greek have letters that look like Latin ones.
+    Printable ASCII is kept, except that a backslash is doubled, so that a literal ``\x1b`` differs from an escaped control
+    character. Invisible and combining characters are written as escapes, and so are characters that resemble others: those
+    that NFKC normalization changes, and letters of all scripts but Latin and East Asian ones (Cyrillic and Greek letters
+    look like Latin ones).
     """
     if text.isascii() and text.isprintable():
         return text.replace("\\", "\\\\")
@@ -34,12 +34,12 @@ def escape(text: str) -> str:
 
 
 def escape_command(line: str) -> str:
-    """A command to paste: as it is where every character is plain ASCII, else as :func:`escape`."""
+    """Return a command for pasting: unchanged if it is printable ASCII, otherwise escaped by :func:`escape`."""
     return line if line.isascii() and line.isprintable() else escape(line)
 
 
 def escape_lines(text: str) -> str:
-    """As :func:`escape`, line by line."""
+    """Apply :func:`escape` to each line of a text."""
     return "\n".join(escape(line) for line in text.split("\n"))
 
 
@@ -58,13 +58,13 @@ _PLAIN_SCRIPTS = ("LATIN", "CJK UNIFIED", "HIRAGANA", "KATAKANA", "HANGUL SYLLAB
 
 
 def _is_deceptive(char: str) -> bool:
-    """Whether a character outside ASCII is invisible, obeyed by a terminal, or can pass for another one."""
+    """Whether a character outside ASCII is invisible, is interpreted by a terminal, or resembles another one."""
     if unicodedata.category(char) in _HIDDEN or unicodedata.normalize("NFKC", char) != char:
         return True
     name = unicodedata.name(char, "")
     if not name.startswith(_PLAIN_SCRIPTS):
         return True
-    # e acute is told from e by its mark; a Latin letter of its own, such as dotless i, may pass for another
+    # Accented letters (e acute) decompose and are recognizable; others, such as dotless i, may pass for an ASCII letter.
     return name.startswith("LATIN") and not unicodedata.decomposition(char)
 
 
@@ -90,16 +90,16 @@ def print_out(text: str = "") -> None:
 
 
 def print_err(text: str) -> None:
-    """Say something to the person, on stderr."""
+    """Print a message to stderr."""
     click.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON: a line for each key of the outermost object, and one for each element of its lists.
+    """Print a value as JSON, one line for each key of the outermost object and for each element of its lists.
 
-    Nothing is put together as a whole: the text of twenty thousand candidates takes hundreds of megabytes.
+    Writes piece by piece, because the whole text of twenty thousand candidates takes hundreds of megabytes.
     """
-    # ensure_ascii keeps a hostile name from reaching the terminal of somebody who looks at the JSON.
+    # ensure_ascii escapes hostile names, because the JSON may be displayed on a terminal.
     encode = json.JSONEncoder(ensure_ascii=True).encode
     if isinstance(value, Mapping) and value:
         for number, (key, one) in enumerate(value.items()):
@@ -126,7 +126,7 @@ def plural(count: int, noun: str, many: str = "") -> str:
 
 
 def when(seconds: float) -> str:
-    """Epoch seconds as local time to the second, "-" for none."""
+    """Format epoch seconds as local time; 0 becomes "-"."""
     if not seconds:
         return "-"
     try:
@@ -136,7 +136,7 @@ def when(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "1 h 5 min", "40 s"."""
+    """Format seconds as "1 h 5 min" or "40 s"."""
     whole = max(0, int(seconds))
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
@@ -148,18 +148,18 @@ def duration(seconds: float) -> str:
 
 
 def first_few(values: Sequence[Any], limit: int = 4) -> str:
-    """The first few values, escaped, and how many more there are."""
+    """Return the first ``limit`` values, escaped, and the number of the others."""
     shown = ", ".join(escape(str(value)) for value in values[:limit])
     return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
 
 
 def access_text(candidate: Candidate) -> str:
-    """The accesses of a candidate on one line; the names are the log's, so they are escaped."""
+    """Return the accesses of a candidate on one line, escaped because the names come from the log."""
     return escape(f"{candidate.source} {candidate.target}:{candidate.tclass} {{ {' '.join(candidate.permissions)} }}")
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> list[str]:
-    """Columns aligned by plain width; the last column is not padded."""
+    """Align columns by their width without colour codes; the last column is not padded."""
     lines = [tuple(header)] if header else []
     lines += [tuple(row) for row in rows]
     if not lines:
