@@ -1,4 +1,4 @@
-"""The command line's way in: argv goes to click, every ending becomes an exit code."""
+"""Entry point of `python -m sepolicyd`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The atom of everything: one access (source type, target type, class, permission), host-free and MCS-free."""
+"""One access: source type, target type, class and permission, without users, roles, levels or host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 SELF = "self"
-# checkmodule's grammar (policy_scan.l: letter(letter|digit|_|-)*(\.(...))*); what does not fit never reaches policy text.
+# checkmodule's grammar (policy_scan.l: letter(letter|digit|_|-)*(\.(...))*); other names are never written to policy text.
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*\Z")
 MAX_IDENTIFIER = 128
 
@@ -38,7 +38,7 @@ class Access:
 
     @property
     def target_type(self) -> str:
-        """The target's type, SELF resolved."""
+        """The target's type; SELF becomes the source type."""
         return self.source if self.target == SELF else self.target
 
     @property

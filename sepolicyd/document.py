@@ -13,7 +13,7 @@ from sepolicyd.access import is_identifier
 from sepolicyd.errors import InputError
 
 Item = TypeVar("Item")
-# libyaml's parser where PyYAML was built with it: six times as fast, and the same nodes and marks
+# libyaml's parser if PyYAML was built with it: six times as fast, with the same nodes and positions
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_BYTES = 1 << 20
 MAX_SHOWN = 50
@@ -21,7 +21,7 @@ MAX_SHOWN = 50
 
 @dataclass
 class Mistakes:
-    """What is wrong with one file; collected, then raised together."""
+    """The mistakes of one file, collected and raised together."""
 
     file: str
     found: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Mistakes:
         self.found.append(f"{self.file}:{node.start_mark.line + 1}: {path or 'the file'}: {what}")
 
     def raise_if_any(self, what: str) -> None:
-        """:raises InputError: where there are any"""
+        """:raises InputError: at least one mistake was added"""
         if self.found:
             rest = len(self.found) - MAX_SHOWN
             more = [f"... and {rest} more"] if rest > 0 else []
@@ -39,7 +39,7 @@ class Mistakes:
 
 
 class Section:
-    """One mapping of the document. Every key must be asked for; :meth:`done` reports those that nobody knows."""
+    """One mapping of the document. The reader asks for each key that it knows; :meth:`done` reports the others."""
 
     def __init__(self, node: yaml.Node, path: str, mistakes: Mistakes) -> None:
         self.node = node
@@ -64,7 +64,7 @@ class Section:
         return f"{self.path}.{name}" if self.path else name
 
     def wrong(self, name: str, what: str) -> None:
-        """Add a mistake about one key (its line, or the section's where the key is missing)."""
+        """Add a mistake about one key, at its line, or at the section's line if the key is missing."""
         node = self.values[name][1] if name in self.values else self.node
         self.mistakes.add(node, self._at(name) if name else self.path, what)
 
@@ -114,7 +114,10 @@ class Section:
         return value
 
     def texts(self, name: str, *, required: bool = False, check: Optional[Callable[[str], str]] = None) -> tuple[str, ...]:
-        """A list of texts; a single text counts as a list of one. ``check`` gives what is wrong with one, or ""."""
+        """Return a list of texts; a single text counts as a list of one.
+
+        :param check: returns the mistake of one text, "" if it is correct
+        """
         node = self.get(name, required=required)
         if node is None:
             return ()
@@ -136,7 +139,7 @@ class Section:
         return None if node is None else Section(node, self._at(name), self.mistakes)
 
     def each(self, name: str, read: Callable[[Section], Item], *, required: bool = False) -> tuple[Item, ...]:
-        """A list of mappings, each read by ``read`` and then checked for unknown keys."""
+        """Read a list of mappings, each by ``read``, and check each for unknown keys."""
         node = self.get(name, required=required)
         if node is None:
             return ()
@@ -164,14 +167,14 @@ class Section:
 
 
 def read(path: Path, mistakes: Optional[Mistakes] = None) -> Section:
-    """The top mapping of a YAML file.
+    """Read the top-level mapping of a YAML file.
 
-    :raises InputError: the file is missing, unreadable, too large, not UTF-8 or not YAML (with the line)
+    :raises InputError: the file is missing, unreadable, too large, not UTF-8, or not YAML (the message names the line)
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "name another file or mend its mode") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}", "name another file or check its permissions") from None
     if len(data) > MAX_BYTES:
         raise InputError(f"{path} has {len(data)} bytes; a file of this kind has at most {MAX_BYTES}")
     return parse(data, str(path), mistakes)
@@ -185,11 +188,11 @@ def parse(data: bytes, name: str, mistakes: Optional[Mistakes] = None) -> Sectio
         for _ in _walk(node, ()):
             pass
     except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8: byte {error.start}", "mend that byte") from None
+        raise InputError(f"{name} is not UTF-8: byte {error.start}", "save it as UTF-8") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{name}:{_line(error)} is not YAML: {_said(error)}", "mend that line") from None
+        raise InputError(f"{name}:{_line(error)} is not YAML: {_parser_message(error)}", "correct that line") from None
     if node is None:
-        raise InputError(f"{name} is empty", "docs/add-a-service.md shows what belongs in it")
+        raise InputError(f"{name} is empty", "policies/schema/profile.schema.json describes the keys of a profile")
     return Section(node, "", mistakes)
 
 
@@ -197,18 +200,18 @@ def _compose(text: str) -> Optional[yaml.Node]:
     try:
         return yaml.compose(text, Loader=LOADER)
     except yaml.YAMLError:
-        # PyYAML's own parser says more exactly where the mistake is
+        # PyYAML's own parser gives the position of the mistake more exactly
         return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 def type_name(text: str) -> str:
-    """A check for :meth:`Section.texts`: whether a text can be a type, class or attribute."""
+    """Check for :meth:`Section.texts`: return a mistake if the text cannot be the name of a type, class or attribute."""
     return "" if is_identifier(text) else f"{text!r} cannot be the name of a type"
 
 
 def _walk(node: Optional[yaml.Node], above: tuple[int, ...]) -> Iterator[yaml.Node]:
-    # An anchor that contains itself is legal YAML and endless to every reader; nested aliases (the "billion laughs") are not
-    # dangerous to us, because nodes are shared and only named keys are read.
+    # An anchor that contains itself is legal YAML, but walking it never ends. Nested aliases ("billion laughs") are harmless
+    # here, because aliased nodes are shared and only named keys are read.
     if node is None or not isinstance(node, yaml.CollectionNode):
         return
     if id(node) in above:
@@ -224,7 +227,7 @@ def _line(error: BaseException) -> int:
     return int(mark.line) + 1 if mark is not None else 1
 
 
-def _said(error: BaseException) -> str:
+def _parser_message(error: BaseException) -> str:
     return " ".join(str(getattr(error, "problem", None) or error).split())[:300]
 
 

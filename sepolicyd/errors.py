@@ -1,4 +1,4 @@
-"""The expected failures: each says what happened, to which object, and what to do now; the CLI maps each to an exit code."""
+"""Exceptions for expected failures: what happened, to which object, and what to do; the CLI maps each to an exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Exit(IntEnum):
 
 
 class SepolicydError(Exception):
-    """Base of all expected failures. ``what`` is one sentence with the object in it, ``hint`` says what to do now."""
+    """Base of all expected failures. ``what`` is a sentence that names the object, ``hint`` says what to do."""
 
     exit_code = Exit.TOOL_FAILED
 
@@ -29,23 +29,23 @@ class SepolicydError(Exception):
 
 
 class RefusedError(SepolicydError):
-    """Something that we will not do: nothing has been changed."""
+    """sepolicyd refuses to do what was asked. Nothing has been changed."""
 
     exit_code = Exit.FINDINGS
 
 
 class UsageError(SepolicydError):
-    """The call, its arguments or a configuration file are wrong: nothing has been started."""
+    """An argument or a configuration file is wrong. Nothing has been started."""
 
     exit_code = Exit.USAGE
 
 
 class InputError(UsageError):
-    """A file that was named cannot be read or is not what it should be."""
+    """A named file cannot be read or has the wrong content."""
 
 
 class ToolError(SepolicydError):
-    """A foreign tool failed or a system call did. ``command`` can be pasted into a shell, ``stderr`` is what it said."""
+    """An external tool or a system call failed. ``command`` can be pasted into a shell; ``stderr`` is the tool's output."""
 
     def __init__(self, what: str, hint: str = "", *, command: str = "", stderr: str = "") -> None:
         super().__init__(what, hint)
@@ -54,7 +54,7 @@ class ToolError(SepolicydError):
 
 
 class ToolMissingError(ToolError):
-    """A foreign tool is not installed; the hint names its package."""
+    """An external tool is not installed; the hint names its package."""
 
 
 class StateError(SepolicydError):

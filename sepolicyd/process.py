@@ -1,4 +1,4 @@
-"""The only door to subprocess. A failure is a ToolError with a command line that can be pasted."""
+"""Run external commands; the only user of subprocess. A failure raises ToolError with a command line to paste."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sepolicyd.errors import ToolError, ToolMissingError
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_TIMEOUT_S = 600.0
 _TREE = Path(__file__).resolve().parent.parent
-# the checkout that this package runs from, None where it is installed
+# the source tree that this package runs from, None if it is installed
 SOURCE_TREE: Optional[Path] = _TREE if (_TREE / "pyproject.toml").exists() else None
 STOP_S = 30.0
 
@@ -38,7 +38,7 @@ PACKAGES = {
 
 
 def module_argv(module: str) -> list[str]:
-    """The argv that runs a module of this package with this interpreter.
+    """Return the argv that runs a module of this package with this interpreter.
 
     ``-I`` keeps the working directory and the environment from adding modules. A source tree is found by PYTHONPATH instead
     (see :func:`module_environment`), which ``-I`` would ignore.
@@ -47,13 +47,13 @@ def module_argv(module: str) -> list[str]:
 
 
 def module_environment() -> dict[str, str]:
-    """Environment variables that :func:`module_argv` needs; empty for an installed package."""
+    """Return the environment variables that :func:`module_argv` needs; empty for an installed package."""
     return {} if SOURCE_TREE is None else {"PYTHONPATH": str(SOURCE_TREE)}
 
 
 @dataclass(frozen=True)
 class Completed:
-    """How a command ended: argv, return code, decoded output (undecodable bytes replaced)."""
+    """The result of a command; undecodable bytes of the output are replaced."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -66,7 +66,7 @@ class Completed:
 
 
 def which(tool: str) -> Optional[str]:
-    """The absolute path of a tool, SEPOLICYD_PATH (for tests) and the system's directories searched, or None."""
+    """Return the absolute path of a tool in SEPOLICYD_PATH (for tests) or the system's directories, None if not found."""
     return shutil.which(tool, path=os.environ.get("SEPOLICYD_PATH", SEARCH_PATH))
 
 
@@ -79,10 +79,10 @@ def run(
     stdin: str = "",
     env: Optional[Mapping[str, str]] = None,
 ) -> Completed:
-    """Run one command to its end.
+    """Run one command until it ends.
 
     :param timeout: seconds, after which the command is killed and ToolError raised
-    :param ok: return codes that are no failure
+    :param ok: return codes that count as success
     :raises ToolMissingError: the tool is not installed
     :raises ToolError: another return code, a signal, or the timeout
 
@@ -149,9 +149,9 @@ def run_attended(
 
 
 def _program(argv: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """The words of a command and the path of its program.
+    """Return the words of a command and the path of its program.
 
-    :raises ToolMissingError: it is not installed
+    :raises ToolMissingError: the program is not installed
     """
     words = tuple(os.fspath(word) for word in argv)
     path = which(words[0]) if "/" not in words[0] else words[0]
@@ -190,9 +190,10 @@ def _not_started(words: tuple[str, ...], error: OSError) -> ToolError:
 def background(
     argv: Sequence[str], *, output: Path, env: Optional[Mapping[str, str]] = None
 ) -> Iterator[Callable[[], Optional[int]]]:
-    """Run a command beside us and end it with SIGTERM; what is yielded asks for its return code, None while it runs.
+    """Run a command in the background and end it with SIGTERM. Yields a function that returns its exit code, None while
+    it runs.
 
-    :param output: file for what it prints
+    :param output: file that receives stdout and stderr
     """
     with output.open("wb") as file:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=_environment(env))

@@ -1,4 +1,4 @@
-"""Load profile.yaml: what is known of one service. Reports every mistake of the file at once."""
+"""Load profile.yaml, the description of one service. Reports all mistakes of the file at once."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ from sepolicyd.document import Section, read, type_name
 from sepolicyd.errors import InputError, UsageError
 
 FILE = "profile.yaml"
-# Programs of the policy tools: their domains complain about their caller's redirected output, which is nobody's need.
+# Domains of the policy tools. Their denials come from the caller's redirected output; no service needs these accesses.
 TOOL_NOISE = ("load_policy_t", "setfiles_t", "semanage_t")
-# Domains that hold whatever has no policy of its own; only here does a program's own claim (comm, exe) decide.
+# Domains of programs without a policy of their own; only in these is a process attributed by its comm or exe.
 UNPOLICED = ("init_t", "initrc_t", "unconfined_t", "unconfined_service_t", "kernel_t", "unlabeled_t")
 
 
 @dataclass(frozen=True)
 class Role:
-    """One part of the service. ``domains``: its own first, then those in which it may be met while a policy is young.
-
-    ``units`` are globs of unit names, ``programs`` names that claim a process for the service where its domain does not,
-    ``helpers`` names that only tell roles apart, ``exes`` globs of executables and ``cmdlines`` of whole command lines.
-    ``user_code``: it runs what users wrote, and so does all that descends from it. ``user_ids``: an unknown process of
-    the service with a user's uid is counted here.
-    """
+    """One part of the service, such as a proxy or the notebooks of users."""
 
     name: str
     description: str = ""
     domains: tuple[str, ...] = ()
+    """Its own domains first, then shared ones in which it may run until it has a policy."""
     units: tuple[str, ...] = ()
+    """Globs of systemd unit names."""
     programs: tuple[str, ...] = ()
+    """Process names that attribute a process to the service if its domain does not."""
     helpers: tuple[str, ...] = ()
+    """Process names that only distinguish the roles of the service."""
     exes: tuple[str, ...] = ()
+    """Globs of executable paths."""
     cmdlines: tuple[str, ...] = ()
+    """Globs of whole command lines."""
     user_code: bool = False
+    """The role and all its descendants run code that users wrote."""
     user_ids: bool = False
+    """A process of the service that matches no other role and has a user's uid belongs to this role."""
 
 
 @dataclass(frozen=True)
 class Answering:
-    """A foreign domain that answers the service: its denials of these classes with our domains as target are our need."""
+    """A domain of another service that responds to this one. The service needs the accesses of these classes that are
+    denied to that domain with a domain of the service as target."""
 
     domain: str
     classes: tuple[str, ...] = ()
@@ -52,7 +55,7 @@ class Answering:
 
 @dataclass(frozen=True)
 class Port:
-    """A port of the service and the type that it should have."""
+    """A port of the service and its intended type."""
 
     name: str
     protocol: str
@@ -64,7 +67,7 @@ class Port:
 
 @dataclass(frozen=True)
 class OwnedPath:
-    """A tree that the service owns: a regular expression as in file_contexts, the type it should have, and why."""
+    """A tree of the service's files: a regular expression as in file_contexts(5), and the intended type."""
 
     pattern: str
     type: str
@@ -84,7 +87,7 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Profile:
-    """All that is known of one service. Type names are checked to be identifiers, not to exist in any policy."""
+    """The description of one service. Type names are checked for syntax, not for existence in a policy."""
 
     name: str
     description: str
@@ -101,8 +104,8 @@ class Profile:
     code: tuple[str, ...] = ()
     exercises: tuple[Exercise, ...] = ()
     modules: tuple[str, ...] = ()
-    # what the base module defines, so that a type which is not loaded yet counts as known
     own_types: frozenset[str] = frozenset()
+    """Types that the base module defines; they count as known even before the module is loaded."""
 
     @cached_property
     def domains(self) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ class Profile:
 
     @property
     def own_domains(self) -> tuple[str, ...]:
-        """The domains without those that the profile lists only because a service without a policy runs in them."""
+        """The domains without the shared ones in which a service without a policy runs."""
         return tuple(domain for domain in self.domains if domain not in self.unpoliced)
 
     @property
@@ -126,16 +129,16 @@ class Profile:
 
     @property
     def service_domains(self) -> frozenset[str]:
-        """Domains in which no user's code should run."""
+        """Domains in which no user code should run."""
         return frozenset(self.domains) - self.user_domains
 
     def is_user_code(self, roles: Sequence[str]) -> bool:
-        """Whether nothing but user code is among these roles; False where none is known."""
+        """Whether all of these roles run user code; False if there are none."""
         known = {role.name: role.user_code for role in self.roles}
         return bool(roles) and all(known.get(role, False) for role in roles)
 
     def owner(self, domain: str) -> Role:
-        """The role to which a domain belongs: the one that names it first in its list, else the first that has it."""
+        """Return the role of a domain: the role whose list begins with it, otherwise the first that lists it."""
         for role in self.roles:
             if role.domains[:1] == (domain,):
                 return role
@@ -149,21 +152,24 @@ class Profile:
         raise KeyError(name)
 
     def file(self, suffix: str) -> Path:
-        """The base module's file with this suffix (".te", ".fc", ".if"), whether or not it exists."""
+        """Return the path of the base module's file with this suffix (".te", ".fc", ".if"); it need not exist."""
         return self.directory / f"{self.name}{suffix}"
 
 
 def load(name_or_path: str, dirs: Sequence[Path]) -> Profile:
-    """The profile of this name in the first of ``dirs`` that has it, or the one in this file or directory.
+    """Load a profile by its name, searched for in ``dirs`` in order, or by the path of its file or directory.
 
-    :raises UsageError: no such profile (those that exist are listed)
-    :raises InputError: the file cannot be read, or has mistakes: all of them, each with file, line and key path
+    :raises UsageError: there is no such profile; the message lists those that exist
+    :raises InputError: the file cannot be read, or has mistakes; the message lists each with file, line and key path
     """
     return parse(find(name_or_path, dirs))
 
 
 def find(name_or_path: str, dirs: Sequence[Path]) -> Path:
-    """The profile.yaml that is meant."""
+    """Return the path of a profile's profile.yaml.
+
+    :raises UsageError: there is no such profile
+    """
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         if path.is_dir():
@@ -295,5 +301,5 @@ def _own_types(directory: Path) -> frozenset[str]:
         try:
             types.update(DECLARED.findall(te.read_text(encoding="utf-8", errors="replace")))
         except OSError as error:
-            raise InputError(f"{te} cannot be read: {error.strerror}", "mend its mode") from None
+            raise InputError(f"{te} cannot be read: {error.strerror}", "check its permissions") from None
     return frozenset(types)

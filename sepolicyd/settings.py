@@ -1,4 +1,4 @@
-"""Configuration and the paths derived from it. No other file knows a path."""
+"""Configuration, and the paths derived from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_CONFIG = Path("/etc/sepolicyd/config.yaml")
 DEFAULT_STATE = Path("/var/lib/sepolicyd")
 DEFAULT_LOG = Path("/var/log/audit/audit.log")
 
-# key -> (type, default, what it is); the README's table and `doctor` read the same
+# key -> (type, default, description); docs/configuration.md describes each key
 KEYS: dict[str, tuple[type, Any, str]] = {
     "profile": (str, DEFAULT_PROFILE, "the profile that commands use when none is named"),
     "log": (str, str(DEFAULT_LOG), "the audit log to follow"),
@@ -31,17 +31,18 @@ KEYS: dict[str, tuple[type, Any, str]] = {
     "priority": (int, MODULE_PRIORITY, "semodule priority of our modules (1 to 399)"),
     "max_lease_seconds": (int, 8 * 3600, "longest single lease"),
     "max_lease_seconds_per_day": (int, 12 * 3600, "all leases of one day together"),
-    "alert_command": (list, [], "argv run when something must be seen by a person; the text is its last argument"),
-    "overrides": (list, [], "accesses allowed in spite of the guard: each with access, reason and by"),
+    "alert_command": (list, [], "argv run for an alert that a person must see; the text is its last argument"),
+    "overrides": (list, [], "accesses allowed although the guard refuses them: each with access, reason and by"),
 }
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All configuration. ``root`` is the policy store's root ("/" is the machine itself, else `semodule -p ROOT -n`)."""
+    """The configuration of one command."""
 
     state: Path = DEFAULT_STATE
     root: Path = Path("/")
+    """Root of the policy store: "/" for this machine, any other for `semodule -p ROOT -n`."""
     log: Path = DEFAULT_LOG
     profile: str = DEFAULT_PROFILE
     priority: int = MODULE_PRIORITY
@@ -61,30 +62,30 @@ class Settings:
 
     @property
     def policy_headers(self) -> Path:
-        """Where the headers of this root's policy are. Another root's headers describe another policy."""
+        """Directory of the headers that belong to the policy of this root."""
         return self.headers or self.root / HEADERS
 
     @property
     def evidence_db(self) -> Path:
-        """Written by the daemon's user, read as a stranger's file by everybody else."""
+        """Written by the daemon's user; all other readers treat it as untrusted."""
         return self.state / "evidence" / "evidence.db"
 
     @property
     def decisions_db(self) -> Path:
-        """Written by root alone."""
+        """Written by root only."""
         return self.state / "decisions" / "decisions.db"
 
     @property
     def rollout_dir(self) -> Path:
-        """Root's journals: undo files of leases, apply journal, kept module versions."""
+        """Directory of root's records: leases, the apply journal, kept module versions."""
         return self.state / "rollout"
 
 
 def policy_dirs() -> tuple[Path, ...]:
-    """Directories that hold <profile>/profile.yaml and guard.yaml, the first that has one wins.
+    """Return the directories that may hold <profile>/profile.yaml and guard.yaml, in order of precedence.
 
-    SEPOLICYD_POLICIES (colon-separated, for tests), the administrator's, the source tree's where we run from one,
-    the installed.
+    These are SEPOLICYD_POLICIES (colon-separated, for tests), the administrator's directory, that of the source tree if
+    sepolicyd runs from one, and the installed one.
     """
     return _policy_dirs(os.environ.get("SEPOLICYD_POLICIES", ""))
 
@@ -96,9 +97,9 @@ def _policy_dirs(named: str) -> tuple[Path, ...]:
 
 
 def load(config: Optional[Path] = None, *, state: Optional[Path] = None, root: Optional[Path] = None) -> Settings:
-    """Settings out of the configuration file (missing is fine unless named) and what the command line overrides.
+    """Read the configuration file and apply the options of the command line. The default file need not exist.
 
-    :raises UsageError: with every mistake of the file at once
+    :raises UsageError: the file is wrong; the message lists all mistakes
     """
     path = config or DEFAULT_CONFIG
     values = _read(path, required=config is not None)
@@ -126,11 +127,13 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
             raise UsageError(f"configuration file {path} does not exist", "name another with --config") from None
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"configuration file {path} cannot be read: {error}", "mend its mode or its text") from None
+        raise UsageError(f"configuration file {path} cannot be read: {error}", "check its permissions and its text") from None
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise UsageError(f"configuration file {path} is not YAML: {' '.join(str(error).split())}", "mend that line") from None
+        raise UsageError(
+            f"configuration file {path} is not YAML: {' '.join(str(error).split())}", "correct that line"
+        ) from None
     mistakes = _mistakes(values)
     if mistakes:
         raise UsageError(f"configuration file {path}: {'; '.join(mistakes)}", f"known keys: {', '.join(KEYS)}")

@@ -32,7 +32,7 @@ class Notifier:
             try:
                 notify.sendto(state.encode(), self._address)
             except OSError:
-                return  # whoever started us does not listen (any more): nothing that we do depends on it
+                return  # the service manager does not listen any more; nothing here depends on it
 
     def watchdog(self, status: str) -> None:
         if self._address and time.monotonic() - self._told_at >= (self._interval or 5.0):

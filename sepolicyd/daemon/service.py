@@ -1,4 +1,4 @@
-"""Door 1, the daemon: follows the audit log, matches denials to the profile, keeps evidence.db; not root, decides nothing."""
+"""The daemon: follow the audit log, attribute denials to the service, and store evidence. Runs without root."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def configure_logging() -> None:
 
 
 class Daemon:
-    """The loop: bell -> blocks -> chunks of finished events -> scan -> match -> batch -> one transaction with the place."""
+    """The main loop: wait for the log to grow, read blocks, scan finished events, attribute denials, and commit the evidence
+    together with the position in the log in one transaction."""
 
     def __init__(
         self, settings: Settings, store: EvidenceStore, matcher: DenialMatcher, *, since: Optional[float] = None
@@ -128,7 +129,7 @@ class Daemon:
         return int(Exit.DONE)
 
     def serve(self) -> int:
-        """Until told to stop."""
+        """Run until :meth:`stop` is called."""
         while not self.stopping:
             self.turn()
         self._notifier.tell("STOPPING=1")

@@ -38,7 +38,7 @@ Seen = TypeVar("Seen")
 
 
 class AnswerKind(str, Enum):
-    """What a person can answer; reset takes earlier answers back, so that the question is put again."""
+    """The possible answers; reset withdraws earlier answers, so that the accesses are pending again."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -48,7 +48,7 @@ class AnswerKind(str, Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """Who said what of exactly which accesses.
+    """One decision: an answer of one person about a set of accesses.
 
     ``fix_kind`` and ``fix_detail`` are the fix that was chosen, None where there was none to choose; ``at`` is epoch
     seconds; ``id`` is the row, 0 before it is stored.
@@ -106,7 +106,7 @@ class DecisionStore:
         return self._history()
 
     def decided(self) -> dict[Access, Decision]:
-        """The answer that stands for each access: the latest wins, reset removes it."""
+        """Return the decision in force for each access: the latest one, unless it is a reset."""
         standing: dict[Access, Decision] = {}
         for decision in self.all():
             for access in decision.accesses:
@@ -117,7 +117,7 @@ class DecisionStore:
         return standing
 
     def undo_last(self, by: str, at: float, reason: str = "undo") -> Optional[Decision]:
-        """Take back the latest decision of this person that still stands; returns it, or None where there is none."""
+        """Undo this person's latest decision that is still in force; return it, or None if there is none."""
         standing = [decision for decision in self.all() if decision.by == by]
         if not standing:
             return None
@@ -182,7 +182,7 @@ class DecisionStore:
 
 
 def pending(evidence: Mapping[Access, Seen], decided: Mapping[Access, Decision]) -> dict[Access, Seen]:
-    """The accesses that nobody has answered yet: a new permission in a decided group is a new question."""
+    """Return the accesses without a decision; a new permission of a decided candidate is pending too."""
     return {access: seen for access, seen in evidence.items() if access not in decided}
 
 

@@ -1,4 +1,4 @@
-"""Evidence as text for a database row, and back: what comes back is believed only field by field, type by type."""
+"""Encode evidence as the text of a database row, and decode it. Decoding checks each field, for the row is untrusted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_INTEGER = 1 << 53
 TRIMMED = ((8, 256), (3, 96))  # how many values of a field are kept, and how many characters of each
 
 
-class BadRow(ValueError):  # noqa: N818 - a value to be reported, not an error of ours
-    """A row that is not what the daemon writes; the text says why."""
+class BadRow(ValueError):  # noqa: N818 - a property of the data, not a failure of the program
+    """A row that the daemon cannot have written; the text says why."""
 
 
 def render(evidence: Evidence, limit: int = MAX_BODY_CHARS) -> str:

@@ -62,7 +62,7 @@ class LogEvent:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that evidence.db says, checked."""
+    """The checked content of evidence.db."""
 
     evidence: Mapping[Access, Evidence] = field(default_factory=dict)
     """The roles of an access merged."""
@@ -87,7 +87,7 @@ class Snapshot:
 
     @property
     def taints(self) -> tuple[str, ...]:
-        """What makes this evidence less than whole, one sentence each."""
+        """Reasons why the evidence may be incomplete, one sentence each."""
         found = []
         if self.counts.get("overflow"):
             found.append(f"{self.counts['overflow']} denials of new accesses were dropped: {self._dropped()}")

@@ -1,4 +1,4 @@
-"""What the daemon remembers: batches of folded denials and the place in the log go in, together and in one transaction."""
+"""Store of evidence: the daemon writes batches of counted denials and its position in the log in one transaction."""
 
 from __future__ import annotations
 
