@@ -42,7 +42,7 @@ PATTERN = re.compile(r"/[\x21-\x7e]*\Z")
 
 @dataclass(frozen=True, order=True)
 class Provenance:
-    """Who decided an access, when (epoch seconds) and why; ``decision`` is the row's id."""
+    """The decision behind a rule: its id in decisions.db, the person, the time (epoch seconds) and the reason."""
 
     decision: str
     by: str
@@ -59,7 +59,7 @@ class Provenance:
 
 @dataclass(frozen=True, order=True)
 class Rule:
-    """One access to be allowed, or no longer logged."""
+    """One access to allow or to dontaudit."""
 
     access: Access
     kind: str = ALLOW
@@ -77,7 +77,7 @@ class FileContext:
 
 @dataclass(frozen=True, order=True)
 class TypeTransition:
-    """What ``source`` makes in a directory of ``target`` gets ``type``."""
+    """A type transition: files that ``source`` creates in a directory of ``target`` get ``type``."""
 
     source: str
     target: str
@@ -101,7 +101,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class SourceText:
-    """A module's source. ``rules`` are those that stand in ``te``, ``refused`` the rest."""
+    """A module's source. ``rules`` are those written in ``te``; ``refused`` lists the others with the reason."""
 
     name: str
     version: str
@@ -118,7 +118,7 @@ def version_text(number: int) -> str:
 
 
 def render_te(name: str, accesses: Iterable[Access]) -> SourceText:
-    """Source of a module that allows these accesses, for `analyze --te`: checkmodule takes it, whatever the log held.
+    """Return the source of a module that allows these accesses, for `analyze --te`. checkmodule accepts it for any log.
 
     :raises RefusedError: the name cannot be a module's
     """
@@ -134,7 +134,7 @@ def render(
     *,
     mls: bool = True,
 ) -> SourceText:
-    """Source of one module; the text depends on the set of rules alone. Of equal rules the earliest decision stays.
+    """Return the source of one module; the text depends only on the set of rules. Of equal rules the earliest decision is kept.
 
     :param mls: whether the policy has MLS or MCS levels, so that contexts of .fc end in ``:s0``
     :raises RefusedError: the name, a file context or a transition cannot stand in a module
@@ -168,7 +168,7 @@ def render_fc(contexts: Iterable[FileContext], *, mls: bool = True) -> str:
 
 
 def name_problem(name: str) -> str:
-    """Why a type, class or permission cannot be written in module source, "" where it can."""
+    """Return why a type, class or permission cannot be written in module source, "" if it can."""
     shown = escape(name)[:MAX_REASON]
     if not is_identifier(name):
         return f"{shown} is no identifier"
@@ -180,7 +180,7 @@ def name_problem(name: str) -> str:
 
 
 def escape(text: str) -> str:
-    """One printable line: control characters, line ends of any script and direction marks as backslash escapes."""
+    """Return one printable line, with control characters, line separators and direction marks escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
 
 

@@ -54,7 +54,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Side:
-    """What one policy has and the other has not. Keys are (source type, target type, class), nothing a SELF."""
+    """Accesses of one policy that the other lacks. Keys are (source type, target type, class), with SELF resolved."""
 
     gains: Mapping[Key, tuple[Gain, ...]]
     numbers: Mapping[tuple[Key, str], Ranges] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Side:
         return frozenset(found)
 
     def of(self, access: Access) -> tuple[Gain, ...]:
-        """The gains that make up an access, all rules that bring it."""
+        """Return the gains that make up an access, of all rules that allow it."""
         gains = self.gains.get((access.source, access.target_type, access.tclass), ())
         return tuple(gain for gain in gains if access.permission in gain.permissions)
 
@@ -100,7 +100,7 @@ class Delta:
 
     @cached_property
     def _changed(self) -> frozenset[str]:
-        """Names that stand for other types than before: attributes with other members, new ones, lost ones."""
+        """Names whose set of types has changed: attributes with other members, and added or removed names."""
         left, right = self.before.attributes, self.after.attributes
         return frozenset(name for name in {*left, *right} if left.get(name) != right.get(name))
 
@@ -131,7 +131,7 @@ class Delta:
 
     @cached_property
     def added(self) -> Mapping[str, frozenset[str]]:
-        """All that is no access and no transition, as lines by kind: type, typeattribute, permissive, boolean, role, ..."""
+        """Differences other than accesses and transitions, as statements by kind: type, typeattribute, permissive, role, ..."""
         before, after = self._facts
         return {kind: after[kind] - before[kind] for kind in after}
 
@@ -160,7 +160,7 @@ class Delta:
 
     @property
     def gained(self) -> frozenset[Access]:
-        """Every access that the new policy gives and the old did not, under any boolean."""
+        """Every access that only the new policy allows, under any setting of booleans."""
         return self.gain.accesses
 
     @property
@@ -169,7 +169,7 @@ class Delta:
 
     @property
     def dontaudit_gained(self) -> frozenset[Access]:
-        """What is no longer logged when denied."""
+        """Accesses whose denial is no longer logged."""
         return self.dontaudit_gain.accesses
 
     @property
@@ -177,19 +177,19 @@ class Delta:
         return self.dontaudit_loss.accesses
 
     def conditions(self, access: Access) -> tuple[Condition, ...]:
-        """The conditions of a gained (or lost) access, () where it holds always."""
+        """Return the conditions of a gained (or lost) access, () if it is unconditional."""
         gains = self.gain.of(access) or self.loss.of(access)
         if any(gain.condition is None for gain in gains):
             return ()
         return tuple(gain.condition for gain in gains if gain.condition is not None)
 
     def active(self, access: Access) -> bool:
-        """Whether a gained access holds with the booleans of the new policy as they stand."""
+        """Whether a gained access is allowed with the current booleans of the new policy."""
         conditions = self.conditions(access)
         return not conditions or any(condition.active(self.after.booleans) for condition in conditions)
 
     def origins(self, access: Access) -> tuple[Origin, ...]:
-        """The rules that brought a gained access (or had given a lost one), sorted."""
+        """Return the rules that allow a gained access (or allowed a lost one), sorted."""
         return tuple(sorted({gain.origin for gain in self.gain.of(access) or self.loss.of(access)}))
 
     @property
@@ -211,7 +211,7 @@ class Delta:
 
     @cached_property
     def exempted(self) -> frozenset[Exemption]:
-        """Types that a constraint lets pass now and held back before."""
+        """Types that a constraint restricted before and no longer restricts."""
         return exempted(self.before, self.after)
 
     @property
@@ -235,7 +235,7 @@ def difference(old: Union[Path, PolicyIndex], new: Union[Path, PolicyIndex]) -> 
 
 
 def _side(before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], rule: str) -> Side:
-    """What ``after`` has beyond ``before`` by rules of one word."""
+    """Return the accesses that only ``after`` has by rules of one kind (allow, dontaudit, ...)."""
     gains: dict[Key, tuple[Gain, ...]] = {}
     left = MAX_PAIRS
     for key, permissions, condition in _rules_to_expand(before, after, changed, rule):
@@ -279,7 +279,7 @@ def _rules_to_expand(
 def _had(
     before: PolicyIndex, rule: str, key: Key, permissions: frozenset[str], condition: Optional[Condition]
 ) -> frozenset[str]:
-    """Those permissions of a rule that ``before`` has under the same key and condition."""
+    """Return the permissions of a rule that ``before`` has under the same key and condition."""
     if condition is None:
         return permissions & before.plain_rules(rule).get(key, frozenset())
     same = (found for found, when in before.conditional_rules(rule).get(key, ()) if when == condition)
@@ -306,7 +306,7 @@ def _pairs(
 def _uncovered(
     before: PolicyIndex, pair: Key, wanted: frozenset[str], condition: Optional[Condition], rule: str
 ) -> frozenset[str]:
-    """Those permissions that ``before`` does not already give whenever ``condition`` holds."""
+    """Return the permissions that ``before`` does not already allow whenever ``condition`` holds."""
     source, target, tclass = pair
     if source not in before.types or target not in before.types:
         return wanted

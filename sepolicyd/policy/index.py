@@ -1,4 +1,4 @@
-"""Read-only index of one kernel policy: how an access is judged, and which types hold it."""
+"""Read-only index of one kernel policy: decide single accesses, and find the types that hold an access."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class PolicyIndex(PolicyDeclarations):
         return self._by_key[kind]
 
     def _group(self, kind: str, target: int, tclass: int) -> Group:
-        """All rules on a target symbol, those on its attributes included."""
+        """Return all rules on a target symbol, including those on its attributes."""
         place = (kind, key_of(target, tclass))
         found = self._groups.get(place)
         if found is None:
@@ -157,12 +157,12 @@ class PolicyIndex(PolicyDeclarations):
         return self._group(kind, right, number), number
 
     def _symbols(self, name: str) -> tuple[int, ...]:
-        """The symbols whose rules apply to a type: its own and its attributes'."""
+        """Return the symbols whose rules apply to a type: the type and its attributes."""
         number = self.tables.numbers.get(self.resolve(name))
         return () if number is None else (number, *self.tables.attributes_of(number))
 
     def pair(self, source: str, target: str, tclass: str, rule: str = "allow") -> Pair:
-        """What `allow` (or dontaudit, auditallow) rules give the pair of types, bounds not applied."""
+        """Return the permissions of a pair of types by `allow` (or dontaudit, auditallow) rules, without type bounds."""
         group, number = self._group_by_name(rule, target, tclass)
         mask, conditional = self._select(group, self._symbols(source))
         if not mask and not conditional:
@@ -200,7 +200,7 @@ class PolicyIndex(PolicyDeclarations):
         return any(some & bit and self.conditions[condition - 1].active(now) for some, condition in conditional)
 
     def allowed(self, access: Access) -> Verdict:
-        """What type enforcement says of the access, with the booleans as they stand.
+        """Decide an access by type enforcement with the current booleans.
 
         Constraints need whole contexts: :func:`sepolicyd.policy.explain.explain`.
         """
@@ -273,7 +273,7 @@ class PolicyIndex(PolicyDeclarations):
         return found
 
     def permitted_numbers(self, source: str, target: str, tclass: str, permission: str) -> Ranges:
-        """The numbers that are allowed in the end: none without the permission, all where nothing filters."""
+        """Return the allowed ioctl numbers: none without the permission, all if no xperm rule filters them."""
         if not self.grants(source, target, tclass, permission):
             return ()
         numbers = self.xperms(source, target, tclass, permission)
@@ -297,11 +297,11 @@ class PolicyIndex(PolicyDeclarations):
         return count(self._source_bits(tclass, (permission,), target_type) & self._confined_bits)
 
     def sources_of(self, tclass: str, permission: str, target_type: str) -> frozenset[str]:
-        """Every type that a rule gives the access, conditional rules of both branches counted."""
+        """Return every type that a rule allows the access, counting both branches of conditional rules."""
         return frozenset(self.tables.names_of(self._source_bits(tclass, (permission,), target_type)))
 
     def _source_bits(self, tclass: str, permissions: Iterable[str], target_type: str) -> int:
-        """The types that hold at least one of the permissions, conditional rules of both branches counted."""
+        """Return the types that hold at least one of the permissions, counting both branches of conditional rules."""
         found = 0
         if target_type == SELF:
             for permission in permissions:
@@ -355,7 +355,7 @@ class PolicyIndex(PolicyDeclarations):
 
     @cached_property
     def unconfined(self) -> frozenset[str]:
-        """Domains that policy does not hold back: by attribute, and by what they may do to nearly every domain."""
+        """Unconfined domains: by attribute, or because they may do almost anything to nearly every domain."""
         return frozenset(self.tables.names_of(self._unconfined_bits))
 
     def _unconfined_by_right(self) -> int:

@@ -44,14 +44,14 @@ CODE = ("index_builder.py", "index_tables.py", "index_store.py", "setools_adapte
 
 
 class IndexPlace(NamedTuple):
-    """Where indexes are kept: ``directory``, made below ``within`` where it is missing."""
+    """Directory of the index cache. A missing ``directory`` is created below ``within``."""
 
     directory: Path
     within: Path
 
 
 class Loaded(NamedTuple):
-    """A policy's index; ``note`` says why none could be used or kept on disk, "" where nothing is to be said."""
+    """A policy's index; ``note`` says why the cache could not be read or written, "" if it could."""
 
     policy_index: PolicyIndex
     note: str = ""
@@ -72,7 +72,7 @@ def place_for(state: Path) -> Optional[IndexPlace]:
 
 
 def load(path: Path, place: Optional[IndexPlace]) -> Loaded:
-    """The index of a kernel policy, from disk if it was kept there, else by setools; then it is kept.
+    """Load the index of a kernel policy from the cache, or build it with setools and cache it.
 
     :raises ToolMissingError: no setools
     :raises InputError: no such file, not a kernel policy, or too new a version
@@ -98,7 +98,7 @@ def _key(content: bytes) -> bytes:
 
 @lru_cache(maxsize=1)
 def _code() -> bytes:
-    """What stands for this version of the code and of the installed setools."""
+    """Return a fingerprint of this code's version and of the installed setools."""
     found = hashlib.sha256()
     here = Path(__file__).parent
     for name in CODE:
@@ -182,7 +182,7 @@ def _file(sections: Mapping[str, Section], key: bytes) -> bytes:
 
 
 def write_sections(place: IndexPlace, key: bytes, suffix: str, sections: Mapping[str, Section]) -> str:
-    """Keep sections under a key; "" or why they cannot be kept."""
+    """Write sections under a key; return "" or the reason for a failure."""
     try:
         make_private_directory(place.directory, within=place.within)
         with private_directory(place.directory) as directory:

@@ -70,7 +70,7 @@ class Interfaces:
         return name in self._expansions
 
     def text(self, name: str) -> Optional[InterfaceText]:
-        """An interface's rules, None where it does more than allow and dontaudit."""
+        """Return an interface's rules, None if it contains other statements than allow and dontaudit."""
         if name not in self._parsed:
             try:
                 self._parsed[name] = parse_interface(self._expansions[name])
@@ -80,7 +80,7 @@ class Interfaces:
 
     @classmethod
     def load(cls, cache: Path, include: Path = INCLUDE) -> Interfaces:
-        """Read the interfaces, out of the cache while the headers are what they were.
+        """Read the interfaces, from the cache if the headers have not changed.
 
         :param cache: directory for the expansions; it is made when it is missing, and a broken cache file is made anew
         :raises InputError: no headers there
@@ -102,7 +102,7 @@ class Interfaces:
     def covering(
         self, policy_index: PolicyIndex, accesses: Iterable[Access], *, refuses: Callable[[Access], bool] = lambda _: False
     ) -> list[Offer]:
-        """Interfaces that give all of the accesses (of one source), the least surplus first, MAX_OFFERS at most.
+        """Return up to MAX_OFFERS interfaces that allow all of the accesses (of one source), smallest surplus first.
 
         :param refuses: True for an access that must never be offered; an interface with one in its surplus is left out
         """
@@ -146,7 +146,7 @@ class Interfaces:
 
 
 def _within(text: InterfaceText, word: str, source: str, policy_index: PolicyIndex) -> Optional[frozenset[Access]]:
-    """Every access of the rules of one word, None where they are too many to be shown (all files, all domains)."""
+    """Return every access of the rules of one kind (allow, dontaudit), None if they are too many to list."""
     found: set[Access] = set()
     for rule in text.rules:
         if rule.word == word:
@@ -184,7 +184,7 @@ def _types(names: Names, subject: str, policy_index: PolicyIndex) -> frozenset[s
 
 
 def expand(include: Path, files: Iterable[Path]) -> dict[str, str]:
-    """Interface -> its text with SUBJECT as argument, of every interface that takes no second one."""
+    """Expand every interface with one parameter: name -> its text with SUBJECT as the argument."""
     names = [name for path in files for name in one_argument_interfaces(_read(path))]
     support = [str(path) for path in sorted((include / "support").glob("*.spt"))]
     with tempfile.TemporaryDirectory(prefix="sepolicyd-") as folder:
@@ -254,7 +254,7 @@ def _read_cache(path: Path) -> Optional[dict[str, str]]:
 
 
 def _write_cache(path: Path, expansions: dict[str, str]) -> None:
-    """Keep the expansions; without a place to write them they are made again next time."""
+    """Write the expansions to the cache; a failure only costs the next command the time to expand them."""
     try:
         for old in path.parent.glob("interfaces-*.json"):
             old.unlink()

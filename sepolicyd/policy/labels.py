@@ -1,4 +1,4 @@
-"""Which type a path or a port should have by file_contexts and portcons, and how much a type covers."""
+"""Look up the type of a path (file_contexts) or of a port (portcon), and measure how much a type covers."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ class FileContexts:
             raise InputError(f"file contexts {self.path} cannot be read: {error.strerror}", hint) from error
 
     def keep(self) -> None:
-        """Keep what was answered for later commands."""
+        """Store the lookups on disk for later commands."""
         self._known.keep()
 
     def context(self, path: str, tclass: str = "file") -> Optional[str]:
-        """The whole context that file_contexts gives a path, None where it gives none (no match, or <<none>>)."""
+        """Return the whole context of a path, None if nothing matches or the match is <<none>>."""
         path = path[: -len(DELETED)] if path.endswith(DELETED) else path
         if not path.startswith("/") or "\0" in path or not path.isprintable():
             # a lone surrogate (a name that is not UTF-8) is not printable, and the binding raises TypeError for it;
@@ -127,7 +127,7 @@ class FileContexts:
         return str(found[1]) if found and found[0] == 0 else None
 
     def lookup(self, path: str, tclass: str = "file") -> Optional[str]:
-        """The type that file_contexts gives a path of a class (file, dir, lnk_file, ...), or None.
+        """Return the type of a path of a class (file, dir, lnk_file, ...) by file_contexts, or None.
 
         A path that does not start with "/" has none: denials often carry only a last component.
         """
@@ -177,7 +177,7 @@ class FileContexts:
 
     @cached_property
     def customizable(self) -> frozenset[str]:
-        """Types that restorecon leaves alone (customizable_types(5)): no label is wrong on such a file."""
+        """Types that restorecon does not change (customizable_types(5)), so a file with one of them is not mislabelled."""
         path = self.path.parent.parent / "customizable_types"
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         return frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
@@ -207,14 +207,14 @@ class Ports:
         return cls(policy_index.ports)
 
     def range_of(self, protocol: str, port: int) -> Optional[PortRange]:
-        """The range that the kernel would take: the first in the order of the policy (services.c, security_port_sid)."""
+        """Return the range that the kernel uses: the first match in policy order (services.c, security_port_sid)."""
         for item in self.ranges:
             if item.protocol == protocol and item.low <= port <= item.high:
                 return item
         return None
 
     def owner(self, protocol: str, port: int) -> Optional[str]:
-        """The type of a port (8000/tcp: soundd_port_t), None where no range covers it (then it is port_t's)."""
+        """Return the type of a port (8000/tcp: soundd_port_t), None if no range covers it (the kernel then uses port_t)."""
         found = self.range_of(protocol, port)
         return found.type if found else None
 
@@ -247,7 +247,7 @@ class Labels:
 
     @classmethod
     def load(cls, settings: Settings, policy_index: PolicyIndex) -> Labels:
-        """What is there for the root of the settings; missing file contexts are a reason in ``missing``, no error."""
+        """Load the labels of the root of the settings. If file contexts are missing, ``missing`` says why."""
         name = selinux_type(settings.root)
         ports = Ports.from_policy(policy_index)
         try:
@@ -261,7 +261,7 @@ class Labels:
         return self.files.lookup(path, tclass) if self.files else None
 
     def keep(self) -> None:
-        """Keep what file_contexts answered for later commands."""
+        """Store the lookups of file_contexts on disk for later commands."""
         if self.files is not None:
             self.files.keep()
 
@@ -269,7 +269,7 @@ class Labels:
         return self.files is not None and type_name in self.files.customizable
 
     def reach(self, type_name: str) -> Reach:
-        """How much a rule on a type opens: what carries it, and who may write it. Asked once for each type."""
+        """Return how much a rule on a type opens: the paths and ports that have it, and the domains that may write it."""
         name = self.policy_index.resolve(type_name)
         if name not in self._reaches:
             self._reaches[name] = self._reach(name)
@@ -284,7 +284,7 @@ class Labels:
         return Reach(len(specs), trees, examples, self.ports.of_type(name), tuple(sorted(self.writers(name))))
 
     def writers(self, type_name: str) -> frozenset[str]:
-        """The confined domains that may change files of a type, conditional rules of both branches counted."""
+        """Return the confined domains that may change files of a type, counting both branches of conditional rules."""
         found: set[str] = set()
         for tclass in FILE_CLASSES:
             found.update(self.policy_index.holders_of_any(tclass, WRITE_PERMISSIONS, type_name))

@@ -29,7 +29,7 @@ from sepolicyd.settings import Settings
 
 @dataclass(frozen=True)
 class InitDone:
-    """What run_init or undo_init did, and what is left to a person."""
+    """What run_init or undo_init did, and what the administrator still has to do."""
 
     module: str
     relabelled: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ def _install(store: Store, packages: Sequence[Path], plan: InitPlan, switch: Seq
 
 
 def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> SetupJournal:
-    """How the machine was before the first init; what an earlier init wrote down stays."""
+    """Return the state of the machine before the first init; the record of an earlier init takes precedence."""
     old = init_journal.read(settings, plan.profile) or SetupJournal(plan.profile, plan.module, plan.priority)
     return replace(
         old,
@@ -108,9 +108,9 @@ def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> Setu
 
 
 def undo_init(settings: Settings, profile_name: str) -> InitDone:
-    """Ports given back, module removed with the values of its booleans, labels as they were; nothing is restarted.
+    """Restore ports and labels, and remove the module and the values of its booleans. Restarts nothing.
 
-    What is gone already is no failure.
+    Changes that were already reverted are not an error.
 
     :raises RefusedError: there is nothing to undo
     """
@@ -142,7 +142,7 @@ def undo_init(settings: Settings, profile_name: str) -> InitDone:
 
 
 def local_booleans(active: Path) -> frozenset[str]:
-    """Booleans with a lasting value of the administrator's (setsebool -P): lines ``NAME=1`` of booleans.local."""
+    """Return the booleans with a persistent value (setsebool -P): lines ``NAME=1`` of booleans.local."""
     try:
         text = (active / "booleans.local").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -151,7 +151,7 @@ def local_booleans(active: Path) -> frozenset[str]:
 
 
 def _ports_back(settings: Settings, store: Store, changes: Sequence[PortChange]) -> None:
-    # given back only where the local record is still ours: an administrator may have set another since
+    # only if the local record is still the one that init made: an administrator may have changed it since
     local = ports.read_local(store.active)
     mine = [c for c in changes if any(item.holds(c.protocol, c.number) and item.type == c.after for item in local)]
     if settings.live:
@@ -161,7 +161,7 @@ def _ports_back(settings: Settings, store: Store, changes: Sequence[PortChange])
 
 
 def argv_relabel(settings: Settings, store: Store, paths: Iterable[str]) -> list[str]:
-    """restorecon on this machine; below another root setfiles with that root's own file contexts."""
+    """Run restorecon on this machine, or setfiles with the file contexts of another root."""
     if settings.live:
         return ["restorecon", "-R", "-v", *paths]
     contexts = store.etc / store.kind / CONTEXTS

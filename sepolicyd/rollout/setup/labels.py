@@ -14,7 +14,7 @@ from sepolicyd.module.source import FileContext
 from sepolicyd.problems import Problem, Severity
 from sepolicyd.services.discovery import Label
 
-# What the base policy gives to whatever has no policy of its own; any other label has an owner
+# Types that the base policy gives to files without a policy of their own; any other type belongs to a service
 _GENERIC = """
 bin_t cert_t default_t etc_t etc_runtime_t lib_t root_t src_t unlabeled_t user_home_dir_t user_home_t usr_t var_lib_t
 var_log_t var_run_t var_spool_t var_t file_t home_root_t admin_home_t user_runtime_root_t
@@ -57,7 +57,7 @@ def read_subs(contexts: Path) -> dict[str, str]:
 
 
 def owner_findings(labels: Iterable[Label], present: Callable[[str, str], Optional[str]], own: frozenset[str]) -> list[Problem]:
-    """Paths that another module's file contexts name already.
+    """Return the paths that file contexts of another module already name.
 
     :param present: the type that file_contexts gives a path now, by path and class ("file", "dir"), None for none
     """
@@ -102,7 +102,7 @@ def _mounts(text: str) -> list[tuple[str, str, Sequence[str]]]:
 
 
 def _mount_of(path: str, table: Sequence[tuple[str, str, Sequence[str]]]) -> tuple[str, str, Sequence[str]]:
-    """The longest mount point that holds the path; of several on one point the last is on top."""
+    """Return the longest mount point above a path; of several mounts on it, the last one is visible."""
     best: tuple[str, str, Sequence[str]] = ("/", "", ())
     for point, kind, options in table:
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[0]):
@@ -140,7 +140,7 @@ def read_contexts(root: Path, paths: Iterable[str]) -> dict[str, str]:
 
 
 def write_contexts(root: Path, contexts: Mapping[str, str]) -> None:
-    """Give each path the context that it had, where it has another now.
+    """Restore the recorded context of each path that has a different one now.
 
     :raises ToolError: a path is there and cannot be labelled
     """

@@ -39,7 +39,7 @@ SHARED_PROGRAMS = ("/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/bin/", "/sbin
 
 @dataclass(frozen=True)
 class NewProfile:
-    """The files that were written, and what a person should look at in them."""
+    """The files that were written, and what should be checked in them."""
 
     name: str
     directory: Path
@@ -85,7 +85,7 @@ def _check_types(settings: Settings, name: str) -> None:
 
 
 def read_service(root: Path, name: str, unit_name: str) -> Service:
-    """What the unit starts, where its files lie and where it listens.
+    """Read from a unit its programs, its files and the ports on which it listens.
 
     :raises RefusedError: nothing by which its domain could be entered
     """
@@ -125,7 +125,7 @@ def _program(root: Path, unit: Unit) -> tuple[str, list[Problem]]:
 
 
 def _labels(root: Path, unit: Unit, name: str) -> list[Label]:
-    """Directories that systemd makes, and files that the unit names."""
+    """Return the directories that systemd creates for the unit, and the files that the unit names."""
     labels = list(unit_labels(unit, name))
     own = {f"/etc/{name}": "etc", f"/var/lib/{name}": "var_lib", f"/var/log/{name}": "log", f"/run/{name}": "runtime"}
     for path, kind in own.items():

@@ -42,7 +42,7 @@ SELINUXFS = Path("/sys/fs/selinux/enforce")
 
 @dataclass(frozen=True)
 class InitPlan:
-    """All that init would do, proved in a copy of the store. ``findings`` that STOP must be gone before it may run.
+    """All changes of an init, tried in a copy of the store. A finding of severity STOP prevents it from running.
 
     ``booleans`` are those that the configuration asks for, with what says so; all that the module brings are ``tunables``.
     """
@@ -79,7 +79,7 @@ def plan_init(
     mounts: Optional[str] = None,
     proc: Optional[Path] = None,
 ) -> InitPlan:
-    """Look, build, link in a private copy of the store, and say what would change. Nothing outside /tmp is written.
+    """Find the service, build its module, link it in a private copy of the store, and list the changes. Writes only below /tmp.
 
     :param headers: directory of the policy headers, None for those that the settings name
     :param mounts: /proc/self/mounts of the machine, None to read this machine's where the root is "/"
@@ -123,7 +123,7 @@ def plan_init(
 def _label_findings(
     settings: Settings, store: Store, profile: Profile, labels: tuple[Label, ...], mounts: Optional[str]
 ) -> list[Problem]:
-    """What speaks against the labels: types of other owners, and file systems without labels."""
+    """Return the problems of the labels: paths of other services, and file systems that keep no labels."""
     contexts = FileContexts.load(store.etc / store.kind / CONTEXTS)
     here = mounts if mounts is not None else _text(Path("/proc/self/mounts")) if settings.live else None
     found = init_labels.owner_findings(labels, contexts.lookup, profile.own_types | {""})
@@ -158,7 +158,7 @@ def _take(profile: Profile) -> dict[str, frozenset[str]]:
 def _conflicts(
     store: Store, before: PolicyIndex, profile: Profile, name: str, journal: Optional[SetupJournal]
 ) -> list[Problem]:
-    """A policy that the service has already and that is not ours."""
+    """Return problems with a policy for this service that sepolicyd did not install."""
     ours = Installed(name, journal.priority) if journal else None
     findings = []
     others = [module for module in store.modules() if module.name == name]
@@ -223,7 +223,7 @@ def _check_family(before: PolicyIndex, headers: Path) -> None:
 
 
 def _refused(before: PolicyIndex, after: PolicyIndex, profile: Profile, settings: Settings) -> list[Problem]:
-    """What the guard refuses of the base module: a base is written by a person or by --new, and nobody decides its rules."""
+    """Return what the guard refuses in the base module, whose rules no decision has approved."""
     overrides, _ = parse_overrides(settings.overrides)
     guard = load_guard(settings.policy_dirs or policy_dirs())
     hint = f"remove these rules from {profile.file('.te')}; to keep them, list each under overrides in {settings.config}"
@@ -234,7 +234,7 @@ def _refused(before: PolicyIndex, after: PolicyIndex, profile: Profile, settings
 
 
 def _unlike(plan: InitPlan, copy: Store, after: PolicyIndex) -> list[Problem]:
-    """What came out otherwise than it was meant: a label that another pattern wins, a port that kept its type."""
+    """Return deviations of the result from the plan: a label that another pattern overrides, a port with another type."""
     findings = []
     contexts = FileContexts.load(copy.etc / copy.kind / CONTEXTS)
     for label in plan.labels:

@@ -25,7 +25,7 @@ NO_TAKE: Mapping[str, frozenset[str]] = MappingProxyType({})
 RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
 NETBASE = "install netbase (Debian) or setup (Fedora, RHEL)"
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
-# May be taken: whole ranges that nobody owns, and two that both base policies give to services which hardly anybody runs
+# Types whose numbers may be taken: ranges without an owner, and two of services that are rarely installed
 TAKEABLE = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "soundd_port_t", "transproxy_port_t"))
 RANGES = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t"))
 # Many services share these: a service may be given the right to use them, the number stays what it is
@@ -86,7 +86,7 @@ def judge(
     web_hints: Mapping[str, str] = NO_HINTS,
     take: Mapping[str, frozenset[str]] = NO_TAKE,
 ) -> list[Problem]:
-    """Return what stands against taking these numbers over.
+    """Return the objections to taking over these numbers.
 
     :param own: types of the service's module
     :param web_hints: by port type of the service, what to do where web servers have the number
@@ -127,14 +127,14 @@ def line_take(change: PortChange) -> str:
 
 
 def line_give_back(change: PortChange) -> str:
-    """The record of before again, or none."""
+    """Return the line of ``semanage import`` that restores the previous record, or removes the record."""
     if change.local:
         return f"port -m -t {change.local} -p {change.protocol} {change.number}"
     return f"port -d -p {change.protocol} {change.number}"
 
 
 def render_local(present: str, changes: Iterable[PortChange], *, level: str = ":s0", back: bool = False) -> str:
-    """ports.local with these numbers taken over, or given back; every other line stays as it is.
+    """Return the text of ports.local with these numbers taken over or given back; other lines are unchanged.
 
     :raises RefusedError: a type, protocol or number that could leave its line
     """
@@ -180,7 +180,7 @@ def checked(changes: Iterable[PortChange]) -> tuple[PortChange, ...]:
 
 
 def run_live(active: Path, changes: Iterable[PortChange], *, back: bool = False) -> None:
-    """Take over, or give back, on this machine: one transaction, and the policy is loaded once.
+    """Take over or give back the numbers on this machine, in one transaction and with one policy load.
 
     :raises ToolError: semanage failed, or said nothing and did nothing
     """

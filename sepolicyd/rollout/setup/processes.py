@@ -48,7 +48,7 @@ def domain_of(current: bytes) -> str:
 
 
 def still_elsewhere(processes: Iterable[Running], profile: Profile) -> tuple[Problem, ...]:
-    """A process keeps the domain in which it was started: which of them do, and what makes them change."""
+    """Return a problem for processes that still run in the domain in which they were started, with the remedy."""
     old = [process for process in processes if process.domain not in profile.domains]
     if not old:
         return ()

@@ -11,7 +11,7 @@ from sepolicyd.services.unit_file import Unit
 
 @dataclass(frozen=True)
 class Service:
-    """What a unit and its files tell of a service. Paths are those that the service sees."""
+    """The properties of a service read from its unit and files. Paths are as the service sees them."""
 
     name: str
     unit: Unit
