@@ -38,6 +38,7 @@ install:
 	done
 	install -m 0644 systemd/sepolicyd.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/sepolicyd.conf"
 	install -m 0644 systemd/sepolicyd.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sepolicyd.conf"
+	install -D -m 0644 systemd/sepolicyd.catalog "$(DESTDIR)$(PREFIX)/lib/systemd/catalog/sepolicyd.catalog"
 	for page in build/man/*.8; do \
 	    [ -e "$$page" ] || continue; \
 	    install -D -m 0644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/}" || exit 3; \
@@ -50,7 +51,8 @@ uninstall:
 	@[ -n "$(DESTDIR)" ] || bash systemd/activate uninstall "$(INSTALL_LIB)"
 	rm -rf "$(DESTDIR)$(INSTALL_LIB)" "$(DESTDIR)$(INSTALL_DATA)"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/sepolicyd" $(INSTALLED_UNITS:%="$(DESTDIR)$(INSTALL_UNITS)/%")
-	rm -f "$(DESTDIR)$(PREFIX)/lib/sysusers.d/sepolicyd.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sepolicyd.conf"
+	rm -f "$(DESTDIR)$(PREFIX)/lib/sysusers.d/sepolicyd.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sepolicyd.conf" \
+	    "$(DESTDIR)$(PREFIX)/lib/systemd/catalog/sepolicyd.catalog"
 	rm -f "$(DESTDIR)$(PREFIX)"/share/man/man8/sepolicyd.8 "$(DESTDIR)$(PREFIX)"/share/man/man8/sepolicyd-*.8
 	rmdir --ignore-fail-on-non-empty "$(DESTDIR)/etc/sepolicyd" 2>/dev/null || true
 	@[ -n "$(DESTDIR)" ] || bash systemd/activate removed "$(INSTALL_LIB)" "$(PURGE)"

@@ -48,10 +48,17 @@ def learn_command() -> None:
 @click.option("--for", "length", default="2h", show_default=True, metavar="TIME", help="How long: 90s, 10m, 2h.")
 @click.option("--whole-system", is_flag=True, help="Make the whole machine permissive instead (the old `setenforce 0`).")
 @click.option("--hidden/--no-hidden", default=None, help="Also log what dontaudit rules hide (semodule -DB).")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the history and /run/sepolicyd/lease.json.")
 @yes_option
 @state_options
 def start_command(
-    profile_name: Optional[str], length: str, whole_system: bool, hidden: Optional[bool], yes: bool, **paths: Optional[Path]
+    profile_name: Optional[str],
+    length: str,
+    whole_system: bool,
+    hidden: Optional[bool],
+    reason: str,
+    yes: bool,
+    **paths: Optional[Path],
 ) -> None:
     """Open a lease.
 
@@ -66,7 +73,14 @@ def start_command(
     if whole_system and not yes:
         terminal.print_err("--whole-system suspends SELinux for every process on this machine until the deadline.")
         click.confirm("Do that?", abort=True, err=True)
-    lease = leases.start(session.settings, session.profile, seconds_of(length), whole_system=whole_system, hidden=bool(hidden))
+    lease = leases.start(
+        session.settings,
+        session.profile,
+        seconds_of(length),
+        whole_system=whole_system,
+        hidden=bool(hidden),
+        why=reason,
+    )
     what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
     terminal.print_out(f"permissive until {terminal.when(lease.deadline_wall)}: {what}")
     if hidden is None:
@@ -206,6 +220,7 @@ def lease_document(status: status_module.LeaseStatus) -> dict[str, Any]:
             "hidden": lease.hidden,
             "deadline": lease.deadline_wall,
             "by": lease.by,
+            "why": lease.why,
         },
         "remaining": status.remaining,
         "armed": status.armed,

@@ -14,6 +14,7 @@ from sepolicyd.errors import StateError
 
 TAIL = 1 << 22  # longer than any line that append_json writes
 PRIVATE, PRIVATE_DIRECTORY = 0o600, 0o700
+PUBLIC, PUBLIC_DIRECTORY = 0o644, 0o755
 
 
 def read_text(path: Path) -> str:
@@ -65,6 +66,33 @@ def write_whole(path: Path, data: bytes, *, mode: int = PRIVATE, temporary: Opti
             os.close(fd)
         temporary.replace(path)
         sync_directory(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise cannot_write(path, error) from error
+
+
+def write_public(path: Path, data: bytes) -> None:
+    """Replace a file that every user may read, whole or not at all; not synced, for a file system in memory.
+
+    A new directory gets mode 0755, whatever the umask.
+
+    :raises StateError: it could not be written, and holds what it held
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir()
+            path.parent.chmod(PUBLIC_DIRECTORY)
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
+        try:
+            write_all(fd, data)
+            os.fchmod(fd, PUBLIC)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sepolicyd.errors import SepolicydError
+from sepolicyd.kernel.journal import MessageId
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce, refuses_loads
@@ -79,7 +80,7 @@ def end_leftovers(world: Environment) -> list[Ended]:
     except (SepolicydError, OSError) as error:
         if not entries:
             return []  # no lease was ever opened here, and a machine without a policy file is not ours to repair
-        world.alerts.critical(f"whether something is left of a lease cannot be determined: {error}")
+        world.alerts.critical(f"whether something is left of a lease cannot be determined: {error}", MessageId.LEASE_FAULT)
         return [Ended("", LEFT_OVER, False, False, (str(error),))]
     if not left and not switched:
         return []
@@ -104,7 +105,8 @@ def _close_leftovers(world: Environment, types: tuple[str, ...], *, switched: bo
         done = boot_agrees(world, types, errors) if types else True
     what = ", ".join(types) or "the whole machine"
     state = "enforcing again" if closed and done else f"not finished, tried again each minute: {'; '.join(errors[-3:])}"
-    world.alerts.critical(f"{what} was permissive although its lease is over (a cut, a restored disk or memory): {state}")
+    text = f"{what} was permissive although its lease is over (a cut, a restored disk or memory): {state}"
+    world.alerts.critical(text, MessageId.LEASE_LEFT_OVER)
     return Ended("", LEFT_OVER, closed, closed and done, tuple(errors))
 
 

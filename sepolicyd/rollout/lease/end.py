@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Optional
 
 from sepolicyd.errors import RefusedError, StateError
+from sepolicyd.kernel.journal import MessageId
 from sepolicyd.rollout.lease.agreement import PAUSES_S, boot_agrees, end_leftovers, foreign_types
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.kernel import Ended, attempt, close_now, is_closed, refuses_loads
@@ -72,6 +73,7 @@ def end_due_locked(world: Environment, carried: Optional[Lease] = None) -> list[
     ended += end_orphans(world) + end_forgotten(world) + end_leftovers(world)
     for lease in unfinished:  # a later transaction has loaded the store, in which its module is still installed
         close_now(world, lease, [])
+    attempt(world.book.publish, [])  # restored each minute where somebody removed it; `learn status` reports a failure
     return ended
 
 
@@ -183,8 +185,10 @@ def _finish(world: Environment, lease: Lease, ended: Ended) -> Ended:
     else:
         attempt(lambda: world.book.write(replace(lease, attempts=lease.attempts + 1)), problems)
         _complain(world, lease, ended)
+    attempt(world.book.publish, problems)
     if problems:
-        world.alerts.critical(f"after the end of the lease of {lease.profile}: {'; '.join(problems)}", lease.alert_command)
+        text = f"after the end of the lease of {lease.profile}: {'; '.join(problems)}"
+        world.alerts.critical(text, MessageId.LEASE_FAULT, lease.alert_command, profile=lease.profile)
     return replace(ended, errors=(*ended.errors, *problems))
 
 
@@ -194,12 +198,16 @@ def _announce(world: Environment, lease: Lease, ended: Ended) -> None:
         world.alerts.critical(
             f"the lease of {lease.profile} has ended, but another module of the store makes {', '.join(foreign)} permissive:"
             f" the next boot will. By hand: semanage permissive -d {foreign[0]}; or see: semodule -lfull",
+            MessageId.LEASE_FOREIGN,
             lease.alert_command,
+            profile=lease.profile,
         )
     if ended.done:
         world.alerts.notice(
             f"lease of {lease.profile} ended ({ended.why}): enforcing again after {ended.seconds_to_closed:.1f} s,"
-            f" kernel, store and boot policy agree after {ended.seconds:.1f} s"
+            f" kernel, store and boot policy agree after {ended.seconds:.1f} s",
+            MessageId.LEASE_ENDED,
+            profile=lease.profile,
         )
 
 
@@ -210,7 +218,9 @@ def _complain(world: Environment, lease: Lease, ended: Ended) -> None:
     world.alerts.critical(
         f"the lease of {lease.profile} could not be ended ({ended.why}): {state}; {'; '.join(ended.errors[-3:])}."
         f" It is tried again each minute. By hand: semodule -X {lease.priority} -r {lease.module}; semodule -B; setenforce 1",
+        MessageId.LEASE_NOT_ENDED,
         lease.alert_command,
+        profile=lease.profile,
     )
 
 
@@ -221,6 +231,8 @@ def _close_only(world: Environment, lease: Lease, reason: str) -> Ended:
     world.alerts.critical(
         f"the lease of {lease.profile} is due but {reason}: "
         f"{'closed in the kernel for now' if closed else 'IT IS STILL OPEN'}, tried again each minute",
+        MessageId.LEASE_NOT_ENDED,
         lease.alert_command,
+        profile=lease.profile,
     )
     return Ended(lease.profile, "deadline", closed, False, tuple(errors))

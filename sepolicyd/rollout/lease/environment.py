@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
+from sepolicyd.kernel.journal import MessageId
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease.lease import Lease
 from sepolicyd.rollout.lease.lease_records import LeaseBook
@@ -158,11 +159,11 @@ class Clock(Protocol):
 class Alerts(Protocol):
     """Messages to a person. Neither method raises."""
 
-    def critical(self, text: str, command: tuple[str, ...] = ()) -> None:
+    def critical(self, text: str, message: MessageId, command: tuple[str, ...] = (), *, profile: str = "") -> None:
         """Write to the journal at level critical, and run the hook command with the text as its last argument."""
         ...
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, message: MessageId, *, profile: str = "") -> None:
         """Write to the journal at level notice."""
         ...
 

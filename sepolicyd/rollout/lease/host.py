@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import syslog
 from pathlib import Path
 
 from sepolicyd import process
 from sepolicyd.errors import SepolicydError
+from sepolicyd.kernel.journal import MessageId, Priority, send
 from sepolicyd.kernel.selinuxfs import SelinuxFs
 from sepolicyd.rollout.clock import SystemClock
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR
 from sepolicyd.rollout.lease.lease_records import LeaseBook
+from sepolicyd.rollout.lease.public_record import PUBLIC_RECORD
 from sepolicyd.rollout.lease.semodule import BootPolicyFiles, SemoduleStore
 from sepolicyd.rollout.lease.systemd import SystemdTimers
 
 
 class JournalAlerts:
-    """The port ``Alerts``: syslog(3) reaches the journal from a terminal as well as from a unit."""
+    """The port ``Alerts``: the journal's socket is reached from a terminal as well as from a unit."""
 
-    def critical(self, text: str, command: tuple[str, ...] = ()) -> None:
+    def critical(self, text: str, message: MessageId, command: tuple[str, ...] = (), *, profile: str = "") -> None:
         """Write at level critical, and run the hook command."""
-        self._log(syslog.LOG_CRIT, text)
+        send(text, Priority.CRITICAL, message, profile=profile)
         if command:
             try:
                 process.run([*command, text], timeout=30)
             except SepolicydError as error:
-                self._log(syslog.LOG_ERR, f"alert_command failed: {error}")
+                send(f"alert_command failed: {error}", Priority.ERROR, MessageId.ALERT_COMMAND_FAILED, profile=profile)
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, message: MessageId, *, profile: str = "") -> None:
         """Write at level notice."""
-        self._log(syslog.LOG_NOTICE, text)
-
-    def _log(self, level: int, text: str) -> None:
-        syslog.openlog("sepolicyd", syslog.LOG_PID, syslog.LOG_DAEMON)
-        syslog.syslog(level, text)
+        send(text, Priority.NOTICE, message, profile=profile)
 
 
 def live_environment(directory: Path = DEFAULT_DIR) -> Environment:
@@ -49,5 +46,6 @@ def live_environment(directory: Path = DEFAULT_DIR) -> Environment:
         timers=SystemdTimers(directory),
         clock=SystemClock(),
         alerts=JournalAlerts(),
-        book=LeaseBook(directory),
+        # a state directory elsewhere is a test's or a copy: only this machine's own leases are announced
+        book=LeaseBook(directory, PUBLIC_RECORD if directory == DEFAULT_DIR else None),
     )

@@ -11,10 +11,13 @@ import re
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from sepolicyd.rollout.clock import Deadline, Moment
 
 SCHEMA = 1
+# Keys that 0.1.0 does not know. A record without a value omits them, so that 0.1.0 can still end that lease after a downgrade.
+OPTIONAL = frozenset(("why",))
 MODULE_PREFIX = "sepolicyd_lease_"
 DEFAULT_DIR = Path("/var/lib/sepolicyd/rollout")
 DAY_S = 86400.0
@@ -55,6 +58,8 @@ class Lease:
     """The user who opened it."""
     attempts: int = 0
     """Failed attempts to end it."""
+    why: str = ""
+    """The reason that this user gave."""
     schema: int = SCHEMA
 
     @property
@@ -106,7 +111,11 @@ def module_text(domains: tuple[str, ...]) -> str:
 
 def render_lease(lease: Lease) -> str:
     """Return the record's JSON text."""
-    return json.dumps(asdict(lease), sort_keys=True, indent=1) + "\n"
+    return json.dumps(_values(lease), sort_keys=True, indent=1) + "\n"
+
+
+def _values(lease: Lease) -> dict[str, Any]:
+    return {key: value for key, value in asdict(lease).items() if value or key not in OPTIONAL}
 
 
 def parse_lease(text: str) -> Lease:
@@ -118,11 +127,13 @@ def parse_lease(text: str) -> Lease:
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         raise ValueError("not a lease record of this version")
     names = {spec.name for spec in fields(Lease)}
-    if set(values) != names:
-        raise ValueError(f"keys missing or unknown: {', '.join(sorted(names ^ set(values)))}")
+    wrong = (names ^ set(values)) - (OPTIONAL & names)
+    if wrong:
+        raise ValueError(f"keys missing or unknown: {', '.join(sorted(wrong))}")
     values["opened"] = Moment(**values["opened"])
     for key in ("domains", "services", "alert_command"):
         values[key] = tuple(str(item) for item in values[key])
+    values["why"] = str(values.get("why", ""))
     values["phase"] = LeasePhase(values["phase"])
     for key in ("deadline_wall", "deadline_boottime"):
         values[key] = float(values[key])
@@ -131,7 +142,7 @@ def parse_lease(text: str) -> Lease:
 
 def carry_lease(lease: Lease) -> str:
     """Encode a lease as one word of a command line, in characters that neither systemd nor a shell expands."""
-    return base64.urlsafe_b64encode(json.dumps(asdict(lease)).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps(_values(lease)).encode()).decode()
 
 
 def carried_lease(word: str) -> Lease:

@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR, CorruptLease, Lease, parse_lease, render_lease
+from sepolicyd.rollout.lease.public_record import publish
 from sepolicyd.storage.files import cannot_write, ensure_directory, read_own, remove, write_whole
 from sepolicyd.storage.hashchain import Chain
 from sepolicyd.storage.lock import exclusive
@@ -38,8 +39,12 @@ class LeaseEvent(str, Enum):
 class LeaseBook:
     """The records and the history in root's rollout directory."""
 
-    def __init__(self, directory: Path = DEFAULT_DIR) -> None:
+    def __init__(self, directory: Path = DEFAULT_DIR, public: Optional[Path] = None) -> None:
+        """
+        :param public: the file that shows open leases to every user, None for no such file
+        """
         self.directory = directory
+        self.public = public
         self.undo_dir = directory / "leases"
         self.history_path = directory / "leases.jsonl"
         self.chain = Chain(self.history_path, directory / "leases.head")
@@ -91,6 +96,14 @@ class LeaseBook:
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 found.append(CorruptLease(path, str(error)))
         return found
+
+    def publish(self) -> None:
+        """Show the present records in the public record, or remove that when there are none.
+
+        :raises StateError: it could not be written or removed
+        """
+        if self.public is not None:
+            publish(self.public, self.all())
 
     def of(self, profile: str) -> Optional[Lease]:
         """Return the lease of one profile, None without one (:meth:`all` finds a damaged record)."""

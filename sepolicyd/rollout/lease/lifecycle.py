@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
+from sepolicyd.kernel.journal import MessageId
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.lease import exercises, preconditions
 from sepolicyd.rollout.lease.end import end_due_locked, end_lease
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.host import live_environment
-from sepolicyd.rollout.lease.kernel import Ended, close_now
+from sepolicyd.rollout.lease.kernel import Ended, attempt, close_now
 from sepolicyd.rollout.lease.lease import Lease, LeasePhase, module_name, module_text
 from sepolicyd.rollout.lease.lease_records import LeaseEvent
 from sepolicyd.settings import Settings
@@ -42,6 +43,7 @@ def start(
     whole_system: bool = False,
     hidden: bool = False,
     by: str = "",
+    why: str = "",
     world: Optional[Environment] = None,
     policy: Optional[preconditions.DomainFacts] = None,
 ) -> Lease:
@@ -52,6 +54,7 @@ def start(
     :param seconds: length, at least 30
     :param whole_system: `setenforce 0` instead of one domain; the caller has warned
     :param hidden: also show what dontaudit rules hide (`semodule -DB`)
+    :param why: the reason, for the history and the public record
     :param policy: facts of the loaded policy; read with setools when None
     :raises RefusedError: nothing has been changed
     :raises ToolError: opening failed; it has been undone, or the record is kept and the timers work on it
@@ -71,7 +74,7 @@ def start(
             profile=profile.name, id=secrets.token_hex(6), domains=domains, whole_system=whole_system, hidden=hidden,
             module=module, priority=settings.priority, opened=now, deadline_wall=now.wall + seconds,
             deadline_boottime=now.boottime + seconds, services=_plain_units(profile.units),
-            alert_command=settings.alert_command, by=by or caller(),
+            alert_command=settings.alert_command, by=by or caller(), why=_reason(why),
         )  # fmt: skip
         return _open(world, lease)
 
@@ -80,6 +83,7 @@ def _open(world: Environment, lease: Lease) -> Lease:
     """Write the record before the act; any failure from here on ends the lease again."""
     world.book.write(lease)
     try:
+        _publish(world, lease)
         _arm(world, lease)
         world.book.record(LeaseEvent.PLANNED, world.clock.now(), **_entry(lease))
         world.store.open(lease, module_text(lease.domains))
@@ -88,13 +92,23 @@ def _open(world: Environment, lease: Lease) -> Lease:
         _verify_open(world, lease)
         opened = replace(lease, phase=LeasePhase.OPEN)
         world.book.write(opened)
+        _publish(world, opened)
         world.book.record(LeaseEvent.OPENED, world.clock.now(), **_entry(lease))
         _verify_in_time(world, lease)
     except BaseException:  # Ctrl-C too: a lease that was never announced is not left open
         end_lease(world, lease, "could not be opened")
         raise
-    world.alerts.notice(f"lease of {lease.profile} opened by {lease.by}: {_scope(lease)} until {_local(lease.deadline_wall)}")
+    text = f"lease of {lease.profile} opened by {lease.by}: {_scope(lease)} until {_local(lease.deadline_wall)}"
+    world.alerts.notice(text, MessageId.LEASE_OPENED, profile=lease.profile)
     return opened
+
+
+def _publish(world: Environment, lease: Lease) -> None:
+    """Update the public record; a lease does not depend on it, so that a /run without room is only reported."""
+    problems: list[str] = []
+    if not attempt(world.book.publish, problems):
+        text = f"monitoring cannot see the lease of {lease.profile}: {'; '.join(problems)}"
+        world.alerts.notice(text, MessageId.LEASE_NOT_PUBLISHED, profile=lease.profile)
 
 
 def _arm(world: Environment, lease: Lease) -> None:
@@ -138,6 +152,7 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
             # the history first: a lease that is longer than its history says would pass the daily cap
             world.book.record(LeaseEvent.RENEWED, world.clock.now(), **_entry(new))
             world.book.write(new)
+            _publish(world, new)
         except SepolicydError:
             if new.unit != old.unit:
                 world.timers.disarm(new)
@@ -248,11 +263,17 @@ def _entry(lease: Lease) -> dict[str, Any]:
     return {
         "id": lease.id, "profile": lease.profile, "domains": list(lease.domains), "whole_system": lease.whole_system,
         "hidden": lease.hidden, "deadline_wall": round(lease.deadline_wall, 3), "by": lease.by,
+        **({"why": lease.why} if lease.why else {}),
     }  # fmt: skip
 
 
 def _scope(lease: Lease) -> str:
     return "the whole system is permissive" if lease.whole_system else f"{', '.join(lease.domains)} permissive"
+
+
+def _reason(text: str) -> str:
+    """Return a reason on one line, at most 500 characters: it is shown where a terminal may be."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:500]
 
 
 def _local(wall: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from sepolicyd.kernel.journal import MessageId
 from sepolicyd.rollout.lease.agreement import boot_agrees, domains_of
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce
@@ -28,9 +29,10 @@ def end_broken(world: Environment, broken: CorruptLease) -> Ended:
             lambda: world.book.record(LeaseEvent.ENDED, world.clock.now(), id="", profile=broken.path.stem, why=why), errors
         )
         done = attempt(lambda: world.book.remove_path(broken.path), errors)
+    attempt(world.book.publish, [])
     if not done:
         text += f"; not finished, tried again each minute: {'; '.join(errors)}"
-    world.alerts.critical(text)
+    world.alerts.critical(text, MessageId.LEASE_RECORD_DAMAGED, profile=broken.path.stem)
     return Ended(broken.path.stem, "damaged record", closed, done, tuple(errors))
 
 
@@ -39,7 +41,8 @@ def last_resort(world: Environment, reason: str) -> Ended:
     errors = [reason]
     closed, _ = _end_everything(world, errors)
     state = "the machine enforces" if closed else "SOMETHING IS STILL OPEN (by hand: setenforce 1; semodule -lfull)"
-    attempt(lambda: world.alerts.critical(f"ending leases failed ({'; '.join(errors)}); {state}"), errors)
+    text = f"ending leases failed ({'; '.join(errors)}); {state}"
+    attempt(lambda: world.alerts.critical(text, MessageId.LEASE_FAULT), errors)
     return Ended("", "last resort", closed, False, tuple(errors))  # never done: the records are kept, systemd tries again
 
 
@@ -49,7 +52,7 @@ def end_orphans(world: Environment) -> list[Ended]:
     errors: list[str] = []
     modules: dict[str, int] = {}
     if not attempt(lambda: modules.update(world.store.lease_modules()), errors):
-        world.alerts.critical(f"lease modules cannot be listed: {'; '.join(errors)}")
+        world.alerts.critical(f"lease modules cannot be listed: {'; '.join(errors)}", MessageId.LEASE_FAULT)
         return [Ended("", NO_RECORD, False, False, tuple(errors))]
     return [_end_orphan(world, name, priority) for name, priority in modules.items() if name not in known]
 
@@ -61,7 +64,7 @@ def _end_orphan(world: Environment, name: str, priority: int) -> Ended:
     closed = attempt(lambda: _close_types(world, tuple(types)), errors)
     done = attempt(lambda: world.store.remove(name, priority), errors) and boot_agrees(world, types, errors)
     state = "was removed" if done else f"could not be removed, tried again each minute: {'; '.join(errors)}"
-    world.alerts.critical(f"module {name} had no lease record and {state}")
+    world.alerts.critical(f"module {name} had no lease record and {state}", MessageId.LEASE_LEFT_OVER)
     return Ended(name[len(MODULE_PREFIX) :], NO_RECORD, closed or done, done, tuple(errors))
 
 
@@ -71,7 +74,8 @@ def end_forgotten(world: Environment) -> list[Ended]:
     problems: list[str] = []
     history: list[dict[str, object]] = []
     if not attempt(lambda: history.extend(world.book.history()), problems):
-        world.alerts.critical(f"whether a lease was forgotten cannot be determined: {'; '.join(problems)}")
+        text = f"whether a lease was forgotten cannot be determined: {'; '.join(problems)}"
+        world.alerts.critical(text, MessageId.LEASE_FAULT)
         return [Ended("", NO_RECORD, False, False, tuple(problems))]
     found = [_end_forgotten(world, entry) for entry in unended(history) if entry["id"] not in known]
     return [ended for ended in found if ended is not None]
@@ -96,7 +100,8 @@ def _end_forgotten(world: Environment, entry: dict[str, object]) -> Optional[End
     if done and not (entry.get("whole_system") or entry.get("hidden")):
         return None
     state = "what it had switched is back" if done else "; ".join(errors)
-    world.alerts.critical(f"the record of a lease of {profile} is gone: {state}")
+    text = f"the record of a lease of {profile} is gone: {state}"
+    world.alerts.critical(text, MessageId.LEASE_LEFT_OVER, profile=profile)
     return Ended(profile, NO_RECORD, closed, done, tuple(errors))
 
 

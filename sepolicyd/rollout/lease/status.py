@@ -14,6 +14,7 @@ from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.lease import DAY_S, CorruptLease, Lease
 from sepolicyd.rollout.lease.lease_records import leased_seconds
 from sepolicyd.rollout.lease.lifecycle import _machine
+from sepolicyd.rollout.lease.public_record import disagreement
 from sepolicyd.settings import Settings
 
 
@@ -56,6 +57,9 @@ def status(settings: Settings, profile: Profile, *, world: Optional[Environment]
     foreign = open_types - {name for item in leases for name in item.domains}
     armed = lease is not None and _read(lambda: world.timers.armed(lease), False, problems)
     marks = _read(lambda: exercises.read(exercises.path(settings.state)), [], problems)
+    if world.book.public is not None:
+        wrong = disagreement(world.book.public, items)
+        problems += [wrong] if wrong else []
     problems += _lease_problems(lease, now, open_types, armed=armed)
     enforcing = enabled and _read(world.kernel.enforcing, False, problems)
     if enabled and _read(world.kernel.refuses_loads, False, problems):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.errors import RefusedError, StateError, ToolError
+from sepolicyd.kernel.journal import MessageId
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease.environment import (
     Alerts,
@@ -22,6 +23,7 @@ from sepolicyd.rollout.lease.environment import (
 )
 from sepolicyd.rollout.lease.lease import CorruptLease, Lease, parse_lease, render_lease
 from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
+from sepolicyd.rollout.lease.public_record import public_document
 
 SEMODULE_S = 5.0
 
@@ -60,6 +62,8 @@ class Machine:
     undo: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     shouts: list[str] = field(default_factory=list)
+    notices: list[tuple[MessageId, str]] = field(default_factory=list)
+    public: Optional[dict[str, Any]] = None  # what /run/sepolicyd/lease.json holds, None without the file
     secure_mode: bool = False
     watched: frozenset[str] = frozenset()  # closed again at once, whoever loads
     # a semodule whose parent was killed: it goes on and installs later
@@ -133,6 +137,7 @@ class Machine:
         self.dead = False
         self.enforcing = self.config_enforcing
         self.loaded_permissive = self.booted_permissive
+        self.public = None  # /run is in memory
         self.loads = 1
 
     def world(self) -> Environment:
@@ -345,12 +350,13 @@ class FakeClock(Port):
 
 
 class FakeVoice(Port):
-    def critical(self, text: str, command: tuple[str, ...] = ()) -> None:
+    def critical(self, text: str, message: MessageId, command: tuple[str, ...] = (), *, profile: str = "") -> None:
         if not self.m.dead:
             self.m.shouts.append(text)
 
-    def notice(self, text: str) -> None:
-        pass
+    def notice(self, text: str, message: MessageId, *, profile: str = "") -> None:
+        if not self.m.dead:
+            self.m.notices.append((message, text))
 
 
 class FakeBook(LeaseBook):
@@ -370,6 +376,11 @@ class FakeBook(LeaseBook):
 
     def remove_path(self, path: Path) -> None:
         self.remove(path.stem)
+
+    def publish(self) -> None:
+        with self.m.call("book.publish"):
+            items = self.all()
+            self.m.public = public_document(items) if items else None
 
     def all(self) -> list[Lease | CorruptLease]:
         found: list[Lease | CorruptLease] = []

@@ -238,6 +238,8 @@ def shell_of(unit: str, how: str, tmp_path: Path) -> str:
     text = (ROOT / "systemd" / unit).read_text().replace("\\\n", "")
     (line,) = (line for line in text.splitlines() if line.startswith("ExecStopPost="))
     command = line.partition("=")[2].lstrip("-").replace("$$", "$").replace("%%", "%")
+    (tmp_path / "lease.json").write_text("{}")
+    command = command.replace("/run/sepolicyd/lease.json", str(tmp_path / "lease.json"))
     result, _, status = how.partition(" ")
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -257,3 +259,4 @@ def test_the_shell_ends_what_a_broken_interpreter_cannot(case: Case, unit: str, 
     assert (MODULE in case.left) is not broken, said
     assert (case.place / "fs/enforce").read_bytes() == (b"1" if broken else b"0"), said
     assert ("all of them are ended now" in said) is broken
+    assert (tmp_path / "lease.json").exists() is not broken

@@ -124,6 +124,7 @@ def assert_closed(machine: Machine, note: str = "") -> None:
     assert not machine.dontaudit_off, note
     assert not machine.booted_permissive - machine.foreign, note
     assert machine.boot_is_store, note
+    assert machine.public is None, note
 
 
 BREAKABLE = [
@@ -142,7 +143,7 @@ BREAKABLE = [
 # With one of these broken the kernel can still be closed by another way.
 SURVIVABLE = [
     *("store.remove", "kernel.close_types", "store.restore_dontaudit", "store.lease_modules", "timers.disarm"),
-    *("timers.stop_services", "book.write", "book.record", "book.remove", "book.lock"),
+    *("timers.stop_services", "book.write", "book.record", "book.remove", "book.lock", "book.publish"),
     *("boot.permissive_types", "boot.close_types", "store.permissive_types", "store.rebuild"),
 ]
 

@@ -1,0 +1,74 @@
+"""The public record of open leases, /run/sepolicyd/lease.json, for monitoring and for people without root.
+
+It exists before anything is opened and until all of it is closed; its schema is policies/schema/lease.schema.json.
+It is a copy for reading: what ends a lease reads the lease records, and works without it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sepolicyd.rollout.lease.lease import CorruptLease, Lease
+from sepolicyd.storage.files import cannot_write, write_public
+
+PUBLIC_RECORD = Path("/run/sepolicyd/lease.json")
+SCHEMA_VERSION = 1
+
+
+def public_document(items: Iterable[Lease | CorruptLease]) -> dict[str, Any]:
+    """Return what the file holds. Times are epoch seconds."""
+    leases = [
+        {
+            "id": item.id,
+            "profile": item.profile,
+            "domains": list(item.domains),
+            "whole_system": item.whole_system,
+            "hidden": item.hidden,
+            "phase": item.phase.value,
+            "opened": round(item.opened.wall, 3),
+            "deadline": round(item.deadline_wall, 3),
+            "by": item.by,
+            "why": item.why,
+            "failed_attempts": item.attempts,
+        }
+        for item in items
+        if isinstance(item, Lease)
+    ]
+    damaged = [str(item.path) for item in items if isinstance(item, CorruptLease)]
+    return {"schema": SCHEMA_VERSION, "leases": leases, "damaged_records": damaged}
+
+
+def publish(path: Path, items: Iterable[Lease | CorruptLease]) -> None:
+    """Bring the file in line with the lease records; without a record there is no file.
+
+    :raises StateError: it could not be written or removed
+    """
+    found = list(items)
+    text = json.dumps(public_document(found), sort_keys=True, indent=1) + "\n"
+    try:
+        if not found:
+            path.unlink(missing_ok=True)
+        elif _content(path) != text:
+            write_public(path, text.encode())
+    except OSError as error:
+        raise cannot_write(path, error, "removed") from error
+
+
+def disagreement(path: Path, items: Iterable[Lease | CorruptLease]) -> str:
+    """Return what is wrong with the file in one sentence, "" if it says what the records say."""
+    found = list(items)
+    content = _content(path)
+    if not found:
+        return f"{path} still names a lease that is over" if content else ""
+    text = json.dumps(public_document(found), sort_keys=True, indent=1) + "\n"
+    return "" if content == text else f"{path} does not show this lease: monitoring cannot see it"
+
+
+def _content(path: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8")
+    return ""
