@@ -68,8 +68,10 @@ def test_systemd_compiles_the_catalog(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     (tmp_path / "var/lib/systemd/catalog").mkdir(parents=True)
     shutil.copy(CATALOG, place)
+    said = ""
     for words in (["--update-catalog"], ["--list-catalog"]):
         done = subprocess.run(["journalctl", "--root", str(tmp_path), *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    listed = {line.split()[0] for line in done.stdout.splitlines() if "sepolicyd: " in line}
+        said = done.stdout
+    listed = {line.split()[0] for line in said.splitlines() if "sepolicyd: " in line}
     assert listed == {message.value for message in MessageId}

@@ -17,6 +17,7 @@ import pytest
 
 from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError
+from sepolicyd.kernel.journal import MessageId
 from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.module import inflight
 from sepolicyd.policy.selinux_config import selinux_type, store_directory
@@ -369,7 +370,7 @@ def test_what_a_person_must_see_goes_to_the_hook_as_its_last_word(tmp_path: Path
     hook.write_text(f'#!/bin/bash\nprintf "%s|" "$@" > {tmp_path}/seen\n')
     hook.chmod(0o755)
     alerts = host.JournalAlerts()
-    alerts.critical("the lease of $(id) is open; `x`", (str(hook), "--to", "ops"))
+    alerts.critical("the lease of $(id) is open; `x`", MessageId.LEASE_FAULT, (str(hook), "--to", "ops"))
     assert (tmp_path / "seen").read_text() == "--to|ops|the lease of $(id) is open; `x`|"
-    alerts.critical("a hook that fails costs nothing", ("/bin/false",))
-    alerts.critical("nor one that is missing", ("/nonexistent/hook",))
+    alerts.critical("a hook that fails costs nothing", MessageId.LEASE_FAULT, ("/bin/false",))
+    alerts.critical("nor one that is missing", MessageId.LEASE_FAULT, ("/nonexistent/hook",))
