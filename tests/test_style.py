@@ -19,6 +19,10 @@ MAX_FUNCTION_LINES = 40  # docstring not counted
 IN_OUT = re.compile(r"\bin\b[^.]*\bout\b", re.IGNORECASE)
 
 
+# A summary that begins with a pronoun, and idioms that a second reading is needed for
+RIDDLE = re.compile(r"^(It|They|Those of|Gather it|Collect them|Say)\b|another's hand|foreign hand|\baloud\b|\bin spite of\b")
+
+
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -58,6 +62,12 @@ def test_functions_are_short(path: Path) -> None:
 def test_docstrings_do_not_say_what_goes_in_and_out(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not [(name, line) for name, line in _documented(tree) if IN_OUT.search(line)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_summaries_begin_with_their_subject_and_use_plain_words(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not [(name, line) for name, line in _documented(tree) if RIDDLE.search(line)]
 
 
 def test_no_class_name_exists_twice() -> None:

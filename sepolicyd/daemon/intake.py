@@ -42,7 +42,7 @@ class Intake:
             self._scan.feed(part)
 
     def settle(self) -> Batch:
-        """Everything that was fed since the last save, attributed."""
+        """Return the batch of everything fed since the last save, attributed."""
         self._attribute()
         return self.batch
 

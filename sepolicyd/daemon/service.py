@@ -96,7 +96,7 @@ class Daemon:
         self._caught_up = False
 
     def start(self, *, once: bool) -> None:
-        """Say what will be read. A log that is missing is waited for, one that cannot be read is not."""
+        """Log what will be read. A missing log is waited for; a log that cannot be read is an error."""
         if once or self._follower.log.exists():
             self._follower.check()
         else:

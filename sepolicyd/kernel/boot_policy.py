@@ -29,7 +29,7 @@ class BootPolicy:
         return sorted(found, key=lambda path: int(path.suffix[1:]), reverse=True)
 
     def newest(self) -> Path:
-        """Return the file of the highest version.
+        """Return the policy file of the highest version.
 
         :raises ToolError: there is none
         """

@@ -146,7 +146,7 @@ class PolicyDeclarations:
                 yield Transition("type_transition", source, target, tclass, default, filename)
 
     def plain_transitions(self) -> Iterator[Transition]:
-        """Those for every file name."""
+        """The transitions that apply to any file name."""
         symbols, classes = self.tables.symbols, self.tables.class_names
         for key, rows in self._transition_rows.items():
             target, tclass = symbols[key >> CLASS_BITS], classes[class_of(key)]

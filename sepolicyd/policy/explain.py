@@ -85,7 +85,7 @@ class Why:
 
     @property
     def allowed(self) -> bool:
-        """Whether the policy, as it stands, lets it through."""
+        """Whether the policy allows the access with the current booleans."""
         return self.te.allowed and not self.hindered
 
     @property

@@ -376,7 +376,7 @@ class PolicyIndex(PolicyDeclarations):
         return left
 
     def _reaching(self, reach: Mapping[int, int], among: int, enough: float) -> int:
-        """Those of a set of types whose rules together reach enough domains."""
+        """Return the types of a set whose rules together reach enough domains."""
         found = 0
         for name in self.tables.names_of(among):
             reached = 0

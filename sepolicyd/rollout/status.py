@@ -27,7 +27,7 @@ from sepolicyd.state.decisions import Decision
 
 @dataclass(frozen=True)
 class Picture:
-    """Everything that one screen shows; ``lease`` None where only root could tell."""
+    """The content of one `status` screen; ``lease`` is None if only root may read it."""
 
     standing: StageReport
     queue: Queue
@@ -41,7 +41,7 @@ class Picture:
 
 
 def look(session: Session, policy_file: Optional[Path]) -> Picture:
-    """Gather it.
+    """Read everything that `status` shows.
 
     :raises RefusedError: what was decided and loaded is root's to read
     """

@@ -65,7 +65,7 @@ class Translator:
         return self._translate(lines[:cut]) if cut else b""
 
     def finish(self) -> bytes:
-        """What was left, as raw lines; the readers end."""
+        """Return the remaining text as raw lines, and close the readers."""
         left, self._left = self._left, b""
         lines = left.split(b"\n")
         rest = self._translate(lines[:-1] if not lines[-1] else lines) if left else b""

@@ -33,7 +33,7 @@ class Folded(NamedTuple):
 
 
 def following(lines: Sequence[str]) -> list[str]:
-    """Those of the next lines that may go on with a record: up to a blank line, a fence or the next record."""
+    """Return the following lines that may continue a record: up to a blank line, a fence or the next record."""
     found: list[str] = []
     for line in lines[:MAX_LINES]:
         if _BEGINS_ANEW.search(line):

@@ -178,12 +178,14 @@ class Follower:
         return self._begin()
 
     def _rewritten(self, current: LogFile, position: int) -> bool:
-        """The same first line and other lines after it: a foreign hand (truncate -s, an editor). Cut: its end is where
-        the writer goes on. Longer: what is new in it cannot be told, and rather twice than never.
+        """Whether another program (truncate -s, an editor) replaced the content and kept the first line.
+
+        A shortened file is continued at its new end, where auditd goes on writing. In a longer file the new lines cannot
+        be told apart from the old ones, so it is read again: counting a record twice is better than missing it.
         """
         size = current.size()
         start = size if size < position else 0
-        self._tell(LogEventKind.GAP, f"{current.path} was changed by another hand; it is read on from byte {start}", once=False)
+        self._tell(LogEventKind.GAP, f"{current.path} was changed by another program; reading continues at byte {start}", once=False)
         self._tail.open(current.head, current.inode, start, current.before(start))
         return True
 

@@ -49,7 +49,7 @@ class DesiredPolicy:
 
 
 def desired_policy(decided: Mapping[Access, Decision]) -> DesiredPolicy:
-    """Collect them.
+    """Collect the desired policy from the decisions in force.
 
     :raises RefusedError: a stored fix holds a name, path or port that is none
     """

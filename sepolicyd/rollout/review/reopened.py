@@ -23,7 +23,7 @@ GRACE_S = 60.0  # files are relabelled after the version is written
 def reopened(
     settings: Settings, profile: str, evidence: Mapping[Access, Evidence], decided: Mapping[Access, Decision]
 ) -> dict[Access, Evidence]:
-    """Those of the evidence that were decided by a fix that is no rule, and were seen again after it was carried out.
+    """Return the accesses that were decided by a fix other than a rule, and were seen again after it was carried out.
 
     What a person does by hand counts from the decision, what apply carries out from the version that it made.
     """
