@@ -185,7 +185,7 @@ class Follower:
         """
         size = current.size()
         start = size if size < position else 0
-        self._tell(LogEventKind.GAP, f"{current.path} was changed by another program; reading continues at byte {start}", once=False)
+        self._tell(LogEventKind.GAP, f"{current.path} was changed by another program; reading from byte {start}", once=False)
         self._tail.open(current.head, current.inode, start, current.before(start))
         return True
 
