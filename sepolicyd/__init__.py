@@ -1,3 +1,3 @@
 """Bring a service under SELinux: review the denials in the audit log and load a policy module."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
