@@ -151,7 +151,8 @@ STARTS = re.compile(r"(?m)^(?!\s*#).*python3?\"?(?=\s).*$")
 def test_every_program_of_root_is_started_isolated() -> None:
     """Neither the working directory nor PYTHONPATH may add modules to what root, or the daemon, runs."""
     scripts = [ROOT / "systemd" / name for name in ("activate", "sepolicyd-run", *UNITS)]
-    scripts += [ROOT / "packaging" / name for name in ("install-data", "debian/sepolicyd.postinst", "debian/sepolicyd.prerm", "rpm/sepolicyd.spec")]
+    packaged = ("install-data", "debian/sepolicyd.postinst", "debian/sepolicyd.prerm", "rpm/sepolicyd.spec")
+    scripts += [ROOT / "packaging" / name for name in packaged]
     lines = [line for path in scripts for line in STARTS.findall(path.read_text()) if "-m " in line or line.startswith("#!")]
     run = [line for line in lines if "sepolicyd" in line and not re.search(r"-m (pip|tools\.)", line)]
     assert len(run) >= 6
