@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ MODULE_PRIORITY = 360  # between setroubleshoot's 300, selinuxd's 350 and the ad
 MODULE_PREFIX = "sepolicyd_"
 HEADERS = "usr/share/selinux/devel"  # below the root; the same place on Debian, Fedora and RHEL
 INSTALLED_DATA = Path("/usr/share/sepolicyd")
+WHEEL_DATA = Path(sys.prefix) / "share" / "sepolicyd"  # where a wheel in a virtual environment puts the same files
 LOCAL_PROFILES = Path("/etc/sepolicyd/policies")
 DEFAULT_PROFILE = "jupyterhub"
 DEFAULT_CONFIG = Path("/etc/sepolicyd/config.yaml")
@@ -93,7 +95,13 @@ def policy_dirs() -> tuple[Path, ...]:
 @lru_cache(maxsize=4)
 def _policy_dirs(named: str) -> tuple[Path, ...]:
     tree = (SOURCE_TREE / "policies",) if SOURCE_TREE is not None else ()
-    return (*(Path(part) for part in named.split(":") if part), LOCAL_PROFILES, *tree, INSTALLED_DATA / "policies")
+    return (
+        *(Path(part) for part in named.split(":") if part),
+        LOCAL_PROFILES,
+        *tree,
+        INSTALLED_DATA / "policies",
+        WHEEL_DATA / "policies",
+    )
 
 
 def load(config: Optional[Path] = None, *, state: Optional[Path] = None, root: Optional[Path] = None) -> Settings:
