@@ -34,6 +34,7 @@ PACKAGES = {
     "systemctl": "systemd",
     "auditctl": "auditd (Debian) or audit (Fedora, RHEL)",
     "secilc": "secilc",
+    "ssh-keygen": "openssh-client (Debian) or openssh (Fedora, RHEL)",
 }
 
 

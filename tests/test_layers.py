@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("daemon",),
+    ("fleet",),
     ("rollout/status",),
     ("rollout/doctor", "rollout/review"),
     ("rollout/apply", "rollout/endtrial"),

@@ -37,6 +37,7 @@ def evidence(seen: Evidence) -> dict[str, Any]:
         "exercises": list(seen.exercises),
         "taints": list(seen.taints),
         "samples": list(seen.samples),
+        "hosts": seen.hosts or None,
     }
 
 

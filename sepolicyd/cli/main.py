@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check the machine for problems that would spoil a rollout, and say how to fix each."),
     "dontaudit": ("decide", "Deny what a candidate asks, and stop logging it."),
     "enforce": ("learn", "End the lease now and go back to enforcing."),
+    "evidence": ("evidence", "Export this host's evidence, and merge the evidence of many hosts."),
     "explain": ("explain", "Explain what a code means and where it comes from."),
     "history": ("history", "Show what was decided, loaded and rolled back, and verify that record."),
     "init": ("init", "Give a service a domain of its own: types, labels and ports."),

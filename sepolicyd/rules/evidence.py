@@ -55,6 +55,8 @@ class Evidence:
     taints: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
     """Raw events: the first, the last, and one between."""
+    hosts: int = 0
+    """On how many hosts of a merge the access was seen; 0 for the evidence of one machine (sepolicyd.fleet.merge)."""
 
     def merge(self, other: Evidence) -> Evidence:
         """Both together; associative and commutative."""
@@ -64,10 +66,10 @@ class Evidence:
 class EvidenceBuilder:
     """Evidence of one access while it is gathered."""
 
-    __slots__ = ("_count", "_enforced", "_first", "_last", "_samples", "_sets")
+    __slots__ = ("_count", "_enforced", "_first", "_hosts", "_last", "_samples", "_sets")
 
     def __init__(self) -> None:
-        self._count = self._enforced = 0
+        self._count = self._enforced = self._hosts = 0
         self._first = self._last = 0.0
         self._sets: dict[str, set[Any]] = {}
         self._samples: set[str] = set()
@@ -92,6 +94,7 @@ class EvidenceBuilder:
     def add_evidence(self, evidence: Evidence) -> None:
         self.count(Tally(evidence.count, evidence.enforced, evidence.first, evidence.last))
         self._samples.update(evidence.samples)
+        self._hosts = max(self._hosts, evidence.hosts)
         for name in _SETS:
             values = getattr(evidence, name)
             if values:
@@ -110,11 +113,13 @@ class EvidenceBuilder:
             enforced=self._enforced,
             times=thin(self._sets.get("times", ())),
             samples=_pick(self._samples),
+            hosts=self._hosts,
             **kept,
         )
 
 
-_SETS = tuple(spec.name for spec in fields(Evidence) if spec.name not in ("count", "first", "last", "enforced", "samples"))
+_SINGLE = ("count", "first", "last", "enforced", "samples", "hosts")
+_SETS = tuple(spec.name for spec in fields(Evidence) if spec.name not in _SINGLE)
 
 
 def merge_all(parts: Iterable[Evidence]) -> Evidence:

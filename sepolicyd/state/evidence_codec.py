@@ -43,6 +43,14 @@ def parse(body: object) -> Evidence:
         values = json.loads(body)
     except (ValueError, RecursionError):
         raise BadRow("the row is not JSON") from None
+    return from_values(values)
+
+
+def from_values(values: object) -> Evidence:
+    """The evidence in one decoded JSON object.
+
+    :raises BadRow: a field has a type or size that render never gives
+    """
     if not isinstance(values, dict):
         raise BadRow("the row is no mapping")
     unknown = set(values) - set(_CHECKS)
@@ -60,10 +68,15 @@ def parse(body: object) -> Evidence:
     return evidence
 
 
-def _dump(evidence: Evidence) -> str:
+def to_values(evidence: Evidence) -> dict[str, Any]:
+    """The fields that are not empty."""
     values = {spec.name: getattr(evidence, spec.name) for spec in fields(evidence)}
+    return {name: value for name, value in values.items() if value}
+
+
+def _dump(evidence: Evidence) -> str:
     # surrogates (undecodable bytes of the log) must not reach SQLite, which takes UTF-8 only: ensure_ascii writes \udcXX
-    return json.dumps({name: value for name, value in values.items() if value}, separators=(",", ":"))
+    return json.dumps(to_values(evidence), separators=(",", ":"))
 
 
 def _trimmed(evidence: Evidence, kept: int, chars: int) -> Evidence:
@@ -136,6 +149,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "first": _number,
     "last": _number,
     "enforced": _integer,
+    "hosts": _integer,
     "pids": _many(_integer),
     "ioctls": _many(_integer),
     "ports": _many(_pair(_text, _integer)),

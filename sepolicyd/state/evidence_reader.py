@@ -23,6 +23,7 @@ from sepolicyd.state import evidence_codec
 from sepolicyd.storage.sqlite import translated
 
 VERSION = 1
+HOSTS = "hosts"  # the key of meta under which a merge writes the names of its hosts
 # one statement each; the reader compares these texts with the file's own, so that a file with views, triggers or
 # generated columns is refused before a single row is asked for
 TABLES = {
@@ -84,6 +85,8 @@ class Snapshot:
     """When the daemon last saved, epoch seconds."""
     present: bool = False
     """False where there is no database yet."""
+    hosts: tuple[str, ...] = ()
+    """Names of the hosts whose evidence was merged into this; () for the evidence of one machine."""
 
     @property
     def taints(self) -> tuple[str, ...]:
@@ -254,6 +257,7 @@ def _snapshot(connection: sqlite3.Connection) -> Snapshot:
         place=_mapping(_json(meta.get("place"), bad)),
         updated=_float(meta.get("updated")),
         present=True,
+        hosts=_names(_json(meta.get(HOSTS), bad)),
         bad_rows=tuple(bad),
     )
 
@@ -320,6 +324,10 @@ def _counts(values: Any) -> dict[str, int]:
 def _domains(counts: Mapping[str, int]) -> dict[str, int]:
     """Without names that no source type can have."""
     return {name: count for name, count in counts.items() if not name or is_identifier(name)}
+
+
+def _names(values: Any) -> tuple[str, ...]:
+    return tuple(name for name in values if isinstance(name, str) and name.isprintable()) if isinstance(values, list) else ()
 
 
 def _mapping(values: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sepolicyd.audit.model import Unparsed, UnparsedReason
 from sepolicyd.errors import UsageError
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import evidence_codec
-from sepolicyd.state.evidence_reader import SCHEMA, VERSION, LogEvent
+from sepolicyd.state.evidence_reader import HOSTS, SCHEMA, VERSION, LogEvent
 from sepolicyd.storage.sqlite import open_database, transaction, translated
 
 MAX_ACCESSES = 20_000
@@ -123,9 +123,19 @@ class EvidenceStore:
                 f"{self.path} holds the evidence of profile {found!r}, not of {profile!r}",
                 "name another directory with --state",
             )
+        if self._meta(HOSTS) is not None:
+            raise UsageError(f"{self.path} was merged from many hosts", "name another directory with --state for a daemon")
 
     def close(self) -> None:
         self._connection.close()
+
+    def mark_merged(self, hosts: Sequence[str]) -> None:
+        """Record the hosts whose evidence this is. No daemon opens the database any more.
+
+        :raises StateError: it could not be stored
+        """
+        with translated(self.path), transaction(self._connection):
+            self._set(HOSTS, json.dumps(list(hosts)))
 
     @property
     def rows(self) -> int:

@@ -478,5 +478,5 @@ def test_times_stay_few_and_still_tell_exercises_apart() -> None:
 def test_fields_of_evidence_are_all_checked() -> None:
     """A field that is added to Evidence without a check of its own would be taken for a list of texts."""
     texts = {"comms", "exes", "paths", "names", "syscalls", "kinds", "roles", "reasons", "nodes", "exercises", "taints"}
-    others = {"count", "first", "last", "enforced", "pids", "ports", "ioctls", "contexts", "times", "samples"}
+    others = {"count", "first", "last", "enforced", "hosts", "pids", "ports", "ioctls", "contexts", "times", "samples"}
     assert set(evidence_codec._CHECKS) == texts | others == set(Evidence.__dataclass_fields__)

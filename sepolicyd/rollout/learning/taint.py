@@ -29,6 +29,7 @@ class TaintCode(ProblemCode):
 
     CLAIM = ("T-CLAIM", "The only witness of this access is the confined service itself.", "kernel, AUDIT_USER_AVC")
     GLOBAL = ("T-GLOBAL", "While the whole machine is permissive, others do what they normally cannot.", "setenforce(8)")
+    HOST = ("T-HOST", "One host alone has claimed this: an attack on it, or its own configuration.", "sepolicyd evidence merge")
     LOST = ("T-LOST", "Events were lost or rate-limited while this was learnt; repeat the exercise.", "auditctl(8), -s")
     POLICY = ("T-POLICY", "Another program loaded a policy while this was learnt.", "kernel, AUDIT_MAC_POLICY_LOAD")
     SWITCH = ("T-SWITCH", "Another program switched enforcing while this was learnt.", "kernel, AUDIT_MAC_STATUS")
@@ -169,14 +170,21 @@ def is_own_claim(seen: Evidence, domains: Iterable[str]) -> bool:
     return any(match.group(1) in own for sample in seen.samples for match in SENDER.finditer(sample))
 
 
-def annotate(evidence: Mapping[Access, Evidence], found: Sequence[Taint], domains: Iterable[str]) -> dict[Access, Evidence]:
-    """Return the evidence, each access with the taints between its first and last sighting."""
+def annotate(
+    evidence: Mapping[Access, Evidence], found: Sequence[Taint], domains: Iterable[str], *, hosts: int = 0
+) -> dict[Access, Evidence]:
+    """Return the evidence, each access with the taints between its first and last sighting.
+
+    :param hosts: the number of hosts whose evidence was merged, 0 for one machine's own
+    """
     own = tuple(domains)
     annotated = {}
     for access, seen in evidence.items():
         texts = {f"{taint.code} {taint.text}" for taint in found if taint.at <= seen.last and seen.first <= taint.until}
         if is_own_claim(seen, own):
             texts.add(f"{TaintCode.CLAIM} the confined service itself reported this")
+        if seen.hosts == 1 and hosts > 1:
+            texts.add(f"{TaintCode.HOST} one of {hosts} hosts alone has claimed this")
         merged = tuple(sorted({*seen.taints, *texts})[:MAX_KEPT])
         annotated[access] = replace(seen, taints=merged) if merged != seen.taints else seen
     return annotated

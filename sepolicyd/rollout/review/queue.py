@@ -27,6 +27,8 @@ from sepolicyd.rules.guard.override import parse_overrides
 from sepolicyd.state.decisions import Decision, pending
 from sepolicyd.state.evidence_reader import Snapshot
 
+ONE_HOST = ":one-host"
+
 
 @dataclass(frozen=True)
 class Queue:
@@ -87,7 +89,9 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
     evidence = {access: seen for access, seen in evidence.items() if access not in solved}
     records = read_records(session.settings, session.profile.name)
     found = records.taints(snapshot.remarks)
-    evidence = annotate(assign_exercises(evidence, session.marks()), found, session.profile.domains)
+    if not snapshot.hosts:  # a merge holds the exercises of each host already
+        evidence = assign_exercises(evidence, session.marks())
+    evidence = annotate(evidence, found, session.profile.domains, hosts=len(snapshot.hosts))
     items = judge(session, evidence, policy_index, foreign=policy_file is not None, ids=ids)
     return Queue(tuple(items), snapshot, decided, note, len(solved), records, found)
 
@@ -111,7 +115,7 @@ def judge(
     overrides, wrong = parse_overrides(session.settings.overrides)
     if wrong:
         raise UsageError(f"{session.settings.config}: {'; '.join(wrong)}", "mend or remove them")
-    candidates = group(evidence, guard.facets(evidence, session.profile))
+    candidates = group(evidence, _facets(guard.facets(evidence, session.profile), evidence))
     found = assess(
         candidates, profile=session.profile, guard=guard, policy_index=policy_index, labels=labels, overrides=overrides,
         ids=[text.partition("@")[0] for text in ids],
@@ -119,6 +123,14 @@ def judge(
     if labels is not None:
         labels.keep()
     return found
+
+
+def _facets(facets: Mapping[Access, str], evidence: Mapping[Access, Evidence]) -> dict[Access, str]:
+    """Facets that also separate what one host of a merge alone has claimed, so that no common answer allows it."""
+    return {
+        **facets,
+        **{access: facets.get(access, "") + ONE_HOST for access, seen in evidence.items() if seen.hosts == 1},
+    }
 
 
 def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path] = None) -> Assessed:

@@ -1,0 +1,203 @@
+"""Evidence of one host as a file: canonical JSON, without raw lines, paths and names unless they are asked for.
+
+The format is described by policies/schema/evidence.schema.json. What is read back was written by another machine, which may
+be hostile: each value is checked for type and size, names are checked as identifiers, and nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sepolicyd.access import SELF, Access, is_identifier
+from sepolicyd.errors import InputError
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.state import evidence_codec
+
+FORMAT = "sepolicyd-evidence"
+VERSION = 1
+MAX_BYTES = 64 << 20
+MAX_ACCESSES = 20_000
+MAX_NAMES = 1000
+HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
+_HEX = re.compile(r"[0-9a-f]{32,64}\Z")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+:~-]{0,127}\Z")
+_KEYS = frozenset(
+    ("format", "version", "host", "machine", "created", "sepolicyd", "profile", "policy", "exercises", "taints", "accesses")
+)
+_ACCESS_KEYS = frozenset(("source", "target", "class", "permission", "role", "evidence"))
+
+
+@dataclass(frozen=True, order=True)
+class PolicyIdentity:
+    """The base policy that a host's evidence belongs to."""
+
+    base_modules: str
+    """SHA-256 over the modules of the distribution's policy (sepolicyd.fleet.policy_identity)."""
+    name: str
+    """SELINUXTYPE: targeted, default, mls."""
+    system: str
+    """ID and VERSION_ID of os-release(5)."""
+
+    def __str__(self) -> str:
+        return f"{self.name} policy of {self.system} ({self.base_modules[:12]})"
+
+
+@dataclass(frozen=True)
+class HostExport:
+    """Evidence of one profile on one host."""
+
+    host: str
+    machine: str
+    """Hash of machine-id(5) that is used for nothing else: tells two hosts of one name apart."""
+    created: float
+    """Epoch seconds, by the host's clock."""
+    profile: str
+    policy: PolicyIdentity
+    evidence: Mapping[tuple[Access, str], Evidence]
+    """By access and role."""
+    exercises: tuple[str, ...] = ()
+    """Names of the exercises done, in their order."""
+    taints: tuple[str, ...] = ()
+    """What makes this evidence less than whole, one sentence each."""
+    sepolicyd: str = ""
+    """Version that wrote the file."""
+
+
+def anonymous(seen: Evidence) -> Evidence:
+    """The part of the evidence that names no user, no file and no process, and holds no raw record."""
+    return replace(
+        seen, comms=(), exes=(), pids=(), paths=(), names=(), contexts=(), reasons=(), nodes=(), times=(), samples=()
+    )
+
+
+def render(export: HostExport) -> bytes:
+    """The file's content: sorted keys, one access a line, ASCII, a newline at the end."""
+    head = {
+        "format": FORMAT, "version": VERSION, "host": export.host, "machine": export.machine, "created": export.created,
+        "sepolicyd": export.sepolicyd, "profile": export.profile,
+        "policy": {"base_modules": export.policy.base_modules, "type": export.policy.name, "system": export.policy.system},
+        "exercises": list(export.exercises), "taints": list(export.taints),
+    }  # fmt: skip
+    lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in head.items()]
+    accesses = [json.dumps(_access(key, seen), sort_keys=True) for key, seen in sorted(export.evidence.items())]
+    text = ",\n".join([*lines, '"accesses": [' + ("\n" + ",\n".join(accesses) + "\n" if accesses else "") + "]"])
+    return f"{{\n{text}\n}}\n".encode("ascii")
+
+
+def _access(key: tuple[Access, str], seen: Evidence) -> dict[str, Any]:
+    access, role = key
+    return {
+        "source": access.source, "target": access.target, "class": access.tclass, "permission": access.permission,
+        "role": role, "evidence": evidence_codec.to_values(seen),
+    }  # fmt: skip
+
+
+def parse(data: bytes, name: str) -> HostExport:
+    """Parse and check a file that another host has written.
+
+    :param name: the file's name, for messages
+    :raises InputError: too large, cut, of another version, or a value that :func:`render` never writes
+    """
+    try:
+        return _export(_document(data))
+    except _InvalidExportError as wrong:
+        raise InputError(f"{name} is not an export of evidence: {wrong}", "export it again on that host") from None
+
+
+class _InvalidExportError(ValueError):
+    """A value that no export has; the text says which."""
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BYTES:
+        raise _InvalidExportError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        values = json.loads(data.decode("ascii"))
+    except (ValueError, RecursionError):
+        raise _InvalidExportError("it is cut or not JSON") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise _InvalidExportError("its format is another")
+    if values.get("version") != VERSION:
+        raise _InvalidExportError(f"its version is {str(values.get('version'))[:20]}, this sepolicyd reads version {VERSION}")
+    if set(values) != _KEYS:
+        raise _InvalidExportError(f"keys are missing or unknown: {', '.join(sorted(set(values) ^ _KEYS))[:200]}")
+    return values
+
+
+def _export(values: Mapping[str, Any]) -> HostExport:
+    policy = values["policy"]
+    if not isinstance(policy, dict) or set(policy) != {"base_modules", "type", "system"}:
+        raise _InvalidExportError("policy is not what it should be")
+    if type(values["created"]) not in (int, float) or not 0 <= values["created"] < evidence_codec.MAX_INTEGER:
+        raise _InvalidExportError("created is no time")
+    return HostExport(
+        host=_matching(values["host"], HOST_NAME, "host"),
+        machine=_matching(values["machine"], _HEX, "machine"),
+        created=float(values["created"]),
+        profile=_matching(values["profile"], _WORD, "profile"),
+        policy=PolicyIdentity(
+            _matching(policy["base_modules"], _HEX, "policy.base_modules"),
+            _matching(policy["type"], _WORD, "policy.type"),
+            _matching(policy["system"], _WORD, "policy.system"),
+        ),
+        evidence=_accesses(values["accesses"]),
+        exercises=_words(values["exercises"], "exercises"),
+        taints=_texts(values["taints"], "taints"),
+        sepolicyd=_matching(values["sepolicyd"], _WORD, "sepolicyd"),
+    )
+
+
+def _accesses(values: Any) -> dict[tuple[Access, str], Evidence]:
+    if not isinstance(values, list) or len(values) > MAX_ACCESSES:
+        raise _InvalidExportError(f"accesses is no list of at most {MAX_ACCESSES}")
+    found: dict[tuple[Access, str], Evidence] = {}
+    for number, value in enumerate(values, start=1):
+        try:
+            key, seen = _one_access(value)
+        except ValueError as wrong:
+            raise _InvalidExportError(f"access {number}: {wrong}") from None
+        if key in found:
+            raise _InvalidExportError(f"access {number} stands twice")
+        found[key] = seen
+    return found
+
+
+def _one_access(value: Any) -> tuple[tuple[Access, str], Evidence]:
+    if not isinstance(value, dict) or set(value) != _ACCESS_KEYS:
+        raise _InvalidExportError("its keys are not those of an access")
+    names = [value[key] for key in ("source", "target", "class", "permission")]
+    if not all(isinstance(name, str) and is_identifier(name) for name in names):
+        raise _InvalidExportError("a name that no policy can hold")
+    if names[0] == names[1]:
+        raise _InvalidExportError(f"its target is its source, which is written {SELF}")
+    role = value["role"]
+    if not isinstance(role, str) or (role and not _WORD.match(role)):
+        raise _InvalidExportError("its role is no name")
+    seen = evidence_codec.from_values(value["evidence"])
+    if seen.hosts:
+        raise _InvalidExportError("it is evidence of a merge already")
+    return (Access(*names), role), seen
+
+
+def _matching(value: Any, pattern: re.Pattern[str], key: str) -> str:
+    if not isinstance(value, str) or not pattern.match(value):
+        raise _InvalidExportError(f"{key} is not what it should be")
+    return value
+
+
+def _words(values: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or len(values) > MAX_NAMES:
+        raise _InvalidExportError(f"{key} is no list of names")
+    return tuple(_matching(value, _WORD, key) for value in values)
+
+
+def _texts(values: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or len(values) > MAX_NAMES:
+        raise _InvalidExportError(f"{key} is no list of sentences")
+    if not all(isinstance(value, str) and len(value) <= 1000 for value in values):
+        raise _InvalidExportError(f"{key} is no list of sentences")
+    return tuple(values)

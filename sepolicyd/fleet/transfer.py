@@ -1,0 +1,226 @@
+"""Read and write evidence as files: export this host's, read the exports of a directory, store a merge for review."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Optional
+
+from sepolicyd import __version__
+from sepolicyd.errors import InputError, RefusedError, StateError
+from sepolicyd.fleet import host_export, signature
+from sepolicyd.fleet.host_export import HostExport
+from sepolicyd.fleet.merge import MergedEvidence, Merger
+from sepolicyd.fleet.policy_identity import machine_hash, policy_identity
+from sepolicyd.fleet.signature import SignatureState
+from sepolicyd.rollout.learning.coverage import assign_exercises
+from sepolicyd.rollout.session import Session
+from sepolicyd.state.evidence_store import Batch, EvidenceStore
+from sepolicyd.storage.files import write_whole
+
+PATTERN = "*.json"
+
+
+class ExportRefusal(str, Enum):
+    """Why an export takes no part in a merge."""
+
+    UNREADABLE = "unreadable"
+    UNSIGNED = "unsigned"
+    FORGED = "forged"
+    """Its signature is not one of the host that it names."""
+    SAME_NAME = "same-name"
+    """Two machines have this host name."""
+    SAME_MACHINE = "same-machine"
+    """One machine has exported under two host names."""
+    SUPERSEDED = "superseded"
+    """The same host has a newer export."""
+
+
+@dataclass(frozen=True)
+class RefusedExport:
+    """An export that was left out."""
+
+    file: str
+    refusal: ExportRefusal
+    text: str
+    """What is wrong and what to do, one sentence."""
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """Merged evidence, apart for each profile and base policy, and what was left out."""
+
+    groups: tuple[MergedEvidence, ...]
+    refused: tuple[RefusedExport, ...]
+    signed: bool
+    """Whether every export was checked against a list of allowed signers."""
+
+
+@dataclass(frozen=True)
+class _Stub:
+    """What is compared of all exports before any is merged."""
+
+    file: Path
+    host: str
+    machine: str
+    created: float
+
+
+def export_of(session: Session, host: str, now: float, *, details: bool) -> HostExport:
+    """This machine's evidence of one profile.
+
+    :param now: epoch seconds
+    :param details: keep paths, names, commands, contexts and raw records
+    :raises RefusedError: there is no evidence, the evidence is a merge, or the host name cannot stand in an export
+    :raises InputError: the policy store cannot be identified
+    """
+    snapshot = session.snapshot()
+    if not snapshot.present:
+        raise RefusedError(f"no evidence yet in {session.settings.evidence_db}", "let the daemon collect some: sepolicyd run")
+    if snapshot.hosts:
+        raise RefusedError(f"{session.settings.evidence_db} was merged from other hosts", "export on each host")
+    if not host_export.HOST_NAME.match(host):
+        raise RefusedError(f"{host!r} is no host name", "name one with --host NAME")
+    marks = session.marks()
+    evidence = {}
+    for (access, role), seen in snapshot.by_role.items():
+        placed = assign_exercises({access: seen}, marks)[access]
+        evidence[access, role] = placed if details else host_export.anonymous(placed)
+    return HostExport(
+        host=host,
+        machine=machine_hash(Path("/")),
+        created=now,
+        profile=session.profile.name,
+        policy=policy_identity(session.settings.root),
+        evidence=evidence,
+        exercises=tuple(dict.fromkeys(mark.name for mark in marks)),
+        taints=snapshot.taints,
+        sepolicyd=__version__,
+    )
+
+
+def write_export(export: HostExport, file: Path, key: Optional[Path]) -> None:
+    """Write an export, and its signature where a key is given.
+
+    :raises StateError: it could not be written
+    """
+    write_whole(file, host_export.render(export), mode=0o644)
+    if key is not None:
+        signature.sign(file, key)
+
+
+def merge_directory(directory: Path, allowed_signers: Optional[Path]) -> MergeResult:
+    """Merge every export of a directory. One that is wrong is left out and named; the others count.
+
+    Each file is read twice, so that the exports of a thousand hosts are never in memory together.
+
+    :param allowed_signers: None takes unsigned exports, too
+    :raises InputError: the directory holds no export, or the list of allowed signers is missing
+    """
+    files = sorted(directory.glob(PATTERN))
+    if not files:
+        raise InputError(f"{directory} holds no {PATTERN}", "put the files there that `sepolicyd evidence export` has written")
+    refused: list[RefusedExport] = []
+    stubs = [_Stub(file, one.host, one.machine, one.created) for file, one in _checked(files, allowed_signers, refused)]
+    chosen = _distinct(stubs, refused)
+    mergers: dict[tuple[object, ...], Merger] = {}
+    for _, export in _checked([stub.file for stub in chosen], None, refused):
+        mergers.setdefault((export.profile, export.policy), Merger(export.profile, export.policy)).add(export)
+    groups = sorted((one.merged() for one in mergers.values()), key=lambda one: (-len(one.hosts), one.profile, one.policy))
+    return MergeResult(tuple(groups), tuple(sorted(refused, key=lambda one: one.file)), allowed_signers is not None)
+
+
+def _checked(
+    files: Sequence[Path], allowed_signers: Optional[Path], refused: list[RefusedExport]
+) -> Iterator[tuple[Path, HostExport]]:
+    for file in files:
+        try:
+            content = _content(file)
+            export = host_export.parse(content, file.name)
+        except InputError as wrong:
+            refused.append(RefusedExport(file.name, ExportRefusal.UNREADABLE, wrong.what))
+            continue
+        if allowed_signers is not None:
+            state = signature.verify(file, content, export.host, allowed_signers)
+            if state is SignatureState.MISSING:
+                refused.append(RefusedExport(file.name, ExportRefusal.UNSIGNED, f"{export.host} has not signed it"))
+                continue
+            if state is SignatureState.INVALID:
+                text = f"it was changed, or signed by a key that is not listed for {export.host}"
+                refused.append(RefusedExport(file.name, ExportRefusal.FORGED, text))
+                continue
+        yield file, export
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(host_export.MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"it cannot be read: {error.strerror}") from None
+
+
+def _distinct(stubs: Sequence[_Stub], refused: list[RefusedExport]) -> list[_Stub]:
+    """The newest export of each host, without hosts that cannot be told apart."""
+    machines: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
+    for stub in stubs:
+        machines.setdefault(stub.host, set()).add(stub.machine)
+        names.setdefault(stub.machine, set()).add(stub.host)
+    newest: dict[str, _Stub] = {}
+    for stub in sorted(stubs, key=lambda one: (one.created, one.file.name)):
+        if len(machines[stub.host]) > 1:
+            text = f"{len(machines[stub.host])} machines are named {stub.host}: export again with --host NAME"
+            refused.append(RefusedExport(stub.file.name, ExportRefusal.SAME_NAME, text))
+        elif len(names[stub.machine]) > 1:
+            text = f"one machine id under the names {', '.join(sorted(names[stub.machine]))}: systemd-machine-id-setup(1)"
+            refused.append(RefusedExport(stub.file.name, ExportRefusal.SAME_MACHINE, text))
+        else:
+            older = newest.get(stub.host)
+            if older is not None:
+                text = f"{stub.file.name} of {stub.host} is newer"
+                refused.append(RefusedExport(older.file.name, ExportRefusal.SUPERSEDED, text))
+            newest[stub.host] = stub
+    return sorted(newest.values(), key=lambda one: one.file.name)
+
+
+def store_merge(merged: MergedEvidence, state: Path) -> Path:
+    """Write a merge as the evidence of a state directory, for `list`, `show` and `review`.
+
+    :raises RefusedError: the directory holds evidence already
+    :raises StateError: it could not be written
+    """
+    path = state / "evidence" / "evidence.db"
+    if path.exists():
+        raise RefusedError(f"{path} exists already", "name a new directory with --into DIR")
+    batch = Batch(evidence=dict(merged.evidence))
+    batch.counts["matched"] = sum(seen.count for seen in merged.evidence.values())
+    try:
+        store = EvidenceStore(path, merged.profile)
+    except OSError as error:
+        raise StateError(f"{path} cannot be made: {error.strerror}", "name another directory with --into DIR") from None
+    try:
+        store.save(batch, {})
+        store.mark_merged(merged.hosts)
+    finally:
+        store.close()
+    return path
+
+
+def one_group(result: MergeResult, wanted: str) -> MergedEvidence:
+    """The group of hosts to review.
+
+    :param wanted: beginning of a base policy's hash, "" where there is one group
+    :raises RefusedError: hosts with different base policies or profiles, and none chosen
+    """
+    found = [group for group in result.groups if group.policy.base_modules.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if not result.groups:
+        raise RefusedError("no export can be used", "see what is wrong with each above")
+    listed = "; ".join(f"{group.policy}, profile {group.profile}: {', '.join(group.hosts[:5])}" for group in result.groups)
+    raise RefusedError(
+        f"{len(result.groups)} groups of hosts that cannot have one policy: {listed}", "choose with --policy HASH"
+    )
