@@ -89,9 +89,7 @@ def merge_command(directory: Path, into: Optional[Path], allowed_signers: Option
 def _document(result: MergeResult, merged: MergedEvidence, estimate: Optional[NextHost]) -> dict[str, Any]:
     return {
         "profile": merged.profile,
-        "policy": {
-            "base_modules": merged.policy.base_modules, "type": merged.policy.name, "system": merged.policy.system,
-        },
+        "policy": merged.policy.to_values(),
         "hosts": list(merged.hosts),
         "signed": result.signed,
         "accesses": [

@@ -1,7 +1,7 @@
 """Evidence of one host as a file: canonical JSON, without raw lines, paths and names unless they are asked for.
 
 The format is described by policies/schema/evidence.schema.json. What is read back was written by another machine, which may
-be hostile: each value is checked for type and size, names are checked as identifiers, and nothing else is kept.
+be hostile: each value is checked for type and size, names are checked as identifiers, and unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sepolicyd.access import SELF, Access, is_identifier
+from sepolicyd.access import Access
 from sepolicyd.errors import InputError
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state import evidence_codec
@@ -41,6 +41,10 @@ class PolicyIdentity:
     """SELINUXTYPE: targeted, default, mls."""
     system: str
     """ID and VERSION_ID of os-release(5)."""
+
+    def to_values(self) -> dict[str, str]:
+        """The JSON form."""
+        return {"base_modules": self.base_modules, "type": self.name, "system": self.system}
 
     def __str__(self) -> str:
         return f"{self.name} policy of {self.system} ({self.base_modules[:12]})"
@@ -79,7 +83,7 @@ def render(export: HostExport) -> bytes:
     head = {
         "format": FORMAT, "version": VERSION, "host": export.host, "machine": export.machine, "created": export.created,
         "sepolicyd": export.sepolicyd, "profile": export.profile,
-        "policy": {"base_modules": export.policy.base_modules, "type": export.policy.name, "system": export.policy.system},
+        "policy": export.policy.to_values(),
         "exercises": list(export.exercises), "taints": list(export.taints),
     }  # fmt: skip
     lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in head.items()]
@@ -169,18 +173,14 @@ def _accesses(values: Any) -> dict[tuple[Access, str], Evidence]:
 def _one_access(value: Any) -> tuple[tuple[Access, str], Evidence]:
     if not isinstance(value, dict) or set(value) != _ACCESS_KEYS:
         raise _InvalidExportError("its keys are not those of an access")
-    names = [value[key] for key in ("source", "target", "class", "permission")]
-    if not all(isinstance(name, str) and is_identifier(name) for name in names):
-        raise _InvalidExportError("a name that no policy can hold")
-    if names[0] == names[1]:
-        raise _InvalidExportError(f"its target is its source, which is written {SELF}")
+    access = evidence_codec.access_of([value[key] for key in ("source", "target", "class", "permission")])
     role = value["role"]
     if not isinstance(role, str) or (role and not _WORD.match(role)):
         raise _InvalidExportError("its role is no name")
     seen = evidence_codec.from_values(value["evidence"])
     if seen.hosts:
         raise _InvalidExportError("it is evidence of a merge already")
-    return (Access(*names), role), seen
+    return (access, role), seen
 
 
 def _matching(value: Any, pattern: re.Pattern[str], key: str) -> str:

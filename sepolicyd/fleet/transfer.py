@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -15,6 +15,7 @@ from sepolicyd.fleet.host_export import HostExport
 from sepolicyd.fleet.merge import MergedEvidence, Merger
 from sepolicyd.fleet.policy_identity import machine_hash, policy_identity
 from sepolicyd.fleet.signature import SignatureState
+from sepolicyd.rollout.apply.versions import sha256
 from sepolicyd.rollout.learning.coverage import assign_exercises
 from sepolicyd.rollout.session import Session
 from sepolicyd.state.evidence_store import Batch, EvidenceStore
@@ -63,6 +64,8 @@ class _Stub:
     """What is compared of all exports before any is merged."""
 
     file: Path
+    digest: str
+    """SHA-256 of the content that was checked: the file is read again when it is merged."""
     host: str
     machine: str
     created: float
@@ -84,10 +87,9 @@ def export_of(session: Session, host: str, now: float, *, details: bool) -> Host
     if not host_export.HOST_NAME.match(host):
         raise RefusedError(f"{host!r} is no host name", "name one with --host NAME")
     marks = session.marks()
-    evidence = {}
-    for (access, role), seen in snapshot.by_role.items():
-        placed = assign_exercises({access: seen}, marks)[access]
-        evidence[access, role] = placed if details else host_export.anonymous(placed)
+    evidence = assign_exercises(snapshot.by_role, marks)
+    if not details:
+        evidence = {key: host_export.anonymous(seen) for key, seen in evidence.items()}
     return HostExport(
         host=host,
         machine=machine_hash(Path("/")),
@@ -104,8 +106,11 @@ def export_of(session: Session, host: str, now: float, *, details: bool) -> Host
 def write_export(export: HostExport, file: Path, key: Optional[Path]) -> None:
     """Write an export, and its signature where a key is given.
 
+    :raises InputError: no such key; nothing was written
     :raises StateError: it could not be written
     """
+    if key is not None:
+        signature.check_key(key)
     write_whole(file, host_export.render(export), mode=0o644)
     if key is not None:
         signature.sign(file, key)
@@ -117,41 +122,42 @@ def merge_directory(directory: Path, allowed_signers: Optional[Path]) -> MergeRe
     Each file is read twice, so that the exports of a thousand hosts are never in memory together.
 
     :param allowed_signers: None takes unsigned exports, too
-    :raises InputError: the directory holds no export, or the list of allowed signers is missing
+    :raises InputError: the directory holds no export, a file changes meanwhile, or the list of allowed signers is missing
     """
     files = sorted(directory.glob(PATTERN))
     if not files:
         raise InputError(f"{directory} holds no {PATTERN}", "put the files there that `sepolicyd evidence export` has written")
     refused: list[RefusedExport] = []
-    stubs = [_Stub(file, one.host, one.machine, one.created) for file, one in _checked(files, allowed_signers, refused)]
-    chosen = _distinct(stubs, refused)
+    stubs = [stub for stub in (_stub(file, allowed_signers, refused) for file in files) if stub is not None]
     mergers: dict[tuple[object, ...], Merger] = {}
-    for _, export in _checked([stub.file for stub in chosen], None, refused):
+    for stub in _distinct(stubs, refused):
+        content = _content(stub.file)
+        if sha256(content) != stub.digest:
+            raise InputError(f"{stub.file} has changed while it was read", "merge again when nothing writes there any more")
+        export = host_export.parse(content, stub.file.name)
         mergers.setdefault((export.profile, export.policy), Merger(export.profile, export.policy)).add(export)
     groups = sorted((one.merged() for one in mergers.values()), key=lambda one: (-len(one.hosts), one.profile, one.policy))
     return MergeResult(tuple(groups), tuple(sorted(refused, key=lambda one: one.file)), allowed_signers is not None)
 
 
-def _checked(
-    files: Sequence[Path], allowed_signers: Optional[Path], refused: list[RefusedExport]
-) -> Iterator[tuple[Path, HostExport]]:
-    for file in files:
-        try:
-            content = _content(file)
-            export = host_export.parse(content, file.name)
-        except InputError as wrong:
-            refused.append(RefusedExport(file.name, ExportRefusal.UNREADABLE, wrong.what))
-            continue
-        if allowed_signers is not None:
-            state = signature.verify(file, content, export.host, allowed_signers)
-            if state is SignatureState.MISSING:
-                refused.append(RefusedExport(file.name, ExportRefusal.UNSIGNED, f"{export.host} has not signed it"))
-                continue
-            if state is SignatureState.INVALID:
-                text = f"it was changed, or signed by a key that is not listed for {export.host}"
-                refused.append(RefusedExport(file.name, ExportRefusal.FORGED, text))
-                continue
-        yield file, export
+def _stub(file: Path, allowed_signers: Optional[Path], refused: list[RefusedExport]) -> Optional[_Stub]:
+    """Read and check one file, without keeping its evidence; None if it was refused."""
+    try:
+        content = _content(file)
+        export = host_export.parse(content, file.name)
+    except InputError as wrong:
+        refused.append(RefusedExport(file.name, ExportRefusal.UNREADABLE, wrong.what))
+        return None
+    if allowed_signers is not None:
+        state = signature.verify(file, content, export.host, allowed_signers)
+        if state is SignatureState.MISSING:
+            refused.append(RefusedExport(file.name, ExportRefusal.UNSIGNED, f"{export.host} has not signed it"))
+            return None
+        if state is SignatureState.INVALID:
+            text = f"it was changed, or signed by a key that is not listed for {export.host}"
+            refused.append(RefusedExport(file.name, ExportRefusal.FORGED, text))
+            return None
+    return _Stub(file, sha256(content), export.host, export.machine, export.created)
 
 
 def _content(file: Path) -> bytes:
@@ -159,7 +165,7 @@ def _content(file: Path) -> bytes:
         with file.open("rb") as opened:
             return opened.read(host_export.MAX_BYTES + 1)
     except OSError as error:
-        raise InputError(f"it cannot be read: {error.strerror}") from None
+        raise InputError(f"{file.name} cannot be read: {error.strerror}", "check its permissions") from None
 
 
 def _distinct(stubs: Sequence[_Stub], refused: list[RefusedExport]) -> list[_Stub]:
@@ -202,8 +208,8 @@ def store_merge(merged: MergedEvidence, state: Path) -> Path:
     except OSError as error:
         raise StateError(f"{path} cannot be made: {error.strerror}", "name another directory with --into DIR") from None
     try:
+        store.mark_merged(merged.hosts)  # first: after a crash between the two no daemon takes the rest for its own
         store.save(batch, {})
-        store.mark_merged(merged.hosts)
     finally:
         store.close()
     return path
@@ -220,7 +226,10 @@ def one_group(result: MergeResult, wanted: str) -> MergedEvidence:
         return found[0]
     if not result.groups:
         raise RefusedError("no export can be used", "see what is wrong with each above")
+    if not found:
+        raise RefusedError(f"no host has a base policy whose hash begins with {wanted}", "name one of those listed without it")
     listed = "; ".join(f"{group.policy}, profile {group.profile}: {', '.join(group.hosts[:5])}" for group in result.groups)
     raise RefusedError(
-        f"{len(result.groups)} groups of hosts that cannot have one policy: {listed}", "choose with --policy HASH"
+        f"{len(result.groups)} groups of hosts that cannot have one policy: {listed}",
+        "choose one with --policy HASH, and put the exports of each profile into a directory of their own",
     )

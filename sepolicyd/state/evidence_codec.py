@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from sepolicyd.access import SELF, Access, is_identifier
 from sepolicyd.rules.evidence import MAX_KEPT, MAX_SAMPLE_CHARS, MAX_SAMPLES, MAX_TIMES, Evidence
 
 MAX_BODY_CHARS = 32_768  # of one row as the daemon writes it: bounds the file under a flood of long names
@@ -66,6 +67,22 @@ def from_values(values: object) -> Evidence:
     if evidence.count < 1:
         raise BadRow("a count below one")
     return evidence
+
+
+def access_of(names: Sequence[object]) -> Access:
+    """The access of one row, whose names another user or host has written.
+
+    :param names: source, target, class and permission
+
+    :raises BadRow: a name that no policy can hold, or a target that should be SELF
+    """
+    texts = [name for name in names if isinstance(name, str) and is_identifier(name)]
+    if len(texts) != len(names):
+        raise BadRow("a name that no policy can hold")
+    source, target, tclass, permission = texts
+    if target == source:
+        raise BadRow(f"source as target, which is written {SELF}")
+    return Access(source, target, tclass, permission)
 
 
 def to_values(evidence: Evidence) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from sepolicyd.access import SELF, Access, is_identifier
+from sepolicyd.access import Access, is_identifier
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.errors import StateError
 from sepolicyd.rules.evidence import Evidence, merged_roles
@@ -285,15 +285,11 @@ def _rows(
 
 
 def _key(columns: tuple[Any, ...]) -> tuple[Access, str]:
-    source, target, tclass, permission, role = columns
-    for text in (source, target, tclass, permission):
-        if not is_identifier(text):
-            raise evidence_codec.BadRow("a name that no policy can hold")
-    if target == source:
-        raise evidence_codec.BadRow(f"source as target, which is written {SELF}")
+    *names, role = columns
+    access = evidence_codec.access_of(names)
     if len(role) > evidence_codec.MAX_TEXT_CHARS:
         raise evidence_codec.BadRow("a role that is too long")
-    return (Access(source, target, tclass, permission), role)
+    return (access, role)
 
 
 def _remarks(connection: sqlite3.Connection, bad: list[str]) -> tuple[LogEvent, ...]:

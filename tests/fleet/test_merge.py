@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import jsonschema
 import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.errors import InputError, RefusedError, UsageError
-from sepolicyd.fleet import host_export
+from sepolicyd.fleet import host_export, transfer
 from sepolicyd.fleet.host_export import HostExport, PolicyIdentity
 from sepolicyd.fleet.merge import MergedEvidence
 from sepolicyd.fleet.transfer import ExportRefusal, merge_directory, one_group, store_merge
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state.evidence_reader import read_evidence
 from sepolicyd.state.evidence_store import EvidenceStore
+from tests.paths import POLICIES
 
 POLICY = PolicyIdentity("a" * 64, "targeted", "fedora 41")
 COMMON = Access("jupyterhub_t", "etc_t", "file", "read")
@@ -33,7 +36,7 @@ def seen(**details: object) -> Evidence:
 
 def export(host: str, evidence: dict[Access, Evidence], **changes: object) -> HostExport:
     made = HostExport(
-        host=host, machine=format(abs(hash(host)) % 16**12, "x").rjust(64, "0"), created=100.0, profile="jupyterhub",
+        host=host, machine=hashlib.sha256(host.encode()).hexdigest(), created=100.0, profile="jupyterhub",
         policy=POLICY, evidence={(access, "hub"): one for access, one in evidence.items()}, sepolicyd="0.2.0",
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
@@ -212,6 +215,12 @@ def test_signatures_bind_a_file_to_its_host(tmp_path: Path, put: Put) -> None:
     ]
 
 
+def test_nothing_is_written_for_a_key_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a file"):
+        transfer.write_export(export("hub1", {COMMON: seen()}), tmp_path / "hub1.json", tmp_path / "nokey")
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_daemon_writes_into_a_merge(tmp_path: Path, put: Put) -> None:
     put(export("hub1", {COMMON: seen()}))
     path = store_merge(merged(tmp_path), tmp_path / "merged")
@@ -219,3 +228,33 @@ def test_no_daemon_writes_into_a_merge(tmp_path: Path, put: Put) -> None:
         EvidenceStore(path, "jupyterhub")
     with pytest.raises(RefusedError, match="exists"):
         store_merge(merged(tmp_path), tmp_path / "merged")
+
+
+def test_the_schema_describes_what_is_written() -> None:
+    schema = json.loads((POLICIES / "schema/evidence.schema.json").read_text(encoding="utf-8"))
+    full = seen(
+        comms=("c",), exes=("/e",), pids=(1,), paths=("/p",), names=("n",), contexts=(("a", "b"),), reasons=("r",),
+        nodes=("n",),
+        times=((8, 4),), samples=("s",), ports=(("dest", 1),), ioctls=(2,), syscalls=("open",), kinds=("AVC",), roles=("hub",),
+        exercises=("x",), taints=("t",), enforced=1,
+    )  # fmt: skip
+    made = export("hub1", {COMMON: full}, exercises=("login",), taints=("t",))
+    jsonschema.validate(json.loads(host_export.render(made)), schema)
+    described = schema["properties"]["accesses"]["items"]["properties"]["evidence"]["properties"]
+    assert set(described) == set(Evidence.__dataclass_fields__) - {"hosts"}
+    assert set(schema["properties"]) == set(schema["required"]) == set(json.loads(host_export.render(made)))
+
+
+def test_a_file_that_changes_after_it_was_checked_is_not_merged(
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(export("hub1", {COMMON: seen()}))
+    distinct = transfer._distinct
+
+    def exchanged(*given: Any) -> Any:
+        path.write_bytes(host_export.render(export("hub1", {HOSTILE: seen()})))
+        return distinct(*given)
+
+    monkeypatch.setattr(transfer, "_distinct", exchanged)
+    with pytest.raises(InputError, match="has changed"):
+        merge_directory(tmp_path, None)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from sepolicyd.access import Access
 from sepolicyd.rollout.lease.exercises import ExerciseMark
 from sepolicyd.rules.evidence import Evidence
 
+Key = TypeVar("Key")
 
-def assign_exercises(evidence: Mapping[Access, Evidence], marks: Sequence[ExerciseMark]) -> dict[Access, Evidence]:
+
+def assign_exercises(evidence: Mapping[Key, Evidence], marks: Sequence[ExerciseMark]) -> dict[Key, Evidence]:
     """Return the evidence with ``exercises`` set to the names of the exercises during which an access was sighted.
 
     An exercise lasts until the next one begins. Evidence keeps times in cells (Evidence.times); a cell that two exercises
     share counts for both. That happens only to accesses sighted very often, on which no estimate of unseen accesses depends.
+
+    :param evidence: by access, or by access and role
     """
     spans = _spans(marks)
     return {
-        access: replace(seen, exercises=tuple(sorted({name for name, low, high in spans if _sighted(seen, low, high)})))
-        for access, seen in evidence.items()
+        key: replace(seen, exercises=tuple(sorted({name for name, low, high in spans if _sighted(seen, low, high)})))
+        for key, seen in evidence.items()
     }
 
 

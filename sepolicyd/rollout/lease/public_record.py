@@ -7,7 +7,7 @@ It is a copy for reading: what ends a lease reads the lease records, and works w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ PUBLIC_RECORD = Path("/run/sepolicyd/lease.json")
 SCHEMA_VERSION = 1
 
 
-def public_document(items: Iterable[Lease | CorruptLease]) -> dict[str, Any]:
+def public_document(items: Sequence[Lease | CorruptLease]) -> dict[str, Any]:
     """Return what the file holds. Times are epoch seconds."""
     leases = [
         {
@@ -42,15 +42,14 @@ def public_document(items: Iterable[Lease | CorruptLease]) -> dict[str, Any]:
     return {"schema": SCHEMA_VERSION, "leases": leases, "damaged_records": damaged}
 
 
-def publish(path: Path, items: Iterable[Lease | CorruptLease]) -> None:
+def publish(path: Path, items: Sequence[Lease | CorruptLease]) -> None:
     """Bring the file in line with the lease records; without a record there is no file.
 
     :raises StateError: it could not be written or removed
     """
-    found = list(items)
-    text = json.dumps(public_document(found), sort_keys=True, indent=1) + "\n"
+    text = _text(items)
     try:
-        if not found:
+        if not items:
             path.unlink(missing_ok=True)
         elif _content(path) != text:
             write_public(path, text.encode())
@@ -58,14 +57,16 @@ def publish(path: Path, items: Iterable[Lease | CorruptLease]) -> None:
         raise cannot_write(path, error, "removed") from error
 
 
-def disagreement(path: Path, items: Iterable[Lease | CorruptLease]) -> str:
+def disagreement(path: Path, items: Sequence[Lease | CorruptLease]) -> str:
     """Return what is wrong with the file in one sentence, "" if it says what the records say."""
-    found = list(items)
     content = _content(path)
-    if not found:
+    if not items:
         return f"{path} still names a lease that is over" if content else ""
-    text = json.dumps(public_document(found), sort_keys=True, indent=1) + "\n"
-    return "" if content == text else f"{path} does not show this lease: monitoring cannot see it"
+    return "" if content == _text(items) else f"{path} does not show this lease: monitoring cannot see it"
+
+
+def _text(items: Sequence[Lease | CorruptLease]) -> str:
+    return json.dumps(public_document(items), sort_keys=True, indent=1) + "\n"
 
 
 def _content(path: Path) -> str:

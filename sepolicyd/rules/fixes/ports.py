@@ -93,10 +93,8 @@ def _usable_types(question: Question) -> list[str]:
     may = [name for name in named - own if all(policy.grants(question.source, name, question.tclass, one) for one in asked)]
     if len(may) > len(named) // 2:  # it may use nearly every port: none is meant for it
         return []
-    mine, direct = (
-        precedents.stem(question.source),
-        precedents.named_targets(policy, policy.resolve(question.source), question.tclass),
-    )
+    mine = precedents.stem(question.source)
+    direct = precedents.named_targets(policy, policy.resolve(question.source), question.tclass)
     meant = [name for name in may if precedents.related(mine, name) or name in direct]
     return sorted(meant, key=lambda name: (-precedents.related(mine, name), _users(policy, question.tclass, asked, name), name))
 
