@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
-import yaml
-
 from sepolicyd.errors import UsageError
 from sepolicyd.process import SOURCE_TREE
 
@@ -136,6 +134,8 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"configuration file {path} cannot be read: {error}", "check its permissions and its text") from None
+    import yaml  # here, because most commands find no configuration file and need not load it
+
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

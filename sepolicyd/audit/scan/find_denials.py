@@ -1,8 +1,9 @@
 """Find the denials in blocks of an audit log.
 
-Every ``avc:`` is located with ``bytes.find``. A line that one of the two expressions of :mod:`shapes` accepts is counted
-on its place (:mod:`places`) and parsed only if it is kept; every other line goes through the parser. What the parser does
-not read as the expression did is left to the parser for the whole place.
+Every ``avc:`` is located with ``bytes.find`` (faster here than an expression, measured in a whole scan). A line that one of
+the two expressions of :mod:`avc_patterns` matches is counted on its place (:mod:`access_samples`) and parsed only if it is
+kept; every other line goes through the parser. Where the parser reads a record differently from the expression, the parser
+reads all records of that place.
 """
 
 from __future__ import annotations
