@@ -173,6 +173,8 @@ class UnparsedReason(str, Enum):
     UNKNOWN_SENDER = "no object manager in user space writes such a message"
     FORGED_TRANSPORT = "a journal entry that neither the kernel nor the audit system wrote"
 
+    IMITATION = "a value imitates a record: it was read as a value, and the line as what it is"
+
     @property
     def is_attempt(self) -> bool:
         """Whether such a line arises when a process tries to write records or contexts into the log by what it names."""
@@ -187,6 +189,7 @@ _ATTEMPTS = frozenset(
         UnparsedReason.MESSAGE_CUT,
         UnparsedReason.UNKNOWN_SENDER,
         UnparsedReason.FORGED_TRANSPORT,
+        UnparsedReason.IMITATION,
     }
 )
 
@@ -202,6 +205,8 @@ class Unparsed:
     """The line of the log, verbatim, at most 4096 characters; hostile, escape it before display."""
     detail: str = ""
     """What stood in the wrong place, or which field is missing; hostile as well."""
+    source: str = ""
+    """Of an attempt: the type of the process that caused it; "" where nothing proves it."""
 
     @property
     def attempt(self) -> bool:

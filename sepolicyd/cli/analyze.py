@@ -89,7 +89,7 @@ def analyze_command(
             _print_counts(result, taken, len(items))
         if policy_note:
             terminal.print_err(f"sepolicyd: {terminal.escape(policy_note)}")
-    for line in result.unparsed if show_unparsed else ():
+    for line in (*result.unparsed, *result.imitations) if show_unparsed else ():
         terminal.print_err(f"line {line.line}: {terminal.escape(line.message)}: {terminal.escape(line.text)}")
     for text in notes:
         terminal.print_err(f"sepolicyd: {text}")
@@ -181,9 +181,10 @@ def input_notes(result: ScanResult, front: Front, names: Sequence[str]) -> tuple
             "anybody can write such text, so it proves nothing; compare it with `ausearch --raw` on the machine"
         )
     notes.extend(refusal.value for refusal in front.refusals)
-    attempts = sum(line.attempt for line in result.unparsed)
+    attempts = result.attempts + result.imitation_count
     if attempts:
-        notes.append(f"{terminal.plural(attempts, 'line')} may be attempts to forge records; --unparsed lists them")
+        named = ", ".join(f"{count} of {source or 'an unknown domain'}" for source, count in _most(result))
+        notes.append(f"{terminal.plural(attempts, 'line')} may be attempts to forge records ({named}); --unparsed lists them")
     shown = terminal.escape(", ".join(names))
     if result.lines and not front.refusals and not _holds_records(result, front):
         notes.append(
@@ -194,6 +195,11 @@ def input_notes(result: ScanResult, front: Front, names: Sequence[str]) -> tuple
         first = result.unparsed[0]
         notes.append(f"{shown}: nothing could be read; line {first.line}: {terminal.escape(first.message)}")
     return tuple(notes)
+
+
+def _most(result: ScanResult) -> list[tuple[str, int]]:
+    """The three domains with most attempts."""
+    return sorted(result.attempt_sources.items(), key=lambda item: (-item[1], item[0]))[:3]
 
 
 def is_unread(result: ScanResult, front: Front) -> bool:
@@ -225,6 +231,11 @@ def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
         "foreign": sum(taken.foreign.values()),
         "unparsed": [keys.unparsed(line) for line in result.unparsed],
         "unparsed_count": result.unparsed_count,
+        "attempts": {
+            "count": result.attempts + result.imitation_count,
+            "by_domain": dict(result.attempt_sources),
+            "imitations": [keys.unparsed(line) for line in result.imitations],
+        },
     }
 
 

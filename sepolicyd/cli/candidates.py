@@ -84,6 +84,15 @@ def show_command(
         terminal.print_out("\n".join(screen(item)) + "\n")
         for text in decisions_of(item, found):
             terminal.print_out(text)
+        forged = found.snapshot.attempts.get(item.candidate.source, 0)
+        if forged:
+            terminal.print_out(
+                f"  attempts: {item.candidate.source} tried {terminal.plural(forged, 'time')} to forge a record "
+                "(`sepolicyd status` shows them)"
+            )
+    unknown = found.snapshot.attempts.get("", 0)
+    if unknown:
+        terminal.print_err(f"sepolicyd: {terminal.plural(unknown, 'attempt')} of an unknown domain to forge a record")
     if found.policy_note:
         terminal.print_err(f"sepolicyd: {terminal.escape(found.policy_note)}")
 
@@ -106,6 +115,7 @@ def described(item: Assessed, found: Queue) -> dict[str, Any]:
     standing = {
         found.decided[access].id: found.decided[access] for access in item.candidate.accesses if access in found.decided
     }
+    shown["attempts"] = found.snapshot.attempts.get(item.candidate.source, 0)
     shown["decisions"] = [keys.decision(standing[number], number) for number in sorted(standing)]
     return shown
 

@@ -17,6 +17,11 @@ from sepolicyd.rollout.learning.readiness import Readiness
 from sepolicyd.rollout.session import Session
 from sepolicyd.rollout.status import Picture, look
 from sepolicyd.rules.guard.level import GuardLevel
+from sepolicyd.state.evidence_reader import Snapshot
+
+ATTEMPTS_SHOWN = 3
+ATTEMPT_CHARS = 200
+ATTEMPTS_IN_JSON = 50
 
 
 @click.command("status")
@@ -68,12 +73,24 @@ def lines(session: Session, picture: Picture) -> list[str]:
         )
     else:
         shown.append("evidence  none yet: is the daemon running?")
+    shown += _attempt_lines(snapshot)
     last = picture.last
     by = f"{last.what} by {terminal.escape(last.who)}, {terminal.when(last.at)}" if last is not None else ""
     shown.append(f"module    {last.module} version {picture.version} ({by})" if last is not None else "module    none of ours")
     shown += [f"problem   {terminal.escape(text)}" for text in (problem(session.settings),) if text]
     shown += [f"tainted   {terminal.escape(text)}" for text in picture.taints]
     return shown + _ready_lines(picture.readiness)
+
+
+def _attempt_lines(snapshot: Snapshot) -> list[str]:
+    """Who tried to be misread, and the first of what was tried."""
+    if not snapshot.attempt_count:
+        return []
+    shown = [f"attempts  {snapshot.attempt_count} to forge a record ({terminal.escape(snapshot.attempts_text)})"]
+    for reason, line in snapshot.attempt_lines[:ATTEMPTS_SHOWN]:
+        text = terminal.escape(line[:ATTEMPT_CHARS]) + (" ..." if len(line) > ATTEMPT_CHARS else "")
+        shown.append(f"          {terminal.escape(reason)}: {text}")
+    return shown
 
 
 def _ready_lines(ready: Readiness) -> list[str]:
@@ -98,6 +115,7 @@ def document(session: Session, picture: Picture) -> dict[str, Any]:
         "pending": {name.value: levels[name] for name in GuardLevel},
         "accesses": len(picture.queue.snapshot.evidence),
         "counts": dict(picture.queue.snapshot.counts),
+        "attempts": attempts_document(picture.queue.snapshot),
         "updated": picture.queue.snapshot.updated or None,
         "version": picture.version,
         "last": None if picture.last is None else {"what": picture.last.what, "who": picture.last.who, "at": picture.last.at},
@@ -114,4 +132,14 @@ def document(session: Session, picture: Picture) -> dict[str, Any]:
             else {"estimate": unseen.unseen, "lower": unseen.lower - unseen.seen, "upper": unseen.upper - unseen.seen},
         },
         "policy_note": picture.queue.policy_note or None,
+    }
+
+
+def attempts_document(snapshot: Snapshot) -> dict[str, Any]:
+    """The attempts to forge a record; the key "" of ``by_domain`` stands for domains that nothing proves."""
+    lines = snapshot.attempt_lines[:ATTEMPTS_IN_JSON]
+    return {
+        "count": snapshot.attempt_count,
+        "by_domain": dict(snapshot.attempts),
+        "lines": [{"reason": reason, "text": line} for reason, line in lines],
     }

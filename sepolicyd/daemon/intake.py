@@ -54,7 +54,10 @@ class Intake:
         for name in ("lines", "denials", "granted", "notices", "other", "attempts"):
             batch.counts[name] += getattr(result, name)
         batch.counts["unparsed"] += result.unparsed_count
-        batch.keep_unparsed(result.unparsed)
+        batch.counts["imitations"] += result.imitation_count
+        batch.keep_unparsed((*result.unparsed, *result.imitations))
+        for source, count in result.attempt_sources.items():
+            batch.attempt(source, count)
         batch.remarks.extend(filter(None, map(_remark, result.notice_list)))
         attributed = attribute(result, self._matcher)
         batch.counts["matched"] += attributed.matched

@@ -28,6 +28,11 @@ class SetupCode(ProblemCode):
         "A TLS key may serve other programs, which could not read it under the service's label.",
         "file_contexts(5)",
     )
+    LINK = (
+        "I-link",
+        "A link below a relabelled path: its label would reach a file elsewhere.",
+        "setxattr(2), restorecon(8)",
+    )
     LABEL = (
         "I-label",
         "A path would not get the label that the plan gives it: a local file context wins.",
@@ -67,6 +72,11 @@ class SetupCode(ProblemCode):
         "I-taken",
         "A port is taken over from a type that hardly any service uses, and given back on removal.",
         "semanage-port(8)",
+    )
+    TRUST = (
+        "I-trust",
+        "Another user than root can change a file that init obeys or relabels.",
+        "path_resolution(7), restorecon(8)",
     )
     UNIT = (
         "I-unit",

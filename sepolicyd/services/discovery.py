@@ -43,6 +43,8 @@ class Found:
     web_port_hints: Mapping[str, str] = field(default_factory=dict)
     """What to do where a port has a number of web servers (80, 443), by the profile's name of the port."""
     booleans: tuple[BooleanRequest, ...] = ()
+    configuration: tuple[str, ...] = ()
+    """Files of the service that were read and that decide on labels and ports."""
     problems: tuple[Problem, ...] = ()
 
     @property

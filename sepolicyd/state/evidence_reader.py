@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sepolicyd.access import Access, is_identifier
-from sepolicyd.audit.model import LogEventKind
+from sepolicyd.audit.model import LogEventKind, UnparsedReason
 from sepolicyd.errors import StateError
 from sepolicyd.rules.evidence import Evidence, merged_roles
 from sepolicyd.state import evidence_codec
@@ -77,6 +77,8 @@ class Snapshot:
     """Denials that are not the profile's, by source type."""
     overflow: Mapping[str, int] = field(default_factory=dict)
     """Denials that were counted and not kept, by source type; "" stands for further types."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """Lines and values that try to be taken for a record, by the type of the process; "" where nothing proves it."""
     bad_rows: tuple[str, ...] = ()
     """Why rows were left out (a hostile or damaged file)."""
     profile: str = ""
@@ -94,8 +96,9 @@ class Snapshot:
         found = []
         if self.counts.get("overflow"):
             found.append(f"{self.counts['overflow']} denials of new accesses were dropped: {self._dropped()}")
-        if self.counts.get("attempts"):
-            found.append(f"{self.counts['attempts']} lines look like attempts to forge a record; none of them was read")
+        if self.attempt_count:
+            lines = "line looks like an attempt" if self.attempt_count == 1 else "lines look like attempts"
+            found.append(f"{self.attempt_count} {lines} to forge a record ({self.attempts_text}); no access was taken from it")
         if self.counts.get("gaps"):
             found.append(f"the log was cut away before it was read in {self.counts['gaps']} places")
         if self.counts.get("lost"):
@@ -103,6 +106,23 @@ class Snapshot:
         if self.bad_rows:
             found.append(f"{len(self.bad_rows)} rows of the evidence database are not what the daemon writes")
         return tuple(found)
+
+    @property
+    def attempt_count(self) -> int:
+        """All attempts; a database of an earlier version does not have them by domain."""
+        return max(sum(self.attempts.values()), self.counts.get("attempts", 0) + self.counts.get("imitations", 0))
+
+    @property
+    def attempts_text(self) -> str:
+        """The domains with most attempts, such as "3 of jupyterhub_user_t, 1 of an unknown domain"."""
+        most = sorted(self.attempts.items(), key=lambda item: (-item[1], item[0]))[:3]
+        return ", ".join(f"{count} of {source or 'an unknown domain'}" for source, count in most) or "of an unknown domain"
+
+    @property
+    def attempt_lines(self) -> tuple[tuple[str, str], ...]:
+        """(reason, line) of the first attempts; hostile text."""
+        reasons = {reason.value for reason in UnparsedReason if reason.is_attempt}
+        return tuple((reason, line) for reason, line in self.unparsed if reason in reasons)
 
     def _dropped(self) -> str:
         """The domains with most dropped denials."""
@@ -253,6 +273,7 @@ def _snapshot(connection: sqlite3.Connection) -> Snapshot:
         unparsed=tuple((row[0], row[1]) for row in _rows(connection, "unparsed", ("reason", "text"), bad, limit=1000)),
         ignored=_counts(dict(_rows(connection, "ignored", ("source", "count"), bad, limit=1000, kinds=("text", "integer")))),
         overflow=_domains(_counts(_json(meta.get("overflow"), bad))),
+        attempts=_domains(_counts(_json(meta.get("attempts"), bad))),
         profile=str(meta.get("profile", "")),
         place=_mapping(_json(meta.get("place"), bad)),
         updated=_float(meta.get("updated")),

@@ -35,15 +35,17 @@ class Batch:
 
     evidence: dict[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    """lines, denials, granted, notices, other, unparsed, attempts (among unparsed), matched, ignored (denials that are not
-    the profile's), overflow (denials that are counted and not kept), gaps (places where the log is known to have been
-    cut away before it was read), lost."""
+    """lines, denials, granted, notices, other, unparsed, attempts (among unparsed), imitations (lines that were read and hold
+    a value that imitates a record), matched, ignored (denials that are not the profile's), overflow (denials that are
+    counted and not kept), gaps (places where the log is known to have been cut away before it was read), lost."""
     unparsed: list[Unparsed] = field(default_factory=list)
     remarks: list[LogEvent] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     """By source type."""
     overflow: Counter[str] = field(default_factory=Counter)
     """By source type."""
+    attempts: Counter[str] = field(default_factory=Counter)
+    """Attempts and imitations by the type of the process; "" where nothing proves it, and for further types."""
     _keys: dict[str, list[tuple[Access, str]]] = field(default_factory=dict)
 
     def add(self, access: Access, role: str, seen: Evidence) -> None:
@@ -71,6 +73,10 @@ class Batch:
         """Count denials for which there is no room."""
         self.counts["overflow"] += count
         _count(self.overflow, source, count)
+
+    def attempt(self, source: str, count: int) -> None:
+        """Count lines that try to be taken for a record."""
+        _count(self.attempts, source, count)
 
     def keep_unparsed(self, lines: Sequence[Unparsed]) -> None:
         """Keep the first lines, and the first attempts, so that neither displaces the other."""
@@ -165,8 +171,9 @@ class EvidenceStore:
             self._keep_unparsed(batch.unparsed)
             self._keep_notices(batch.remarks)
             self._keep_ignored(batch.ignored)
-            if overflow:
-                self._set("overflow", json.dumps(self._overflow(overflow)))
+            for name, more in (("overflow", overflow), ("attempts", batch.attempts)):
+                if more:
+                    self._set(name, json.dumps(self._added(name, more)))
             counts = +counts
             self._set("counts", json.dumps(counts))
             self._set("place", json.dumps(place))
@@ -209,9 +216,9 @@ class EvidenceStore:
         rows[victim] -= 1
         return True
 
-    def _overflow(self, more: Counter[str]) -> dict[str, int]:
-        """The stored counts of dropped denials by domain, with these added."""
-        found: Counter[str] = Counter(json.loads(self._meta("overflow") or "{}"))
+    def _added(self, name: str, more: Counter[str]) -> dict[str, int]:
+        """Return the counts by domain that are stored under a name, with these added."""
+        found: Counter[str] = Counter(json.loads(self._meta(name) or "{}"))
         for source, count in more.items():
             _count(found, source, count)
         return dict(found)

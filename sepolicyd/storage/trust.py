@@ -24,6 +24,10 @@ class Weakness:
 
     path: Path
     reason: str
+    user: Optional[int] = None
+    """The owner who can change it, None where that is not the weakness."""
+    group: Optional[int] = None
+    """The group whose members can change it, likewise."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.reason}"
@@ -36,29 +40,40 @@ def weakness_of(path: Path, *, root: Path = Path("/"), creates: bool = False) ->
     :param root: the directory that is "/" for absolute symbolic links; its own parents are not looked at
     :param creates: the caller creates what is missing now, in a sticky directory too
     """
+    return next(weaknesses_along(path, root=root, creates=creates), None)
+
+
+def weaknesses_along(path: Path, *, root: Path = Path("/"), creates: bool = False) -> Iterator[Weakness]:
+    """Yield everything by which another user can change or create a path, from the root downwards.
+
+    The parameters are those of :func:`weakness_of`.
+    """
     todo = list(reversed(path.parts[1:]))
     place, links = root, 0
-    found = _look(place)
-    while todo and found is None:
+    yield from entry_weaknesses(place)
+    while todo:
         name = todo.pop()
         if name == "..":
             place = place.parent if place != root else root
             continue
         parent, place = place, place / name
         try:
-            found = _look(place)
-            if found is None and place.is_symlink():
-                links += 1
-                target = place.readlink()
-                if links > MAX_LINKS:
-                    return Weakness(place, "is part of a loop of symbolic links")
-                place = root if target.is_absolute() else parent
-                todo += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            yield from entry_weaknesses(place)
+            if not place.is_symlink():
+                continue
+            links += 1
+            target = place.readlink()
         except FileNotFoundError:
-            return None if creates else _missing(place, parent)
+            yield from () if creates else _missing(place, parent)
+            return
         except OSError as error:
-            return Weakness(place, f"cannot be examined: {error.strerror}")
-    return found
+            yield Weakness(place, f"cannot be examined: {error.strerror}")
+            return
+        if links > MAX_LINKS:
+            yield Weakness(place, "is part of a loop of symbolic links")
+            return
+        place = root if target.is_absolute() else parent
+        todo += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 
 def require_trusted(path: Path, purpose: str, *, root: Path = Path("/")) -> None:
@@ -96,19 +111,20 @@ def links_below(tree: Path) -> Iterator[Weakness]:
     """
     names: dict[tuple[int, int, int], list[Path]] = {}
     for directory, found in _entries(tree):
-        shared = directory is None or _look(directory) is not None
+        shared = directory is None or any(entry_weaknesses(directory))
         for entry in found:
             try:
                 status = entry.lstat()
             except FileNotFoundError:
                 continue  # removed meanwhile
             if stat.S_ISLNK(status.st_mode) and (shared or entry == tree or status.st_uid not in _trusted_users()):
-                yield Weakness(entry, "is a symbolic link that another user than root can have made")
+                yield Weakness(entry, "is a symbolic link that another user than root can have made", user=status.st_uid)
             elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
                 names.setdefault((status.st_nlink, status.st_dev, status.st_ino), []).append(entry)
     for (count, *_), paths in names.items():
         if len(paths) < count:
-            yield Weakness(paths[0], "is a hard link, and the file has another name outside the tree")
+            owner = paths[0].lstat().st_uid
+            yield Weakness(paths[0], "is a hard link, and the file has another name outside the tree", user=owner)
 
 
 def _entries(tree: Path) -> Iterator[tuple[Optional[Path], list[Path]]]:
@@ -124,22 +140,20 @@ def _trusted_users() -> frozenset[int]:
     return frozenset({0, os.geteuid()})
 
 
-def _look(place: Path) -> Optional[Weakness]:
+def entry_weaknesses(place: Path) -> Iterator[Weakness]:
     """Judge one component by its own owner and mode; a sticky directory keeps others from renaming what root owns."""
     status = place.lstat()
     if status.st_uid not in _trusted_users():
-        return Weakness(place, f"is owned by user {status.st_uid}")
+        yield Weakness(place, f"is owned by user {status.st_uid}", user=status.st_uid)
     if stat.S_ISLNK(status.st_mode):
-        return None  # only a rename can change it, and that depends on the directory
+        return  # only a rename can change it, and that depends on the directory
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & stat.S_IWOTH and not sticky:
-        return Weakness(place, "is writable by every user")
-    if status.st_mode & stat.S_IWGRP and status.st_gid != 0 and not sticky:
-        return Weakness(place, f"is writable by group {status.st_gid}")
-    return None
+        yield Weakness(place, "is writable by every user")
+    elif status.st_mode & stat.S_IWGRP and status.st_gid != 0 and not sticky:
+        yield Weakness(place, f"is writable by group {status.st_gid}", group=status.st_gid)
 
 
-def _missing(place: Path, parent: Path) -> Optional[Weakness]:
+def _missing(place: Path, parent: Path) -> Iterator[Weakness]:
     if parent.lstat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return Weakness(place, "does not exist, and another user than root can create it")
-    return None
+        yield Weakness(place, "does not exist, and another user than root can create it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
@@ -37,7 +38,10 @@ def sepolicyd(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 
+    mask = os.umask(0o022)
+    os.umask(mask)
     yield run
+    os.umask(mask)  # `run` sets its own for the whole process
     structlog.reset_defaults()  # `run` has bound its logger to this test's stderr, which is closed now
 
 

@@ -25,6 +25,7 @@ from sepolicyd.audit.model import (
 )
 from sepolicyd.audit.parse import fields as field
 from sepolicyd.audit.parse import policy_error, user_message
+from sepolicyd.audit.parse.attempt_source import sender_of_message, source_of_message
 from sepolicyd.audit.parse.classes import is_cut
 from sepolicyd.audit.parse.companions import Companions, normal_auid
 from sepolicyd.audit.parse.event import Event
@@ -170,7 +171,12 @@ def read_message(record: Record, companions: Companions, lines: tuple[str, ...])
 
 
 def _unparsed(record: Record, reason: UnparsedReason, detail: str = "") -> Unparsed:
-    return Unparsed(record.number, reason, record.raw[:MAX_TEXT], detail)
+    source = ""
+    if reason is UnparsedReason.UNKNOWN_SENDER:
+        source = sender_of_message(record.raw)
+    elif reason.is_attempt:
+        source = source_of_message(record.raw)
+    return Unparsed(record.number, reason, record.raw[:MAX_TEXT], detail, source)
 
 
 def _kernel_message(record: Record, companions: Companions, raw: tuple[str, ...]) -> Message:

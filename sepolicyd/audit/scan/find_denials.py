@@ -9,6 +9,7 @@ reads all records of that place.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -29,6 +30,7 @@ from sepolicyd.audit.scan.avc_patterns import (
     VERDICT,
 )
 from sepolicyd.audit.scan.event_records import event_of, has_stamp, line_end
+from sepolicyd.audit.scan.imitations import Imitations
 
 MAX_LISTED = 1000
 MAX_SLOW_LINES = 512
@@ -56,6 +58,9 @@ class Sweep:
         self.has_records = False
         """Whether a header of an audit record stands anywhere."""
         self.places = Places()
+        self.imitations = Imitations()
+        self.attempt_sources: Counter[str] = Counter()
+        """Attempts among the unparsed lines, by the type of the process; "" where nothing proves it."""
         self.unparsed: list[Unparsed] = []
         self.errors: list[PolicyError] = []
         self.notice_list: list[Notice] = []
@@ -75,6 +80,7 @@ class Sweep:
         self.has_records = self.has_records or b"audit(" in block
         self._denials(before, block, after)
         self._others(before, block, after)
+        self.imitations.block(before, block, after)
 
     def _denials(self, before: bytes, block: bytes, after: bytes) -> None:
         find, rfind, kernel, user = block.find, block.rfind, KERNEL_AVC.match, USER_AVC.match
@@ -220,7 +226,9 @@ class Sweep:
         self.other += found.other
         self.unparsed_count += len(found.unparsed)
         for one in found.unparsed:
-            self.attempts += one.attempt
+            if one.attempt:
+                self.attempts += 1
+                self.attempt_sources[one.source] += 1
             if len(self.unparsed) < MAX_LISTED or (one.attempt and self.attempts <= MAX_LISTED):
                 self.unparsed.append(one)
         self.errors.extend(found.errors[: MAX_LISTED - len(self.errors)])

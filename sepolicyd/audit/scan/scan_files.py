@@ -41,6 +41,11 @@ class ScanResult:
     unparsed_count: int = 0
     attempts: int = 0
     """How many of ``unparsed_count`` look like attempts to forge a record."""
+    imitations: tuple[Unparsed, ...] = ()
+    """The first thousand of ``imitation_count`` events that were read and hold a value that imitates a record."""
+    imitation_count: int = 0
+    attempt_sources: Mapping[str, int] = field(default_factory=dict)
+    """``attempts`` and ``imitation_count`` together, by the type of the process; "" where nothing proves it."""
     sightings: tuple[Sighting, ...] = ()
     """In the order of the log. Their counts and those of ``remainders`` and ``overflow`` add up to ``denials``."""
     remainders: tuple[Remainder, ...] = ()
@@ -117,6 +122,9 @@ def result_of(sweep: Sweep) -> ScanResult:
         unparsed=tuple(sorted(sweep.unparsed, key=lambda one: one.line)),
         unparsed_count=sweep.unparsed_count,
         attempts=sweep.attempts,
+        imitations=tuple(sweep.imitations.lines),
+        imitation_count=sweep.imitations.count,
+        attempt_sources=sweep.attempt_sources + sweep.imitations.sources,
         sightings=tuple(denied),
         remainders=tuple(remainders),
         granted_sightings=tuple(granted),

@@ -13,9 +13,9 @@ from sepolicyd.module.base_module import limits_name
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.module.transaction import BooleanValue
-from sepolicyd.problems import Problem
+from sepolicyd.problems import Problem, stops
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.setup import base_dontaudit
+from sepolicyd.rollout.setup import base_dontaudit, path_trust
 from sepolicyd.rollout.setup import journal as init_journal
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup import port_labels as ports
@@ -54,6 +54,10 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan, switch: Seque
     foreign = sorted(set(switch) - set(plan.tunables))
     if foreign:
         raise UsageError(f"{foreign[0]} is no boolean of the module {plan.module}", f"setsebool -P {foreign[0]} on")
+    # the person has read the plan for a while: what is relabelled is looked at again
+    unsafe = stops(path_trust.relabelled(settings.root, plan.labels, plan.found))
+    if unsafe:
+        raise RefusedError(unsafe[0].what, unsafe[0].hint)
     store = Store(settings.root)
     store.check()
     store.wait_for_lock()

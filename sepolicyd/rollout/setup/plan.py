@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
@@ -16,7 +16,7 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Ports
 from sepolicyd.problems import Problem, Severity, stops
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.setup import base_dontaudit, unit_outputs
+from sepolicyd.rollout.setup import base_dontaudit, path_trust, unit_outputs
 from sepolicyd.rollout.setup import journal as init_journal
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup import port_labels as ports
@@ -53,6 +53,7 @@ class InitPlan:
     unit: str
     types: tuple[str, ...] = ()
     labels: tuple[Label, ...] = ()
+    found: Found = field(default_factory=Found)
     ports: tuple[PortChange, ...] = ()
     processes: tuple[Running, ...] = ()
     booleans: tuple[BooleanRequest, ...] = ()
@@ -90,7 +91,6 @@ def plan_init(
     store = Store(settings.root)
     store.check()
     found = _find(settings.root, profile, unit)
-    labels = found.labels
     source = profile.file(".te").read_text(encoding="utf-8")
     name, _ = base_module.module_of(source, profile.file(".te"))
     before = PolicyIndex.load(store.policy())
@@ -98,26 +98,32 @@ def plan_init(
     changes = _port_changes(profile, found, before, store)
     findings = [*found.problems, *_conflicts(store, before, profile, name, journal), *_off(settings)]
     findings += ports.judge(changes, profile.own_types, _web_hints(profile, found), _take(profile))
-    findings += _label_findings(settings, store, profile, labels, mounts)
-    service = unit or found.unit_name
-    processes = _processes(settings, profile, service, proc)
+    findings += _label_findings(settings, store, profile, found.labels, mounts)
+    findings += path_trust.judge(settings, profile, headers or settings.policy_headers, found)
+    processes = _processes(settings, profile, unit or found.unit_name, proc)
     if journal is not None:
-        findings += init_processes.why_unconfined(processes, profile, labels=_programs(settings, labels))
+        findings += init_processes.why_unconfined(processes, profile, labels=_programs(settings, found.labels))
     plan = InitPlan(
         profile=profile.name,
         module=name,
         priority=settings.priority,
-        unit=service,
-        labels=labels,
+        unit=unit or found.unit_name,
+        labels=found.labels,
+        found=found,
         ports=tuple(change for change in changes if change.before not in ports.WEB),
         processes=processes,
         booleans=found.booleans,
-        outputs=tuple(OutputFile(*each) for each in output_files(found.unit)) if found.unit else (),
+        outputs=_outputs(found),
         tunables=base_module.booleans_of(source),
         findings=tuple(sorted(findings, reverse=True)),
         again=journal is not None,
     )
     return plan if plan.stopped else _proved(plan, store, profile, headers or settings.policy_headers, before, settings)
+
+
+def _outputs(found: Found) -> tuple[OutputFile, ...]:
+    """Return the files that systemd opens for the service."""
+    return tuple(OutputFile(*each) for each in output_files(found.unit)) if found.unit else ()
 
 
 def _label_findings(

@@ -19,6 +19,7 @@ def discover(root: Path, unit: str = "") -> Found:
         labels=(*labels.labels_of(found), *labels.code_labels(found)),
         ports={name: (number,) for name, number in found.ports.items()},
         web_port_hints=WEB_PORT_HINTS,
+        configuration=() if found.config.path is None else (str(found.config.path),),
         booleans=labels.booleans_of(found),
         problems=(*found.findings, *labels.problems_of(found)),
     )

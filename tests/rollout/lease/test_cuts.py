@@ -136,6 +136,8 @@ def test_without_a_boot_the_next_minute_ends_it(bare: CutMachine, tmp_path: Path
         machine.run(COMMANDS, command, cut=number)
         if command == "stop" and not machine.book.undo_dir.joinpath("hub.json").exists():
             assert machine.left() == [], number
-        code, said = machine.run(COMMANDS, "stop") if command == "stop" and machine.left() else machine.run(ONE_SHOT)
+        # between libsemanage's two renames the store has no policy that left() could read; a pending undo says the same
+        again = command == "stop" and any(machine.book.undo_dir.glob("*"))
+        code, said = machine.run(COMMANDS, "stop") if again else machine.run(ONE_SHOT)
         assert (code, machine.left()) == (0, []), (number, said)
         shutil.rmtree(machine.place)
