@@ -20,14 +20,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment by which something must be over, on both clocks of one boot."""
+    """A deadline on both clocks of one boot."""
 
     wall: float
     boottime: float
     boot_id: str
 
     def is_due(self, now: Moment) -> bool:
-        """Tell whether it has passed: after a reboot, or by either clock. Setting a clock back extends nothing."""
+        """Tell whether the deadline has passed by either clock, or the machine was rebooted. Setting a clock back is no use."""
         return now.boot_id != self.boot_id or now.boottime >= self.boottime or now.wall >= self.wall
 
     def remaining(self, now: Moment) -> float:
@@ -36,7 +36,7 @@ class Deadline:
 
 
 class SystemClock:
-    """The port ``Clock``."""
+    """Implementation of ``Clock``."""
 
     def now(self) -> Moment:
         """Read the clocks."""

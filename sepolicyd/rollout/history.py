@@ -1,4 +1,4 @@
-"""The history of policy changes (history.jsonl): what was applied, returned or confirmed, by whom and when."""
+"""The history of policy changes (history.jsonl): each apply, rollback and confirmation with user and time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FILE, HEAD = "history.jsonl", "history.head"
 
 
 class HistoryEvent(str, Enum):
-    """What a line of history.jsonl records. The values are part of the file's format."""
+    """Kind of a line in history.jsonl. The values are part of the file's format."""
 
     APPLY = "apply"
     ROLLBACK = "rollback"
-    RETURN = "return"  # to the version before a trial that was not confirmed
+    RETURN = "return"  # rollback at the end of a trial that was not confirmed
     CONFIRM = "confirm"
     OTHER = "other"  # written by another version of sepolicyd
 
@@ -33,7 +33,7 @@ class HistoryEvent(str, Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line."""
+    """One line of the history."""
 
     what: HistoryEvent
     who: str
@@ -42,14 +42,14 @@ class Entry:
     module: str = ""
     version: int = 0
     operation: str = ""
-    """The journal's operation: completing it twice makes one line."""
+    """The id of the journal's operation. An operation that is completed twice gets one line."""
     details: Mapping[str, Any] = field(default_factory=dict)
     number: int = 0
     previous: str = ""
     digest: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values of the line, without its place in the chain."""
+        """Return the values of the line without its hash-chain keys."""
         return {
             "at": round(self.at, 3),
             "who": self.who,
@@ -88,7 +88,7 @@ class History:
         return [entry for entry in map(_parse, self.chain.values()) if entry is not None]
 
     def verify(self) -> list[str]:
-        """Return one sentence for each fault of the file, [] if every line is as it was written and in its place."""
+        """Return one sentence for each fault of the file, [] if no line was changed, added or removed."""
         return self.chain.verify()
 
 

@@ -1,4 +1,4 @@
-"""One command's view of a rollout: settings, profile, stores and the loaded policy."""
+"""The context of one command: settings, profile, stores and the loaded policy."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ class Session:
         return DecisionStore(self.settings.decisions_db)
 
     def marks(self) -> list[ExerciseMark]:
-        """Return the exercises of this profile, as `learn mark` recorded them."""
+        """Return the exercises of this profile that `learn mark` recorded."""
         made = exercises.read(exercises.path(self.settings.state))
         return [mark for mark in made if mark.profile == self.profile.name]
 
     def snapshot(self) -> Snapshot:
-        """The daemon's evidence."""
+        """Return the daemon's evidence."""
         return read_evidence(self.settings.evidence_db)
 
 
 def open_policy(settings: Settings, policy_file: Optional[Path]) -> tuple[Optional[PolicyIndex], str]:
-    """The policy to judge against, or None and why not.
+    """Return the policy to assess against, or None with the reason.
 
-    :raises InputError: a policy that was named cannot be read
+    :raises InputError: the policy file that was named cannot be read
     """
     if policy_file is not None:
         if not policy_file.is_file():
-            raise InputError(f"policy {policy_file} is not a file", "name a binary kernel policy, such as policy.33")
+            raise InputError(f"policy {policy_file} is not a file", "give a binary kernel policy, such as policy.33")
         return load_policy(settings, policy_file), ""
     try:
         return load_policy(settings, find_policy(settings)), ""
     except SepolicydError as error:
-        return None, f"not judged against a policy: {error}"
+        return None, f"not assessed against a policy: {error}"
 
 
 def load_policy(settings: Settings, path: Path) -> PolicyIndex:
-    """The index of a policy, from disk where it is kept there. Why it cannot be kept is said on stderr, once in a process.
+    """Return the index of a policy, from the cache on disk if possible. Reports once on stderr why it cannot be cached.
 
     :raises ToolMissingError: no setools
     :raises InputError: no such file, not a kernel policy, or too new a version
@@ -72,7 +72,7 @@ def load_policy(settings: Settings, path: Path) -> PolicyIndex:
 
 @lru_cache(maxsize=2)
 def _loaded(identity: tuple[object, ...], state: Path) -> PolicyIndex:
-    """One policy is read once in a command; another identity (a load, a new file) is another policy."""
+    """Read a policy once per command; a new ``identity`` (policy load or file) means another policy."""
     found = index_store.load(Path(str(identity[0])), index_store.place_for(state))
     if found.note:
         print(f"sepolicyd: {found.note if found.note.isprintable() else ascii(found.note)}", file=sys.stderr)
@@ -80,5 +80,5 @@ def _loaded(identity: tuple[object, ...], state: Path) -> PolicyIndex:
 
 
 def invoking_user() -> str:
-    """The person at the keyboard, for the history: the login behind sudo where there is one."""
+    """Return the user name for the history; below sudo, the name of the user who called sudo."""
     return f"{caller()} (sudo)" if os.environ.get("SUDO_USER") else caller()

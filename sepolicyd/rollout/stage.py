@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Rollout(str, Enum):
-    """How far a profile is on its way to enforcing."""
+    """Stages of a rollout, from a service without policy to an enforced one."""
 
     NEW = "new"
     CONFINED = "confined"
@@ -22,13 +22,13 @@ class StageFacts:
     """Facts that decide the stage."""
 
     domains_loaded: bool
-    """The loaded policy knows the profile's domains."""
+    """The loaded policy defines the profile's domains."""
     unconfined: bool = False
-    """It allows one of them everything, so nothing is denied."""
+    """A domain of the profile is unconfined, so its accesses are never denied."""
     lease_open: bool = False
     """A lease is open and not due."""
     permissive: bool = False
-    """A domain of the profile, or the whole machine, is permissive for whatever reason."""
+    """A domain of the profile, or the whole machine, is permissive for any reason."""
     pending: int = 0
     """Undecided accesses."""
     unapplied: int = 0
@@ -36,12 +36,12 @@ class StageFacts:
     trial_open: bool = False
     """A module was applied with --confirm-within and is not confirmed."""
     version: int = 0
-    """Of the loaded module, 0 without one."""
+    """Version of the loaded module, 0 without one."""
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """A stage, its reason, and the command that leads on."""
+    """A stage, its reason, and the command for the next step."""
 
     state: Rollout
     why: str
@@ -49,23 +49,23 @@ class StageReport:
 
 
 def standing(facts: StageFacts) -> StageReport:
-    """Return the stage. The most open stage that applies is reported, so that an opening is never hidden."""
+    """Return the stage. Of several that apply, the most permissive one is reported."""
     if not facts.domains_loaded:
-        return StageReport(Rollout.NEW, "the loaded policy knows no domain of this service", "sepolicyd init")
+        return StageReport(Rollout.NEW, "the loaded policy defines no domain of this service", "sepolicyd init")
     if facts.unconfined:
-        return StageReport(Rollout.NEW, "the service runs unconfined, so nothing is denied to it", "sepolicyd init")
+        return StageReport(Rollout.NEW, "the service runs unconfined, so its accesses are never denied", "sepolicyd init")
     if facts.lease_open:
         return StageReport(Rollout.LEARNING, "a lease is open", 'sepolicyd learn mark "NAME", then sepolicyd review')
     if facts.trial_open:
-        return StageReport(Rollout.TRIAL, "a module waits to be confirmed", "sepolicyd confirm")
+        return StageReport(Rollout.TRIAL, "a module on trial awaits confirmation", "sepolicyd confirm")
     if facts.permissive:
-        return StageReport(Rollout.CONFINED, "it is permissive without a lease", "sepolicyd doctor")
+        return StageReport(Rollout.CONFINED, "a domain or the machine is permissive without a lease", "sepolicyd doctor")
     if facts.pending or facts.unapplied:
         waiting = f"{facts.pending} accesses are undecided, {facts.unapplied} decided changes are not applied"
         return StageReport(Rollout.REVIEWING, waiting, "sepolicyd review" if facts.pending else "sepolicyd apply")
     if not facts.version:
         return StageReport(
-            Rollout.CONFINED, "its domain is loaded and enforced, nothing was learnt yet", "sepolicyd learn start"
+            Rollout.CONFINED, "the domain is loaded and enforced, but nothing has been learnt yet", "sepolicyd learn start"
         )
     return StageReport(
         Rollout.ENFORCED, f"version {facts.version} is loaded, enforced, and nothing is pending", "sepolicyd status"

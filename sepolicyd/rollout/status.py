@@ -1,4 +1,4 @@
-"""Everything that `status` shows, read once."""
+"""The content of `sepolicyd status`, read once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from sepolicyd.state.decisions import Decision
 
 @dataclass(frozen=True)
 class Picture:
-    """The content of one `status` screen; ``lease`` is None if only root may read it."""
+    """The content of one `status` screen; ``lease`` is None if only root can read it."""
 
     standing: StageReport
     queue: Queue
     lease: Optional[status.LeaseStatus]
     lease_note: str
-    """Why the lease could not be read, "" if it was."""
+    """The reason why the lease could not be read, "" if it was read."""
     version: int
     last: Optional[Entry]
     taints: tuple[str, ...]
@@ -43,7 +43,7 @@ class Picture:
 def look(session: Session, policy_file: Optional[Path]) -> Picture:
     """Read everything that `status` shows.
 
-    :raises RefusedError: what was decided and loaded is root's to read
+    :raises RefusedError: the caller is not root, so leases and versions cannot be read
     """
     directory = session.settings.rollout_dir
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
@@ -84,7 +84,7 @@ def _facts(
         trial = read_trial(session.settings)
         on_trial = trial is not None and trial.module == versions.name
     except StateError:
-        on_trial = True  # damaged: the next command that root runs takes the version back
+        on_trial = True  # damaged record: the next command that root runs rolls the version back
     return StageFacts(
         domains_loaded=bool(domains),
         unconfined=policy_index is not None and any(policy_index.is_unconfined(name) for name in domains),
@@ -98,11 +98,11 @@ def _facts(
 
 
 def _unapplied(decided: Mapping[Access, Decision], versions: Versions, policy_index: Optional[PolicyIndex]) -> int:
-    """Number of changes that `apply` would make."""
+    """Return the number of changes that `apply` would make."""
     try:
         return outstanding_by_records(versions, decided, policy_index).count
     except RefusedError:
-        return 1  # a decision that cannot be carried out: `apply` names it
+        return 1  # a decision that cannot be carried out; `apply` reports it
 
 
 def _lease(session: Session) -> tuple[Optional[status.LeaseStatus], str]:
@@ -111,7 +111,7 @@ def _lease(session: Session) -> tuple[Optional[status.LeaseStatus], str]:
     try:
         return status.status(session.settings, session.profile), ""
     except RefusedError:
-        return None, ""  # only root may look
+        return None, ""  # only root can read it
     except SepolicydError as failure:
         return None, f"the lease cannot be read: {failure}"
 

@@ -117,5 +117,5 @@ def test_an_approval_by_id_covers_what_was_shown_to_this_user_and_no_more(
     assert "has changed since it was shown" in ran.err and "execute" in ran.err
     monkeypatch.setenv("SUDO_USER", "mallory")
     ran = sepolicyd("dontaudit", one["id"])
-    assert ran.code == 1 and "was not shown to mallory yet" in ran.err
-    assert "was not shown" not in sepolicyd("approve", f"{one['id']}@{two['revision']}", "--reason", "named").err
+    assert ran.code == 1 and "has not been shown to mallory yet" in ran.err
+    assert "not been shown" not in sepolicyd("approve", f"{one['id']}@{two['revision']}", "--reason", "named").err

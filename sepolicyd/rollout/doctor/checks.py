@@ -1,4 +1,4 @@
-"""The doctor's checks: what would spoil a rollout, each with the command that corrects it."""
+"""Checks of `sepolicyd doctor`: conditions that would impair a rollout, each with the command that corrects it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESTART_AUDITD = "service auditd restart"  # auditd.service refuses a manual sto
 
 
 def judge(facts: MachineFacts, profile: Profile) -> tuple[Problem, ...]:
-    """Return all problems, the worst first. ``facts`` come from :func:`sepolicyd.rollout.doctor.gather.gather`."""
+    """Return all problems, the most severe first. ``facts`` come from :func:`sepolicyd.rollout.doctor.gather.gather`."""
     found: list[Problem] = []
     for check in CHECKS:
         found += check(facts, profile)
@@ -48,12 +48,12 @@ def _interpreter(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
         yield _stop(
             DoctorCode.SETOOLS,
             "the Python module setools is missing, so no policy can be read",
-            "install the distribution's python3-setools; the environment needs --system-site-packages",
+            "install the distribution's python3-setools; a virtual environment needs --system-site-packages",
         )
     if facts.setools == "other":
         yield _stop(
             DoctorCode.SETOOLS,
-            "the Python module setools is another one: the package of that name on the Python index is a speech toolkit",
+            "the installed Python module setools is not the SELinux library but a speech toolkit of the same name from PyPI",
             "run: python3 -m pip uninstall setools; install the distribution's python3-setools",
         )
 
@@ -69,20 +69,20 @@ def _selinux(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if facts.enforcing is False:
         yield _stop(
             DoctorCode.PERMISSIVE,
-            "the whole machine is permissive: denials of other services are logged as well, and no deadline ends it",
+            "the whole machine is permissive without a deadline, and denials of all services are logged",
             "run: setenforce 1; then: sepolicyd learn start",
         )
     if facts.loads_refused:
         yield _stop(
             DoctorCode.SECUREMODE,
-            "the boolean secure_mode_policyload is on or about to be: the kernel takes no policy, so that nothing can be"
-            " applied, and no lease opened or ended",
-            "setsebool -P secure_mode_policyload off; if it is on already, only a reboot switches it off",
+            "the boolean secure_mode_policyload is on or pending: the kernel refuses policy loads, so nothing can be applied,"
+            " and no lease can be opened or ended",
+            "run: setsebool -P secure_mode_policyload off; if it is already on, reboot as well",
         )
     if facts.configured != "enforcing":
         yield _warn(
             DoctorCode.CONFIG,
-            f"/etc/selinux/config says SELINUX={facts.configured}: a reboot does not come back enforcing",
+            f"/etc/selinux/config says SELINUX={facts.configured}: the machine will not be enforcing after a reboot",
             "set SELINUX=enforcing in /etc/selinux/config",
         )
     for path in facts.unlabeled:
@@ -94,33 +94,35 @@ def _domains(facts: MachineFacts, profile: Profile) -> Iterable[Problem]:
     if facts.known_domains is not None and not any(name in facts.known_domains for name in own):
         yield _stop(
             DoctorCode.DOMAIN,
-            f"the loaded policy knows no domain of {profile.name}",
+            f"the loaded policy defines no domain of {profile.name}",
             f"run: sepolicyd init {profile.name}",
         )
     for name in facts.unconfined_domains:
         yield _stop(
-            DoctorCode.UNCONFINED, f"{name} is unconfined: nothing is denied to it", f"run: sepolicyd init {profile.name}"
+            DoctorCode.UNCONFINED,
+            f"{name} is unconfined, so none of its accesses is denied",
+            f"run: sepolicyd init {profile.name}",
         )
     for unit, kind in sorted(facts.services.items()):
         if kind in profile.unpoliced:
-            what = f"{unit} runs as {kind}, which is not confined: there is nothing to learn"
+            what = f"{unit} runs as {kind}, which is not a confined domain: there is nothing to learn"
             command = f"run: sepolicyd init {profile.name}; then: systemctl restart {unit}"
             program = facts.programs.get(unit, "")
             if program and any(name in (facts.known_domains or ()) for name in own):
-                # its policy is there: an upgrade may have written the program anew, without its label
-                what += f"; its policy is loaded, so {program} may have lost its label, or was started before"
+                # the policy is loaded: an upgrade may have replaced the program file without its label
+                what += f"; its policy is loaded, so either {program} has lost its label, or the unit was started before"
                 command = f"run: restorecon -v {shlex.quote(program)}; then: systemctl restart {unit}"
             yield _stop(DoctorCode.SERVICE, what, command)
     for name in facts.neveraudit:
         yield _stop(
             DoctorCode.NEVERAUDIT,
-            f"{name} is neveraudit: being permissive it logs nothing",
-            "remove the module that says (typeneveraudit ...): semodule -lfull",
+            f"{name} is a neveraudit type: it logs nothing, even while it is permissive",
+            "remove the module that contains (typeneveraudit ...); see: semodule -lfull",
         )
 
 
 def _permissive(facts: MachineFacts, profile: Profile) -> Iterable[Problem]:
-    """Permissive types without a lease."""
+    """Report permissive types without a lease."""
     own = frozenset(profile.own_domains)
     others: list[str] = []
     for name in sorted(facts.permissive - facts.leased):
@@ -131,37 +133,37 @@ def _permissive(facts: MachineFacts, profile: Profile) -> Iterable[Problem]:
             continue
         yield (_stop if name in own else _note)(
             DoctorCode.FOREIGN,
-            f"{name} is permissive without a lease, so nothing ends that",
-            f"run: semanage permissive -d {name} (or remove the module that says so: semodule -lfull)",
+            f"{name} is permissive without a lease, so there is no deadline",
+            f"run: semanage permissive -d {name}; or remove the module that makes it permissive (see: semodule -lfull)",
         )
     if others:
         yield _note(
             DoctorCode.FOREIGN,
-            f"{len(others)} types of other services are permissive by the base policy or another module: {', '.join(others)}",
-            f"this does not concern {profile.name}; a distribution makes new domains permissive for a while",
+            f"{len(others)} types of other services are permissive in the base policy or another module: {', '.join(others)}",
+            f"no action needed for {profile.name}; distributions make new domains permissive for a while",
         )
 
 
 def _agreement(facts: MachineFacts, profile: Profile) -> Iterable[Problem]:
-    """Kernel, store and the next boot's policy must agree on what is permissive; the store is the authority."""
+    """Report differences in permissive types between kernel, boot policy and store; the store is authoritative."""
     if facts.stored is None:
         return
     own = frozenset(profile.own_domains)
     for where, types in (
         ("in the loaded policy", facts.permissive),
-        ("in the policy of the next boot", facts.booted or frozenset()),
+        ("in the boot policy", facts.booted or frozenset()),
     ):
         for name in sorted(types - facts.stored):
             yield (_stop if name in own else _warn)(
                 DoctorCode.BOOTPOLICY,
-                f"{name} is permissive {where}, and not in the policy that the store built",
+                f"{name} is permissive {where}, but not in the policy that the store built",
                 "run: systemctl start sepolicyd-lease.service; if that does not help: semodule -B",
             )
     if facts.boot_differs:
         yield _warn(
             DoctorCode.BOOTDIFF,
-            "the policy file that the next boot loads is not the policy that the store built",
-            "run: semodule -B (an interrupted semodule, or a restore of /etc or /var alone)",
+            "the boot policy differs from the policy that the store built (interrupted semodule, or a partial restore)",
+            "run: semodule -B",
         )
 
 
@@ -169,7 +171,7 @@ def _hidden(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if facts.dontaudit_off and not facts.hidden_lease:
         yield _warn(
             DoctorCode.DONTAUDIT,
-            "dontaudit rules are switched off without a lease: the log fills with harmless denials",
+            "dontaudit rules are disabled without a lease: the log fills with harmless denials",
             "run: semodule -B",
         )
 
@@ -178,7 +180,7 @@ def _audit(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if facts.auditd_active is False:
         yield _stop(
             DoctorCode.AUDITD,
-            "auditd is not running, so denials reach no log",
+            "auditd is not running, so denials are not written to the audit log",
             "run: systemctl start auditd",
         )
     if not facts.daemon_user:
@@ -187,19 +189,19 @@ def _audit(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
         yield _stop(
             DoctorCode.LOG,
             f"the audit log {facts.log} does not exist",
-            "name it with `log:` in /etc/sepolicyd/config.yaml",
+            "set `log:` in /etc/sepolicyd/config.yaml",
         )
     elif facts.log_blocked_at:
         yield _stop(
             DoctorCode.LOGGROUP,
-            f"the daemon's user may not read {facts.log} (stopped at {facts.log_blocked_at})",
+            f"the daemon's user cannot read {facts.log} (no permission on {facts.log_blocked_at})",
             f"set log_group = sepolicyd in /etc/audit/auditd.conf, then: {RESTART_AUDITD}",
         )
     for place in facts.no_task_rules:
         yield _warn(
             DoctorCode.TASK,
-            f"the audit rule `-a task,never` ({place}) keeps program, path and command line out of every denial",
-            "take that rule out, put /usr/share/audit/sample-rules/10-base-config.rules there, run: augenrules --load",
+            f"because of the audit rule `-a task,never` ({place}), denials lack program, path and command line",
+            "replace that rule by /usr/share/audit/sample-rules/10-base-config.rules, then run: augenrules --load",
         )
 
 
@@ -208,7 +210,7 @@ def _losses(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if numbers.get("lost"):
         yield _warn(
             DoctorCode.LOST,
-            f"the kernel has lost {numbers['lost']} audit events since boot: something needed may be missing",
+            f"the kernel has lost {numbers['lost']} audit events since boot: denials may be missing from the log",
             f"run: auditctl -b {max(8192, 2 * numbers.get('backlog_limit', 0))}; auditctl --reset-lost; repeat the exercise",
         )
     if numbers.get("rate_limit"):
@@ -219,7 +221,7 @@ def _losses(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if limit and numbers.get("backlog", 0) > FULL_BACKLOG * limit:
         yield _warn(
             DoctorCode.BACKLOG,
-            f"{numbers['backlog']} of {limit} places in the audit queue are taken",
+            f"the audit queue is filling: backlog {numbers['backlog']} of {limit}",
             f"run: auditctl -b {2 * limit}",
         )
     if numbers.get("enabled") == 0:
@@ -231,20 +233,20 @@ def _store(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
         yield _stop(DoctorCode.STORE, "there is no policy store on this machine", "install the distribution's policy package")
     if facts.store_locked_by is not None:
         who = facts.store_locked_by or "another process"
-        yield _warn(DoctorCode.LOCK, f"the policy store is locked by {who}", "wait for it to end")
+        yield _warn(DoctorCode.LOCK, f"the policy store is locked by {who}", "wait until it has finished")
     if facts.expand_check.strip() == "0":
         yield _note(
             DoctorCode.EXPAND,
             "semanage.conf has expand-check=0: the base policy's neverallow rules are not checked",
-            "try expand-check = 1 with `semodule -p COPY -n -B` on a copy of the store first: a base policy that violates its"
-            " own neverallow rules (Fedora's with container-selinux) cannot be built with it, and then no lease can be ended",
+            "test expand-check = 1 with `semodule -p COPY -n -B` on a copy of the store first: a base policy that violates its"
+            " own neverallow rules (Fedora with container-selinux) cannot be built with it, and then no lease can be ended",
         )
     for place, free in sorted(facts.free.items()):
         if free < MIN_FREE_BYTES:
             yield _stop(
                 DoctorCode.DISK,
-                f"{place} has {free >> 20} MiB free, {MIN_FREE_BYTES >> 20} are needed",
-                "free space on that disk",
+                f"{place} has {free >> 20} MiB free, {MIN_FREE_BYTES >> 20} MiB are needed",
+                "free space on that file system",
             )
 
 
@@ -252,27 +254,27 @@ def _ours(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     for name in facts.overdue:
         yield _stop(
             DoctorCode.OVERDUE,
-            f"the lease of {name} is past its deadline and not ended",
+            f"the lease of {name} is past its deadline and has not ended",
             "run: sepolicyd enforce; journalctl -p crit",
         )
     for path in facts.broken_undo:
         yield _stop(
             DoctorCode.UNDO,
-            f"the lease record {path} cannot be understood",
+            f"the lease record {path} is damaged",
             "run: systemctl start sepolicyd-lease.service",
         )
     if facts.open_operations:
         yield _stop(
             DoctorCode.JOURNAL,
             f"{facts.open_operations} operations were interrupted",
-            "run: sepolicyd apply (it finishes or undoes them first)",
+            "run: sepolicyd apply (it completes or rolls them back first)",
         )
     if facts.trial_problem:
-        yield _stop(DoctorCode.TRIAL, facts.trial_problem, "do that, then: systemctl start sepolicyd-trial.service")
+        yield _stop(DoctorCode.TRIAL, facts.trial_problem, "correct that, then: systemctl start sepolicyd-trial.service")
     if facts.timer_problem:
         yield _stop(
             DoctorCode.TIMER,
-            f"no lease can be opened, as nothing could end it: {facts.timer_problem}",
+            f"no lease can be opened, because no timer could end it: {facts.timer_problem}",
             "run: make install; systemctl daemon-reload",
         )
     if facts.daemon_active is False:
@@ -284,7 +286,7 @@ def _ours(facts: MachineFacts, _: Profile) -> Iterable[Problem]:
     if not facts.default_state:
         yield _warn(
             DoctorCode.STATE,
-            "the state directory is not /var/lib/sepolicyd: sepolicyd-boot and sepolicyd-lease look there only",
+            "the state directory is not /var/lib/sepolicyd, the only one that sepolicyd-boot and sepolicyd-lease examine",
             "use the default, or change --dir and the conditions of both units in drop-ins",
         )
 

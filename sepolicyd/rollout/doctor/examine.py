@@ -1,4 +1,4 @@
-"""Gather the facts of this machine and judge them."""
+"""Gather the facts of this machine and check them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sepolicyd.settings import Settings
 
 
 def examine(settings: Settings, profile: Profile) -> tuple[Problem, ...]:
-    """Look at this machine and judge it. Never raises for what it cannot ask: that is a finding too."""
+    """Examine this machine and return its problems. A fact that cannot be examined is reported as a problem, too."""
     from sepolicyd.rollout.doctor.gather import gather
 
     return judge(gather(settings, profile), profile)

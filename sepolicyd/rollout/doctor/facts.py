@@ -1,4 +1,4 @@
-"""Facts about the machine that the doctor judges."""
+"""Facts about the machine that the doctor checks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ OLDEST_PYTHON = (3, 9)
 
 @dataclass(frozen=True)
 class FileAccess:
-    """What decides who may read a file: its mode and those of the directories above it."""
+    """Mode and owner of a file and of its parent directories, which determine who may read it."""
 
     parts: tuple[tuple[str, int, int, int], ...]
     """(path, mode, uid, gid) from / down to the file."""
 
     def blocked_at(self, uid: int, groups: Iterable[int]) -> str:
-        """Return the first path on the way that this user may not search or read, "" if there is none."""
+        """Return the first path component that this user may not search or read, "" if there is none."""
         gids = frozenset(groups)
         for index, (path, mode, owner, group) in enumerate(self.parts):
             bit = 4 if index == len(self.parts) - 1 else 1
@@ -29,7 +29,7 @@ class FileAccess:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """Facts about the machine. None: it could not be examined, and ``unasked`` has the reason."""
+    """Facts about the machine. None means that a fact could not be examined; ``unasked`` has the reason."""
 
     python: tuple[int, int] = OLDEST_PYTHON
     missing_tools: tuple[tuple[str, str], ...] = ()
@@ -45,11 +45,11 @@ class MachineFacts:
     stored: Optional[frozenset[str]] = None
     """Types that are permissive in the policy that the store built last."""
     booted: Optional[frozenset[str]] = None
-    """Types that are permissive in a policy file that the next boot may load."""
+    """Types that are permissive in the boot policy (in any file that the next boot may load)."""
     boot_differs: Optional[bool] = False
-    """No policy file of the next boot is the policy that the store built."""
+    """The boot policy differs from the policy that the store built."""
     removable: Optional[frozenset[str]] = None
-    """Types that `semanage permissive -a` made permissive, so that `-d` can take it back."""
+    """Types made permissive by `semanage permissive -a`, which `-d` can revert."""
     leased: frozenset[str] = frozenset()
     """Types that a lease opened."""
     neveraudit: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class MachineFacts:
     log_blocked_at: Optional[str] = ""
     daemon_user: bool = True
     no_task_rules: tuple[str, ...] = ()
-    """Where an audit rule excludes every process."""
+    """The places of audit rules that exclude every process."""
     auditctl: dict[str, int] = field(default_factory=dict)
     """The numbers of ``auditctl -s``."""
     expand_check: str = "1"
@@ -83,8 +83,8 @@ class MachineFacts:
     """Lease records that cannot be read."""
     timer_problem: Optional[str] = None
     trial_problem: str = ""
-    """Why a trial that is over could not be ended."""
+    """The reason why an expired trial could not be ended."""
     loads_refused: Optional[bool] = False
-    """secure_mode_policyload is on or about to be."""
+    """secure_mode_policyload is on or pending."""
     default_state: bool = True
     unasked: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Gather the doctor's facts. Each question is asked on its own; one that cannot be answered is reported, not guessed."""
+"""Gather the facts that the doctor checks. Each is read independently; a failure is reported, not guessed around."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 def gather(settings: Settings, profile: Profile) -> MachineFacts:
-    """Examine everything once. Raises no expected error."""
+    """Examine everything once. Expected errors are collected in ``unasked``."""
     ask = _Asker()
     kernel = SelinuxFs()
     enabled = kernel.enabled()
@@ -66,7 +66,7 @@ def gather(settings: Settings, profile: Profile) -> MachineFacts:
 
 
 class _Asker:
-    """Ask questions, and collect those that could not be answered."""
+    """Call functions that read facts, and collect the failures."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -75,12 +75,12 @@ class _Asker:
         try:
             return look()
         except (SepolicydError, OSError, KeyError, ValueError) as error:
-            self.problems.append(f"could not look at {what}: {error}")
+            self.problems.append(f"cannot examine {what}: {error}")
             return missing
 
 
 def setools_flavour() -> str:
-    """Tell which package is installed as setools, without importing it.
+    """Determine which package is installed as setools, without importing it.
 
     :return: "ok" for the SELinux library, "other" for the speech toolkit of the same name, or "missing"
     """
@@ -145,7 +145,7 @@ def file_access(path: Path) -> FileAccess:
 
 
 def parse_audit_status(text: str) -> dict[str, int]:
-    """Parse ``auditctl -s``: a name and a number per line; of a line with words (loginuid_immutable 0 locked) the number."""
+    """Parse ``auditctl -s``: a name and a number per line, possibly followed by words (loginuid_immutable 0 locked)."""
     numbers = {}
     for line in text.splitlines():
         words = line.replace("=", " ").split()
@@ -198,7 +198,7 @@ def _show(unit: str, name: str) -> str:
 
 
 def _program_of(unit: str) -> str:
-    """Return the path in ``{ path=/usr/bin/x ; argv[]=...``, as systemctl shows ExecStart; "" without one."""
+    """Return the path of a unit's program, "" if it has none. systemctl prints ``{ path=/usr/bin/x ; argv[]=...``."""
     _, _, rest = _show(unit, "ExecStart").partition("path=")
     return rest.partition(" ;")[0]
 
@@ -224,23 +224,23 @@ def _store(ask: _Asker, settings: Settings) -> dict[str, Any]:
         given.update(_three_policies(ask, store))
     free: dict[str, int] = {}
     for path in (store.directory, settings.state, Path("/tmp")):  # noqa: S108
-        ask(f"the room in {path}", lambda path=path: free.update(_free(path)), None)  # type: ignore[misc]
+        ask(f"the free space of {path}", lambda path=path: free.update(_free(path)), None)  # type: ignore[misc]
     return {**given, "free": free}
 
 
 def _three_policies(ask: _Asker, store: Store) -> dict[str, Any]:
-    """What the store built and what the next boot loads; the loaded policy is in :func:`_policy`."""
+    """Return facts about the store's policy and the boot policy; those of the loaded policy are in :func:`_policy`."""
     boot = BootPolicy(policy_directory(store.root, store.kind))
     built = ask("the policy that the store built", store.files.built_policy.read_bytes, b"")
     given: dict[str, Any] = {
-        "booted": ask("the policy of the next boot", boot.permissive_types, None),
+        "booted": ask("the boot policy", boot.permissive_types, None),
         "removable": frozenset(
             path.name[len(SEMANAGE_MODULE) :] for path in store.files.modules.glob(f"400/{SEMANAGE_MODULE}*")
         ),
     }
     if built:
         given["stored"] = ask("the policy that the store built", lambda: parse_head(built).permissive, None)
-        given["boot_differs"] = ask("the policy of the next boot", lambda: not boot.holds(built), None)
+        given["boot_differs"] = ask("the boot policy", lambda: not boot.holds(built), None)
     return given
 
 
@@ -250,11 +250,11 @@ def _free(path: Path) -> dict[str, int]:
 
 def _leases(settings: Settings, ask: _Asker) -> dict[str, Any]:
     if settings.rollout_dir.exists() and not os.access(settings.rollout_dir, os.R_OK | os.X_OK):
-        ask.problems.append(f"could not look at leases and journals: {settings.rollout_dir} is root's")
+        ask.problems.append(f"cannot examine leases and journals: only root can read {settings.rollout_dir}")
         return {}
     now = SystemClock().now()
     no_items: list[Union[Lease, CorruptLease]] = []
-    items = ask("the undo files", LeaseBook(settings.rollout_dir).all, no_items)
+    items = ask("the lease records", LeaseBook(settings.rollout_dir).all, no_items)
     leases = [item for item in items if isinstance(item, Lease)]
     operations = ask("the apply journal", lambda: len(ApplyJournal(settings.rollout_dir).open()), 0)
     return {

@@ -1,4 +1,4 @@
-"""Chao2 estimator of unseen species, applied to accesses and exercises."""
+"""The Chao2 estimator of unseen species, applied to accesses and exercises."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Unseen:
 
 
 def chao2(counts: Iterable[int], samples: int) -> Optional[Unseen]:
-    """Estimate from "seen in k of t exercises".
+    """Estimate the number of unseen accesses from the exercises in which each access was seen.
 
-    :param counts: for each access in how many exercises it was seen (zeros are left out)
+    :param counts: the number of exercises in which each access was seen (zeros are ignored)
     :param samples: t, the number of exercises
-    :return: None with fewer than two exercises, or nothing seen: there is nothing to estimate from
+    :return: None if fewer than two exercises were done or no access was seen
     """
-    # sorted, so that the same counts in another order give the same floating-point sums
+    # sorted, so that floating-point sums do not depend on the order of the counts
     frequencies = Counter(sorted(count for count in counts if count > 0))
     seen = sum(frequencies.values())
     if samples < 2 or not seen:
@@ -57,7 +57,7 @@ def chao2(counts: Iterable[int], samples: int) -> Optional[Unseen]:
 
 
 def _complete(frequencies: Mapping[int, int], seen: int, samples: int) -> tuple[float, float]:
-    """Standard error and upper bound where nothing is estimated as unseen (SpadeR's SpecInciChao2bc, else branch)."""
+    """Return standard error and upper bound if the estimate of unseen accesses is 0 (SpadeR, SpecInciChao2bc, else branch)."""
     variance = sum(count * (math.exp(-k) - math.exp(-2 * k)) for k, count in frequencies.items())
     variance -= sum(k * math.exp(-k) * count for k, count in frequencies.items()) ** 2 / samples
     error = math.sqrt(max(0.0, variance))

@@ -15,10 +15,10 @@ Key = TypeVar("Key")
 def assign_exercises(evidence: Mapping[Key, Evidence], marks: Sequence[ExerciseMark]) -> dict[Key, Evidence]:
     """Return the evidence with ``exercises`` set to the names of the exercises during which an access was sighted.
 
-    An exercise lasts until the next one begins. Evidence keeps times in cells (Evidence.times); a cell that two exercises
-    share counts for both. That happens only to accesses sighted very often, on which no estimate of unseen accesses depends.
+    An exercise lasts until the next one begins. Evidence keeps times in cells (Evidence.times); a cell shared by two exercises
+    counts for both. That affects only accesses sighted very often, which do not influence the estimate of unseen accesses.
 
-    :param evidence: by access, or by access and role
+    :param evidence: evidence by access, or by access and role
     """
     spans = _spans(marks)
     return {
@@ -34,7 +34,7 @@ def _spans(marks: Sequence[ExerciseMark]) -> list[tuple[str, float, float]]:
 
 
 def _sighted(seen: Evidence, low: float, high: float) -> bool:
-    # cells begin at whole seconds: a sighting at 12.7 lies in the cell of 12, a mark set at 12.3 must still find it
+    # cells begin at whole seconds: a sighting at 12.7 lies in cell 12, which must match an exercise that began at 12.3
     if seen.first >= high or seen.last < low:
         return False
     return any(start < high and start + width > low for start, width in seen.times)

@@ -5,7 +5,8 @@ them and Q2 in exactly two, at least (t-1)/t * Q1(Q1-1) / 2(Q2+1) are unseen.
 A. Chao, "Estimating the population size for capture-recapture data with unequal catchability", Biometrics 43 (1987) 783;
 A. Chao, "Species estimation and applications", Encyclopedia of Statistical Sciences (2005); R. K. Colwell and
 J. A. Coddington, Phil. Trans. R. Soc. B 345 (1994) 101; variance and interval as in EstimateS (appendix B) and SpadeR.
-It is a lower bound: it says nothing about exercises that were not done, so `ready` also requires the profile's exercises.
+The estimate is a lower bound and does not cover uses that were never exercised, so `ready` also requires the profile's
+exercises.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sepolicyd.rollout.learning.chao2 import Unseen, chao2
 from sepolicyd.rules.evidence import MAX_KEPT, Evidence
 
 MIN_EXERCISES = 3
-UNSEEN_SHARE = 0.05  # of the accesses seen; more than this (and more than one) estimated unseen is not ready
+UNSEEN_SHARE = 0.05  # not ready if more accesses than this share of those seen (and more than one) are estimated as unseen
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ class CurvePoint:
 
     name: str
     seen: int
-    """Accesses seen in it."""
+    """Accesses seen in this exercise."""
     new: int
-    """Those of them that no earlier exercise had."""
+    """Accesses not seen in an earlier exercise."""
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether to enforce, with the reasons for it (``because``) and against it (``but``)."""
+    """Readiness to enforce, with the reasons for it (``because``) and against it (``but``)."""
 
     unseen: Optional[Unseen]
     curve: tuple[CurvePoint, ...]
@@ -70,9 +71,9 @@ def judge(
     """Collect the reasons for and against enforcing now.
 
     :param evidence: all accesses of the profile, with the exercises in which each was seen
-    :param done: names of the exercises, in the order in which they were begun (repeated names count once)
+    :param done: names of the exercises in the order in which they began (repeated names count once)
     :param wanted: the profile's exercises
-    :param taints: what makes the evidence less than whole, one sentence each
+    :param taints: reasons why the evidence is incomplete or unreliable, one sentence each
     :param hidden: whether dontaudit rules were off while learning
     """
     names = tuple(dict.fromkeys(done))
@@ -85,9 +86,9 @@ def judge(
     _judge_curve(steps, because, but)
     _judge_estimate(estimate, because, but)
     if not hidden:
-        but.append("dontaudit rules were on: what they hide is in no log (learn start --hidden)")
+        but.append("dontaudit rules were active, so the denials that they suppress were not logged (learn start --hidden)")
     if len(names) > MAX_KEPT:
-        but.append(f"only {MAX_KEPT} exercises are kept for each access, {len(names)} were done: the estimate is too low")
+        but.append(f"{len(names)} exercises were done, but only {MAX_KEPT} are kept per access: the estimate is too low")
     return Readiness(estimate, steps, undone, tuple(because), tuple(but))
 
 
@@ -99,7 +100,7 @@ def _judge_exercises(
     elif wanted:
         because.append(f"all {len(wanted)} exercises of the profile are done")
     if len(names) < MIN_EXERCISES:
-        but.append(f"{len(names)} exercises are too few to judge by, do {MIN_EXERCISES} at least (learn mark NAME)")
+        but.append(f"{len(names)} exercises are too few for an estimate; do at least {MIN_EXERCISES} (learn mark NAME)")
 
 
 def _judge_curve(steps: Sequence[CurvePoint], because: list[str], but: list[str]) -> None:
@@ -107,9 +108,9 @@ def _judge_curve(steps: Sequence[CurvePoint], because: list[str], but: list[str]
         return
     last = steps[-1]
     if last.new:
-        but.append(f"the last exercise, {last.name}, still brought {last.new} new accesses")
+        but.append(f"the last exercise, {last.name}, revealed {last.new} new accesses")
     else:
-        because.append(f"the last exercise, {last.name}, brought nothing new")
+        because.append(f"the last exercise, {last.name}, revealed no new access")
 
 
 def _judge_estimate(estimate: Optional[Unseen], because: list[str], but: list[str]) -> None:

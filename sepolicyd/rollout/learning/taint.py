@@ -1,4 +1,4 @@
-"""Taints: reasons why evidence gathered in a lease is less than whole. A taint is shown; it blocks nothing."""
+"""Taints: reasons why evidence gathered in a lease is incomplete or unreliable. Taints are shown but block nothing."""
 
 from __future__ import annotations
 
@@ -18,25 +18,33 @@ from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from sepolicyd.rules.evidence import MAX_KEPT, Evidence
 from sepolicyd.settings import Settings
 
-OPENING_S = 120.0  # opening takes semodule 38 s in an emulated guest; the line is written after it
+OPENING_S = 120.0  # semodule takes up to 38 s in an emulated guest, and the history line is written afterwards
 RELOAD_S = 15.0
 # the record's own header, not the message: msg='...' is what the sender wrote
 SENDER = re.compile(r"type=(?:USER_AVC|1107) [^']*?\bsubj=[^:\s']+:[^:\s']+:([^:\s']+)")
 
 
 class TaintCode(ProblemCode):
-    """What makes evidence less than whole."""
+    """Kind of a taint."""
 
-    CLAIM = ("T-CLAIM", "The only witness of this access is the confined service itself.", "kernel, AUDIT_USER_AVC")
-    GLOBAL = ("T-GLOBAL", "While the whole machine is permissive, others do what they normally cannot.", "setenforce(8)")
-    HOST = ("T-HOST", "One host alone has claimed this: an attack on it, or its own configuration.", "sepolicyd evidence merge")
-    LOST = ("T-LOST", "Events were lost or rate-limited while this was learnt; repeat the exercise.", "auditctl(8), -s")
-    POLICY = ("T-POLICY", "Another program loaded a policy while this was learnt.", "kernel, AUDIT_MAC_POLICY_LOAD")
-    SWITCH = ("T-SWITCH", "Another program switched enforcing while this was learnt.", "kernel, AUDIT_MAC_STATUS")
+    CLAIM = ("T-CLAIM", "This access is known only from messages of the confined service itself.", "kernel, AUDIT_USER_AVC")
+    GLOBAL = (
+        "T-GLOBAL",
+        "The whole machine was permissive, so other services could do what the policy normally denies.",
+        "setenforce(8)",
+    )
+    HOST = (
+        "T-HOST",
+        "Only one host has reported this access: an attack on that host, or its own configuration.",
+        "sepolicyd evidence merge",
+    )
+    LOST = ("T-LOST", "Events were lost or rate-limited during this lease; repeat the exercise.", "auditctl(8), -s")
+    POLICY = ("T-POLICY", "Another program loaded a policy during this lease.", "kernel, AUDIT_MAC_POLICY_LOAD")
+    SWITCH = ("T-SWITCH", "Another program switched enforcing mode during this lease.", "kernel, AUDIT_MAC_STATUS")
 
 
 class DatedEvent(Protocol):
-    """What taint needs of sepolicyd.state.evidence_reader.LogEvent; ``text`` is from the log: escape it before display."""
+    """The attributes of sepolicyd.state.evidence_reader.LogEvent used here. ``text`` is raw log text: escape it for display."""
 
     @property
     def at(self) -> float: ...
@@ -67,12 +75,14 @@ class Taint:
     until: float
     code: TaintCode
     text: str
-    """A sentence without words from the log."""
+    """A sentence that contains no log text."""
 
 
 def windows(history: Iterable[Mapping[str, Any]], profile: str, now: float) -> tuple[Window, ...]:
-    """Return the leases of one profile from the lines of leases.jsonl. One that has not ended counts to its deadline, or to
-    ``now`` if that is earlier."""
+    """Return the leases of one profile from the lines of leases.jsonl.
+
+    A lease that has not ended counts up to its deadline or ``now``, whichever is earlier.
+    """
     found: dict[str, Window] = {}
     for entry in history:
         if entry.get("profile") != profile:
@@ -91,11 +101,11 @@ def windows(history: Iterable[Mapping[str, Any]], profile: str, now: float) -> t
 def own_acts(
     history: Iterable[Mapping[str, Any]], marks: Iterable[float], applies: Iterable[float] = ()
 ) -> list[tuple[float, float]]:
-    """Return the wall-time spans in which a policy load or a switch was sepolicyd's own.
+    """Return the wall-time spans in which sepolicyd itself loaded a policy or switched enforcing mode.
 
     :param history: lines of leases.jsonl
-    :param marks: when exercises began (each reloads the policy)
-    :param applies: when applies ended
+    :param marks: start times of exercises (each start reloads the policy)
+    :param applies: end times of applies
     """
     spans = [(float(mark) - RELOAD_S, float(mark) + RELOAD_S) for mark in marks]
     spans += [(float(end) - OPENING_S, float(end) + RELOAD_S) for end in applies]
@@ -109,9 +119,9 @@ def own_acts(
 
 
 def taints(events: Iterable[DatedEvent], leases: Sequence[Window], own: Sequence[tuple[float, float]]) -> tuple[Taint, ...]:
-    """Return what taints evidence gathered in these leases, by time.
+    """Return the taints of evidence gathered in these leases, sorted by time.
 
-    :param own: spans of sepolicyd's own loads and switches
+    :param own: time spans of policy loads and mode switches by sepolicyd itself
     """
     found = [
         Taint(window.start, window.end, TaintCode.GLOBAL, "the whole machine was permissive during this lease")
@@ -128,27 +138,27 @@ def taints(events: Iterable[DatedEvent], leases: Sequence[Window], own: Sequence
         elif event.kind is LogEventKind.POLICY_LOAD:
             found.append(Taint(event.at, event.at, TaintCode.POLICY, "another program loaded a policy during a lease"))
         elif event.kind.is_switch:
-            found.append(Taint(event.at, event.at, TaintCode.SWITCH, "another program switched enforcing during a lease"))
+            found.append(Taint(event.at, event.at, TaintCode.SWITCH, "another program switched enforcing mode during a lease"))
     return tuple(sorted(set(found)))
 
 
 @dataclass(frozen=True)
 class LearningRecords:
-    """When the leases of a profile were open and when sepolicyd itself changed the policy, read once for one command."""
+    """Times of a profile's leases and of sepolicyd's own policy changes, read once per command."""
 
     leases: tuple[Window, ...] = ()
     own_acts: tuple[tuple[float, float], ...] = ()
 
     def taints(self, events: Iterable[DatedEvent]) -> tuple[Taint, ...]:
-        """Return what taints evidence gathered in the leases.
+        """Return the taints of the evidence gathered in the leases.
 
-        :param events: what the daemon recorded beside the evidence
+        :param events: log events that the daemon recorded along with the evidence
         """
         return taints(events, self.leases, self.own_acts)
 
 
 def read_records(settings: Settings, profile: str, *, now: Optional[float] = None) -> LearningRecords:
-    """Read the histories. Empty where the caller may not read when leases were open (only root may).
+    """Read the histories of leases and applies. The result is empty unless the caller is root.
 
     :param now: wall time, default: the present
     :raises StateError: a history cannot be read
@@ -163,7 +173,7 @@ def read_records(settings: Settings, profile: str, *, now: Optional[float] = Non
 
 
 def is_own_claim(seen: Evidence, domains: Iterable[str]) -> bool:
-    """Tell whether an access is known from USER_AVC alone, and a kept sample was written by a domain of the service itself."""
+    """Tell whether an access is known from USER_AVC only, and the service itself sent one of the kept samples."""
     if seen.kinds != ("USER_AVC",):
         return False
     own = frozenset(domains)
@@ -173,9 +183,9 @@ def is_own_claim(seen: Evidence, domains: Iterable[str]) -> bool:
 def annotate(
     evidence: Mapping[Access, Evidence], found: Sequence[Taint], domains: Iterable[str], *, hosts: int = 0
 ) -> dict[Access, Evidence]:
-    """Return the evidence, each access with the taints between its first and last sighting.
+    """Return the evidence, with the taints between first and last sighting added to each access.
 
-    :param hosts: the number of hosts whose evidence was merged, 0 for one machine's own
+    :param hosts: the number of hosts whose evidence was merged, 0 for evidence of this machine alone
     """
     own = tuple(domains)
     annotated = {}
@@ -184,7 +194,7 @@ def annotate(
         if is_own_claim(seen, own):
             texts.add(f"{TaintCode.CLAIM} the confined service itself reported this")
         if seen.hosts == 1 and hosts > 1:
-            texts.add(f"{TaintCode.HOST} one of {hosts} hosts alone has claimed this")
+            texts.add(f"{TaintCode.HOST} only one of {hosts} hosts reported this")
         merged = tuple(sorted({*seen.taints, *texts})[:MAX_KEPT])
         annotated[access] = replace(seen, taints=merged) if merged != seen.taints else seen
     return annotated

@@ -1,4 +1,4 @@
-"""One-shot that ends leases which are due (``python -m sepolicyd.rollout.lease``). systemd timers and units run it."""
+"""One-shot command that ends overdue leases (``python -m sepolicyd.rollout.lease``), started by systemd timers and units."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ def _carried(word: str) -> Optional[Lease]:
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
-    """Run the one-shot and return its exit code. Prints one line for each lease ended, with journald's level in front
-    (sd-daemon(3))."""
+    """Run the one-shot command and return its exit code.
+
+    Prints one line for each ended lease, prefixed with the journal's level (sd-daemon(3)).
+    """
     parser = argparse.ArgumentParser(prog="endlease", description="End the leases that are due.")
     parser.add_argument("--dir", type=Path, default=DEFAULT_DIR, help="root's rollout directory")
     parser.add_argument("--all", action="store_true", help="end every lease, due or not")
-    parser.add_argument("--check", action="store_true", help="only show that this program starts and can read the directory")
-    parser.add_argument("--undo", type=_carried, help="the lease whose timer this is, for when its file is gone")
-    # unknown words are ignored: a timer that an earlier or a later version armed must end its lease
+    parser.add_argument("--check", action="store_true", help="only test that this program starts and can read the directory")
+    parser.add_argument("--undo", type=_carried, help="the lease record in encoded form, used if its file is gone")
+    # ignore unknown options: a timer armed by an earlier or a later version must still end its lease
     given, _ = parser.parse_known_args(arguments)
     from sepolicyd.rollout.lease.host import live_environment
 
@@ -37,11 +39,11 @@ def main(arguments: Optional[list[str]] = None) -> int:
     if given.check:
         return EXIT_PENDING if any(isinstance(item, CorruptLease) for item in world.book.all()) else EXIT_DONE
     if not world.kernel.enabled():
-        print("<4>SELinux is disabled: nothing to end in the kernel; undo files are kept")
+        print("<4>SELinux is disabled: nothing to end in the kernel; lease records are kept")
         return EXIT_DONE
     try:
         ended: Sequence[Ended] = end_all(world) if given.all else end_due(world, carried=given.undo)
-    except Exception as error:  # noqa: BLE001 a fault of our own must not leave the machine open
+    except Exception as error:  # noqa: BLE001 a bug in sepolicyd must not leave the machine permissive
         ended = [last_resort(world, f"{type(error).__name__}: {error}")]
     for item in ended:
         level = "<5>" if item.done else "<2>"

@@ -1,8 +1,8 @@
-"""Agreement of kernel, store and the next boot's policy: compare them, repair what differs from the store, compare again.
+"""Consistency of kernel, store and boot policy after a lease: compare, repair from the store, compare again.
 
-A semodule that is cut off between its renames leaves them different (libsemanage swaps the store first and installs the policy
-file afterwards), and so does a restore of /etc without /var, or of a virtual machine's memory without its disk. The store
-without lease modules is the authority: what it makes permissive by another module is the administrator's own.
+They can differ after an interrupted semodule (libsemanage swaps the store first and installs the policy file afterwards), after
+a restore of /etc without /var, and after a restore of a virtual machine's memory without its disk. The store without lease
+modules is authoritative: types made permissive by any other module are the administrator's choice.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sepolicyd.rollout.lease.lease import Lease
 from sepolicyd.rollout.lease.lease_records import LeaseEvent
 
 PAUSES_S = (0.0, 5.0, 15.0)
-LEFT_OVER = "left by a lease that is over"
+LEFT_OVER = "left over from an ended lease"
 CLOCK_SLACK_S = 2.0
 
 
 def boot_agrees(world: Environment, types: Iterable[str], errors: list[str]) -> bool:
-    """Make the next boot's policy the one that the store built, in which these types are not permissive.
+    """Make the boot policy equal to the store's policy, with these types enforcing, and tell whether that succeeded.
 
-    The caller has removed the lease's module from the store, and holds the book's lock.
+    The caller has removed the lease's module from the store and holds the lease lock.
     """
     names = tuple(types)
     for pause in PAUSES_S:
@@ -43,19 +43,19 @@ def boot_agrees(world: Environment, types: Iterable[str], errors: list[str]) -> 
 
 
 def differences(world: Environment, types: Iterable[str]) -> list[str]:
-    """Return one sentence for each way in which the next boot's policy is not the store's; unreadable counts as different."""
+    """Return one sentence for each difference between the boot policy and the store's; an unreadable policy is a difference."""
     try:
         opened = sorted((world.boot.permissive_types() & frozenset(types)) - world.store.permissive_types())
-        found = [f"{', '.join(opened)} is permissive in the policy that the next boot loads"] if opened else []
+        found = [f"{', '.join(opened)} is permissive in the boot policy"] if opened else []
         if not world.boot.matches_store():
-            found.append("the policy that the next boot loads is not the one that the store built")
+            found.append("the boot policy differs from the policy that the store built")
     except (SepolicydError, OSError) as error:
         return [str(error)]
     return found
 
 
 def foreign_types(world: Environment, types: Iterable[str]) -> list[str]:
-    """Return the types that another module of the store makes permissive; [] where that cannot be read."""
+    """Return those of the types that another module in the store makes permissive; [] if the store cannot be read."""
     try:
         return sorted(world.store.permissive_types() & frozenset(types))
     except (SepolicydError, OSError):
@@ -63,9 +63,10 @@ def foreign_types(world: Environment, types: Iterable[str]) -> list[str]:
 
 
 def end_leftovers(world: Environment) -> list[Ended]:
-    """Close what kernel or boot policy still hold of leases that are over; the caller holds the lock.
+    """Make types enforcing that are still permissive after their lease has ended; the caller holds the lock.
 
-    Types count if a lease in the history opened them, or if the boot policy differs from the store's in nothing but them.
+    A type is left over if a lease in the history opened it, or if the boot policy differs from the store's in permissive types
+    only.
     """
     errors: list[str] = []
     entries: list[dict[str, Any]] = []
@@ -79,8 +80,8 @@ def end_leftovers(world: Environment) -> list[Ended]:
         switched = not any(lease.whole_system for lease in leases) and _memory_restored_open(world, entries)
     except (SepolicydError, OSError) as error:
         if not entries:
-            return []  # no lease was ever opened here, and a machine without a policy file is not ours to repair
-        world.alerts.critical(f"whether something is left of a lease cannot be determined: {error}", MessageId.LEASE_FAULT)
+            return []  # no lease was ever opened here: an unreadable policy is no concern of this command
+        world.alerts.critical(f"cannot determine whether an ended lease left types permissive: {error}", MessageId.LEASE_FAULT)
         return [Ended("", LEFT_OVER, False, False, (str(error),))]
     if not left and not switched:
         return []
@@ -104,16 +105,16 @@ def _close_leftovers(world: Environment, types: tuple[str, ...], *, switched: bo
     with world.kernel.keep_closed(types):
         done = boot_agrees(world, types, errors) if types else True
     what = ", ".join(types) or "the whole machine"
-    state = "enforcing again" if closed and done else f"not finished, tried again each minute: {'; '.join(errors[-3:])}"
-    text = f"{what} was permissive although its lease is over (a cut, a restored disk or memory): {state}"
+    state = "enforcing again" if closed and done else f"not finished, retried each minute: {'; '.join(errors[-3:])}"
+    text = f"{what} was permissive after its lease had ended (power failure, or a restored disk or memory image): {state}"
     world.alerts.critical(text, MessageId.LEASE_LEFT_OVER)
     return Ended("", LEFT_OVER, closed, closed and done, tuple(errors))
 
 
 def _memory_restored_open(world: Environment, entries: Iterable[Mapping[str, Any]]) -> bool:
-    """Tell whether the machine's memory is older than its disk and from the time of a whole-system lease.
+    """Tell whether the machine's memory was restored to a time at which a whole-system lease was open.
 
-    CLOCK_BOOTTIME only moves forward in one boot, so a line of this boot from the future means that memory was restored.
+    CLOCK_BOOTTIME only moves forward within one boot, so a history line of this boot from the future proves such a restore.
     """
     if world.kernel.enforcing():
         return False

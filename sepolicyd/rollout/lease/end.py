@@ -1,16 +1,16 @@
-"""End leases: what systemd runs at a deadline, at boot, and each minute.
+"""End leases. systemd runs this at a deadline, at boot, and each minute.
 
-``python -m sepolicyd.rollout.lease`` needs root, the standard library and semodule: no daemon, no database, no configuration.
-Running it again is harmless. What it cannot finish it keeps, reports at level critical, and exits with 3, so that systemd
-tries again. Order of the acts, the quick before the lasting:
+``python -m sepolicyd.rollout.lease`` needs root, the standard library and semodule, but neither daemon, database nor
+configuration. It is idempotent. If a step fails, the lease record is kept, an alert at level critical is sent, and the exit
+code is 3, so that systemd retries. The fast steps come first:
 
-1. The loaded policy is loaded again without the lease's permissive types (0.3 s), and enforcing is switched on; the policy
-   file of the next boot is rewritten likewise.
-2. semodule removes the lease's module from the store, which loads the store's policy (up to 40 s in an emulated guest).
-3. Kernel and store are read back.
-4. dontaudit rules come back if the lease had switched them off (not an opening, so it is late).
-5. The policy file of the next boot is compared with the store, repaired from it, and compared again.
-6. The history is written, the lease record is removed, the timer is stopped.
+1. Reload the loaded policy without the lease's permissive types (0.3 s), switch enforcing on, and rewrite the boot policy the
+   same way.
+2. Remove the lease's module from the store with semodule, which loads the store's policy (up to 40 s in an emulated guest).
+3. Read kernel and store back.
+4. Restore dontaudit rules if the lease had disabled them (late, because they grant nothing).
+5. Compare the boot policy with the store, repair it, and compare again.
+6. Write the history, remove the lease record, stop the timer.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from sepolicyd.rollout.lease.orphans import end_broken, end_forgotten, end_orpha
 
 LOCK_WAIT_S = 60.0
 EXIT_DONE, EXIT_PENDING = 0, 3
-SECURE_MODE = "the boolean secure_mode_policyload is on, so that the kernel takes no policy"
+SECURE_MODE = "the boolean secure_mode_policyload is on, so the kernel refuses to load a policy"
 
 
 def end_due(world: Environment, *, lock_wait: float = LOCK_WAIT_S, carried: Optional[Lease] = None) -> list[Ended]:
-    """End what is due (a lease of another boot always is), what is damaged, and what has no lease record.
+    """End leases that are overdue or from an earlier boot, leases with a damaged record, and openings without a record.
 
-    :param carried: the lease in the command line of its own timer, for the case that the state directory is gone
-    :return: one Ended for each thing that had to end; empty when nothing was due
+    :param carried: the lease encoded in the command line of its own timer, used if the state directory is gone
+    :return: one Ended for each of them; empty if nothing was due
     """
     try:
         with world.book.lock(0):
             return end_due_locked(world, carried)
     except RefusedError:
-        # whoever holds the lock may take long in semodule; the kernel is closed without it
+        # the holder of the lock may spend minutes in semodule; the kernel can be closed without the lock
         for lease in _due_leases(world, carried):
             close_now(world, lease, [])
     except StateError:
-        # no lock can be made (the disk is read-only, or the directory is no directory): no other process can hold it either
+        # the lock file cannot be created (read-only disk, or not a directory), so no other process can hold it either
         return end_due_locked(world, carried)
     try:
         with world.book.lock(lock_wait):
@@ -58,8 +58,8 @@ def end_due(world: Environment, *, lock_wait: float = LOCK_WAIT_S, carried: Opti
 def end_due_locked(world: Environment, carried: Optional[Lease] = None) -> list[Ended]:
     """Do the work of :func:`end_due` for a caller that holds the book's lock.
 
-    A lease that is only planned while this process holds the lock was left by a command that died while it opened the lease:
-    it is ended too, so that the next command can begin again.
+    While this process holds the lock, a lease in phase "planned" was left by a command that died while opening it. Such a lease
+    is ended as well, so that a new one can be opened.
     """
     ended: list[Ended] = []
     unfinished: list[Lease] = []
@@ -71,9 +71,9 @@ def end_due_locked(world: Environment, carried: Optional[Lease] = None) -> list[
             ended.append(end_lease(world, item, _why(world, item)))
             unfinished += [] if ended[-1].done else [item]
     ended += end_orphans(world) + end_forgotten(world) + end_leftovers(world)
-    for lease in unfinished:  # a later transaction has loaded the store, in which its module is still installed
+    for lease in unfinished:  # a later transaction has loaded the store, which still contains the lease's module
         close_now(world, lease, [])
-    attempt(world.book.publish, [])  # restored each minute where somebody removed it; `learn status` reports a failure
+    attempt(world.book.publish, [])  # recreates a removed file each minute; `learn status` reports a failure
     return ended
 
 
@@ -85,7 +85,7 @@ def _why(world: Environment, lease: Lease) -> str:
 
 
 def _lost(world: Environment, carried: Optional[Lease]) -> list[Lease]:
-    """Return the lease that the timer carries if it is due, has no record (the state directory was removed) and no end."""
+    """Return the lease carried by the timer if it is due and has neither a record (state directory removed) nor an end."""
     if carried is None or not carried.is_due(world.clock.now()):
         return []
     if any(isinstance(item, Lease) and item.id == carried.id for item in world.book.all()):
@@ -97,19 +97,19 @@ def _lost(world: Environment, carried: Optional[Lease]) -> list[Lease]:
 
 
 def end_lease(world: Environment, lease: Lease, why: str) -> Ended:
-    """End one lease now, whatever its deadline; the caller holds the book's lock. Raises no expected error."""
+    """End one lease now, regardless of its deadline; the caller holds the lock. Expected errors are part of the result."""
     began = world.clock.now().boottime
     errors: list[str] = []
     close_now(world, lease, errors)
     quickly = world.clock.now().boottime - began if is_closed(world, lease, []) else None
-    # until its module is gone, another program's `semodule -B` would load it again
+    # as long as the module is in the store, another program's `semodule -B` would load it again
     with world.kernel.keep_closed(lease.domains):
         removed = _remove(world, lease, errors)
     closed = _verify(world, lease, errors)
     if not closed and lease.services:
         errors.append(f"last resort: stopping {', '.join(lease.services)}")
         attempt(lambda: world.timers.stop_services(lease.services), errors)
-    # only now: rebuilding the store while the module is in it would load it again
+    # only after the removal: rebuilding the store with the module in it would load it again
     agreed = removed and _settle_store(world, lease, errors)
     closed = closed and _verify(world, lease, errors)
     seconds = world.clock.now().boottime - began
@@ -121,7 +121,7 @@ def end_lease(world: Environment, lease: Lease, why: str) -> Ended:
 
 
 def end_all(world: Environment) -> list[Ended]:
-    """End every lease now, due or not (before the software that could end it later is removed)."""
+    """End every lease now, due or not (called before sepolicyd is uninstalled)."""
     with world.book.lock(LOCK_WAIT_S):
         ended = [end_lease(world, item, "all leases ended") for item in world.book.all() if isinstance(item, Lease)]
         return ended + end_due_locked(world)
@@ -134,7 +134,7 @@ def _due_leases(world: Environment, carried: Optional[Lease] = None) -> list[Lea
 
 
 def _remove(world: Environment, lease: Lease, errors: list[str]) -> bool:
-    """Remove the lease's module from the store, with retries; semodule waits for the load that this causes."""
+    """Remove the lease's module from the store, with retries; semodule also loads the result."""
     for pause in PAUSES_S:
         if pause:
             world.clock.sleep(pause)
@@ -142,14 +142,14 @@ def _remove(world: Environment, lease: Lease, errors: list[str]) -> bool:
         if attempt(lambda: world.store.remove(lease.module, lease.priority), errors):
             return True
     if refuses_loads(world):
-        errors.append(f"{SECURE_MODE}: it keeps the policy that it has until the machine is rebooted")
-        # libsemanage has put the old store back for the load that failed; the next boot must not load that one
+        errors.append(f"{SECURE_MODE}; the loaded policy stays in force until a reboot")
+        # the load failed, so libsemanage has restored the old store; the next boot must not use it
         return attempt(lambda: world.store.remove_for_next_boot(lease.module, lease.priority), errors)
     return False
 
 
 def _verify(world: Environment, lease: Lease, errors: list[str]) -> bool:
-    """Read the kernel back, and close the lease once more if a load was skipped or came late."""
+    """Read the kernel back, and close the lease again if a load was skipped or delayed."""
     for pause in PAUSES_S:
         if pause:
             world.clock.sleep(pause)
@@ -160,14 +160,14 @@ def _verify(world: Environment, lease: Lease, errors: list[str]) -> bool:
 
 
 def _settle_store(world: Environment, lease: Lease, errors: list[str]) -> bool:
-    """Bring dontaudit rules back and the next boot's policy in line; tell whether both succeeded."""
+    """Restore dontaudit rules and repair the boot policy; tell whether both succeeded."""
     with world.kernel.keep_closed(lease.domains):
         shown = not (lease.hidden and world.store.dontaudit_off()) or attempt(world.store.restore_dontaudit, errors)
         return boot_agrees(world, lease.domains, errors) and shown
 
 
 def _finish(world: Environment, lease: Lease, ended: Ended) -> Ended:
-    """Write the history; remove the record only when all is done; always report what is not."""
+    """Write the history, remove the record if everything is done, and report what is not."""
     problems: list[str] = []
     what = LeaseEvent.ENDED if ended.done else LeaseEvent.END_FAILED
     attempt(
@@ -178,7 +178,7 @@ def _finish(world: Environment, lease: Lease, ended: Ended) -> Ended:
         problems,
     )  # fmt: skip
     if ended.done:
-        # a full disk must not keep an ended lease alive, so the record goes even when the history could not be written
+        # a full disk must not keep an ended lease alive: remove the record even if the history could not be written
         ended = replace(ended, done=attempt(lambda: world.book.remove(lease.profile), problems))
         attempt(lambda: world.timers.disarm(lease), problems)
         _announce(world, lease, ended)
@@ -196,8 +196,8 @@ def _announce(world: Environment, lease: Lease, ended: Ended) -> None:
     foreign = foreign_types(world, lease.domains)
     if foreign:
         world.alerts.critical(
-            f"the lease of {lease.profile} has ended, but another module of the store makes {', '.join(foreign)} permissive:"
-            f" the next boot will. By hand: semanage permissive -d {foreign[0]}; or see: semodule -lfull",
+            f"the lease of {lease.profile} has ended, but another module in the store makes {', '.join(foreign)} permissive"
+            f" from the next boot on. Run: semanage permissive -d {foreign[0]}; or find the module: semodule -lfull",
             MessageId.LEASE_FOREIGN,
             lease.alert_command,
             profile=lease.profile,
@@ -212,12 +212,12 @@ def _announce(world: Environment, lease: Lease, ended: Ended) -> None:
 
 
 def _complain(world: Environment, lease: Lease, ended: Ended) -> None:
-    state = "the kernel enforces it, but something is left behind" if ended.closed else "IT IS STILL OPEN"
+    state = "the kernel enforces, but store or boot policy are not clean" if ended.closed else "IT IS STILL PERMISSIVE"
     if refuses_loads(world):
-        state += f" ({SECURE_MODE}: REBOOT NOW, the next boot enforces)"
+        state += f" ({SECURE_MODE}; REBOOT NOW, the next boot enforces)"
     world.alerts.critical(
         f"the lease of {lease.profile} could not be ended ({ended.why}): {state}; {'; '.join(ended.errors[-3:])}."
-        f" It is tried again each minute. By hand: semodule -X {lease.priority} -r {lease.module}; semodule -B; setenforce 1",
+        f" Retried each minute. To end it by hand: semodule -X {lease.priority} -r {lease.module}; semodule -B; setenforce 1",
         MessageId.LEASE_NOT_ENDED,
         lease.alert_command,
         profile=lease.profile,
@@ -230,7 +230,7 @@ def _close_only(world: Environment, lease: Lease, reason: str) -> Ended:
     closed = is_closed(world, lease, errors)
     world.alerts.critical(
         f"the lease of {lease.profile} is due but {reason}: "
-        f"{'closed in the kernel for now' if closed else 'IT IS STILL OPEN'}, tried again each minute",
+        f"{'the kernel enforces for now' if closed else 'IT IS STILL PERMISSIVE'}; retried each minute",
         MessageId.LEASE_NOT_ENDED,
         lease.alert_command,
         profile=lease.profile,

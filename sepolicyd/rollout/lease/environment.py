@@ -1,4 +1,4 @@
-"""Ports of a lease: the shapes of kernel, module store, boot policy, timers, clock and alerts."""
+"""Interfaces (protocols) through which a lease uses kernel, module store, boot policy, timers, clock and alerts."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class KernelControl(Protocol):
         ...
 
     def close_types(self, types: tuple[str, ...]) -> None:
-        """Load the loaded policy again with these types enforcing; needs no store, no disk, no tool."""
+        """Reload the loaded policy with these types enforcing; needs neither store, disk nor tools."""
         ...
 
     def keep_closed(self, types: tuple[str, ...]) -> AbstractContextManager[None]:
-        """While the context is held, repeat :meth:`close_types` after each load of another policy. Raises nothing."""
+        """Repeat :meth:`close_types` after each policy load while the context is held. Raises nothing."""
         ...
 
     def refuses_loads(self) -> bool:
-        """Tell whether secure_mode_policyload is on or about to be: no policy can be loaded then until a reboot."""
+        """Tell whether secure_mode_policyload is on or pending, which blocks policy loads until a reboot."""
         ...
 
 
@@ -56,19 +56,22 @@ class ModuleStore(Protocol):
     """The machine's module store. Every method may raise ToolError."""
 
     def check(self, module: str, text: str) -> None:
-        """Raise RefusedError unless the store is writable, free, with room, and still rebuilds with this module in it."""
+        """Check that the store is writable and unlocked, has room, and still rebuilds with this module in it.
+
+        :raises RefusedError: it is not
+        """
         ...
 
     def open(self, lease: Lease, text: str) -> None:
-        """Install the lease's module (none for an empty text) and switch dontaudit rules off if it is hidden."""
+        """Install the lease's module (none if ``text`` is empty) and disable dontaudit rules for a hidden lease."""
         ...
 
     def remove(self, module: str, priority: int) -> None:
-        """Remove a module and load the result; a missing one is fine."""
+        """Remove a module and load the result; a missing module is not an error."""
         ...
 
     def remove_for_next_boot(self, module: str, priority: int) -> None:
-        """Remove a module from the store alone, for a kernel that takes no policy."""
+        """Remove a module from the store without loading the result, for a kernel that refuses policy loads."""
         ...
 
     def lease_modules(self) -> dict[str, int]:
@@ -92,39 +95,39 @@ class ModuleStore(Protocol):
         ...
 
     def rebuild(self, *, load: bool = True) -> None:
-        """Build the store's policy again, install it for the next boot, and load it unless ``load`` is false."""
+        """Rebuild the store's policy, install it as the boot policy, and load it unless ``load`` is false."""
         ...
 
     def reload(self) -> None:
-        """Load the policy of the next boot once more (this flushes the kernel's access cache)."""
+        """Reload the boot policy, which flushes the kernel's access vector cache."""
         ...
 
 
 class BootPolicyControl(Protocol):
-    """The policy that the next boot loads. Every method may raise ToolError."""
+    """The boot policy: the policy file that the next boot loads. Every method may raise ToolError."""
 
     def permissive_types(self) -> frozenset[str]:
-        """Return the types that will be permissive after a boot."""
+        """Return the types that are permissive after a boot."""
         ...
 
     def close_types(self, types: tuple[str, ...]) -> None:
-        """Make these types enforcing at the next boot; needs no tool."""
+        """Make these types enforcing in the boot policy; needs no tools."""
         ...
 
     def matches_store(self) -> bool:
-        """Tell whether it is the policy that the store built."""
+        """Tell whether the boot policy is the policy that the store built."""
         ...
 
     def is_store_but_permissive(self) -> bool:
-        """Tell whether it is the policy that the store built, in everything but permissive types."""
+        """Tell whether the boot policy differs from the store's in permissive types only."""
         ...
 
 
 class Timers(Protocol):
-    """What ends a lease without a running sepolicyd. Every method may raise ToolError."""
+    """The timers that end a lease without a running sepolicyd. Every method may raise ToolError."""
 
     def problem(self) -> Optional[str]:
-        """Return why nothing can be armed here, None if all is ready."""
+        """Return the reason why no timer can be armed, None if there is none."""
         ...
 
     def arm(self, lease: Lease, seconds: float) -> None:
@@ -136,7 +139,7 @@ class Timers(Protocol):
         ...
 
     def disarm(self, lease: Lease) -> None:
-        """Stop the lease's own timer; a missing one is fine."""
+        """Stop the lease's own timer; a missing timer is not an error."""
         ...
 
     def stop_services(self, units: tuple[str, ...]) -> None:
@@ -157,7 +160,7 @@ class Clock(Protocol):
 
 
 class Alerts(Protocol):
-    """Messages to a person. Neither method raises."""
+    """Messages to the administrator. Neither method raises."""
 
     def critical(self, text: str, message: MessageId, command: tuple[str, ...] = (), *, profile: str = "") -> None:
         """Write to the journal at level critical, and run the hook command with the text as its last argument."""
@@ -170,7 +173,7 @@ class Alerts(Protocol):
 
 @dataclass(frozen=True)
 class Environment:
-    """The ports together. :func:`sepolicyd.rollout.lease.host.live_environment` makes those of this machine."""
+    """All interfaces together. :func:`sepolicyd.rollout.lease.host.live_environment` returns those of this machine."""
 
     kernel: KernelControl
     store: ModuleStore

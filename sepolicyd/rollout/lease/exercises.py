@@ -1,4 +1,4 @@
-"""Exercises of a lease: their names and when they began (exercises.jsonl). Root writes the file, the daemon reads it too."""
+"""Exercises of a lease, by name and start time (exercises.jsonl). Root writes the file; the daemon also reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}\Z")
 
 @dataclass(frozen=True)
 class ExerciseMark:
-    """The beginning of an exercise. The field names are the file's format."""
+    """The start of an exercise. The field names are the keys in the file."""
 
     name: str
     epoch: float
@@ -27,14 +27,14 @@ class ExerciseMark:
 
 
 def path(state: Path) -> Path:
-    """Return the path of the file. The daemon can read it: it must know in which exercise a denial falls."""
+    """Return the path of the file. The daemon can read it, because it assigns denials to exercises."""
     return state / "exercises.jsonl"
 
 
 def check_name(name: str) -> None:
     """Check the name of an exercise.
 
-    :raises RefusedError: it could not be printed or stored without escapes
+    :raises RefusedError: the name holds other characters than letters, digits, blanks and ``. _ + -``
     """
     if not NAME.match(name):
         raise RefusedError(f"{name!r} cannot be the name of an exercise", "use up to 64 letters, digits, blanks, and . _ + -")
@@ -53,7 +53,7 @@ def append(file: Path, mark: ExerciseMark) -> None:
 
 
 def read(file: Path) -> list[ExerciseMark]:
-    """Return all exercises by time, without lines that cannot be read; [] for a missing file."""
+    """Return all exercises sorted by time; unreadable lines are skipped, and a missing file gives []."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

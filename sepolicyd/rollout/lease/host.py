@@ -1,4 +1,4 @@
-"""The ports of environment.py on this machine: semodule, systemd, clocks and journal."""
+"""Implementation of the interfaces in environment.py for this machine: semodule, systemd, clocks and journal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sepolicyd.rollout.lease.systemd import SystemdTimers
 
 
 class JournalAlerts:
-    """The port ``Alerts``: the journal's socket is reached from a terminal as well as from a unit."""
+    """Implementation of ``Alerts``. It writes to the journal's socket, which works from a terminal and from a unit."""
 
     def critical(self, text: str, message: MessageId, command: tuple[str, ...] = (), *, profile: str = "") -> None:
         """Write at level critical, and run the hook command."""
@@ -46,6 +46,6 @@ def live_environment(directory: Path = DEFAULT_DIR) -> Environment:
         timers=SystemdTimers(directory),
         clock=SystemClock(),
         alerts=JournalAlerts(),
-        # a state directory elsewhere is a test's or a copy: only this machine's own leases are announced
+        # any other state directory belongs to a test or a copy: only this machine's own leases are published
         book=LeaseBook(directory, PUBLIC_RECORD if directory == DEFAULT_DIR else None),
     )

@@ -1,4 +1,4 @@
-"""The quick acts that end a lease: the running kernel and the next boot's policy, without semodule."""
+"""The fast part of ending a lease: close it in the running kernel and in the boot policy, without semodule."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class Ended:
 
 
 def attempt(act: Callable[[], object], errors: list[str]) -> bool:
-    """Do one act and tell whether it succeeded. A failure is noted and does not prevent the next act."""
+    """Run one step and tell whether it succeeded. A failure is added to ``errors`` and does not prevent the next step."""
     try:
         act()
     except SepolicydError as error:
         errors.append(str(error))
         return False
-    except Exception as error:  # noqa: BLE001 a fault of our own in one act must not prevent the next act
+    except Exception as error:  # noqa: BLE001 a bug in one step must not prevent the next step
         errors.append(f"{type(error).__name__}: {error}")
         return False
     return True
 
 
 def close_now(world: Environment, lease: Lease, errors: list[str]) -> None:
-    """Close a lease in the kernel, then in the policy of the next boot, so that a power cut from here on boots enforcing.
+    """Close a lease in the kernel, then in the boot policy, so that the machine boots enforcing after a power failure.
 
-    The second act is only the quick one: the store's own policy replaces the file later, and a failure is noted then.
+    Errors of the second step are ignored here: the store's policy replaces that file later, and a failure is reported then.
     """
     close_in_kernel(world, lease, errors)
     if lease.domains:
@@ -58,18 +58,18 @@ def close_in_kernel(world: Environment, lease: Lease, errors: list[str]) -> None
 
 
 def enforce(world: Environment) -> None:
-    """Switch enforcing on. Every lease began on an enforcing machine, so at its end the machine enforces, whoever switched."""
+    """Switch enforcing on. Every lease begins on an enforcing machine, so the machine enforces at its end in any case."""
     if not world.kernel.enforcing():
         world.kernel.set_enforcing(True)
 
 
 def this_boot(world: Environment, lease: Lease) -> bool:
-    """Tell whether the lease was opened in this boot. After a reboot /etc/selinux/config has decided on enforcing."""
+    """Tell whether the lease was opened in this boot. After a reboot, /etc/selinux/config determines the mode."""
     return world.clock.now().boot_id == lease.opened.boot_id
 
 
 def is_closed(world: Environment, lease: Lease, errors: list[str]) -> bool:
-    """Ask the kernel whether it enforces the lease's domains; an unreadable answer counts as no."""
+    """Tell whether the kernel enforces the lease's domains; an error counts as no."""
     try:
         still = sorted(world.kernel.permissive_types() & frozenset(lease.domains))
         enforcing = world.kernel.enforcing() or not this_boot(world, lease)
@@ -84,7 +84,7 @@ def is_closed(world: Environment, lease: Lease, errors: list[str]) -> bool:
 
 
 def refuses_loads(world: Environment) -> bool:
-    """Tell whether the kernel takes no policy until a reboot (secure_mode_policyload); an unreadable answer counts as no."""
+    """Tell whether the kernel refuses policy loads until a reboot (secure_mode_policyload); an error counts as no."""
     try:
         return world.kernel.refuses_loads()
     except (SepolicydError, OSError):

@@ -1,6 +1,6 @@
-"""The lease record: what is permissive until when, and everything that is needed to end it.
+"""The lease record: the permissive types, the deadline, and everything that is needed to end the lease.
 
-Standard library only: ``python -m sepolicyd.rollout.lease`` reads this with neither daemon nor database nor configuration.
+Standard library only, because ``python -m sepolicyd.rollout.lease`` must work without daemon, database and configuration.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from sepolicyd.rollout.clock import Deadline, Moment
 
 SCHEMA = 1
-# Keys that 0.1.0 does not know. A record without a value omits them, so that 0.1.0 can still end that lease after a downgrade.
+# Keys unknown to 0.1.0. They are omitted if empty, so that 0.1.0 can end the lease after a downgrade.
 OPTIONAL = frozenset(("why",))
 MODULE_PREFIX = "sepolicyd_lease_"
 DEFAULT_DIR = Path("/var/lib/sepolicyd/rollout")
@@ -24,7 +24,7 @@ DAY_S = 86400.0
 
 
 class LeasePhase(str, Enum):
-    """How far the opening of a lease has come. The values are part of the record's format."""
+    """Progress of opening a lease. The values are part of the record's format."""
 
     PLANNED = "planned"  # the record is on the disk, nothing is open yet
     OPEN = "open"
@@ -41,7 +41,7 @@ class Lease:
     whole_system: bool
     """`setenforce 0` instead of permissive types."""
     hidden: bool
-    """dontaudit rules were switched off for this lease."""
+    """dontaudit rules were disabled for this lease."""
     module: str
     """Name of the lease's module in the store, installed at ``priority``."""
     priority: int
@@ -64,17 +64,19 @@ class Lease:
 
     @property
     def unit(self) -> str:
-        """Name of the transient systemd timer, without suffix. It depends on the deadline, so that a renewal arms the new
-        timer before it stops the old one."""
+        """Name of the transient systemd timer, without suffix.
+
+        The name contains the deadline, so that a renewal can arm the new timer before it stops the old one.
+        """
         return f"sepolicyd-lease-{self.id}-{int(self.deadline_boottime)}"
 
     @property
     def deadline(self) -> Deadline:
-        """When it must be over; a reboot ends it."""
+        """The end of the lease; a reboot ends it earlier."""
         return Deadline(self.deadline_wall, self.deadline_boottime, self.opened.boot_id)
 
     def is_due(self, now: Moment) -> bool:
-        """Tell whether it must end."""
+        """Tell whether the deadline has passed."""
         return self.deadline.is_due(now)
 
     def remaining(self, now: Moment) -> float:
@@ -88,7 +90,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class CorruptLease:
-    """A lease record that cannot be parsed. Everything that a lease may have opened is closed for it."""
+    """A lease record that cannot be parsed. Since its content is unknown, everything that a lease may open is closed."""
 
     path: Path
     reason: str
@@ -100,9 +102,9 @@ def module_name(profile: str) -> str:
 
 
 def module_text(domains: tuple[str, ...]) -> str:
-    """Return CIL that makes these types permissive, one statement a line, sorted.
+    """Return CIL that makes these types permissive, one statement per line, sorted.
 
-    Each statement is optional, so that a package can remove a type during a lease: semodule would otherwise reject the package.
+    Each statement stands in an optional block: otherwise semodule would reject a package that removes a type during a lease.
     """
     return "".join(
         f"(optional {MODULE_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', name)} (typepermissive {name}))\n" for name in sorted(domains)
@@ -141,13 +143,13 @@ def parse_lease(text: str) -> Lease:
 
 
 def carry_lease(lease: Lease) -> str:
-    """Encode a lease as one word of a command line, in characters that neither systemd nor a shell expands."""
+    """Encode a lease as one command-line argument, in characters that neither systemd nor a shell expands."""
     return base64.urlsafe_b64encode(json.dumps(_values(lease)).encode()).decode()
 
 
 def carried_lease(word: str) -> Lease:
-    """Decode what :func:`carry_lease` encoded.
+    """Decode the result of :func:`carry_lease`.
 
-    :raises ValueError: the word is not an encoded lease
+    :raises ValueError: the argument is not an encoded lease
     """
     return parse_lease(base64.urlsafe_b64decode(word).decode())

@@ -1,4 +1,4 @@
-"""Lease records on disk (leases/PROFILE.json, written before a lease opens) and the history of all leases (leases.jsonl)."""
+"""Storage of lease records (leases/PROFILE.json, written before a lease opens) and of the lease history (leases.jsonl)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sepolicyd.storage.lock import exclusive
 
 
 class LeaseEvent(str, Enum):
-    """What a line of leases.jsonl records. The values are part of the file's format."""
+    """Kind of a line in leases.jsonl. The values are part of the file's format."""
 
     PLANNED = "planned"
     OPENED = "opened"
@@ -30,7 +30,7 @@ class LeaseEvent(str, Enum):
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Optional[LeaseEvent]:
-        """The event of a line, None for one that another version of sepolicyd wrote."""
+        """Return the event of a line, None for one that another version of sepolicyd wrote."""
         with suppress(ValueError):
             return cls(entry.get("what"))
         return None
@@ -59,7 +59,7 @@ class LeaseBook:
         :raises StateError: the disk is full or read-only; a previous record is intact
         """
         target = self.path_of(lease.profile)
-        # beside leases/, not in it: the units' ConditionDirectoryNotEmpty= looks at leases/
+        # not inside leases/: ConditionDirectoryNotEmpty= in the units tests that directory
         temporary = self.directory / f".{target.name}.new"
         try:
             ensure_directory(self.undo_dir)
@@ -68,7 +68,7 @@ class LeaseBook:
         write_whole(target, render_lease(lease).encode(), temporary=temporary)
 
     def remove(self, profile: str) -> None:
-        """Remove the record of a profile; a missing one is fine.
+        """Remove the record of a profile; a missing record is not an error.
 
         :raises OSError: it is still there
         """
@@ -82,7 +82,7 @@ class LeaseBook:
         remove(path)
 
     def all(self) -> list[Lease | CorruptLease]:
-        """Return every record, sorted by file name. One that cannot be read is a CorruptLease, never left out."""
+        """Return every record, sorted by file name. An unreadable record is returned as a CorruptLease."""
         found: list[Lease | CorruptLease] = []
         try:
             paths = sorted(self.undo_dir.iterdir())
@@ -98,7 +98,7 @@ class LeaseBook:
         return found
 
     def publish(self) -> None:
-        """Show the present records in the public record, or remove that when there are none.
+        """Write the current leases to the public record, or remove it if there are none.
 
         :raises StateError: it could not be written or removed
         """
@@ -106,11 +106,11 @@ class LeaseBook:
             publish(self.public, self.all())
 
     def of(self, profile: str) -> Optional[Lease]:
-        """Return the lease of one profile, None without one (:meth:`all` finds a damaged record)."""
+        """Return the lease of one profile, None if it has none or its record is damaged (see :meth:`all`)."""
         return next((item for item in self.all() if isinstance(item, Lease) and item.profile == profile), None)
 
     def record(self, what: LeaseEvent, now: Moment, **details: Any) -> None:
-        """Append one line to the history; the caller holds the lock, and has ended a lease before it records the end.
+        """Append one line to the history; the caller holds the lock, and records an end only after the lease has ended.
 
         :raises StateError: the line could not be written
         """
@@ -118,7 +118,7 @@ class LeaseBook:
         self.chain.add({"what": what.value, **clocks, **details})
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the lines of the history, oldest first, without those that cannot be read (``verify`` reports them).
+        """Return the lines of the history, oldest first; unreadable lines are skipped here and reported by :meth:`verify`.
 
         :raises StateError: the file cannot be read
         """
@@ -129,18 +129,20 @@ class LeaseBook:
         return self.chain.verify()
 
     def lock(self, wait: float) -> AbstractContextManager[None]:
-        """Hold the one lock of everything that opens or ends leases.
+        """Hold the lock that serialises opening and ending leases.
 
         :raises RefusedError: another process still held it after ``wait`` seconds
-        :raises StateError: the lock file cannot be made
+        :raises StateError: the lock file cannot be created
         """
         busy = "another sepolicyd command is opening or ending a lease"
         return exclusive(self.directory / "lease.lock", busy, hint="try again when it has finished", wait=wait)
 
 
 def leased_seconds(history: list[dict[str, Any]], since: float, now: float) -> float:
-    """Return the seconds of all leases between two wall times. A lease without an end counts to its deadline or to ``now``,
-    whichever is earlier."""
+    """Return the total seconds of all leases between two wall times.
+
+    A lease that has not ended counts up to its deadline or ``now``, whichever is earlier.
+    """
     spans: dict[str, tuple[float, float]] = {}
     for entry in history:
         lease, wall = str(entry.get("id", "")), float(entry["wall"])
@@ -154,7 +156,7 @@ def leased_seconds(history: list[dict[str, Any]], since: float, now: float) -> f
 
 
 def unended(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the lines that began a lease which no later line ends."""
+    """Return the lines that opened a lease and have no matching end."""
     open_ones: dict[str, dict[str, Any]] = {}
     for entry in history:
         lease = str(entry.get("id", ""))

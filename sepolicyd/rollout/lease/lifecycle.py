@@ -1,4 +1,4 @@
-"""Commands on a lease: start, renew, stop, enforce, mark."""
+"""The commands on a lease: start, renew, stop, enforce, mark."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from sepolicyd.rollout.lease.lease import Lease, LeasePhase, module_name, module
 from sepolicyd.rollout.lease.lease_records import LeaseEvent
 from sepolicyd.settings import Settings
 
-# the end of a lease holds the lock while semodule works: up to 80 s in an emulated guest
+# ending a lease holds the lock while semodule runs: up to 80 s in an emulated guest
 COMMAND_WAIT_S = 180.0
 
 
 @dataclass(frozen=True)
 class Enforced:
-    """The result of `enforce`: the end of the lease (None without one) and what the caller counted as pending."""
+    """The result of `enforce`."""
 
     ended: Optional[Ended]
+    """The end of the lease, None if none was open."""
     enforcing: bool
     pending: Any = None
+    """The result of the caller's ``pending`` function."""
 
 
 def start(
@@ -47,17 +49,17 @@ def start(
     world: Optional[Environment] = None,
     policy: Optional[preconditions.DomainFacts] = None,
 ) -> Lease:
-    """Open a lease: check that it can be ended, write its record, arm systemd, verify, open, verify.
+    """Open a lease: check that it can be ended, write its record, arm systemd timers, verify, open, verify.
 
-    The time runs from the moment that the record is written, so opening (up to 40 s in an emulated guest) is part of it.
+    The time runs from the moment the record is written, so it includes the opening itself (up to 40 s in an emulated guest).
 
-    :param seconds: length, at least 30
-    :param whole_system: `setenforce 0` instead of one domain; the caller has warned
-    :param hidden: also show what dontaudit rules hide (`semodule -DB`)
+    :param seconds: duration, at least 30
+    :param whole_system: `setenforce 0` instead of permissive domains; the caller has warned the user
+    :param hidden: disable dontaudit rules, so that the denials they suppress are logged (`semodule -DB`)
     :param why: the reason, for the history and the public record
-    :param policy: facts of the loaded policy; read with setools when None
+    :param policy: facts of the loaded policy; read with setools if None
     :raises RefusedError: nothing has been changed
-    :raises ToolError: opening failed; it has been undone, or the record is kept and the timers work on it
+    :raises ToolError: opening failed and was undone, or the record is kept and the timers retry the undo
     """
     world = world or _machine(settings)
     with world.book.lock(COMMAND_WAIT_S):
@@ -80,7 +82,7 @@ def start(
 
 
 def _open(world: Environment, lease: Lease) -> Lease:
-    """Write the record before the act; any failure from here on ends the lease again."""
+    """Write the record, then open the lease; any failure after that ends the lease again."""
     world.book.write(lease)
     try:
         _publish(world, lease)
@@ -95,7 +97,7 @@ def _open(world: Environment, lease: Lease) -> Lease:
         _publish(world, opened)
         world.book.record(LeaseEvent.OPENED, world.clock.now(), **_entry(lease))
         _verify_in_time(world, lease)
-    except BaseException:  # Ctrl-C too: a lease that was never announced is not left open
+    except BaseException:  # includes Ctrl-C: a lease that was never announced must not stay open
         end_lease(world, lease, "could not be opened")
         raise
     text = f"lease of {lease.profile} opened by {lease.by}: {_scope(lease)} until {_local(lease.deadline_wall)}"
@@ -104,7 +106,7 @@ def _open(world: Environment, lease: Lease) -> Lease:
 
 
 def _publish(world: Environment, lease: Lease) -> None:
-    """Update the public record; a lease does not depend on it, so that a /run without room is only reported."""
+    """Update the public record. A lease does not depend on it, so a failure (such as a full /run) is only reported."""
     problems: list[str] = []
     if not attempt(world.book.publish, problems):
         text = f"monitoring cannot see the lease of {lease.profile}: {'; '.join(problems)}"
@@ -114,11 +116,11 @@ def _publish(world: Environment, lease: Lease) -> None:
 def _arm(world: Environment, lease: Lease) -> None:
     world.timers.arm(lease, lease.remaining(world.clock.now()))
     if not world.timers.armed(lease):
-        raise ToolError(f"systemd does not show {lease.unit}.timer as active", f"see: systemctl status {lease.unit}.timer")
+        raise ToolError(f"{lease.unit}.timer is not active after systemd-run", f"see: systemctl status {lease.unit}.timer")
 
 
 def _verify_open(world: Environment, lease: Lease) -> None:
-    """Read the kernel back. semodule may skip the load silently (security-profiles-operator#2463): load once more then."""
+    """Read the kernel back. semodule may silently skip the load (security-profiles-operator#2463); reload in that case."""
     if lease.whole_system:
         return
     wanted = frozenset(lease.domains)
@@ -131,11 +133,11 @@ def _verify_open(world: Environment, lease: Lease) -> None:
 
 def _verify_in_time(world: Environment, lease: Lease) -> None:
     if lease.is_due(world.clock.now()):
-        raise ToolError("opening the lease took longer than the lease", "ask for a longer one with --for")
+        raise ToolError("opening took longer than the lease itself", "request a longer lease with --for")
 
 
 def renew(settings: Settings, profile: Profile, seconds: float, *, world: Optional[Environment] = None) -> Lease:
-    """Move the deadline to ``seconds`` from now, later or earlier; the new timer is armed before the record is changed.
+    """Move the deadline to ``seconds`` from now, later or earlier. The new timer is armed before the record is changed.
 
     :raises RefusedError: there is no open lease, or a cap is reached
     """
@@ -149,7 +151,7 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
         new = old.until(world.clock.now(), seconds)
         _arm(world, new)
         try:
-            # the history first: a lease that is longer than its history says would pass the daily cap
+            # history first: a lease longer than its history says would evade the daily cap
             world.book.record(LeaseEvent.RENEWED, world.clock.now(), **_entry(new))
             world.book.write(new)
             _publish(world, new)
@@ -165,7 +167,7 @@ def renew(settings: Settings, profile: Profile, seconds: float, *, world: Option
 def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[Environment] = None) -> Ended:
     """End the lease now.
 
-    :raises RefusedError: no lease is open, or another command has been at work for minutes
+    :raises RefusedError: no lease is open, or another command has held the lock for minutes
     """
     world = world or _machine(settings)
     with _closed_first(world, profile):
@@ -177,9 +179,9 @@ def stop(settings: Settings, profile: Profile, *, by: str = "", world: Optional[
 
 @contextmanager
 def _closed_first(world: Environment, profile: Profile) -> Iterator[None]:
-    """Hold the lock. The kernel closes this lease before the wait, whoever has the lock now.
+    """Close this lease in the kernel, then hold the lock; the kernel is closed even while another process has the lock.
 
-    :raises RefusedError: the lock was held for minutes; the kernel enforces
+    :raises RefusedError: another process held the lock for minutes; the kernel enforces
     """
     lease = world.book.of(profile.name)
     if lease is not None:
@@ -190,7 +192,7 @@ def _closed_first(world: Environment, profile: Profile) -> Iterator[None]:
             held = stack.pop_all()
     except (RefusedError, StateError) as error:
         state = f"{', '.join(lease.domains) or 'the machine'} is enforcing in the kernel" if lease else "nothing was open"
-        raise type(error)(f"{error.what}; {state}, the rest was not done", error.hint) from error
+        raise type(error)(f"{error.what}; {state}; store and boot policy were not changed", error.hint) from error
     with held:
         yield
 
@@ -203,14 +205,16 @@ def enforce(
     by: str = "",
     world: Optional[Environment] = None,
 ) -> Enforced:
-    """End the lease if there is one and switch enforcing on. Nothing here ever switches to permissive.
+    """End the lease, if one is open, and switch enforcing on.
 
-    :param pending: called when the kernel enforces; its result (undecided accesses, which break now) is passed on
+    :param pending: called once the kernel enforces; its result (undecided accesses, which fail from now on) is returned
     :raises RefusedError: SELinux is disabled, or the lock was held for minutes (the kernel enforces)
     """
     world = world or _machine(settings)
     if not world.kernel.enabled():
-        raise RefusedError("SELinux is disabled on this machine, nothing can be enforced", "boot with it on; see: sestatus")
+        raise RefusedError(
+            "SELinux is disabled on this machine: nothing can be enforced", "boot with SELinux enabled; see: sestatus"
+        )
     switched = not world.kernel.enforcing()
     if switched:
         world.kernel.set_enforcing(True)
@@ -224,16 +228,16 @@ def enforce(
 
 
 def mark(settings: Settings, profile: Profile, name: str, *, world: Optional[Environment] = None) -> exercises.ExerciseMark:
-    """Begin an exercise: flush the kernel's access cache, so that each access is logged again, and record name and time.
+    """Begin an exercise: flush the access vector cache, so that each access is logged again, and record name and time.
 
-    :raises RefusedError: no lease is open, or the name is not plain
+    :raises RefusedError: no lease is open, or the name holds characters that are not allowed
     """
     world = world or _machine(settings)
     lease = world.book.of(profile.name)
     if lease is None or lease.phase is not LeasePhase.OPEN or lease.is_due(world.clock.now()):
         raise RefusedError(f"no lease of {profile.name} is open", "run: sepolicyd learn start")
     exercises.check_name(name)
-    # under the lock: a reload while another command ends the lease could load what it has just taken away
+    # under the lock: a reload while another command ends the lease could load the module that it has just removed
     with world.book.lock(COMMAND_WAIT_S):
         if world.book.of(profile.name) is None:
             raise RefusedError(f"the lease of {profile.name} has just ended", "run: sepolicyd learn start")
@@ -272,7 +276,7 @@ def _scope(lease: Lease) -> str:
 
 
 def _reason(text: str) -> str:
-    """Return a reason on one line, at most 500 characters: it is shown where a terminal may be."""
+    """Return a reason on one line without control characters, at most 500 characters long."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:500]
 
 
@@ -283,12 +287,12 @@ def _local(wall: float) -> str:
 
 
 def _plain_units(units: Iterable[str]) -> tuple[str, ...]:
-    """Return the unit names that are not patterns: systemctl would match a pattern against units of other services."""
+    """Return the unit names that are not glob patterns, since systemctl would match a pattern with units of other services."""
     return tuple(unit for unit in units if not set(unit) & set("*?["))
 
 
 def caller() -> str:
-    """Return the user who runs the command: the login behind sudo if there is one."""
+    """Return the name of the user who runs the command; below sudo, the name of the user who called sudo."""
     name = os.environ.get("SUDO_USER")
     if name:
         return name

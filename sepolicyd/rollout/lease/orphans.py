@@ -1,7 +1,7 @@
-"""End openings that no lease record describes (damaged, removed or never read); the caller holds the lock.
+"""End openings without a usable lease record (damaged or removed). The caller holds the lock.
 
-Each is ended like a lease of everything, the kernel first. The opened types are read from wherever they are still known: lease
-modules in the store (their files, without semodule), the records that can be read, and the history.
+The kernel is closed first. The types to close are collected from the lease modules in the store (their files, without
+semodule), from the readable lease records, and from the history.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ NO_RECORD = "no lease record"
 
 
 def end_broken(world: Environment, broken: CorruptLease) -> Ended:
-    """End a lease whose record cannot be read: every lease module is removed and the machine enforces; then the record goes."""
+    """End a lease with an unreadable record: remove every lease module, switch enforcing on, then remove the record."""
     errors: list[str] = []
     closed, done = _end_everything(world, errors)
-    text = f"{broken.path} cannot be understood ({broken.reason}): every lease is ended"
+    text = f"{broken.path} is not a valid lease record ({broken.reason}): every lease is ended"
     if done:
         why = "damaged record"
         attempt(
@@ -31,23 +31,23 @@ def end_broken(world: Environment, broken: CorruptLease) -> Ended:
         done = attempt(lambda: world.book.remove_path(broken.path), errors)
     attempt(world.book.publish, [])
     if not done:
-        text += f"; not finished, tried again each minute: {'; '.join(errors)}"
+        text += f"; not finished, retried each minute: {'; '.join(errors)}"
     world.alerts.critical(text, MessageId.LEASE_RECORD_DAMAGED, profile=broken.path.stem)
     return Ended(broken.path.stem, "damaged record", closed, done, tuple(errors))
 
 
 def last_resort(world: Environment, reason: str) -> Ended:
-    """Close everything that a lease may have opened, after the program that ends leases has failed itself."""
+    """Close everything that a lease may have opened, after an unexpected error in the program that ends leases."""
     errors = [reason]
     closed, _ = _end_everything(world, errors)
-    state = "the machine enforces" if closed else "SOMETHING IS STILL OPEN (by hand: setenforce 1; semodule -lfull)"
+    state = "the machine enforces" if closed else "TYPES MAY STILL BE PERMISSIVE (run: setenforce 1; see: semodule -lfull)"
     text = f"ending leases failed ({'; '.join(errors)}); {state}"
     attempt(lambda: world.alerts.critical(text, MessageId.LEASE_FAULT), errors)
-    return Ended("", "last resort", closed, False, tuple(errors))  # never done: the records are kept, systemd tries again
+    return Ended("", "last resort", closed, False, tuple(errors))  # never done: the records are kept and systemd retries
 
 
 def end_orphans(world: Environment) -> list[Ended]:
-    """Remove lease modules without a lease record (somebody removed the file)."""
+    """Remove lease modules whose lease record was removed."""
     known = {item.module for item in world.book.all() if isinstance(item, Lease)}
     errors: list[str] = []
     modules: dict[str, int] = {}
@@ -63,18 +63,18 @@ def _end_orphan(world: Environment, name: str, priority: int) -> Ended:
     attempt(lambda: types.extend(sorted(world.store.module_types(name))), errors)
     closed = attempt(lambda: _close_types(world, tuple(types)), errors)
     done = attempt(lambda: world.store.remove(name, priority), errors) and boot_agrees(world, types, errors)
-    state = "was removed" if done else f"could not be removed, tried again each minute: {'; '.join(errors)}"
+    state = "was removed" if done else f"could not be removed, retried each minute: {'; '.join(errors)}"
     world.alerts.critical(f"module {name} had no lease record and {state}", MessageId.LEASE_LEFT_OVER)
     return Ended(name[len(MODULE_PREFIX) :], NO_RECORD, closed or done, done, tuple(errors))
 
 
 def end_forgotten(world: Environment) -> list[Ended]:
-    """End leases that the history opened and did not end, and that have no record."""
+    """End leases that are open in the history and have no lease record."""
     known = {item.id for item in world.book.all() if isinstance(item, Lease)}
     problems: list[str] = []
     history: list[dict[str, object]] = []
     if not attempt(lambda: history.extend(world.book.history()), problems):
-        text = f"whether a lease was forgotten cannot be determined: {'; '.join(problems)}"
+        text = f"cannot determine whether a lease without a record is open: {'; '.join(problems)}"
         world.alerts.critical(text, MessageId.LEASE_FAULT)
         return [Ended("", NO_RECORD, False, False, tuple(problems))]
     found = [_end_forgotten(world, entry) for entry in unended(history) if entry["id"] not in known]
@@ -82,7 +82,7 @@ def end_forgotten(world: Environment) -> list[Ended]:
 
 
 def _end_forgotten(world: Environment, entry: dict[str, object]) -> Optional[Ended]:
-    """End one; None if there was nothing to switch back (its module, if it was in the store, was ended as an orphan)."""
+    """End one such lease; None if nothing had to be reverted (its module, if any, was removed by :func:`end_orphans`)."""
     errors: list[str] = []
     now = world.clock.now()
     profile = str(entry.get("profile", ""))
@@ -99,16 +99,16 @@ def _end_forgotten(world: Environment, entry: dict[str, object]) -> Optional[End
         done = attempt(lambda: world.book.record(LeaseEvent.ENDED, now, **details), errors)
     if done and not (entry.get("whole_system") or entry.get("hidden")):
         return None
-    state = "what it had switched is back" if done else "; ".join(errors)
-    text = f"the record of a lease of {profile} is gone: {state}"
+    state = "its changes have been reverted" if done else "; ".join(errors)
+    text = f"the record of a lease of {profile} is missing: {state}"
     world.alerts.critical(text, MessageId.LEASE_LEFT_OVER, profile=profile)
     return Ended(profile, NO_RECORD, closed, done, tuple(errors))
 
 
 def _end_everything(world: Environment, errors: list[str]) -> tuple[bool, bool]:
-    """Close whatever a lease may have opened.
+    """Close everything that a lease may have opened.
 
-    :return: whether the kernel enforces all of it, and whether store and boot policy hold nothing of it
+    :return: whether the kernel enforces, and whether store and boot policy are free of lease modules and opened types
     """
     modules: dict[str, int] = {}
     closed = attempt(lambda: enforce(world), errors)
@@ -123,7 +123,7 @@ def _end_everything(world: Environment, errors: list[str]) -> tuple[bool, bool]:
         for name, priority in modules.items()
     ]
     done = listed and all(removed)
-    # only now: rebuilding the store while a lease module is in it would load it again
+    # only after the removal: rebuilding the store with a lease module in it would load it again
     if done and world.store.dontaudit_off():
         done &= attempt(world.store.restore_dontaudit, errors)
     if done:
@@ -132,7 +132,7 @@ def _end_everything(world: Environment, errors: list[str]) -> tuple[bool, bool]:
 
 
 def _close_types(world: Environment, types: tuple[str, ...]) -> None:
-    """Close types in the kernel, and in the next boot's policy where that is possible without semodule."""
+    """Close types in the kernel, and in the boot policy if that is possible without semodule."""
     if types:
         world.kernel.close_types(types)
         attempt(lambda: world.boot.close_types(types), [])

@@ -1,4 +1,4 @@
-"""Checks before a lease opens: every reason why it could not be ended is a RefusedError."""
+"""Checks before a lease opens. A lease that could not be ended is refused with a RefusedError."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sepolicyd.settings import Settings
 from sepolicyd.storage.trust import refuse_unsafe
 
 MIN_SECONDS = 30
-# Domains of everything that has no policy of its own: a permissive one opens the host, or changes nothing.
+# Domains shared by programs without a policy of their own: making one permissive opens the whole host or has no effect.
 SHARED = frozenset(
     (
         *("init_t", "initrc_t", "kernel_t", "unlabeled_t", "unconfined_t", "unconfined_service_t"),
@@ -23,24 +23,24 @@ SHARED = frozenset(
 
 
 class DomainFacts(Protocol):
-    """What a lease needs to know of the loaded policy; sepolicyd.policy.index.PolicyIndex has it."""
+    """Queries on the loaded policy that a lease needs; implemented by sepolicyd.policy.index.PolicyIndex."""
 
     def is_unconfined(self, type_name: str) -> bool:
-        """Tell whether the policy allows a domain everything."""
+        """Tell whether a domain is unconfined."""
         ...
 
 
 def domains_to_open(world: Environment, profile: Profile) -> tuple[str, ...]:
-    """Return the profile's own domains that the loaded policy knows.
+    """Return those of the profile's own domains that the loaded policy defines.
 
-    :raises RefusedError: the policy knows none of them
+    :raises RefusedError: the policy defines none of them
     """
     own = profile.own_domains
     known = world.kernel.known_types()
     if not any(name in known for name in own):
         raise RefusedError(
-            f"the loaded policy knows no domain of {profile.name} ({', '.join(own) or 'the profile names none'})",
-            "load the service's own domain first: sepolicyd init",
+            f"the loaded policy defines no domain of {profile.name} ({', '.join(own) or 'the profile names none'})",
+            "load the service's base module first: sepolicyd init",
         )
     return tuple(name for name in own if name in known)
 
@@ -48,65 +48,76 @@ def domains_to_open(world: Environment, profile: Profile) -> tuple[str, ...]:
 def refuse_request(
     settings: Settings, world: Environment, profile: Profile, seconds: float, running: Optional[Lease] = None
 ) -> None:
-    """Check what does not depend on the kernel: length, daily cap, state directory, a lease that is open already."""
+    """Check the request itself: duration, daily cap, state directory, a lease that is already open.
+
+    :raises RefusedError: one of these checks failed
+    """
     if not settings.live:
-        raise RefusedError(f"{settings.root} is not this machine: a lease is about the running kernel", "leave --root away")
+        raise RefusedError(f"a lease changes the running kernel, but --root names {settings.root}", "omit --root")
     refuse_unsafe(settings.rollout_dir)
     if seconds < MIN_SECONDS:
-        raise RefusedError(f"a lease of {seconds:.0f} s is too short", f"ask for {MIN_SECONDS} s at least")
+        raise RefusedError(f"a lease of {seconds:.0f} s is too short", f"request at least {MIN_SECONDS} s")
     if seconds > settings.max_lease_seconds:
         raise RefusedError(
-            f"{seconds:.0f} s is longer than a single lease may be ({settings.max_lease_seconds} s)",
-            f"ask for less, or change max_lease_seconds in {settings.config}",
+            f"{seconds:.0f} s exceeds the limit for a single lease ({settings.max_lease_seconds} s)",
+            f"request a shorter lease, or change max_lease_seconds in {settings.config}",
         )
     now = world.clock.now()
     used = leased_seconds(world.book.history(), now.wall - DAY_S, now.wall)
     if used + seconds > settings.max_lease_seconds_per_day:
         raise RefusedError(
-            f"with {used:.0f} s already leased in the last 24 hours, {seconds:.0f} s more pass the cap of "
+            f"{used:.0f} s have been leased in the last 24 hours; {seconds:.0f} s more would exceed the cap of "
             f"{settings.max_lease_seconds_per_day} s",
-            f"ask for less, wait, or change max_lease_seconds_per_day in {settings.config}",
+            f"request a shorter lease, wait, or change max_lease_seconds_per_day in {settings.config}",
         )
     if running is None and world.book.of(profile.name) is not None:
-        raise RefusedError(f"a lease of {profile.name} is open already", "run: sepolicyd learn renew, or learn stop")
+        raise RefusedError(f"a lease of {profile.name} is already open", "run: sepolicyd learn renew, or learn stop")
 
 
 def refuse_machine(world: Environment, *, hidden: bool) -> None:
-    """Check kernel, store and systemd."""
+    """Check kernel, store and systemd.
+
+    :raises RefusedError: one of these checks failed
+    """
     if not world.kernel.enabled():
-        raise RefusedError("SELinux is disabled on this machine", "boot with it enabled first; see: sestatus")
+        raise RefusedError("SELinux is disabled on this machine", "boot with SELinux enabled first; see: sestatus")
     if not world.kernel.enforcing():
         raise RefusedError(
-            "this machine is permissive already, without a lease, and nothing would end that",
-            "run: setenforce 1 (and SELINUX=enforcing in /etc/selinux/config), then ask again",
+            "this machine is already permissive without a lease, so the end of a lease could not restore enforcing",
+            "run: setenforce 1 (and set SELINUX=enforcing in /etc/selinux/config), then try again",
         )
     if world.kernel.refuses_loads():
         raise RefusedError(
-            "the boolean secure_mode_policyload is on or about to be: the kernel takes no policy then, and a lease could not be"
-            " ended",
-            "setsebool -P secure_mode_policyload off, and reboot if it is on already; see: getsebool secure_mode_policyload",
+            "the boolean secure_mode_policyload is on or pending: the kernel then refuses policy loads, so a lease could not"
+            " be ended",
+            "run: setsebool -P secure_mode_policyload off; reboot if it is already on; see: getsebool secure_mode_policyload",
         )
     broken = [item for item in world.book.all() if isinstance(item, CorruptLease)]
     if broken:
-        raise RefusedError(f"{broken[0].path} cannot be understood: {broken[0].reason}", "run: sepolicyd doctor")
+        raise RefusedError(f"{broken[0].path} is not a valid lease record: {broken[0].reason}", "run: sepolicyd doctor")
     if hidden and world.store.dontaudit_off():
-        raise RefusedError("dontaudit rules are off already, without a lease", "leave --hidden away, or run: semodule -B")
+        raise RefusedError("dontaudit rules are already disabled without a lease", "omit --hidden, or run: semodule -B")
     problem = world.timers.problem()
     if problem:
-        raise RefusedError(f"nothing could end the lease: {problem}", "install the units (make install); see: sepolicyd doctor")
+        raise RefusedError(
+            f"no timer could end the lease: {problem}", "install the systemd units (make install); see: sepolicyd doctor"
+        )
 
 
 def refuse_domains(domains: tuple[str, ...], permissive: frozenset[str], policy: DomainFacts) -> None:
-    """Check the domains in the loaded policy: shared, unconfined and permissive ones are refused."""
+    """Check the domains in the loaded policy.
+
+    :raises RefusedError: one is shared, unconfined or already permissive
+    """
     for name in domains:
         if name in SHARED or policy.is_unconfined(name):
             raise RefusedError(
-                f"{name} is shared or unconfined: permissive there opens more than the service, or changes nothing",
+                f"{name} is shared or unconfined: making it permissive affects more than this service, or has no effect",
                 "give the service a domain of its own first: sepolicyd init",
             )
     already = sorted(permissive & frozenset(domains))
     if already:
         raise RefusedError(
-            f"{', '.join(already)} is permissive already, without a lease",
-            f"remove that first: semanage permissive -d {already[0]}, or the module that makes it permissive",
+            f"{', '.join(already)} is already permissive without a lease",
+            f"run: semanage permissive -d {already[0]}; or remove the module that makes it permissive",
         )

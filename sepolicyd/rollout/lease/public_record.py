@@ -1,7 +1,7 @@
-"""The public record of open leases, /run/sepolicyd/lease.json, for monitoring and for people without root.
+"""The public record of open leases, /run/sepolicyd/lease.json, for monitoring and for unprivileged users.
 
-It exists before anything is opened and until all of it is closed; its schema is policies/schema/lease.schema.json.
-It is a copy for reading: what ends a lease reads the lease records, and works without it.
+The file exists from before a lease opens until it has ended; its schema is policies/schema/lease.schema.json.
+Ending a lease does not depend on this copy, only on the lease records.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 
 
 def public_document(items: Sequence[Lease | CorruptLease]) -> dict[str, Any]:
-    """Return what the file holds. Times are epoch seconds."""
+    """Return the content of the file. Times are epoch seconds."""
     leases = [
         {
             "id": item.id,
@@ -43,7 +43,7 @@ def public_document(items: Sequence[Lease | CorruptLease]) -> dict[str, Any]:
 
 
 def publish(path: Path, items: Sequence[Lease | CorruptLease]) -> None:
-    """Bring the file in line with the lease records; without a record there is no file.
+    """Write the file from the lease records, or remove it if there are none.
 
     :raises StateError: it could not be written or removed
     """
@@ -58,11 +58,11 @@ def publish(path: Path, items: Sequence[Lease | CorruptLease]) -> None:
 
 
 def disagreement(path: Path, items: Sequence[Lease | CorruptLease]) -> str:
-    """Return what is wrong with the file in one sentence, "" if it says what the records say."""
+    """Return one sentence on how the file differs from the lease records, "" if it does not."""
     content = _content(path)
     if not items:
-        return f"{path} still names a lease that is over" if content else ""
-    return "" if content == _text(items) else f"{path} does not show this lease: monitoring cannot see it"
+        return f"{path} still names a lease that has ended" if content else ""
+    return "" if content == _text(items) else f"{path} does not match the lease records: monitoring sees a wrong state"
 
 
 def _text(items: Sequence[Lease | CorruptLease]) -> str:

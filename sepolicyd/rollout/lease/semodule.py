@@ -1,4 +1,4 @@
-"""The lease's view of the module store and of the policy that the next boot loads: semodule(8) and their files."""
+"""Module store and boot policy as a lease uses them: semodule(8) and the files of the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sepolicyd.rollout.lease.lease import MODULE_PREFIX, Lease
 from sepolicyd.storage.store_files import StoreFiles
 
 SCRATCH_PRIORITY = 100  # in the copy only
-SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest; a hung one must not outlive the next attempts
+SEMODULE_TIMEOUT_S = 900.0  # takes 38 s in an emulated guest; a hung semodule must not block later attempts forever
 LOCK_WAIT_S = 2.0
 PERMISSIVE = re.compile(r"\(typepermissive ([^\s()]+)\)")
 
@@ -24,8 +24,8 @@ PERMISSIVE = re.compile(r"\(typepermissive ([^\s()]+)\)")
 def argv_open(priority: int, cil: Optional[Path], *, hidden: bool) -> list[str]:
     """Return the semodule command that opens a lease in one transaction.
 
-    ``-D -i`` may stand together, ``-D -B -i`` may not (semodule 3.4: "build or reload should not be used with other
-    commands"). That is also why the end of a lease takes two transactions: first closed, then dontaudit rules back.
+    ``-D -i`` can be combined, ``-D -B -i`` cannot (semodule 3.4: "build or reload should not be used with other
+    commands"). The end of a lease therefore takes two transactions: remove the module, then restore dontaudit rules.
     """
     if cil is None:
         return ["semodule", "-D", "-B"] if hidden else []
@@ -57,14 +57,14 @@ def _written(path: Path, text: str) -> Path:
 
 
 class SemoduleStore:
-    """The port ``ModuleStore``."""
+    """Implementation of ``ModuleStore``."""
 
     def __init__(self, path: Optional[Path] = None) -> None:
         self.files = StoreFiles(path or store_directory(Path("/")))
 
     def check(self, module: str, text: str) -> None:
-        """Link a copy with the lease in it: the same work that ending the lease will ask of the store."""
-        # here and in open() alone: what ends a lease must not need the other rooms
+        """Link a copy of the store with the lease's module; ending the lease will need the same rebuild."""
+        # imported here and in open() only: ending a lease must not depend on the other packages
         from sepolicyd.module.build import workdir
         from sepolicyd.module.store import Store
 
@@ -78,18 +78,19 @@ class SemoduleStore:
                 permissive = parse_head(copy.policy().read_bytes()).permissive
         except (SepolicydError, PolicyFormatError, OSError) as error:
             raise RefusedError(
-                f"the policy store does not rebuild, so that a lease could not be ended: {error}",
+                f"the policy store cannot be rebuilt, so a lease could not be ended: {error}",
                 "repair the store first; see: semodule -B",
             ) from error
         without_effect = sorted(set(types_in(text)) - permissive)
         if without_effect:
             raise RefusedError(
-                f"in a copy of the store the lease does not make {', '.join(without_effect)} permissive", "see: semodule -lfull"
+                f"tested in a copy of the store, the lease's module does not make {', '.join(without_effect)} permissive",
+                "see: semodule -lfull",
             )
 
     def open(self, lease: Lease, text: str) -> None:
-        """Install the lease's module, and switch dontaudit rules off if it is a hidden one."""
-        from sepolicyd.module.build import workdir  # on an enforcing machine semodule may map a file only where this makes it
+        """Install the lease's module, and disable dontaudit rules for a hidden lease."""
+        from sepolicyd.module.build import workdir  # an enforcing policy lets semodule map files only in this directory
 
         with workdir("lease") as directory:
             cil = _written(directory / f"{lease.module}.cil", text) if text else None
@@ -98,7 +99,7 @@ class SemoduleStore:
                 process.run(argv, timeout=SEMODULE_TIMEOUT_S)
 
     def remove(self, module: str, priority: int) -> None:
-        """Remove a module; a semodule that outlived its killed parent could install it afterwards, so it is waited for."""
+        """Remove a module, after waiting for a semodule that outlived its parent and could still install it."""
         self._remove(module, priority)
 
     def remove_for_next_boot(self, module: str, priority: int) -> None:
@@ -112,14 +113,17 @@ class SemoduleStore:
             return
         process.run(argv_remove(module, present.get(module, priority), *more), timeout=SEMODULE_TIMEOUT_S)
         if module in self.lease_modules():
-            raise ToolError(f"semodule reports success, but {module} is still in the store", "see: semodule -lfull")
+            raise ToolError(f"semodule reported success, but {module} is still in the store", "see: semodule -lfull")
 
     def lease_modules(self) -> dict[str, int]:
-        """Read the store's directories: a listing by semodule takes seconds on a slow machine. While a transaction swaps
-        ``active``, semodule is asked, which waits."""
+        """Return every lease module in the store, with its priority.
+
+        The directories are read because `semodule -l` takes seconds on a slow machine. While a transaction swaps ``active``,
+        semodule is called instead, since it waits for the store's lock.
+        """
         self.files.put_back_previous()
         if not self.files.directory.is_dir():
-            return {}  # a machine with a policy and without a module store
+            return {}  # the machine has a policy but no module store
         if not self.files.modules.is_dir():
             return parse_lease_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
         return self.files.priorities(MODULE_PREFIX)
@@ -137,35 +141,35 @@ class SemoduleStore:
         return self.files.dontaudit_off
 
     def restore_dontaudit(self) -> None:
-        """Rebuild with dontaudit rules."""
+        """Rebuild the store with dontaudit rules."""
         process.run(["semodule", "-B"], timeout=SEMODULE_TIMEOUT_S)
         if self.dontaudit_off():
-            raise ToolError("semodule -B did not bring the dontaudit rules back", "run: semodule -B")
+            raise ToolError("dontaudit rules are still disabled after semodule -B", "run: semodule -B")
 
     def rebuild(self, *, load: bool = True) -> None:
-        """Build the store's policy anew and install it for the next boot. ``-B`` alone would bring dontaudit rules back."""
+        """Rebuild the store's policy and install it as the boot policy, leaving dontaudit rules as they are."""
         self.files.put_back_previous()
         words = [*([] if load else ["-n"]), *(["-D"] if self.dontaudit_off() else []), "-B"]
         process.run(["semodule", *words], timeout=SEMODULE_TIMEOUT_S)
 
     def reload(self) -> None:
-        """Load the policy of the next boot into the kernel."""
+        """Load the boot policy into the kernel."""
         process.run(["load_policy"], timeout=SEMODULE_TIMEOUT_S)
 
 
 class BootPolicyFiles:
-    """The port ``BootPolicyControl``."""
+    """Implementation of ``BootPolicyControl``."""
 
     def __init__(self, store: Optional[Path] = None, directory: Optional[Path] = None) -> None:
         self.store = StoreFiles(store or store_directory(Path("/")))
         self.policy = BootPolicy(directory or policy_directory(Path("/")))
 
     def permissive_types(self) -> frozenset[str]:
-        """Return the types that are permissive in any policy file that a boot may load."""
+        """Return the types that are permissive in any of the policy files that a boot may load."""
         return self.policy.permissive_types()
 
     def close_types(self, types: tuple[str, ...]) -> None:
-        """Rewrite the policy files without these permissive types."""
+        """Rewrite the policy files with these types enforcing."""
         if not self.permissive_types() & frozenset(types):
             return
         with self.store.transaction(wait=LOCK_WAIT_S) as held:
@@ -181,7 +185,7 @@ class BootPolicyFiles:
         return self.policy.holds(built_policy(self.store)[0])
 
     def is_store_but_permissive(self) -> bool:
-        """Tell whether the next boot's policy is the store's in everything but permissive types."""
+        """Tell whether the boot policy differs from the store's in permissive types only."""
         try:
             return same_but_permissive(self.policy.newest().read_bytes(), built_policy(self.store)[0])
         except (OSError, PolicyFormatError) as error:
@@ -189,9 +193,9 @@ class BootPolicyFiles:
 
 
 def built_policy(files: StoreFiles) -> tuple[bytes, PolicyHead]:
-    """Return the policy that a store built, and its head.
+    """Return the policy that a store built, and its parsed head.
 
-    :raises ToolError: there is none, or it is not a policy
+    :raises ToolError: the file is missing or not a policy
     """
     try:
         policy = files.built_policy.read_bytes()

@@ -20,7 +20,7 @@ from sepolicyd.settings import Settings
 
 @dataclass(frozen=True)
 class LeaseStatus:
-    """What `learn status` shows."""
+    """The content of `learn status`."""
 
     lease: Optional[Lease]
     remaining: float
@@ -31,9 +31,9 @@ class LeaseStatus:
     open_types: tuple[str, ...]
     """Types that are permissive in the kernel now."""
     foreign_types: tuple[str, ...]
-    """Those of them that no lease opened."""
+    """The open types that no lease opened."""
     used_today: float
-    """Leased seconds of the last 24 hours."""
+    """Leased seconds in the last 24 hours."""
     problems: tuple[str, ...]
     """One sentence each."""
     marks: tuple[exercises.ExerciseMark, ...] = ()
@@ -42,12 +42,12 @@ class LeaseStatus:
 
 
 def status(settings: Settings, profile: Profile, *, world: Optional[Environment] = None) -> LeaseStatus:
-    """Read everything about the lease of a profile. An unreadable fact is a problem in the result, not an exception."""
+    """Read everything about the lease of a profile. An unreadable fact becomes a problem in the result, not an exception."""
     world = world or _machine(settings)
     problems: list[str] = []
     items = _read(world.book.all, [], problems)
     leases = [item for item in items if isinstance(item, Lease)]
-    problems += [f"{item.path} cannot be understood: {item.reason}" for item in items if isinstance(item, CorruptLease)]
+    problems += [f"{item.path} is not a valid lease record: {item.reason}" for item in items if isinstance(item, CorruptLease)]
     now = world.clock.now()
     lease = next((item for item in leases if item.profile == profile.name), None)
     enabled = world.kernel.enabled()
@@ -63,7 +63,9 @@ def status(settings: Settings, profile: Profile, *, world: Optional[Environment]
     problems += _lease_problems(lease, now, open_types, armed=armed)
     enforcing = enabled and _read(world.kernel.enforcing, False, problems)
     if enabled and _read(world.kernel.refuses_loads, False, problems):
-        problems.append("the boolean secure_mode_policyload is on: until a reboot no lease of a domain can be opened or ended")
+        problems.append(
+            "the boolean secure_mode_policyload is on: leases of a domain can be opened or ended only after a reboot"
+        )
     known_types = _read(world.kernel.known_types, frozenset(), problems) if enabled else frozenset()
     history = _read(world.book.history, [], problems)
     return LeaseStatus(
@@ -85,7 +87,7 @@ def _lease_problems(lease: Optional[Lease], now: Moment, open_types: frozenset[s
     if lease is None:
         return []
     if lease.is_due(now):
-        return [f"the lease of {lease.profile} is overdue; {lease.attempts} tries to end it have failed"]
+        return [f"the lease of {lease.profile} is overdue; {lease.attempts} attempts to end it have failed"]
     problems = [] if armed else ["the lease's own timer is not armed; sepolicyd-lease.timer ends it within a minute"]
     closed = sorted(set(lease.domains) - open_types)
     if closed:

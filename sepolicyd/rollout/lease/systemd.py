@@ -11,43 +11,40 @@ from sepolicyd.errors import ToolError
 from sepolicyd.rollout.lease.lease import Lease, carry_lease
 
 STATIC_UNITS = ("sepolicyd-boot.service", "sepolicyd-lease.timer")
-
-
 ONE_SHOT = "sepolicyd.rollout.lease"
-
-
 SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 
 
 def one_shot(directory: Path, *arguments: str) -> list[str]:
-    """The command that ends leases: this interpreter, this package, no configuration."""
+    """Return the command that ends leases, with this interpreter and this package."""
     return [*process.module_argv(ONE_SHOT), "--dir", str(directory), *arguments]
 
 
 def argv_arm(lease: Lease, seconds: float, command: list[str]) -> list[str]:
-    """Both clocks in one timer: OnActiveSec= counts CLOCK_MONOTONIC, OnCalendar= follows the wall clock when it is set.
+    """Return the systemd-run command for a lease's timer.
 
-    The service is started again by systemd if it fails or is killed (Restart= on a oneshot: systemd 244 and later).
+    One timer covers both clocks: OnActiveSec= counts CLOCK_MONOTONIC, OnCalendar= follows changes of the wall clock. systemd
+    restarts the service if it fails or is killed (Restart= for Type=oneshot, systemd 244 and later).
     """
     properties = ("Type=oneshot", "Restart=on-failure", "RestartSec=20s", "TimeoutStartSec=30min")
     argv = ["systemd-run", f"--unit={lease.unit}", f"--description=End of sepolicyd's lease for {lease.profile}", "--quiet"]
-    # not before the deadline: a timer that fires a part of a second early finds nothing due, and does not fire again
+    # rounded up: a timer that fires a fraction of a second early finds nothing due, and does not fire again
     argv += [f"--on-active={max(1, math.ceil(seconds))}s", f"--on-calendar=@{math.ceil(lease.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
     argv += [f"--setenv={key}={value}" for key, value in process.module_environment().items()]
-    # the undo itself goes along: the timer lives in systemd, and so ends the lease even when our state directory is gone
+    # the command line carries the lease record, so that the timer can end the lease even if the state directory is gone
     return [*argv, "--", *command, "--undo", carry_lease(lease)]
 
 
 class SystemdTimers:
-    """The port ``Timers``."""
+    """Implementation of ``Timers``."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def problem(self) -> Optional[str]:
         if not SYSTEMD.is_dir():
-            return "this machine is not run by systemd"
+            return "systemd is not the init system of this machine"
         for unit in STATIC_UNITS:
             state = process.run(["systemctl", "is-enabled", unit], ok=range(256)).stdout.strip()
             if state not in {"enabled", "static", "enabled-runtime"}:
@@ -61,7 +58,7 @@ class SystemdTimers:
             argv = one_shot(self.directory, "--check")
             process.run(argv, cwd=Path("/"), env=process.module_environment(), timeout=120)
         except ToolError as error:
-            return f"the one-shot that ends leases does not start: {error.what}"
+            return f"the command that ends leases does not start: {error.what}"
         return None
 
     def arm(self, lease: Lease, seconds: float) -> None:

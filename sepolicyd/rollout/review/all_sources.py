@@ -1,4 +1,4 @@
-"""Judge every denial of a log: each source as a service of its own, unless the profile describes it."""
+"""Assess every denial of a log, treating each source type outside the profile as a service of its own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sepolicyd.rules.guard.type_facts import facts_of_policy
 def judge_all(
     session: Session, evidence: Mapping[Access, Evidence], policy_index: Optional[PolicyIndex], *, foreign: bool = False
 ) -> list[Assessed]:
-    """Candidates of every source, most urgent first.
+    """Return the candidates of every source type, most urgent first.
 
-    A source that the profile names as a domain of its service is judged by the profile, every other one neutrally: the
-    profile's knowledge says nothing of it, and a rule for it is not a rule for somebody else's domain.
+    Source types that the profile lists as domains of its service are assessed with the profile. All others are assessed with a
+    generic profile, because the profile's knowledge does not apply to them.
 
-    :param foreign: the policy is another machine's, so that this machine's file contexts say nothing
+    :param foreign: the policy belongs to another machine, so this machine's file contexts do not apply
     """
     by_source: dict[str, dict[Access, Evidence]] = {}
     own = set(session.profile.domains)

@@ -1,4 +1,4 @@
-"""Record a person's answer to a candidate."""
+"""Record the reviewer's answer to a candidate."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def store_decision(
     if answer == AnswerKind.ALLOW and not item.approvable:
         raise RefusedError(
             f"{candidate.id} cannot be approved: {item.why_not}",
-            f"only a written override in {session.settings.config} can allow it" if item.level == "refuse" else "",
+            f"only an override in {session.settings.config} can allow it" if item.level == "refuse" else "",
         )
     if item.level == "review" and answer == AnswerKind.ALLOW and not reason:
         raise RefusedError(
-            f"{candidate.id} wants a written reason: {'; '.join(f'{f.code} {f.text}' for f in item.findings[:2])}",
+            f"{candidate.id} requires a written reason: {'; '.join(f'{f.code} {f.text}' for f in item.findings[:2])}",
             f'sepolicyd approve {candidate.id} --reason "..."',
         )
     return store.add(
@@ -48,7 +48,7 @@ def store_decision(
 
 
 def chosen(item: Assessed, number: Optional[int]) -> Fix:
-    """The fix of this number, as `show` counts them.
+    """Return the fix with this number, as numbered by `show`.
 
     :raises UsageError: there is no such fix
     """

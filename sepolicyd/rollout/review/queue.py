@@ -1,4 +1,4 @@
-"""The pending candidates of a profile, judged."""
+"""The queue of pending candidates of a profile, assessed and sorted."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ ONE_HOST = ":one-host"
 
 @dataclass(frozen=True)
 class Queue:
-    """What waits for a person, in the order to look at it, and what it was made of.
+    """Pending candidates in review order, and the data from which they were computed.
 
-    ``solved`` counts accesses that were denied once and that the policy allows by now: no question any more.
+    ``solved`` counts accesses that were denied earlier and are now allowed by the policy.
     """
 
     items: tuple[Assessed, ...]
@@ -46,9 +46,9 @@ class Queue:
     taints: tuple[Taint, ...] = ()
 
     def find(self, ids: Sequence[str]) -> list[Assessed]:
-        """The candidates of these ids (unique beginnings suffice; ID@REVISION must be the present one).
+        """Return the candidates with these ids (a unique prefix suffices; the revision in ID@REVISION must be current).
 
-        :raises UsageError: no such candidate, several, or another revision by now
+        :raises UsageError: no such candidate, an ambiguous prefix, or an outdated revision
         """
         return [self._find(text) for text in ids]
 
@@ -56,21 +56,21 @@ class Queue:
         start, _, revision = text.partition("@")
         found = [item for item in self.items if item.candidate.id.startswith(start)] if start else []
         if not found:
-            raise UsageError(f"no pending candidate {text}", "`sepolicyd list` shows those that are")
+            raise UsageError(f"no pending candidate {text}", "run: sepolicyd list")
         if len(found) > 1:
-            raise UsageError(f"{text} is the beginning of {len(found)} candidates", "give more of the id")
+            raise UsageError(f"{text} is a prefix of {len(found)} candidate ids", "give more characters of the id")
         if revision and found[0].candidate.revision != revision:
             raise UsageError(
-                f"candidate {start} has changed since {text}: it now asks {' '.join(found[0].candidate.permissions)}",
+                f"candidate {start} has changed since {text}: it now requests {' '.join(found[0].candidate.permissions)}",
                 f"look at it again: sepolicyd show {start}",
             )
         return found[0]
 
 
 def queue(session: Session, policy_file: Optional[Path] = None, *, everything: bool = False, ids: Sequence[str] = ()) -> Queue:
-    """The pending candidates, judged; with ``everything`` those already decided too.
+    """Return the pending candidates, assessed; with ``everything`` also those already decided.
 
-    :param ids: judge only the candidates of these ids (or beginnings, or ID@REVISION); () for all
+    :param ids: assess only the candidates with these ids (or prefixes, or ID@REVISION); () for all
     """
     snapshot = session.snapshot()
     store = session.decisions()
@@ -83,13 +83,13 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
     policy_index, note = open_policy(session.settings, policy_file)
     solved: frozenset[Access] = frozenset()
     if policy_index is not None and not everything:
-        # what the base module answers in silence is asked only because a lease has made it loud
+        # denials covered by the base module's dontaudit rules are logged only while a lease has disabled dontaudit
         quiet = base_dontaudit.read(session.settings, session.profile.name).among(evidence, policy_index)
         solved = allowed_now(policy_index, evidence) | quiet
     evidence = {access: seen for access, seen in evidence.items() if access not in solved}
     records = read_records(session.settings, session.profile.name)
     found = records.taints(snapshot.remarks)
-    if not snapshot.hosts:  # a merge holds the exercises of each host already
+    if not snapshot.hosts:  # merged evidence already contains the exercises of each host
         evidence = assign_exercises(evidence, session.marks())
     evidence = annotate(evidence, found, session.profile.domains, hosts=len(snapshot.hosts))
     items = judge(session, evidence, policy_index, foreign=policy_file is not None, ids=ids)
@@ -104,17 +104,17 @@ def judge(
     foreign: bool = False,
     ids: Sequence[str] = (),
 ) -> list[Assessed]:
-    """Candidates of the evidence with everything known of them.
+    """Return the assessed candidates of the evidence.
 
-    :param foreign: the policy is another machine's, so that this machine's file contexts say nothing
+    :param foreign: the policy belongs to another machine, so this machine's file contexts do not apply
     :param ids: as for :func:`queue`
-    :raises UsageError: an override in the configuration cannot be used
+    :raises UsageError: an override in the configuration is invalid
     """
     guard = session.guard()
     labels = None if policy_index is None or foreign else policy_labels.open_labels(session.settings, policy_index)
     overrides, wrong = parse_overrides(session.settings.overrides)
     if wrong:
-        raise UsageError(f"{session.settings.config}: {'; '.join(wrong)}", "mend or remove them")
+        raise UsageError(f"{session.settings.config}: {'; '.join(wrong)}", "correct or remove them")
     candidates = group(evidence, _facets(guard.facets(evidence, session.profile), evidence))
     found = assess(
         candidates, profile=session.profile, guard=guard, policy_index=policy_index, labels=labels, overrides=overrides,
@@ -126,7 +126,7 @@ def judge(
 
 
 def _facets(facets: Mapping[Access, str], evidence: Mapping[Access, Evidence]) -> dict[Access, str]:
-    """Facets that also separate what one host of a merge alone has claimed, so that no common answer allows it."""
+    """Return facets in which accesses claimed by a single host of merged evidence form candidates of their own."""
     return {
         **facets,
         **{access: facets.get(access, "") + ONE_HOST for access, seen in evidence.items() if seen.hosts == 1},
@@ -134,9 +134,9 @@ def _facets(facets: Mapping[Access, str], evidence: Mapping[Access, Evidence]) -
 
 
 def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path] = None) -> Assessed:
-    """The same candidate with the reference policy's interfaces among its fixes, where they are installed.
+    """Return the candidate with the reference policy's interfaces added to its fixes, if the interface files are installed.
 
-    Asked for one candidate at a time (80 ms each): a list of all would wait for what nobody looks at.
+    Called for one candidate at a time because it takes 80 ms; a list of all candidates does without interfaces.
     """
     policy_index, _ = open_policy(session.settings, policy_file)
     interfaces = _interfaces(session.settings.policy_headers / "include")
@@ -155,4 +155,4 @@ def _interfaces(include: Path) -> Optional[Interfaces]:
     try:
         return Interfaces.load(cache, include)
     except SepolicydError:
-        return None  # no headers here: none is offered
+        return None  # without the interface files, no interface is offered

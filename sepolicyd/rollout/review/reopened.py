@@ -1,7 +1,7 @@
 """Reopen decisions whose fix did not help: accesses denied again after a relabel, port or application fix.
 
-An application's setting, a label or a port's type is no rule for the access that was denied: it should no longer be asked.
-Where it is asked all the same, the question is open again.
+After a fix to an application's setting, a file label or a port type, the denied access should no longer be requested. If it is
+requested again, the decision is reopened.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ GRACE_S = 60.0  # files are relabelled after the version is written
 def reopened(
     settings: Settings, profile: str, evidence: Mapping[Access, Evidence], decided: Mapping[Access, Decision]
 ) -> dict[Access, Evidence]:
-    """Return the accesses that were decided by a fix other than a rule, and were seen again after it was carried out.
+    """Return the accesses that were decided by a fix other than a rule and were seen again after that fix took effect.
 
-    What a person does by hand counts from the decision, what apply carries out from the version that it made.
+    A manual fix takes effect at the time of the decision, an automatic fix at the time of the version that `apply` made.
     """
     found = {}
     for access, seen in evidence.items():
@@ -40,7 +40,7 @@ def reopened(
 
 
 def _applied(settings: Settings, profile: str, decided_at: float) -> float:
-    """When the first version was made that holds a decision (epoch seconds); never, where none does."""
+    """Return the time of the first version that contains a decision (epoch seconds); infinity if there is none."""
     versions = Versions(settings.rollout_dir, module_name(profile))
     try:
         current = versions.current()

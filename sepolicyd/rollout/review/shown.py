@@ -1,4 +1,4 @@
-"""What was last shown to a user, so that an approval by id alone covers that and nothing that came since."""
+"""Record of the candidates last shown to each user, so that an approval by id covers only what that user has seen."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MAX_KEPT = 50_000  # candidates, the latest
 
 
 def record(settings: Settings, items: Iterable[Assessed]) -> None:
-    """Note that these candidates were shown to the invoking user.
+    """Record that these candidates were shown to the invoking user.
 
-    A user who cannot write there cannot approve either, and is not told.
+    A failed write is ignored: a user who cannot write the record cannot approve either.
     """
     items = tuple(items)
     if not items or not settings.state.is_dir():
@@ -34,17 +34,18 @@ def record(settings: Settings, items: Iterable[Assessed]) -> None:
 
 
 def require_shown(settings: Settings, item: Assessed) -> None:
-    """
-    :raises RefusedError: the candidate was never shown to this user, or asks for more by now
+    """Check that the user has seen the candidate in its present form.
+
+    :raises RefusedError: the candidate was never shown to this user, or requests more than it did then
     """
     candidate = item.candidate
-    look = f"look at it: sepolicyd show {candidate.id}; or name what you have seen: {candidate.id}@REVISION"
+    look = f"run: sepolicyd show {candidate.id}; or name the revision that you have reviewed: {candidate.id}@REVISION"
     shown = _read(settings).get(candidate.id)
     if shown is None:
-        raise RefusedError(f"candidate {candidate.id} was not shown to {caller()} yet", look)
+        raise RefusedError(f"candidate {candidate.id} has not been shown to {caller()} yet", look)
     new = [str(access) for access in candidate.accesses if str(access) not in shown]
     if new:
-        raise RefusedError(f"candidate {candidate.id} has changed since it was shown: it now also asks {_named(new)}", look)
+        raise RefusedError(f"candidate {candidate.id} has changed since it was shown: it now also requests {_named(new)}", look)
 
 
 def _named(accesses: list[str]) -> str:
@@ -53,12 +54,12 @@ def _named(accesses: list[str]) -> str:
 
 
 def _path(settings: Settings) -> Path:
-    """Beside the decisions, in root's private directory; one file for each person behind sudo."""
+    """Return the path of the record: one file per calling user, next to the decisions in root's private directory."""
     return settings.decisions_db.parent / f"shown.{re.sub(r'[^A-Za-z0-9_.-]', '_', caller())[:64]}.json"
 
 
 def _read(settings: Settings) -> Mapping[str, list[str]]:
-    """An unreadable or damaged file means that nothing was shown."""
+    """Read the record; an unreadable or damaged file counts as empty."""
     with suppress(OSError, ValueError):
         values = json.loads(_path(settings).read_text(encoding="utf-8"))
         if isinstance(values, dict):

@@ -193,4 +193,4 @@ def test_who_may_not_look_is_told_and_not_thrown_out(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "is_dir", is_dir)
     asker = gather._Asker()
     assert gather._store(asker, Settings(root=tmp_path, state=tmp_path))["store_present"] is None
-    assert any("could not look at the store" in text for text in asker.problems)
+    assert any("cannot examine the store" in text for text in asker.problems)

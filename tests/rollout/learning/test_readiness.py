@@ -86,7 +86,7 @@ def test_ready_only_with_reasons() -> None:
         (["a", "b"], ["a", "b"], {}, "too few"),
         (["a", "b", "c"], [], {"taints": ["T-LOST: events were lost"]}, "tainted: T-LOST"),
         (["a", "b", "c"], [], {"hidden": False}, "dontaudit"),
-        (["a", "c", "b", "d"], [], {}, "still brought 1 new"),
+        (["a", "c", "b", "d"], [], {}, "revealed 1 new"),
     ],
 )
 def test_each_thing_that_speaks_against_it_is_said(

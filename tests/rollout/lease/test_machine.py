@@ -269,7 +269,7 @@ def test_the_check_links_a_copy_and_changes_nothing(tmp_path: Path) -> None:
     before = sorted(path.name for path in (store_directory(Path("/")) / "active").rglob("*"))
     store = SemoduleStore()
     store.check("sepolicyd_lease_hub", "(typepermissive sshd_t)\n")
-    with pytest.raises(RefusedError, match="does not rebuild"):
+    with pytest.raises(RefusedError, match="cannot be rebuilt"):
         store.check("sepolicyd_lease_hub", "(typepermissive no_such_type_at_all_t)\n")
     assert sorted(path.name for path in (store_directory(Path("/")) / "active").rglob("*")) == before
 
@@ -350,9 +350,9 @@ def test_nothing_is_opened_unless_all_that_ends_it_is_in_place(systemd: Path, mo
     book = LeaseBook(systemd / "rollout")
     book.write(LEASE)
     book.path_of("hub").write_text("{")
-    assert "one-shot" in str(timers.problem())
+    assert "command that ends leases" in str(timers.problem())
     monkeypatch.setattr(systemd_module, "SYSTEMD", systemd / "nothing")
-    assert "not run by systemd" in str(timers.problem())
+    assert "not the init system" in str(timers.problem())
 
 
 def test_a_timer_is_armed_seen_and_stopped(systemd: Path) -> None:

@@ -92,7 +92,7 @@ def test_on_a_disk_it_is_whole_and_readable_for_all(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == public_document(book.all())
     assert disagreement(path, book.all()) == ""
     path.write_text("{}")
-    assert "cannot see it" in disagreement(path, book.all())
+    assert "does not match" in disagreement(path, book.all())
     book.remove(LEASE.profile)
     assert "over" in disagreement(path, book.all())
     book.publish()

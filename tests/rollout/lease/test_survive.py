@@ -236,7 +236,7 @@ def test_a_broken_undo_that_cannot_be_removed_is_not_done(settings: Settings) ->
     machine.broken = frozenset({"book.remove"})
     (ended,) = end_due(machine.world())
     assert (ended.closed, ended.done) == (True, False)
-    assert "tried again each minute" in machine.shouts[-1]
+    assert "retried each minute" in machine.shouts[-1]
     machine.broken = frozenset()
     assert end_due(machine.world())[0].done
     machine.timers.clear()  # its own timer fires once more at the deadline, and finds nothing
