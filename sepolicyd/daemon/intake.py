@@ -1,4 +1,4 @@
-"""Turn lines of the audit log into a batch of evidence: scan, attribute, and note what limits the evidence."""
+"""Turn lines of the audit log into a batch of evidence: scan, attribute, and record events that limit the evidence."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sepolicyd.rules.attribution.match import DenialMatcher
 from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch
 
-# A policy load, a boolean or a switch of enforcing flushes the kernel's access cache, after which each access is logged
-# anew: what lies before and after it must not be folded into one sighting, or an exercise in between would be lost.
+# A policy load, a boolean change or a mode switch flushes the kernel's access vector cache, after which each access is logged
+# again. Denials before and after it must not be merged into one sighting, or an exercise in between would be lost.
 FLUSH = b"type=MAC_"
 FLUSHES = (b"POLICY_LOAD", b"STATUS", b"CONFIG_CHANGE")
 # kernel/audit.c audit_log_lost and audit_log_start ("rate limit exceeded", "backlog limit exceeded"), by printk only
@@ -26,7 +26,7 @@ MAX_REMARKS_OF_A_CHUNK = 100
 
 
 class Intake:
-    """Turns lines of the log into a Batch. Alike denials are counted together and attributed once per :meth:`settle`."""
+    """Turns lines of the log into a Batch. Similar denials are counted together and attributed once per :meth:`settle`."""
 
     def __init__(self, matcher: DenialMatcher) -> None:
         self._matcher = matcher
@@ -34,7 +34,7 @@ class Intake:
         self.batch = Batch()
 
     def feed(self, text: bytes) -> None:
-        """Take whole lines."""
+        """Process whole lines."""
         _remark_losses(text, self.batch)
         for number, part in enumerate(_between_flushes(text)):
             if number:
@@ -74,7 +74,7 @@ def _between_flushes(text: bytes) -> list[bytes]:
     at = text.find(FLUSH)
     while at >= 0:
         start = text.rfind(b"\n", 0, at) + 1
-        # at the line's beginning, where no service writes
+        # at the beginning of a line, which no service can write
         if start > starts[-1] and text.startswith(FLUSHES, at + len(FLUSH)) and b"msg=" not in text[start:at]:
             starts.append(start)
         at = text.find(FLUSH, at + 1)
@@ -82,16 +82,16 @@ def _between_flushes(text: bytes) -> list[bytes]:
 
 
 def _remark(notice: Notice) -> Optional[LogEvent]:
-    """The kernel's own notices; each user-space object manager tells of the same load once more."""
+    """Return the event of a notice from the kernel, None for the copies that user-space object managers write."""
     if not notice.type.startswith(("MAC_", "14")):
         return None
     return LogEvent(notice.event.seconds, notice.kind, notice.text)
 
 
 def _remark_losses(text: bytes, batch: Batch) -> None:
-    """Events that the kernel says it has lost, and the times at which auditd did not run.
+    """Record events lost by the kernel, and starts and stops of auditd.
 
-    A service may write these words into a name or a comm; the kernel and auditd write them before any value.
+    A service may put these words into a name or a comm; the kernel and auditd write them before any value.
     """
     for mark in LOSSES:
         for line, at in _lines_with(text, mark):
@@ -104,7 +104,7 @@ def _remark_losses(text: bytes, batch: Batch) -> None:
 
 
 def _lines_with(text: bytes, mark: bytes) -> Iterator[tuple[bytes, int]]:
-    """(line, where the mark is in it) for the first lines that have it."""
+    """Yield (line, offset of the mark) for the first lines that contain the mark."""
     at = text.find(mark)
     for _ in range(MAX_REMARKS_OF_A_CHUNK):
         if at < 0:

@@ -8,7 +8,7 @@ import time
 
 
 class Notifier:
-    """sd_notify(3) by hand: a datagram to NOTIFY_SOCKET, and WATCHDOG=1 at least twice in WATCHDOG_USEC."""
+    """sd_notify(3) without libsystemd: a datagram to NOTIFY_SOCKET, and WATCHDOG=1 at least twice per WATCHDOG_USEC."""
 
     def __init__(self, address: str, watchdog_seconds: float) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
@@ -22,7 +22,7 @@ class Notifier:
         return cls(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1e6 if usec.isdigit() else 0.0)
 
     def limit(self, wait: float) -> float:
-        """The wait in seconds, no longer than the service manager's watchdog allows."""
+        """Return ``wait`` in seconds, reduced to what the service manager's watchdog allows."""
         return min(wait, self._interval) if self._address and self._interval else wait
 
     def tell(self, state: str) -> None:
@@ -32,7 +32,7 @@ class Notifier:
             try:
                 notify.sendto(state.encode(), self._address)
             except OSError:
-                return  # the service manager does not listen any more; nothing here depends on it
+                return  # the service manager no longer listens; notifications are optional
 
     def watchdog(self, status: str) -> None:
         if self._address and time.monotonic() - self._told_at >= (self._interval or 5.0):

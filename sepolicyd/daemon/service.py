@@ -28,22 +28,22 @@ from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch, EvidenceStore
 from sepolicyd.storage.lock import exclusive
 
-COMMIT_SECONDS = 0.05  # evidence is saved no more often than this, and that soon after it was read
-QUIET_COMMIT_SECONDS = 2.0  # where nothing but the place has moved
-QUIET_COMMIT_BYTES = 1 << 20  # unless it has moved by this much
-BUSY_COMMIT_SECONDS = 2.0  # in a backlog
-RETRY_SECONDS = 30.0  # a full disk or a lock is waited for; nothing is read meanwhile
+COMMIT_SECONDS = 0.05  # shortest time between two saves, and longest delay of a save
+QUIET_COMMIT_SECONDS = 2.0  # the same if only the log position has changed
+QUIET_COMMIT_BYTES = 1 << 20  # unless the position has moved by this much
+BUSY_COMMIT_SECONDS = 2.0  # the same while a backlog is read
+RETRY_SECONDS = 30.0  # pause after a failed save (full disk, lock); nothing is read meanwhile
 MAX_LOGGED = 20
 
 
 def run(settings: Settings, profile: Profile, *, since: Optional[float] = None, once: bool = False) -> int:
     """Follow the log until SIGTERM or SIGINT, or with ``once`` up to its present end. Returns the exit code.
 
-    Without a saved place everything that is there is read, rotated files first; ``since`` (epoch seconds) passes over
-    what is older. With a saved place reading goes on there, and ``since`` is without effect.
+    Without a saved position, the whole log is read, rotated files first, except lines older than ``since`` (epoch seconds).
+    With a saved position, reading continues there and ``since`` is ignored.
 
-    :raises InputError: the log is unreadable, or with ``once`` missing
-    :raises StateError: the evidence cannot be written; everything up to the last save is kept, the next run goes on there
+    :raises InputError: the log is unreadable, or missing with ``once``
+    :raises StateError: the evidence cannot be written; the next run continues at the last save
     :raises RefusedError: another daemon writes the same evidence
     """
     configure_logging()
@@ -61,7 +61,7 @@ def run(settings: Settings, profile: Profile, *, since: Optional[float] = None, 
 
 
 def configure_logging() -> None:
-    """JSON lines on stderr, or readable ones where stderr is a terminal."""
+    """Log JSON lines to stderr, or human-readable lines if stderr is a terminal."""
     shown: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), shown],
@@ -84,7 +84,7 @@ class Daemon:
         self._matcher = matcher
         place = None if store.place is None else LogPosition.from_json(store.place)
         if place is not None and since is not None:
-            self._log.warning("since has no effect: reading goes on at the saved place", record=place.record)
+            self._log.warning("--since is ignored: reading continues at the saved position", record=place.record)
         _recall(matcher, store.memory)
         self._follower = Follower(settings.log, place, since=since)
         self._intake = Intake(matcher)
@@ -96,14 +96,14 @@ class Daemon:
         self._caught_up = False
 
     def start(self, *, once: bool) -> None:
-        """Log what will be read. A missing log is waited for; a log that cannot be read is an error."""
+        """Log the start of reading. The daemon waits for a missing log; an unreadable log is an error."""
         if once or self._follower.log.exists():
             self._follower.check()
         else:
             self._log.warning("the log does not exist yet: waiting for it")
         self._bell = None if once else Doorbell(self._follower.log.parent)
         if self._bell is not None and self._bell.failure:
-            self._log.warning("no notification of changes, looking every quarter second", reason=self._bell.failure)
+            self._log.warning("inotify is not available: polling every quarter second", reason=self._bell.failure)
         saved = self._place
         self._log.info("following", record=saved.record if saved else "", accesses=self._store.rows)
         self._notifier.tell("READY=1")
@@ -114,11 +114,11 @@ class Daemon:
         self._follower.close()
 
     def stop(self, *_: object) -> None:
-        """Signal handler: the loop ends after the block at hand. It takes no lock, which the loop may hold just then."""
+        """Handle a signal: end the loop after the current block. Takes no lock, because the loop may hold one."""
         self.stopping = True
 
     def catch_up(self) -> int:
-        """Read to the present end of the log, save, and say how much it was."""
+        """Read to the present end of the log, save, and log the counters."""
         while not self.stopping and self._follower.read():
             self._take_in()
             if time.monotonic() - self._saved_at >= BUSY_COMMIT_SECONDS:
@@ -138,7 +138,7 @@ class Daemon:
         return int(Exit.DONE)
 
     def turn(self) -> None:
-        """Read what is there, save when it is time, sleep until the bell rings."""
+        """Read available lines, save if due, then sleep until the log changes."""
         busy = self._follower.read()
         self._take_in()
         wait = self._save_when_due(busy)
@@ -165,7 +165,7 @@ class Daemon:
         self._follower.happenings.clear()
 
     def _save_when_due(self, busy: bool) -> float:
-        """Save what should be saved by now; returns the seconds until something will be due."""
+        """Save if due, and return the seconds until the next save is due."""
         since = time.monotonic() - self._saved_at
         moved = self._place is not None and self._store.place != self._place.to_json()
         idle = POLL_SECONDS if self._bell is None else self._bell.interval
@@ -183,7 +183,7 @@ class Daemon:
         return bool(batch.evidence or batch.remarks or batch.unparsed) or self._unsaved_bytes > QUIET_COMMIT_BYTES
 
     def _save_patiently(self) -> None:
-        """A full disk or a lock may pass: nothing is read until the save has worked, so nothing can be lost."""
+        """Save, retrying after a full disk or a lock. Nothing is read until the save has succeeded, so nothing is lost."""
         until = time.monotonic() + RETRY_SECONDS
         while True:
             try:
@@ -191,7 +191,7 @@ class Daemon:
             except StateError as error:
                 if self.stopping or time.monotonic() > until:
                     raise
-                self._log.error("evidence cannot be saved, trying again", what=error.what, hint=error.hint)
+                self._log.error("evidence cannot be saved, retrying", what=error.what, hint=error.hint)
                 self._notifier.watchdog("STATUS=evidence cannot be saved")
                 time.sleep(1.0)
             else:
@@ -222,10 +222,10 @@ def _recall(matcher: DenialMatcher, memory: Any) -> None:
 
 
 def _alone(database: Path) -> AbstractContextManager[None]:
-    """One daemon for one database; the lock goes with the process, however it ends."""
+    """Lock the database against a second daemon; the kernel releases the lock with the process."""
     path = database.with_name("daemon.lock")
-    hint = "stop it first: systemctl stop sepolicyd, or end that process"
-    return exclusive(path, f"another sepolicyd run already keeps {database}", hint=hint, mode=0o640, directory_mode=0o750)
+    hint = "run: systemctl stop sepolicyd; or end that process"
+    return exclusive(path, f"another `sepolicyd run` already writes {database}", hint=hint, mode=0o640, directory_mode=0o750)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""The policy files that a boot loads: /etc/selinux/NAME/policy/policy.N (libselinux, selinux_mkload_policy).
+"""The boot policy: the files /etc/selinux/NAME/policy/policy.N (libselinux, selinux_mkload_policy).
 
-libselinux takes the highest N that its libsepol knows. Which one that is depends on the installed libsepol, so a type counts
-as permissive at the next boot if any of the files says so. Standard library only.
+A boot loads the file with the highest N that its libsepol supports. Since that depends on the installed libsepol, a type counts
+as permissive in the boot policy if it is permissive in any of the files. Standard library only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BootPolicy:
     def newest(self) -> Path:
         """Return the policy file of the highest version.
 
-        :raises ToolError: there is none
+        :raises ToolError: there is no policy file
         """
         files = self.files()
         if not files:
@@ -57,9 +57,9 @@ class BootPolicy:
         return any(_read(path) == policy for path in self.files())
 
     def close_types(self, types: Iterable[str]) -> None:
-        """Rewrite each file in which one of these types is permissive, with that removed and nothing else changed.
+        """Rewrite each file in which one of these types is permissive, changing only the permissive map.
 
-        The caller holds the store's transaction lock: a semodule at work would install its own file at the same time.
+        The caller holds the store's transaction lock, so that no semodule installs a policy file at the same time.
 
         :raises ToolError: a file could not be read or written
         """
@@ -68,7 +68,7 @@ class BootPolicy:
             try:
                 closed = without_permissive(policy, types)
             except PolicyFormatError as error:
-                raise ToolError(f"{path} cannot be understood: {error}", "run: semodule -B") from error
+                raise ToolError(f"{path} is not a valid kernel policy: {error}", "run: semodule -B") from error
             if closed is not policy:
                 _replace(path, closed)
 
@@ -84,12 +84,12 @@ def _permissive(path: Path) -> frozenset[str]:
     try:
         return parse_head(_read(path)).permissive
     except PolicyFormatError as error:
-        raise ToolError(f"{path} cannot be understood: {error}", "run: semodule -B") from error
+        raise ToolError(f"{path} is not a valid kernel policy: {error}", "run: semodule -B") from error
 
 
 def _replace(path: Path, policy: bytes) -> None:
-    """Write the file as libsemanage does: a new file beside it, fsync, rename. Mode and label stay."""
-    fresh = path.with_name(f"{path.name}.tmp")  # libsemanage's name, and what it would overwrite
+    """Write the file as libsemanage does: new file, fsync, rename. Mode and label are kept."""
+    fresh = path.with_name(f"{path.name}.tmp")  # the name that libsemanage uses and overwrites
     mode = path.stat().st_mode & 0o7777
     label = b""
     with suppress(OSError):

@@ -1,6 +1,6 @@
 """Structured messages to the systemd journal: stable MESSAGE_IDs, explained by systemd/sepolicyd.catalog.
 
-The journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL) over its datagram socket; syslog(3) where that is missing.
+Uses the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL) over its datagram socket, or syslog(3) without one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Optional
 
 SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "sepolicyd"
-MAX_FIELD_BYTES = 48 << 10  # a longer datagram needs a file descriptor; a message of ours is one sentence
+MAX_FIELD_BYTES = 48 << 10  # longer datagrams need a file descriptor; sepolicyd's messages are single sentences
 
 
 class MessageId(str, Enum):
-    """What a message reports. The values are in systemd/sepolicyd.catalog and never change their meaning."""
+    """MESSAGE_ID of a message. The values are documented in systemd/sepolicyd.catalog and never change their meaning."""
 
     LEASE_OPENED = "4325c8c2cb16409bbf64503ec98ae72f"
     LEASE_ENDED = "84ce5f0823614c9fb1f600483dd6afb7"
@@ -31,7 +31,7 @@ class MessageId(str, Enum):
 
 
 class Priority(int, Enum):
-    """syslog(3) levels that are used here."""
+    """The syslog(3) levels in use."""
 
     CRITICAL = syslog.LOG_CRIT
     ERROR = syslog.LOG_ERR
@@ -39,9 +39,9 @@ class Priority(int, Enum):
 
 
 def send(text: str, priority: Priority, message: MessageId, *, profile: str = "", path: Optional[str] = None) -> None:
-    """Write one message. Raises nothing: a full or missing journal must not keep a lease from being ended.
+    """Write one message. Raises nothing, because a full or missing journal must not prevent the end of a lease.
 
-    :param profile: goes into the field SEPOLICYD_PROFILE
+    :param profile: value of the field SEPOLICYD_PROFILE
     :param path: the journal's socket
     """
     fields = {
@@ -61,6 +61,6 @@ def send(text: str, priority: Priority, message: MessageId, *, profile: str = ""
 
 
 def _field(name: str, value: str) -> bytes:
-    """One field in the binary form, which takes any bytes; a line break in a value cannot begin another field."""
+    """Return one field in the protocol's binary form, in which a line break in the value cannot start another field."""
     data = value.encode("utf-8", "replace")[:MAX_FIELD_BYTES]
     return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"

@@ -1,6 +1,6 @@
-"""Parser for the head of a binary kernel policy: type names and permissive types; also writes the policy with types closed.
+"""Parser for the head of a binary kernel policy (types and permissive types), and writer that changes the permissive map.
 
-Standard library only: what ends a lease must not depend on setools. The layout is that of the kernel's
+Standard library only, because ending a lease must not depend on setools. The layout is that of the kernel's
 security/selinux/ss/policydb.c (policydb_read, class_read, role_read, type_read) and ebitmap.c, little endian throughout.
 """
 
@@ -19,18 +19,18 @@ CONSTRAINT_NAMES, NEW_OBJECT_DEFAULTS, DEFAULT_TYPE, NEVERAUDIT = 29, 27, 28, 35
 MAP_UNIT = 64
 EXPRESSION_NAMES = 5  # CEXPR_NAMES
 TYPE_IS_PRIMARY, TYPE_IS_ATTRIBUTE = 1, 2  # TYPEDATA_PROPERTY_*; an alias has neither
-MAX_ITEMS = 1 << 22  # a count above this is no policy
+MAX_ITEMS = 1 << 22  # a higher count means that the file is not a policy
 
 
 class PolicyFormatError(ValueError):
-    """The bytes are not a kernel policy that this reader knows."""
+    """The bytes are not a kernel policy in a supported format."""
 
 
 @dataclass(frozen=True)
 class PolicyHead:
-    """``types`` maps a type's name to its value; the permissive map's bits are those values.
+    """The parsed head. ``types`` maps type names to values; the bits of the permissive map are these values.
 
-    ``span`` is where the permissive map lies in the bytes (start, end).
+    ``span`` is the byte range (start, end) of the permissive map.
     """
 
     version: int
@@ -47,13 +47,13 @@ class PolicyHead:
 def parse_head(policy: bytes) -> PolicyHead:
     """Read a kernel policy up to its type table.
 
-    :raises PolicyFormatError: other magic, a version below 24, or cut short
+    :raises PolicyFormatError: wrong magic number, a version below 24, or truncated
     """
     reader = _Reader(policy)
     try:
         return _head(reader)
     except (struct.error, IndexError) as error:
-        raise PolicyFormatError(f"policy ends or breaks at byte {reader.at}: {error}") from None
+        raise PolicyFormatError(f"policy is truncated or damaged at byte {reader.at}: {error}") from None
 
 
 def is_mls(policy: bytes) -> bool:
@@ -65,11 +65,11 @@ def is_mls(policy: bytes) -> bool:
     try:
         return bool(_preamble(reader)[1] & CONFIG_MLS)
     except (struct.error, IndexError) as error:
-        raise PolicyFormatError(f"policy ends or breaks at byte {reader.at}: {error}") from None
+        raise PolicyFormatError(f"policy is truncated or damaged at byte {reader.at}: {error}") from None
 
 
 def without_permissive(policy: bytes, names: Iterable[str]) -> bytes:
-    """The same policy in which these types are not permissive; unknown names are passed over. The same bytes if none was."""
+    """Return the policy with these types enforcing, unchanged if none of them was permissive. Unknown names are ignored."""
     head = parse_head(policy)
     gone = {head.types[name] for name in names if name in head.types}
     if not gone & head.permissive_bits:
@@ -79,7 +79,7 @@ def without_permissive(policy: bytes, names: Iterable[str]) -> bytes:
 
 
 def same_but_permissive(one: bytes, other: bytes) -> bool:
-    """Tell whether two kernel policies are equal in everything but the set of permissive types.
+    """Tell whether two kernel policies differ in their permissive types at most.
 
     :raises PolicyFormatError: one of them is not a kernel policy
     """
@@ -88,7 +88,7 @@ def same_but_permissive(one: bytes, other: bytes) -> bool:
 
 
 def render_ebitmap(bits: Iterable[int]) -> bytes:
-    """An ebitmap as ebitmap_read() wants it: unit, high bit and number of nodes, then (start bit, 64-bit map) ascending."""
+    """Return an ebitmap in the format of ebitmap_read(): unit, high bit, node count, then ascending (start bit, 64-bit map)."""
     nodes: dict[int, int] = {}
     for bit in bits:
         start = bit - bit % MAP_UNIT
@@ -100,7 +100,7 @@ def render_ebitmap(bits: Iterable[int]) -> bytes:
 
 
 class _Reader:
-    """A position in the bytes that moves on with each read."""
+    """A read position in the bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -117,7 +117,7 @@ class _Reader:
     def text(self, length: int) -> bytes:
         piece = self.data[self.at : self.at + length]
         if len(piece) != length:
-            raise IndexError("text cut short")
+            raise IndexError("truncated text")
         self.at += length
         return piece
 
@@ -139,7 +139,7 @@ class _Reader:
         self.at += 12 * count
 
     def count(self) -> int:
-        """The number of entries of a table (its second number; the first is the number of primary names)."""
+        """Return the number of entries of a table (its second number; the first counts primary names)."""
         entries = self.numbers(2)[1]
         if entries > MAX_ITEMS:
             raise IndexError(f"table of {entries} entries")
@@ -170,7 +170,7 @@ def _preamble(reader: _Reader) -> tuple[int, int]:
     """Return version and configuration flags."""
     magic, length = reader.numbers(2)
     if magic != MAGIC or reader.text(length) != IDENTITY:
-        raise PolicyFormatError("the magic number is another one")
+        raise PolicyFormatError("wrong magic number")
     version, config, _symbols, _contexts = reader.numbers(4)
     return version, config
 

@@ -1,4 +1,4 @@
-"""The running kernel's SELinux through /sys/fs/selinux: enforcing switch, policy-load counter, loaded policy."""
+"""Access to the running kernel's SELinux through /sys/fs/selinux: enforcing mode, policy load counter, loaded policy."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ SECURE_MODE = "booleans/secure_mode_policyload"  # refpolicy, kernel/selinux.te:
 
 
 class SelinuxFs:
-    """The port ``Kernel`` on a mounted selinuxfs."""
+    """Implementation of ``KernelControl`` on a mounted selinuxfs."""
 
     def __init__(self, mount: Path = MOUNT) -> None:
         self.mount = mount
         self._head: Optional[tuple[int, PolicyHead]] = None
 
     def enabled(self) -> bool:
-        """Tell whether the kernel runs SELinux. An unmounted selinuxfs is mounted again, since no lease could be ended without
-        it; the kernel knows that file system only while it runs SELinux."""
+        """Tell whether the kernel runs SELinux.
+
+        An unmounted selinuxfs is mounted again, since no lease could be ended without it. The kernel registers that file system
+        only while it runs SELinux.
+        """
         if not (self.mount / "enforce").exists() and self._unmounted():
             with suppress(ToolError):
                 process.run(["mount", "-t", "selinuxfs", "selinuxfs", str(self.mount)], timeout=MOUNT_TIMEOUT_S)
@@ -53,7 +56,7 @@ class SelinuxFs:
         return self._read("enforce").strip() == b"1"
 
     def set_enforcing(self, on: bool) -> None:
-        """Switch enforcing, and read it back."""
+        """Switch enforcing mode, and read it back."""
         self._write("enforce", b"1" if on else b"0")
         if self.enforcing() != on:
             raise ToolError(f"the kernel did not switch enforcing {'on' if on else 'off'}", "see: sestatus")
@@ -65,8 +68,8 @@ class SelinuxFs:
     def status(self) -> tuple[int, ...]:
         """Return (version, sequence, enforcing, policyload, deny_unknown) of the status page.
 
-        Read with read(), not mmap(): Python refuses to map a file whose size is 0, which selinuxfs reports. The sequence is
-        odd while the kernel writes (security/selinux/status.c), so two equal reads with an even one are a whole page.
+        The page is read with read(), because Python's mmap refuses a file of size 0, which selinuxfs reports. The sequence is
+        odd while the kernel writes (security/selinux/status.c), so two equal reads with an even sequence are consistent.
         """
         last: tuple[int, ...] = ()
         for _ in range(STATUS_TRIES):
@@ -77,10 +80,10 @@ class SelinuxFs:
             if values == last and values[1] % 2 == 0:
                 return values
             last = values
-        raise ToolError(f"{self.mount}/status never came to rest", "try again")
+        raise ToolError(f"{self.mount}/status changed on every read", "try again")
 
     def head(self) -> PolicyHead:
-        """Return types and permissive types of the loaded policy; it is read again only after another load."""
+        """Return types and permissive types of the loaded policy, cached until the next policy load."""
         loads = self.loads()
         if self._head is None or self._head[0] != loads:
             self._head = (loads, _parsed(self.policy()))
@@ -92,7 +95,7 @@ class SelinuxFs:
             try:
                 return (self.mount / "policy").read_bytes()
             except OSError as error:
-                if error.errno != errno.EBUSY:  # sel_open_policy lets one process in at a time
+                if error.errno != errno.EBUSY:  # sel_open_policy admits one process at a time
                     break
                 time.sleep(BUSY_PAUSE_S)
         return self._read("policy")
@@ -106,7 +109,7 @@ class SelinuxFs:
         return frozenset(self.head().types)
 
     def close_types(self, types: tuple[str, ...]) -> None:
-        """Load the loaded policy again without these permissive types, and read it back."""
+        """Reload the loaded policy with these types enforcing, and read it back."""
         for _ in range(LOAD_TRIES):
             loads = self.loads()
             try:
@@ -116,18 +119,18 @@ class SelinuxFs:
                 raise _not_understood(error) from None
             if closed is policy:
                 break
-            if self.loads() == loads:  # else semodule has loaded another policy meanwhile, which this would take back
+            if self.loads() == loads:  # otherwise semodule has loaded a newer policy, which this load would revert
                 self._write("load", closed)
                 break
         still = self.permissive_types() & frozenset(types)
         if still:
-            raise ToolError(f"{', '.join(sorted(still))} is permissive in the kernel still", "run: setenforce 1; semodule -R")
+            raise ToolError(f"{', '.join(sorted(still))} is still permissive in the kernel", "run: setenforce 1; semodule -R")
 
     @contextmanager
     def keep_closed(self, types: tuple[str, ...]) -> Iterator[None]:
-        """While the context is held, close the types again after each load of another policy."""
+        """Close the types again after each policy load while the context is held."""
         stop = threading.Event()
-        # a reader of its own: the cached head is not made for two threads
+        # a separate reader, because the cached head is not thread-safe
         watcher = threading.Thread(target=SelinuxFs(self.mount)._watch, args=(types, stop), daemon=True)
         watcher.start()
         try:
@@ -146,7 +149,7 @@ class SelinuxFs:
                     seen = loads
 
     def refuses_loads(self) -> bool:
-        """Tell whether secure_mode_policyload is on or about to be: the file holds the present and the pending value."""
+        """Tell whether secure_mode_policyload is on or pending; the file holds the current and the pending value."""
         return b"1" in self._read(SECURE_MODE).split() if (self.mount / SECURE_MODE).exists() else False
 
     def _read(self, name: str) -> bytes:
@@ -157,7 +160,7 @@ class SelinuxFs:
             raise ToolError(f"{path} cannot be read: {error.strerror}", "mount selinuxfs, and run this as root") from error
 
     def _write(self, name: str, data: bytes) -> None:
-        """One write() call: the kernel takes a policy only whole (sel_write_load)."""
+        """Write with a single write() call, because the kernel accepts a policy only as a whole (sel_write_load)."""
         path = self.mount / name
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -166,7 +169,7 @@ class SelinuxFs:
             finally:
                 os.close(fd)
         except OSError as error:
-            # to root the policy itself says no, and this boolean is what makes it
+            # for root, the write was denied by the policy itself, usually because of this boolean
             hint = "run this as root" if os.geteuid() else "see: getsebool secure_mode_policyload; ausearch -m avc -ts recent"
             raise ToolError(f"{path} cannot be written: {error.strerror}", hint) from error
         if written != len(data):
@@ -181,4 +184,4 @@ def _parsed(policy: bytes) -> PolicyHead:
 
 
 def _not_understood(error: PolicyFormatError) -> ToolError:
-    return ToolError(f"the loaded policy cannot be understood: {error}", "report this with the kernel's version (uname -r)")
+    return ToolError(f"the loaded policy has an unknown format: {error}", "report this with the kernel's version (uname -r)")

@@ -1,4 +1,4 @@
-"""SELinux labels of files, as the kernel keeps them in the extended attribute security.selinux (xattr(7))."""
+"""SELinux labels of files, read from the extended attribute security.selinux (xattr(7))."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ StrPath = Union[str, "os.PathLike[str]"]
 
 
 def read_context(path: StrPath, *, follow_symlinks: bool = False) -> str:
-    """The whole context of a file; "" if it has none or cannot be read."""
+    """Return the whole context of a file; "" if it has none or cannot be read."""
     try:
         return os.getxattr(path, LABEL, follow_symlinks=follow_symlinks).rstrip(b"\0").decode("utf-8", "replace")
     except OSError:

@@ -1,6 +1,7 @@
-"""Store of decisions. Each is durable before the call returns; the newest answer for an access counts.
+"""Store of decisions. Each is durable before the call returns; the latest answer for an access counts.
 
-Rows are only ever added (triggers refuse the rest): an undo is a row too, so that the file tells who said what and when.
+The table is append-only (enforced by triggers): an undo is a row of its own, so that the file is a complete record of who
+decided what and when.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Seen = TypeVar("Seen")
 
 
 class AnswerKind(str, Enum):
-    """The possible answers; reset withdraws earlier answers, so that the accesses are pending again."""
+    """The possible answers. A reset withdraws earlier answers, so that the accesses are pending again."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -48,10 +49,10 @@ class AnswerKind(str, Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision: an answer of one person about a set of accesses.
+    """One decision: the answer of one user about a set of accesses.
 
-    ``fix_kind`` and ``fix_detail`` are the fix that was chosen, None where there was none to choose; ``at`` is epoch
-    seconds; ``id`` is the row, 0 before it is stored.
+    ``fix_kind`` and ``fix_detail`` describe the chosen fix, None if there was no choice. ``at`` is in epoch seconds. ``id`` is
+    the row number, 0 before the decision is stored.
     """
 
     answer: AnswerKind
@@ -63,20 +64,17 @@ class Decision:
     fix_kind: Optional[FixKind] = None
     fix_detail: FixDetail = NO_DETAIL
     last_seen: Optional[float] = None
-    """When the candidate was last seen before the decision (epoch seconds, by the log's clock), where a fix was chosen."""
+    """Time of the last sighting before the decision (epoch seconds, from the log), set if a fix was chosen."""
     id: int = 0
 
 
 class DecisionStore:
-    """Root's database of decisions (directory 0700, file 0600).
-
-    Where the file does not exist it is made by the first answer, not by reading.
-    """
+    """Root's database of decisions (directory 0700, file 0600). The first answer creates the file; reading does not."""
 
     def __init__(self, path: Path) -> None:
         """
-        :raises StateError: it cannot be read, or is of another version
-        :raises RefusedError: the directory or the file belongs to somebody else or can be written by others
+        :raises StateError: the file cannot be read, or has another schema version
+        :raises RefusedError: the directory or the file is owned or writable by another user
         """
         self.path = path
         self._connection: Optional[sqlite3.Connection] = None
@@ -89,20 +87,20 @@ class DecisionStore:
             self._connection = None
 
     def add(self, decision: Decision) -> Decision:
-        """Store one answer; it is on the disk when this returns. The Decision returned has its id.
+        """Store one answer durably, and return the Decision with its id.
 
         :raises StateError: nothing was stored (disk full, locked, not writable)
-        :raises RefusedError: an access holds a name that no policy can hold
+        :raises RefusedError: an access contains a name that is not a valid identifier
         """
         _check(decision)
         return self._insert(decision, None)
 
     def all(self) -> list[Decision]:
-        """Every decision that has not been undone, oldest first."""
+        """Return all decisions that have not been undone, oldest first."""
         return [decision for decision, undone in self._history() if not undone]
 
     def history(self) -> list[tuple[Decision, bool]]:
-        """Every decision, oldest first, and whether it was undone later."""
+        """Return all decisions, oldest first, each with whether it was undone later."""
         return self._history()
 
     def decided(self) -> dict[Access, Decision]:
@@ -117,7 +115,7 @@ class DecisionStore:
         return standing
 
     def undo_last(self, by: str, at: float, reason: str = "undo") -> Optional[Decision]:
-        """Undo this person's latest decision that is still in force; return it, or None if there is none."""
+        """Undo the user's latest decision that is still in force; return that decision, or None if there was none."""
         standing = [decision for decision in self.all() if decision.by == by]
         if not standing:
             return None
@@ -164,9 +162,9 @@ class DecisionStore:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise StateError(f"{self.path} cannot be read: {error.strerror}", "run as root, who owns the decisions") from None
+            raise StateError(f"{self.path} cannot be read: {error.strerror}", "run this as root") from None
         if not stat.S_ISREG(found.st_mode):
-            raise RefusedError(f"{self.path} is no regular file", "decisions are root's alone: see who has made it")
+            raise RefusedError(f"{self.path} is not a regular file", "find out who created it, then move it away")
         return True
 
     def _connect(self) -> sqlite3.Connection:
@@ -182,12 +180,12 @@ class DecisionStore:
 
 
 def pending(evidence: Mapping[Access, Seen], decided: Mapping[Access, Decision]) -> dict[Access, Seen]:
-    """Return the accesses without a decision; a new permission of a decided candidate is pending too."""
+    """Return the accesses without a decision, including new permissions of a decided candidate."""
     return {access: seen for access, seen in evidence.items() if access not in decided}
 
 
 def allowed(decided: Mapping[Access, Decision]) -> list[Access]:
-    """The accesses whose standing answer is allow, sorted."""
+    """Return the accesses whose answer in force is allow, sorted."""
     return sorted(access for access, decision in decided.items() if decision.answer == AnswerKind.ALLOW)
 
 
@@ -201,17 +199,19 @@ def _check(decision: Decision) -> None:
 def _check_names(names: Iterable[str]) -> None:
     for name in names:
         if not is_identifier(name):
-            raise RefusedError(f"{name[:128]!r} cannot be a name in a policy", "it can only be left undecided")
+            raise RefusedError(f"{name[:128]!r} is not a valid name in a policy", "leave this candidate undecided")
 
 
 def _check_owner(path: Path) -> None:
     found = os.lstat(path)
     if found.st_uid not in (0, os.geteuid()):
         raise RefusedError(
-            f"{path} belongs to user {found.st_uid}", "decisions are root's alone: see who has made it, then move it away"
+            f"{path} belongs to user {found.st_uid}", "only root may own decisions: find out who created it, then move it away"
         )
     if found.st_mode & 0o022:
-        raise RefusedError(f"{path} can be written by others", f"chmod go-w {path}, and look at the decisions in it")
+        raise RefusedError(
+            f"{path} is writable by other users", f"run: chmod go-w {path}; then check the decisions: sepolicyd history"
+        )
 
 
 def _fix_to_json(decision: Decision) -> dict[str, Any]:

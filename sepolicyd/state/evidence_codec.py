@@ -1,4 +1,4 @@
-"""Encode evidence as the text of a database row, and decode it. Decoding checks each field, for the row is untrusted."""
+"""Encode evidence as the text of a database row, and decode it. Decoding checks each field, since rows are untrusted."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from sepolicyd.access import SELF, Access, is_identifier
 from sepolicyd.rules.evidence import MAX_KEPT, MAX_SAMPLE_CHARS, MAX_SAMPLES, MAX_TIMES, Evidence
 
-MAX_BODY_CHARS = 32_768  # of one row as the daemon writes it: bounds the file under a flood of long names
-SMALL_BODY_CHARS = 2048  # of one row among many
+MAX_BODY_CHARS = 32_768  # per row; bounds the file size under a flood of long names
+SMALL_BODY_CHARS = 2048  # per row if there are many rows
 MAX_READ_CHARS = 1 << 16
 MAX_TEXT_CHARS = 8192
 MAX_INTEGER = 1 << 53
@@ -19,11 +19,11 @@ TRIMMED = ((8, 256), (3, 96))  # how many values of a field are kept, and how ma
 
 
 class BadRow(ValueError):  # noqa: N818 - a property of the data, not a failure of the program
-    """A row that the daemon cannot have written; the text says why."""
+    """A row that the daemon cannot have written; the text is the reason."""
 
 
 def render(evidence: Evidence, limit: int = MAX_BODY_CHARS) -> str:
-    """JSON of the fields that are not empty; beyond the limit of characters samples go first, then long texts are cut."""
+    """Return the JSON of the non-empty fields. To stay within the limit, samples are dropped first, then long texts are cut."""
     body = _dump(evidence)
     if len(body) > limit:
         body = _dump(replace(evidence, samples=tuple(text[:1024] for text in evidence.samples[:1])))
@@ -34,12 +34,12 @@ def render(evidence: Evidence, limit: int = MAX_BODY_CHARS) -> str:
 
 
 def parse(body: object) -> Evidence:
-    """The evidence in one row's text.
+    """Parse the text of one row.
 
-    :raises BadRow: it is too long, no JSON, or a field has a type or size that render never gives
+    :raises BadRow: the text is too long or not JSON, or a field has a type or size that :func:`render` never writes
     """
     if not isinstance(body, str) or len(body) > MAX_READ_CHARS:
-        raise BadRow("the row is no text or too long")
+        raise BadRow("the row is not text, or too long")
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
@@ -48,12 +48,12 @@ def parse(body: object) -> Evidence:
 
 
 def from_values(values: object) -> Evidence:
-    """The evidence in one decoded JSON object.
+    """Return the evidence in a decoded JSON object.
 
-    :raises BadRow: a field has a type or size that render never gives
+    :raises BadRow: a field has a type or size that :func:`render` never writes
     """
     if not isinstance(values, dict):
-        raise BadRow("the row is no mapping")
+        raise BadRow("the row is not a JSON object")
     unknown = set(values) - set(_CHECKS)
     if unknown:
         raise BadRow(f"unknown field {sorted(unknown)[0][:64]!r}")
@@ -62,37 +62,37 @@ def from_values(values: object) -> Evidence:
         try:
             checked[name] = _CHECKS[name](value)
         except (TypeError, ValueError, AttributeError):
-            raise BadRow(f"field {name} is not what it should be") from None
+            raise BadRow(f"field {name} has a wrong type or size") from None
     evidence = Evidence(**checked)
     if evidence.count < 1:
-        raise BadRow("a count below one")
+        raise BadRow("the count is below one")
     return evidence
 
 
 def access_of(names: Sequence[object]) -> Access:
-    """The access of one row, whose names another user or host has written.
+    """Return the access of one row. The names were written by another user or host.
 
     :param names: source, target, class and permission
 
-    :raises BadRow: a name that no policy can hold, or a target that should be SELF
+    :raises BadRow: a name is not a valid identifier, or the target should be SELF
     """
     texts = [name for name in names if isinstance(name, str) and is_identifier(name)]
     if len(texts) != len(names):
-        raise BadRow("a name that no policy can hold")
+        raise BadRow("a name that is not a valid identifier")
     source, target, tclass, permission = texts
     if target == source:
-        raise BadRow(f"source as target, which is written {SELF}")
+        raise BadRow(f"the target equals the source, but must be written as {SELF}")
     return Access(source, target, tclass, permission)
 
 
 def to_values(evidence: Evidence) -> dict[str, Any]:
-    """The fields that are not empty."""
+    """Return the non-empty fields."""
     values = {spec.name: getattr(evidence, spec.name) for spec in fields(evidence)}
     return {name: value for name, value in values.items() if value}
 
 
 def _dump(evidence: Evidence) -> str:
-    # surrogates (undecodable bytes of the log) must not reach SQLite, which takes UTF-8 only: ensure_ascii writes \udcXX
+    # surrogates (undecodable bytes of the log) must not reach SQLite, which accepts UTF-8 only: ensure_ascii writes \udcXX
     return json.dumps(to_values(evidence), separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""Read-only, checked view of evidence.db, which another user writes. Locks and writes nothing."""
+"""Read-only view of evidence.db with checks on every value, since another user writes the file. Takes no lock."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from sepolicyd.state import evidence_codec
 from sepolicyd.storage.sqlite import translated
 
 VERSION = 1
-HOSTS = "hosts"  # the key of meta under which a merge writes the names of its hosts
-# one statement each; the reader compares these texts with the file's own, so that a file with views, triggers or
-# generated columns is refused before a single row is asked for
+HOSTS = "hosts"  # the key of meta for the host names of merged evidence
+# one statement per table; the reader compares these texts with the schema in the file, so that a file with views, triggers or
+# generated columns is refused before the first query
 TABLES = {
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "evidence": (
@@ -44,7 +44,7 @@ MAX_BODIES_CHARS = 128 << 20
 MAX_ROWS = 40_000
 MAX_BAD_ROWS = 100
 MAX_META_CHARS = 1 << 18
-MAX_META_VALUE_CHARS = 1 << 20  # the daemon's memory of processes, which is not read here
+MAX_META_VALUE_CHARS = 1 << 20  # for the daemon's process table, which is not read here
 QUERY_SECONDS = 20.0
 TRIES = 60
 PAUSE_SECONDS = 0.01
@@ -53,7 +53,7 @@ CHANGE_COUNTER = slice(24, 28)  # https://sqlite.org/fileformat2.html#file_chang
 
 @dataclass(frozen=True)
 class LogEvent:
-    """Something in the log that limits what the evidence proves; ``text`` is the log's own: escape it before display."""
+    """An event in the log that limits the evidence. ``text`` is raw log text: escape it before display."""
 
     at: float
     """Epoch seconds."""
@@ -66,29 +66,29 @@ class Snapshot:
     """The checked content of evidence.db."""
 
     evidence: Mapping[Access, Evidence] = field(default_factory=dict)
-    """The roles of an access merged."""
+    """Evidence by access, all roles merged."""
     by_role: Mapping[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     """See evidence_store.Batch."""
     remarks: tuple[LogEvent, ...] = ()
     unparsed: tuple[tuple[str, str], ...] = ()
-    """(reason, line) of the first lines; text from the log, escape it before display."""
+    """(reason, line) of the first unparsed lines; raw log text, escape it before display."""
     ignored: Mapping[str, int] = field(default_factory=dict)
-    """Denials that are not the profile's, by source type."""
+    """Denials not attributed to the profile, by source type."""
     overflow: Mapping[str, int] = field(default_factory=dict)
-    """Denials that were counted and not kept, by source type; "" stands for further types."""
+    """Denials that were counted but not kept, by source type; "" stands for further types."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Lines and values that try to be taken for a record, by the type of the process; "" where nothing proves it."""
     bad_rows: tuple[str, ...] = ()
-    """Why rows were left out (a hostile or damaged file)."""
+    """Reasons why rows were skipped (a hostile or damaged file)."""
     profile: str = ""
     place: Mapping[str, Any] = field(default_factory=dict)
     updated: float = 0.0
-    """When the daemon last saved, epoch seconds."""
+    """Time of the daemon's last save, epoch seconds."""
     present: bool = False
-    """False where there is no database yet."""
+    """False if there is no database yet."""
     hosts: tuple[str, ...] = ()
-    """Names of the hosts whose evidence was merged into this; () for the evidence of one machine."""
+    """Names of the hosts whose evidence was merged; () for the evidence of one machine."""
 
     @property
     def taints(self) -> tuple[str, ...]:
@@ -100,16 +100,16 @@ class Snapshot:
             lines = "line looks like an attempt" if self.attempt_count == 1 else "lines look like attempts"
             found.append(f"{self.attempt_count} {lines} to forge a record ({self.attempts_text}); no access was taken from it")
         if self.counts.get("gaps"):
-            found.append(f"the log was cut away before it was read in {self.counts['gaps']} places")
+            found.append(f"parts of the log were lost before they were read in {self.counts['gaps']} places")
         if self.counts.get("lost"):
             found.append(f"the kernel or auditd reported lost events {self.counts['lost']} times")
         if self.bad_rows:
-            found.append(f"{len(self.bad_rows)} rows of the evidence database are not what the daemon writes")
+            found.append(f"{len(self.bad_rows)} rows of the evidence database are invalid and were skipped")
         return tuple(found)
 
     @property
     def attempt_count(self) -> int:
-        """All attempts; a database of an earlier version does not have them by domain."""
+        """Number of all attempts; databases of earlier versions have no counts by domain."""
         return max(sum(self.attempts.values()), self.counts.get("attempts", 0) + self.counts.get("imitations", 0))
 
     @property
@@ -120,31 +120,31 @@ class Snapshot:
 
     @property
     def attempt_lines(self) -> tuple[tuple[str, str], ...]:
-        """(reason, line) of the first attempts; hostile text."""
+        """(reason, line) of the first attempts; hostile text, escape it before display."""
         reasons = {reason.value for reason in UnparsedReason if reason.is_attempt}
         return tuple((reason, line) for reason, line in self.unparsed if reason in reasons)
 
     def _dropped(self) -> str:
-        """The domains with most dropped denials."""
+        """Return the domains with the most dropped denials."""
         most = sorted(self.overflow.items(), key=lambda item: (-item[1], item[0]))[:3]
         named = ", ".join(f"{count} of {source or 'other domains'}" for source, count in most)
         return f"too many distinct accesses ({named})" if named else "too many distinct accesses"
 
 
 def read_evidence(path: Path) -> Snapshot:
-    """What the daemon has gathered so far; an empty Snapshot where there is no database yet.
+    """Return the daemon's evidence, or an empty Snapshot if there is no database yet.
 
-    The file belongs to the daemon's user, who may be hostile: no link is followed, only a copy is opened, the schema must
-    be ours to the letter, each value is checked for type and size, and rows that fail are reported in ``bad_rows``.
+    The file belongs to the daemon's user, who may be hostile: symbolic links are refused, only a copy is opened, the schema
+    text must be identical to sepolicyd's, each value is checked for type and size, and bad rows go to ``bad_rows``.
 
-    :raises StateError: it cannot be read, is no regular file, too large, no database of ours or of another version
+    :raises StateError: the file cannot be read, is not a regular file, too large, or not a database of this version
     """
     try:
         data, journal = _consistent_bytes(path)
     except FileNotFoundError:
         return Snapshot()
     except OSError as error:
-        hint = "run as root or as the daemon's user" if isinstance(error, PermissionError) else "it must be a regular file"
+        hint = "run this as root or as the daemon's user" if isinstance(error, PermissionError) else "it must be a regular file"
         raise StateError(f"{path} cannot be read: {error.strerror}", hint) from None
     if not data:
         return Snapshot()
@@ -154,10 +154,10 @@ def read_evidence(path: Path) -> Snapshot:
 
 
 def _consistent_bytes(path: Path) -> tuple[bytes, bytes]:
-    """The file and, only where a dead daemon has left one, its hot journal.
+    """Return the content of the file and, if a killed daemon has left one, of its hot journal.
 
-    The daemon's journal mode is TRUNCATE: its journal has content exactly while pages are being written, and every
-    commit changes the change counter. No journal before, none after and the same counter: nothing was written between.
+    In the daemon's journal mode TRUNCATE, the journal has content only while pages are being written, and every commit changes
+    the change counter. The copy is consistent if there is no journal before and after, and the counter is the same.
     """
     journal = path.with_name(path.name + "-journal")
     for _ in range(TRIES):
@@ -169,10 +169,10 @@ def _consistent_bytes(path: Path) -> tuple[bytes, bytes]:
     for _ in range(TRIES):
         before = (_stamp(path), _stamp(journal))
         data, undo = _bytes(path), _bytes(journal)
-        time.sleep(PAUSE_SECONDS * 3)  # the kernel's time stamps are no finer than its tick
+        time.sleep(PAUSE_SECONDS * 3)  # the resolution of file time stamps is one kernel tick
         if before == (_stamp(path), _stamp(journal)):
             return data, undo
-    raise StateError(f"{path} is being written without a pause", "try again in a moment")
+    raise StateError(f"{path} is written continuously", "try again in a moment")
 
 
 def _open(path: Path) -> int:
@@ -186,7 +186,7 @@ def _open(path: Path) -> int:
 def _bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     with open(_open(path), "rb") as file:
         if os.fstat(file.fileno()).st_size > MAX_BYTES:
-            raise StateError(f"{path} is larger than {MAX_BYTES >> 20} MiB", "the daemon never writes so much: move it away")
+            raise StateError(f"{path} is larger than {MAX_BYTES >> 20} MiB, the limit of the daemon", "move it away")
         return file.read(limit)
 
 
@@ -204,7 +204,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 @contextmanager
 def _opened(data: bytes, journal: bytes) -> Iterator[sqlite3.Connection]:
-    """A connection to a private copy: in memory where this Python can (3.11), else, or to undo a half commit, on disk."""
+    """Provide a connection to a private copy, in memory (Python 3.11) or, on older Pythons or with a hot journal, on disk."""
     if not journal and sys.version_info >= (3, 11):
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             connection.deserialize(data)
@@ -220,7 +220,7 @@ def _opened(data: bytes, journal: bytes) -> Iterator[sqlite3.Connection]:
                 yield _guarded(connection)
     except OSError as error:
         raise StateError(
-            f"no room for a copy of the evidence in {tempfile.gettempdir()}: {error.strerror}", "make room there"
+            f"no space for a copy of the evidence in {tempfile.gettempdir()}: {error.strerror}", "free space there"
         ) from None
 
 
@@ -237,14 +237,14 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != VERSION:
         raise StateError(
-            f"{path} has schema {version} and this sepolicyd knows schema {VERSION}",
-            "let daemon and commands be of one version",
+            f"{path} has schema {version}, but this sepolicyd supports schema {VERSION}",
+            "install the same version of daemon and commands",
         )
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 50").fetchall()
     found = {name: sql for kind, name, sql in rows if kind == "table"}
     if found != TABLES or len(rows) != len(TABLES):
-        raise StateError(f"{path} is not a database that sepolicyd has made", "move it away; the daemon makes a new one")
-    # so that no later statement can write, whatever the file holds
+        raise StateError(f"{path} is not a database written by sepolicyd", "move it away; the daemon creates a new one")
+    # from here on no statement can write
     connection.execute("PRAGMA query_only=ON")
 
 
@@ -255,7 +255,7 @@ def _snapshot(connection: sqlite3.Connection) -> Snapshot:
     for row in _rows(connection, "evidence", ("source", "target", "tclass", "permission", "role", "body"), bad):
         left -= len(row[5])
         if left < 0:
-            _report(bad, f"evidence: more than {MAX_BODIES_CHARS >> 20} Mi characters, the rest is left out")
+            _report(bad, f"evidence: more than {MAX_BODIES_CHARS >> 20} Mi characters, the rest was skipped")
             break
         try:
             key = _key(row[:5])
@@ -293,7 +293,7 @@ def _rows(
     kinds: tuple[str, ...] = (),
     longest: int = evidence_codec.MAX_READ_CHARS,
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows whose every column has the storage class it should have; a column typed TEXT may still hold a blob."""
+    """Yield the rows in which every column has the expected storage class (a column declared TEXT may hold a blob)."""
     wanted = kinds or ("text",) * len(columns)
     fits = " AND ".join(f"typeof({column})='{kind}' AND length({column})<={longest}" for column, kind in zip(columns, wanted))
     names = ", ".join(columns)
@@ -301,7 +301,7 @@ def _rows(
     for _ in range(min(total - fitting, MAX_BAD_ROWS)):
         _report(bad, f"{table}: a value of the wrong type or size")
     if fitting > limit:
-        _report(bad, f"{table}: more than {limit} rows, the rest is left out")
+        _report(bad, f"{table}: more than {limit} rows, the rest was skipped")
     yield from connection.execute(f"SELECT {names} FROM {table} WHERE {fits} ORDER BY rowid LIMIT {limit}")  # noqa: S608
 
 
@@ -309,7 +309,7 @@ def _key(columns: tuple[Any, ...]) -> tuple[Access, str]:
     *names, role = columns
     access = evidence_codec.access_of(names)
     if len(role) > evidence_codec.MAX_TEXT_CHARS:
-        raise evidence_codec.BadRow("a role that is too long")
+        raise evidence_codec.BadRow("the role is too long")
     return (access, role)
 
 
@@ -319,7 +319,7 @@ def _remarks(connection: sqlite3.Connection, bad: list[str]) -> tuple[LogEvent, 
         try:
             found.append(LogEvent(at, LogEventKind(kind), text))
         except ValueError:
-            _report(bad, "notices: a kind that no version writes")
+            _report(bad, "notices: unknown kind")
     return tuple(found)
 
 
@@ -339,7 +339,7 @@ def _counts(values: Any) -> dict[str, int]:
 
 
 def _domains(counts: Mapping[str, int]) -> dict[str, int]:
-    """Without names that no source type can have."""
+    """Return the counts without names that are not valid identifiers."""
     return {name: count for name, count in counts.items() if not name or is_identifier(name)}
 
 

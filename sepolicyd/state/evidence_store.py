@@ -19,19 +19,19 @@ from sepolicyd.state.evidence_reader import HOSTS, SCHEMA, VERSION, LogEvent
 from sepolicyd.storage.sqlite import open_database, transaction, translated
 
 MAX_ACCESSES = 20_000
-"""Rows, one for each access and role. When all are taken, a domain with fewer rows takes them from the one with most."""
+"""Limit of rows, one per access and role. At the limit, a domain with few rows displaces rows of the one with the most."""
 BODIES_CHARS = 16 << 20
-"""Rows are cut so that all of them together are not much longer than this."""
+"""Approximate limit for the total length of all rows; each row is shortened accordingly."""
 MAX_UNPARSED = 200
 MAX_NOTICES = 1000
 MAX_DOMAINS = 200
-"""Domains for which ignored and dropped denials are counted apart; those of further domains are counted together."""
+"""Number of domains with separate counts of ignored and dropped denials; further domains share one count."""
 MAX_LINE_CHARS = 512
 
 
 @dataclass
 class Batch:
-    """What was attributed since the last save; at most MAX_ACCESSES rows."""
+    """The evidence attributed since the last save; at most MAX_ACCESSES rows."""
 
     evidence: dict[tuple[Access, str], Evidence] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -65,28 +65,28 @@ class Batch:
         self._keys.setdefault(access.source, []).append(key)
 
     def ignore(self, source: str, count: int) -> None:
-        """Count denials that the profile does not claim."""
+        """Count denials not attributed to the profile."""
         self.counts["ignored"] += count
         _count(self.ignored, source, count)
 
     def drop(self, source: str, count: int) -> None:
-        """Count denials for which there is no room."""
+        """Count denials that exceed the limit of rows."""
         self.counts["overflow"] += count
         _count(self.overflow, source, count)
 
     def attempt(self, source: str, count: int) -> None:
-        """Count lines that try to be taken for a record."""
+        """Count lines that attempt to forge a record."""
         _count(self.attempts, source, count)
 
     def keep_unparsed(self, lines: Sequence[Unparsed]) -> None:
-        """Keep the first lines, and the first attempts, so that neither displaces the other."""
+        """Keep the first lines and, separately, the first attempts, so that neither displaces the other."""
         for attempt in (False, True):
             room = MAX_UNPARSED - sum(line.attempt is attempt for line in self.unparsed)
             self.unparsed.extend([line for line in lines if line.attempt is attempt][: max(0, room)])
 
 
 def fairest(rows: Mapping[str, int], source: str) -> Optional[str]:
-    """The domain with most rows, which gives one to ``source``; None where ``source`` has no fewer itself."""
+    """Return the domain with the most rows, None if ``source`` has as many rows itself."""
     most = max(rows, key=lambda domain: (rows[domain], domain), default=source)
     return most if rows.get(source, 0) + 1 < rows.get(most, 0) else None
 
@@ -96,15 +96,15 @@ def _count(counts: Counter[str], source: str, count: int) -> None:
 
 
 class EvidenceStore:
-    """The daemon's database. One transaction holds what was read and how far, so that a kill between two steps is
-    impossible: after any end the evidence is exactly that of the lines before ``place``.
+    """The daemon's database. Evidence and log position are saved in one transaction, so that after a crash the evidence is
+    exactly that of the lines before the position (``place``).
     """
 
     def __init__(self, path: Path, profile: str) -> None:
-        """Open or make it.
+        """Open the database, or create it.
 
-        :raises StateError: it cannot be opened or is of another version
-        :raises UsageError: it belongs to another profile
+        :raises StateError: the database cannot be opened, or has another schema version
+        :raises UsageError: the database belongs to another profile
         """
         self.path = path
         self._connection = open_database(path, schema=SCHEMA, version=VERSION, directory_mode=0o750, file_mode=0o640)
@@ -127,38 +127,40 @@ class EvidenceStore:
         elif found != profile:
             raise UsageError(
                 f"{self.path} holds the evidence of profile {found!r}, not of {profile!r}",
-                "name another directory with --state",
+                "give another directory with --state",
             )
         if self._meta(HOSTS) is not None:
-            raise UsageError(f"{self.path} was merged from many hosts", "name another directory with --state for a daemon")
+            raise UsageError(
+                f"{self.path} holds evidence merged from several hosts", "give another directory for the daemon with --state"
+            )
 
     def close(self) -> None:
         self._connection.close()
 
     def mark_merged(self, hosts: Sequence[str]) -> None:
-        """Record the hosts whose evidence this is. No daemon opens the database any more.
+        """Record the hosts of merged evidence. A daemon refuses the database from then on.
 
-        :raises StateError: it could not be stored
+        :raises StateError: the names could not be stored
         """
         with translated(self.path), transaction(self._connection):
             self._set(HOSTS, json.dumps(list(hosts)))
 
     @property
     def rows(self) -> int:
-        """How many accesses are stored, counted once for each role that asked."""
+        """Number of stored rows, one per access and role."""
         return sum(self._rows.values())
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """All counters since the beginning, as saved."""
+        """All counters of the database, as last saved."""
         return dict(self._counts)
 
     def save(self, batch: Batch, place: Mapping[str, Any], memory: Optional[Any] = None) -> list[tuple[Access, str]]:
-        """Fold the batch into what is stored and move the place, in one transaction; returns what was never seen before.
+        """Merge the batch into the database and save the log position in one transaction; return the new accesses.
 
-        :param place: where reading goes on after a restart, any JSON
-        :param memory: what the matcher knows of processes, any JSON
-        :raises StateError: nothing of it has been saved; the batch is unchanged and may be saved again
+        :param place: the log position at which reading continues after a restart, as JSON
+        :param memory: the matcher's process table, as JSON
+        :raises StateError: nothing was saved; the batch is unchanged and can be saved again
         """
         new: list[tuple[Access, str]] = []
         counts, rows = self._counts + batch.counts, Counter(self._rows)
@@ -204,7 +206,7 @@ class EvidenceStore:
         return True
 
     def _make_room(self, source: str, rows: Counter[str], overflow: Counter[str]) -> bool:
-        """Delete the newest row of the domain with most rows, if ``source`` has fewer."""
+        """Delete the newest row of the domain with the most rows, if ``source`` has fewer."""
         victim = fairest(rows, source)
         if victim is None:
             return False
@@ -217,7 +219,7 @@ class EvidenceStore:
         return True
 
     def _added(self, name: str, more: Counter[str]) -> dict[str, int]:
-        """Return the counts by domain that are stored under a name, with these added."""
+        """Return the stored counts by domain of a counter, with ``more`` added."""
         found: Counter[str] = Counter(json.loads(self._meta(name) or "{}"))
         for source, count in more.items():
             _count(found, source, count)
@@ -266,7 +268,7 @@ class EvidenceStore:
 
 
 def _body_limit(rows: Counter[str]) -> int:
-    """Characters of one row: fewer when there are many rows, so that the file stays small."""
+    """Return the character limit of one row, which is smaller if there are many rows."""
     share = BODIES_CHARS // max(1, sum(rows.values()))
     return min(evidence_codec.MAX_BODY_CHARS, max(evidence_codec.SMALL_BODY_CHARS, share))
 
@@ -275,10 +277,10 @@ def _parsed(body: str) -> Evidence:
     try:
         return evidence_codec.parse(body)
     except evidence_codec.BadRow:
-        # Only a foreign hand can have written this; what we see now is worth more than a daemon that stops on it.
+        # the row was edited by another program; replacing it is better than a daemon that stops
         return Evidence()
 
 
 def _clean(text: str) -> str:
-    """Cut, and without the surrogates that stand for undecodable bytes: SQLite takes UTF-8 only."""
+    """Return the text truncated and without surrogates (undecodable bytes), since SQLite accepts UTF-8 only."""
     return text[:MAX_LINE_CHARS].encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Fix details as they are stored in decisions.db: JSON objects whose keys have not changed since the first release."""
+"""Encode and decode fix details as stored in decisions.db: JSON objects whose keys are stable since the first release."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from sepolicyd.rules.fixes.detail import (
 
 
 def encode(detail: FixDetail) -> dict[str, Any]:
-    """The JSON object of a detail."""
+    """Return the JSON object of a detail."""
     return _ENCODERS[type(detail)](detail)
 
 
 def decode(stored: Mapping[str, Any]) -> FixDetail:
-    """The detail of a JSON object; the keys tell its shape.
+    """Return the detail of a JSON object. Its class follows from the keys.
 
     :raises ValueError: a key is missing, or a value is out of range
     :raises TypeError: a value has the wrong type
     """
     if not isinstance(stored, Mapping):
-        raise TypeError("a fix must be a JSON object")
+        raise TypeError("a fix detail must be a JSON object")
     for keys, read in _DECODERS:
         if keys & stored.keys():
             try:
@@ -101,7 +101,7 @@ def _read_ports(stored: Mapping[str, Any]) -> LabelledPorts:
     )
 
 
-# The first entry of which a key is present. own-type stands before labels: it has their keys and more.
+# The first entry with a matching key wins. own-type precedes labels because it has a superset of their keys.
 _DECODERS: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], FixDetail]], ...] = (
     (frozenset({"transitions", "allow"}), _read_own_type),
     (frozenset({"paths", "contexts"}), _read_labels),

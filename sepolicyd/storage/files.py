@@ -1,4 +1,4 @@
-"""Durable writes: a file is replaced whole or not at all, and is on the disk when the call returns."""
+"""Durable and atomic file writes: a file is replaced completely or not at all, and synced when the call returns."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ def read_text(path: Path) -> str:
 
 
 def read_own(path: Path) -> str:
-    """Return the text of a file that root obeys (it names commands and units).
+    """Return the text of a file whose content root acts on (it names commands and units).
 
-    Symbolic links are refused; a FIFO would block for ever, and a file that another user can write proves nothing.
+    Symbolic links, other file types (a FIFO would block forever) and files writable by other users are refused.
 
     :raises ValueError: not a regular file, or writable by another user
-    :raises OSError: it cannot be opened
+    :raises OSError: the file cannot be opened
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb") as file:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
-            raise ValueError("not a regular file that root alone can write")
+            raise ValueError("not a regular file that only root can write")
         return file.read().decode()
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = PRIVATE, temporary: Optional[Path] = None) -> None:
-    """Replace the content of a file; after a crash it holds the old content or the new.
+    """Replace the content of a file atomically; after a crash it holds either the old or the new content.
 
     :param mode: permission bits of a new file, before the umask
-    :param temporary: where the new content is written first; on the same file system. Default: a hidden name beside ``path``
-    :raises StateError: it could not be written, and holds what it held
+    :param temporary: path of the temporary file, on the same file system; default: a hidden file in the same directory
+    :raises StateError: the file could not be written, and is unchanged
     """
     temporary = temporary or path.with_name(f".{path.name}.new")
     try:
@@ -73,11 +73,11 @@ def write_whole(path: Path, data: bytes, *, mode: int = PRIVATE, temporary: Opti
 
 
 def write_public(path: Path, data: bytes) -> None:
-    """Replace a file that every user may read, whole or not at all; not synced, for a file system in memory.
+    """Replace a world-readable file atomically; not synced, since it is meant for a tmpfs.
 
-    A new directory gets mode 0755, whatever the umask.
+    A new directory gets mode 0755 regardless of the umask.
 
-    :raises StateError: it could not be written, and holds what it held
+    :raises StateError: the file could not be written, and is unchanged
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
@@ -100,7 +100,7 @@ def write_public(path: Path, data: bytes) -> None:
 
 
 def append_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON line. A half line that a crash has left is removed first, and so is what the disk had no room for.
+    """Append one JSON line durably. An incomplete line (left by a crash or a full disk) is removed.
 
     :raises StateError: nothing was appended
     """
@@ -141,9 +141,9 @@ def _whole_part(fd: int, size: int) -> tuple[int, bytes]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file durably; a missing file is fine.
+    """Remove a file durably; a missing file is not an error.
 
-    :raises OSError: it is still there
+    :raises OSError: the file could not be removed
     """
     with suppress(FileNotFoundError):
         path.unlink()
@@ -152,7 +152,7 @@ def remove(path: Path) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write every byte; write(2) may take fewer."""
+    """Write all bytes, since write(2) may write fewer."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
@@ -167,7 +167,7 @@ def ensure_directory(path: Path, mode: int = PRIVATE_DIRECTORY) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable (a rename is on the disk only after this, fsync(2))."""
+    """Sync a directory, which makes a rename in it durable (fsync(2))."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -176,9 +176,9 @@ def sync_directory(path: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError, act: str = "written") -> StateError:
-    """Translate a failed write."""
+    """Return the StateError for a failed write."""
     if isinstance(error, PermissionError):
         hint = f"run this as root, or as the owner of {path.parent}"
     else:
-        hint = "free space on that disk, then run the command again"
+        hint = "free space on that file system, then run the command again"
     return StateError(f"{path} cannot be {act}: {error.strerror}", hint)

@@ -1,8 +1,8 @@
 """Hash-chained JSON lines: append, read, and detect a line that was changed, removed, moved or cut off.
 
-Each line holds the hash of the one before. A head beside the file holds number and hash of the last line. It is written
-before the line ("writing") and after it ("written"), so that the traces of a crash differ from those of an edit. Root could
-rewrite both files: this detects accidents and careless edits, not a hostile root. Standard library only.
+Each line holds the hash of the preceding line. A separate head file holds number and hash of the last line; it is written
+before a line ("writing") and after it ("written"), so that a crash can be told from an edit. Root could rewrite both files:
+this detects accidents and careless edits, not a hostile root. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ NOTHING: ChainHead = (0, START)
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a line's values without its hash, keys sorted, no blanks."""
+    """Return the SHA-256 of a line's values without the hash itself, as compact JSON with sorted keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 class Chain:
-    """One file of lines and its head. The caller of :meth:`add` holds the lock of the directory."""
+    """One file of lines and its head file. The caller of :meth:`add` holds the directory's lock."""
 
     def __init__(self, path: Path, head_path: Path) -> None:
         self.path = path
         self.head_path = head_path
 
     def add(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Append one line durably, with its number, the hash of the line before and its own.
+        """Append one line durably, with its number, the hash of the preceding line and its own hash.
 
-        :raises StateError: it could not be written
+        :raises StateError: the line could not be written
         """
         number, previous = before = self._base()
         line: dict[str, Any] = {**values, "number": number + 1, "previous": previous}
@@ -49,33 +49,33 @@ class Chain:
         return line
 
     def seal(self) -> None:
-        """Complete the head after a crash between a line and its head. Doing it again is harmless.
+        """Complete the head after a crash between a line and its head. Idempotent.
 
-        :raises StateError: it could not be written
+        :raises StateError: the head could not be written
         """
         head, last = self._head(), self._last()
         if head is not None and len(head) > 1 and last == head[0]:
             self._write_head(last, WRITTEN)
 
     def values(self) -> list[dict[str, Any]]:
-        """Return the values of every line that can be read, oldest first.
+        """Return the values of all readable lines, oldest first.
 
         :raises StateError: the file cannot be read
         """
         return [values for _, values in self.lines() if values is not None]
 
     def lines(self) -> list[tuple[int, Optional[dict[str, Any]]]]:
-        """Return (line number, values) of each line, None for one that cannot be read; half a line at the end is omitted.
+        """Return (line number, values) of each line, with None for an unreadable one; an incomplete last line is omitted.
 
         :raises StateError: the file cannot be read
         """
         lines = read_text(self.path).split("\n")
         if lines[-1] and _parse(lines[-1]) is None:
-            lines.pop()  # append_json takes it off before the next
+            lines.pop()  # incomplete: append_json removes it before the next append
         return [(place, _parse(line)) for place, line in enumerate(lines, 1) if line]
 
     def verify(self) -> list[str]:
-        """Return one sentence for each fault, [] if every line is as it was written and in its place."""
+        """Return one sentence for each fault, [] if no line was changed, added, moved or removed."""
         problems = []
         number, digest = NOTHING
         for place, values in self.lines():
@@ -86,7 +86,7 @@ class Chain:
             if digest_of({key: value for key, value in values.items() if key != "hash"}) != claimed:
                 problems.append(f"line {place} (number {own}) was changed after it was written")
             elif own != number + 1:
-                problems.append(f"line {place} has number {own} where {number + 1} belongs: a line is missing or moved")
+                problems.append(f"line {place} has number {own} instead of {number + 1}: a line is missing or was moved")
             elif values["previous"] != digest:
                 problems.append(f"line {place} (number {own}) does not follow the line before it")
             number, digest = own, claimed
@@ -102,9 +102,9 @@ class Chain:
             return []
         known = head[-1][0]
         if number < known:
-            return [f"the end is missing: the last line has number {number}, the last written had {known}"]
+            return [f"the end is missing: the last line has number {number}, but number {known} was written"]
         if number > head[0][0]:
-            return [f"what follows the line with number {head[0][0]} was not written by sepolicyd"]
+            return [f"the lines after number {head[0][0]} were not written by sepolicyd"]
         return [f"the last line (number {number}) is not the one that was written"]
 
     def _base(self) -> ChainHead:
@@ -120,7 +120,7 @@ class Chain:
         return (found[-1]["number"], found[-1]["hash"]) if found else NOTHING
 
     def _head(self) -> Optional[list[ChainHead]]:
-        """Return what the last line may be: the one written last, and during a write also the one before. None: no head."""
+        """Return the possible last lines: the last one written and, during a write, also the one before. None: no head."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             head = json.loads(self.head_path.read_text(encoding="utf-8"))
             places = [(int(head["number"]), str(head["hash"]))]

@@ -1,4 +1,4 @@
-"""Advisory locks (flock(2)): between sepolicyd processes, and on libsemanage's lock files."""
+"""Advisory locks (flock(2)) between sepolicyd processes, and on libsemanage's lock files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Optional
 from sepolicyd.errors import RefusedError
 from sepolicyd.storage.files import PRIVATE, PRIVATE_DIRECTORY, cannot_write, ensure_directory
 
-# A process that is killed while it starts a tool leaves a child that shares its lock until exec closes the descriptor.
+# A process killed while starting a tool leaves a child that shares its lock until exec closes the descriptor.
 LINGER_S = 1.0
 PAUSE_S = 0.05
 
@@ -23,18 +23,18 @@ def exclusive(
     path: Path,
     refusal: str,
     *,
-    hint: str = "wait for it to end, then try again",
+    hint: str = "wait until it has finished, then try again",
     wait: float = LINGER_S,
     mode: int = PRIVATE,
     directory_mode: int = PRIVATE_DIRECTORY,
 ) -> Iterator[None]:
-    """Hold an exclusive lock on a file, which is created; the kernel releases it with the process.
+    """Hold an exclusive lock on a file, creating it if missing. The kernel releases the lock when the process ends.
 
-    :param refusal: the sentence for the case that another process holds the lock
-    :param wait: seconds to try
-    :param mode: of a new lock file; ``directory_mode`` of its directory, if that is missing
-    :raises RefusedError: another process holds it
-    :raises StateError: the file cannot be made
+    :param refusal: the error text if another process holds the lock
+    :param wait: seconds to wait for the lock
+    :param mode: mode of a new lock file; ``directory_mode`` is that of a new directory
+    :raises RefusedError: another process holds the lock
+    :raises StateError: the file cannot be created
     """
     try:
         ensure_directory(path.parent, directory_mode)
@@ -65,9 +65,9 @@ def acquire(fd: int, *, wait: float = 0.0) -> bool:
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold a shared lock on a file of another program, waiting for it; no lock where the file is missing.
+    """Wait for and hold a shared lock on another program's file; without the file, no lock is taken.
 
-    :raises OSError: it cannot be opened
+    :raises OSError: the file cannot be opened
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -82,7 +82,7 @@ def shared(path: Path) -> Iterator[None]:
 
 
 def holder(path: Path) -> Optional[str]:
-    """Return who holds a lock on a file: None if it is free, "" for an unknown process, else "NAME (pid N)"."""
+    """Return the holder of a lock as "NAME (pid N)": None if the file is not locked, "" for an unknown process."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -94,7 +94,7 @@ def holder(path: Path) -> Optional[str]:
 
 
 def _name_of_holder(inode: int) -> str:
-    """Search /proc/locks (proc(5)): ``1: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF``."""
+    """Find the holder in /proc/locks (proc(5)): ``1: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF``."""
     with suppress(OSError):
         for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
             words = line.split()

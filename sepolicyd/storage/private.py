@@ -1,7 +1,7 @@
-"""Files that only their owner can change, opened so that nobody else can swap them.
+"""Private cache files, opened in a way that prevents other users from replacing them.
 
-For data that decisions rest on and that can be made again (caches). Every component of the path is opened by descriptor
-without following symbolic links and checked; what fails a check is reported with a reason and never read.
+Meant for caches on which decisions depend. Every path component is opened by descriptor without following symbolic links, and
+checked. A component that fails a check is reported with a reason, and the file is not read.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from sepolicyd.storage.files import write_all
 
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-# a parent need not be readable (a home in a directory of mode 0711)
+# a parent need not be readable (such as a home directory below a directory of mode 0711)
 PARENT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class UntrustedError(Exception):
-    """A directory or file that another user could have written. The text names it and says why."""
+    """A directory or file that another user could have written. The text names the path and the reason."""
 
 
 @contextmanager
 def private_directory(path: Path) -> Iterator[int]:
-    """A descriptor of a directory that belongs to this process' user and lies below directories that others cannot change.
+    """Provide a descriptor of a directory that only this user and root can change, including its parents.
 
-    Directories that may be changed are those of another user than root or this one, and those writable by group or all
-    without the sticky bit. An access control list that lets others write shows in the group bits (acl(5)).
+    A directory is refused if it is owned by another user, or writable by group or others without the sticky bit. An access
+    control list that grants write access shows in the group bits (acl(5)).
 
-    :raises UntrustedError: one of them can be changed by another user
-    :raises OSError: no such directory, or it cannot be opened
+    :raises UntrustedError: another user can change one of the directories
+    :raises OSError: the directory does not exist or cannot be opened
     """
     real = Path(os.path.realpath(path))
     fd = os.open("/", PARENT)
@@ -59,9 +59,9 @@ def _check_directory(fd: int, name: str) -> None:
 
 
 def make_private_directory(path: Path, *, within: Path) -> None:
-    """Make the directory (mode 0700) and its missing parents below ``within``, which must exist.
+    """Create the directory (mode 0700) and its missing parents below ``within``, which must exist.
 
-    :raises OSError: it cannot be made
+    :raises OSError: a directory cannot be created
     """
     missing = [place for place in (path, *path.parents) if within in place.parents]
     for place in reversed(missing):
@@ -70,11 +70,11 @@ def make_private_directory(path: Path, *, within: Path) -> None:
 
 
 def read_private(directory: int, name: str) -> bytes:
-    """The content of a file in a directory from :func:`private_directory`.
+    """Return the content of a file in a directory from :func:`private_directory`.
 
-    :raises FileNotFoundError: it is not there
-    :raises UntrustedError: not a regular file, another user's, or writable by others
-    :raises OSError: it cannot be read
+    :raises FileNotFoundError: the file does not exist
+    :raises UntrustedError: not a regular file, or owned or writable by another user
+    :raises OSError: the file cannot be read
     """
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     try:
@@ -88,9 +88,9 @@ def read_private(directory: int, name: str) -> bytes:
 
 
 def write_private(directory: int, name: str, data: bytes) -> None:
-    """Replace a file (mode 0600). Not synced: after a crash it may be cut, so its reader must check it.
+    """Replace a file (mode 0600). Not synced: after a crash it may be truncated, so readers must check it.
 
-    :raises OSError: it could not be written; the file holds what it held
+    :raises OSError: the file could not be written, and is unchanged
     """
     temporary = f".{name}.{os.getpid()}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -110,7 +110,7 @@ def write_private(directory: int, name: str, data: bytes) -> None:
 
 
 def prune(directory: int, suffix: str, keep: int) -> None:
-    """Remove all but the newest files with this suffix, and temporary files of processes that have ended."""
+    """Remove all but the newest files with this suffix, and temporary files of ended processes."""
     names = os.listdir(directory)
     kept = {name for name in names if name.endswith(suffix) and not name.startswith(".")}
     ages = {name: os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime_ns for name in kept}

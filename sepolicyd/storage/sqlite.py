@@ -1,4 +1,4 @@
-"""SQLite databases that are durable at each commit, and whose errors are StateErrors with a hint."""
+"""SQLite databases with durable commits, whose errors are raised as StateErrors with a hint."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BUSY_SECONDS = 5.0
 def open_database(path: Path, *, schema: str, version: int, directory_mode: int, file_mode: int) -> sqlite3.Connection:
     """Open the database, or create it and its directory.
 
-    A rollback journal and no write-ahead log: a reader of another user must be able to take a consistent copy without
-    leaving -wal or -shm files of its own (the reader is state.evidence_reader). synchronous=EXTRA also syncs the directory
-    after the journal is gone (https://sqlite.org/pragma.html#pragma_synchronous).
+    The journal mode is a rollback journal rather than WAL, so that a reader running as another user (state.evidence_reader) can
+    take a consistent copy without leaving -wal or -shm files. synchronous=EXTRA also syncs the directory after the journal has
+    been deleted (https://sqlite.org/pragma.html#pragma_synchronous).
 
-    :param version: kept in user_version; another one is refused, never migrated by guess
-    :raises StateError: it cannot be made, opened or written, or is of another version
+    :param version: the schema version, kept in user_version; another version is refused
+    :raises StateError: the database cannot be created, opened or written, or has another version
     """
     with translated(path):
         try:
@@ -49,8 +49,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: i
         return
     if found != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise StateError(
-            f"{path} has schema {found} and this sepolicyd knows schema {version}",
-            "use the sepolicyd that wrote it, or move the file away to begin anew",
+            f"{path} has schema {found}, but this sepolicyd supports schema {version}",
+            "use the version of sepolicyd that wrote it, or move the file away to start with an empty one",
         )
     with transaction(connection):
         for statement in schema.split(";\n"):
@@ -61,7 +61,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: i
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Run a transaction. It takes the write lock at once, so that no commit fails half way for want of it."""
+    """Run a transaction. The write lock is taken at the start, so that a commit cannot fail for lack of it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -80,7 +80,7 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         said = str(error)
         raise StateError(f"{path}: {said}", _hint(path, said)) from error
-    except UnicodeDecodeError as error:  # SQLite's own message quotes a name out of a damaged schema
+    except UnicodeDecodeError as error:  # SQLite's message quotes a name from a damaged schema
         raise StateError(f"{path}: the file is damaged", _hint(path, "malformed")) from error
 
 
@@ -88,17 +88,17 @@ def _hint(path: Path, said: str) -> str:
     if "locked" in said:
         return "another process holds it: end that process, then try again"
     if "full" in said:
-        return f"make room on the file system of {path.parent}; nothing that was saved before is lost"
+        return f"free space on the file system of {path.parent}; saved data is intact"
     if "readonly" in said or "unable to open" in said:
         return f"check owner and mode of {path} and {path.parent}"
     if "malformed" in said or "not a database" in said:
-        return "move the file away to begin anew, and keep it if you want to know what happened"
+        return "move the file away to start with an empty one, and keep it for analysis"
     if "disk I/O" in said:
-        return f"look at the file system of {path.parent} (kernel log)"
+        return f"check the file system of {path.parent} and the kernel log"
     return ""
 
 
 def _os_hint(path: Path, error: OSError) -> str:
     if isinstance(error, PermissionError):
-        return f"run as the owner of {path.parent}"
-    return f"make {path.parent} a directory that can be written"
+        return f"run this as the owner of {path.parent}"
+    return f"make {path.parent} a writable directory"

@@ -1,8 +1,8 @@
 """The files of libsemanage's module store, read and repaired without semodule.
 
-Layout (libsemanage, semanage_store.c): a transaction builds the next store in ``tmp``, renames ``active`` to ``previous``,
-``tmp`` to ``active``, then installs the policy and the contexts below /etc/selinux, and removes ``previous`` last. Whoever
-works holds flock(2) on semanage.trans.LOCK; readers hold a shared lock on semanage.read.LOCK. Standard library only.
+Layout (libsemanage, semanage_store.c): a transaction builds the new store in ``tmp``, renames ``active`` to ``previous``,
+``tmp`` to ``active``, then installs the policy and the contexts below /etc/selinux, and removes ``previous`` last. Writers hold
+flock(2) on semanage.trans.LOCK; readers hold a shared lock on semanage.read.LOCK. Standard library only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class StoreFiles:
 
     @property
     def active(self) -> Path:
-        """The store itself."""
+        """The directory of the current store."""
         return self.directory / "active"
 
     @property
@@ -44,7 +44,7 @@ class StoreFiles:
 
     @property
     def dontaudit_off(self) -> bool:
-        """Whether the store is built without dontaudit rules (``semodule -D``; ``semodule -B`` ends it)."""
+        """Whether the store is built without dontaudit rules (``semodule -D``; ``semodule -B`` restores them)."""
         return (self.active / "disable_dontaudit").exists()
 
     def priorities(self, prefix: str) -> dict[str, int]:
@@ -68,14 +68,14 @@ class StoreFiles:
                 raise ToolError(f"{path} cannot be read: {error}", f"run: semodule -r {name}") from error
 
     def locked_by(self) -> Optional[str]:
-        """Return who holds the transaction lock: None if it is free, "" for an unknown process, else "NAME (pid N)"."""
+        """Return the holder of the transaction lock as "NAME (pid N)": None if free, "" for an unknown process."""
         return holder(self.directory / TRANSACTION_LOCK)
 
     @contextmanager
     def transaction(self, *, wait: float = 0.0) -> Iterator[bool]:
-        """Hold the transaction lock, so that no semodule works meanwhile; yield False if it could not be taken.
+        """Hold the transaction lock, so that no semodule changes the store; yield False if it could not be taken.
 
-        :raises OSError: there is no lock file and it cannot be made
+        :raises OSError: the lock file is missing and cannot be created
         """
         fd = os.open(self.directory / TRANSACTION_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -85,17 +85,17 @@ class StoreFiles:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Hold the read lock, so that ``active`` is not swapped meanwhile."""
+        """Hold the read lock, so that no transaction swaps ``active``."""
         with shared(self.directory / READ_LOCK):
             yield
 
     def put_back_previous(self) -> bool:
-        """Complete the recovery of a transaction that was killed between its two renames: only ``previous`` is left then.
+        """Restore ``previous`` as ``active`` after a transaction was killed between its two renames.
 
-        Doing it again is harmless. While a semodule holds the lock, ``active`` may be missing for a moment: nothing is done.
+        Idempotent. Nothing is done while a semodule holds the lock, since ``active`` may then be missing for a moment.
 
-        :return: whether the previous store was put back
-        :raises ToolError: it could not be put back
+        :return: whether the previous store was restored
+        :raises ToolError: the previous store could not be restored
         """
         previous = self.directory / "previous"
         if self.active.exists() or not (previous / "modules").is_dir():
@@ -104,12 +104,13 @@ class StoreFiles:
             with self.transaction() as held:
                 if not held:
                     raise ToolError(
-                        f"{previous} cannot be put back as {self.active}: another semodule is at work", "wait for it to end"
+                        f"{previous} cannot be restored as {self.active}: another semodule is running",
+                        "wait until it has finished",
                     )
                 if self.active.exists():
                     return False
                 previous.rename(self.active)
         except OSError as error:
-            hint = f"do that by hand: mv {previous} {self.active}; semodule -B"
-            raise ToolError(f"{previous} cannot be put back as {self.active}: {error.strerror}", hint) from error
+            hint = f"run: mv {previous} {self.active}; semodule -B"
+            raise ToolError(f"{previous} cannot be restored as {self.active}: {error.strerror}", hint) from error
         return True

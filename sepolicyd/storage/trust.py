@@ -1,7 +1,7 @@
-"""Which paths root may rely on: only root can change the file, or put another in its place.
+"""Trust checks of paths: whether only root can change or replace a file.
 
-Root runs programs, relabels trees and obeys files. A path is trusted if every component, each symbolic link included, is
-owned by root and writable by root alone: who can write a directory can rename what is in it.
+Root runs programs, relabels trees and acts on files. A path is trusted if every component, including each symbolic link, is
+owned by root and writable only by root, since write access to a directory allows renaming its entries.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Weakness:
     path: Path
     reason: str
     user: Optional[int] = None
-    """The owner who can change it, None where that is not the weakness."""
+    """The owner who can change it, None if ownership is not the weakness."""
     group: Optional[int] = None
-    """The group whose members can change it, likewise."""
+    """The group whose members can change it, None if group access is not the weakness."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.reason}"
@@ -37,14 +37,14 @@ def weakness_of(path: Path, *, root: Path = Path("/"), creates: bool = False) ->
     """Return the first component that another user can change or create, None if there is none.
 
     :param path: absolute, as seen from inside ``root``
-    :param root: the directory that is "/" for absolute symbolic links; its own parents are not looked at
-    :param creates: the caller creates what is missing now, in a sticky directory too
+    :param root: the directory that counts as "/" for absolute symbolic links; its own parents are not checked
+    :param creates: the caller creates missing components itself, even in a sticky directory
     """
     return next(weaknesses_along(path, root=root, creates=creates), None)
 
 
 def weaknesses_along(path: Path, *, root: Path = Path("/"), creates: bool = False) -> Iterator[Weakness]:
-    """Yield everything by which another user can change or create a path, from the root downwards.
+    """Yield every component that lets another user change or create a path, from the root downwards.
 
     The parameters are those of :func:`weakness_of`.
     """
@@ -79,7 +79,7 @@ def weaknesses_along(path: Path, *, root: Path = Path("/"), creates: bool = Fals
 def require_trusted(path: Path, purpose: str, *, root: Path = Path("/")) -> None:
     """Refuse a path that another user than root can change.
 
-    :param purpose: what root would do with the path, as in "root would run it"
+    :param purpose: the use that root makes of the path, such as "root would run it"
     :raises RefusedError: names the component and the command that corrects it
     """
     weak = weakness_of(path, root=root)
@@ -91,23 +91,23 @@ def require_trusted(path: Path, purpose: str, *, root: Path = Path("/")) -> None
 
 
 def refuse_unsafe(directory: Path) -> None:
-    """Refuse a state directory that another user can change: root believes the versions and the commands that are kept in it.
+    """Refuse a state directory that another user can change, since root acts on the versions and commands stored in it.
 
-    :raises RefusedError: another user can change it, or one of its parents
+    :raises RefusedError: another user can change the directory or one of its parents
     """
     weak = weakness_of(directory.absolute(), creates=True)
     if weak is not None:
         raise RefusedError(
-            f"{weak}: it can be changed by others than root, and what is kept in {directory} would be believed",
-            f"run: chown root {weak.path}; chmod go-w {weak.path}; or name another directory with --state",
+            f"{weak}, so users other than root could change the records in {directory}",
+            f"run: chown root {weak.path}; chmod go-w {weak.path}; or give another directory with --state",
         )
 
 
 def links_below(tree: Path) -> Iterator[Weakness]:
-    """Yield what makes it unsafe to relabel a tree, because the label would reach a file outside it.
+    """Yield links that make it unsafe to relabel a tree, because the label could reach a file outside it.
 
-    A hard link shares its label with every other name of the file; yielded unless all names lie in the tree. A symbolic link
-    is yielded where another user than root can have made it: restorecon(8) does not follow it, but other tools do.
+    A hard link shares its label with all other names of the file, so it is yielded unless all names lie in the tree. A symbolic
+    link is yielded if a user other than root can have created it: restorecon(8) does not follow it, but other tools do.
     """
     names: dict[tuple[int, int, int], list[Path]] = {}
     for directory, found in _entries(tree):
@@ -116,19 +116,19 @@ def links_below(tree: Path) -> Iterator[Weakness]:
             try:
                 status = entry.lstat()
             except FileNotFoundError:
-                continue  # removed meanwhile
+                continue  # has been removed
             if stat.S_ISLNK(status.st_mode) and (shared or entry == tree or status.st_uid not in _trusted_users()):
-                yield Weakness(entry, "is a symbolic link that another user than root can have made", user=status.st_uid)
+                yield Weakness(entry, "is a symbolic link that a user other than root can have created", user=status.st_uid)
             elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
                 names.setdefault((status.st_nlink, status.st_dev, status.st_ino), []).append(entry)
     for (count, *_), paths in names.items():
         if len(paths) < count:
             owner = paths[0].lstat().st_uid
-            yield Weakness(paths[0], "is a hard link, and the file has another name outside the tree", user=owner)
+            yield Weakness(paths[0], "is a hard link to a file with another name outside the tree", user=owner)
 
 
 def _entries(tree: Path) -> Iterator[tuple[Optional[Path], list[Path]]]:
-    """Yield each directory with what is in it, the tree's own name first; symbolic links are not followed."""
+    """Yield each directory with its entries, beginning with the tree itself; symbolic links are not followed."""
     yield None, [tree]
     if tree.is_symlink():
         return
@@ -141,12 +141,12 @@ def _trusted_users() -> frozenset[int]:
 
 
 def entry_weaknesses(place: Path) -> Iterator[Weakness]:
-    """Judge one component by its own owner and mode; a sticky directory keeps others from renaming what root owns."""
+    """Check owner and mode of one component. In a sticky directory, other users cannot rename files owned by root."""
     status = place.lstat()
     if status.st_uid not in _trusted_users():
         yield Weakness(place, f"is owned by user {status.st_uid}", user=status.st_uid)
     if stat.S_ISLNK(status.st_mode):
-        return  # only a rename can change it, and that depends on the directory
+        return  # a symbolic link can only be replaced, which depends on the directory
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & stat.S_IWOTH and not sticky:
         yield Weakness(place, "is writable by every user")
@@ -156,4 +156,4 @@ def entry_weaknesses(place: Path) -> Iterator[Weakness]:
 
 def _missing(place: Path, parent: Path) -> Iterator[Weakness]:
     if parent.lstat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        yield Weakness(place, "does not exist, and another user than root can create it")
+        yield Weakness(place, "does not exist, and a user other than root can create it")

@@ -125,7 +125,7 @@ def test_a_second_daemon_on_the_same_evidence_is_refused(log: Path, state: Path)
     running.until(lambda got: denials_in(got) == 1)
     second = once(log, state)
     assert second.returncode == 1
-    assert "another sepolicyd run already keeps" in sentences(second.stderr)[0]
+    assert "another `sepolicyd run` already writes" in sentences(second.stderr)[0]
     assert running.stop() == 0
     assert once(log, state).returncode == 0
 
@@ -176,7 +176,7 @@ def test_since_limits_the_first_start_only(log: Path, state: Path) -> None:
     with log.open("ab") as file:
         file.write(events(502))
     done = once(log, state, "--since", "99999999999")
-    assert "since has no effect" in done.stderr
+    assert "--since is ignored" in done.stderr
     assert denials_in(read_evidence(database)) == 3
 
 
@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(log: Path, small: 
     done = once(log, state)
     assert done.returncode == 3
     assert "full" in sentences(done.stderr)[0]
-    assert "make room on the file system" in sentences(done.stderr)[1]
+    assert "free space on the file system" in sentences(done.stderr)[1]
     assert "Traceback" not in done.stderr
     database = state / "evidence" / "evidence.db"
     assert denials_in(read_evidence(database)) == 1

@@ -94,7 +94,7 @@ def test_an_older_python_reads_a_copy_on_disk_and_leaves_none(
     assert read_evidence(path).evidence[READ].count == 1
     assert sorted(os.listdir(tmp_path)) == ["evidence"]
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with pytest.raises(StateError, match="no room for a copy"):
+    with pytest.raises(StateError, match="no space for a copy"):
         read_evidence(path)
 
 
@@ -130,7 +130,7 @@ def test_a_full_disk_loses_nothing_and_the_same_batch_can_be_saved_later(store: 
         big.add(Access("jupyterhub_t", f"t{number}_t", "file", "read"), "hub", seen(100.0, samples=("x" * 4000,)))
     with pytest.raises(StateError, match="full") as caught:
         store.save(big, {"offset": 2})
-    assert "make room" in caught.value.hint
+    assert "free space" in caught.value.hint
     assert read_evidence(path).place == {"offset": 1}
     assert store.rows == len(read_evidence(path).evidence) == 1
     store._connection.execute("PRAGMA max_page_count=100000")
@@ -235,12 +235,12 @@ BODY = '{"count":1,"first":1.0,"last":1.0}'
         (("a t", "b_t", "file", "read", "", BODY), "a name that no policy can hold"),
         (("a_t", "b_t;", "file", "read", "", BODY), "a name that no policy can hold"),
         (("a_t", "b_t", "file", "read }\nallow x y", "", BODY), "a name that no policy can hold"),
-        (("a_t", "a_t", "file", "read", "", BODY), "source as target"),
+        (("a_t", "a_t", "file", "read", "", BODY), "target equals the source"),
         (("a_t", "b_t", "file", "read", "", "[" * 5000), "not JSON"),
         (("a_t", "b_t", "file", "read", "", '{"count":"1"}'), "field count"),
         (("a_t", "b_t", "file", "read", "", '{"count":1e400}'), "field count"),
         (("a_t", "b_t", "file", "read", "", '{"count":true}'), "field count"),
-        (("a_t", "b_t", "file", "read", "", '{"count":0}'), "count below one"),
+        (("a_t", "b_t", "file", "read", "", '{"count":0}'), "count is below one"),
         (("a_t", "b_t", "file", "read", "", '{"count":1,"paths":"/etc"}'), "field paths"),
         (("a_t", "b_t", "file", "read", "", '{"count":1,"paths":[1]}'), "field paths"),
         (("a_t", "b_t", "file", "read", "", '{"count":1,"times":[[5,3]]}'), "field times"),
@@ -278,7 +278,7 @@ def test_a_row_that_the_daemon_never_writes_is_left_out_and_reported(
 )
 def test_a_schema_that_is_not_ours_is_refused(store: EvidenceStore, path: Path, statement: str) -> None:
     hostile(path, statement)
-    with pytest.raises(StateError, match="is not a database that sepolicyd has made"):
+    with pytest.raises(StateError, match="is not a database written by sepolicyd"):
         read_evidence(path)
 
 
@@ -333,7 +333,7 @@ def test_a_file_that_others_may_not_read_is_a_sentence() -> None:
                 read_evidence(path)
         finally:
             os.seteuid(0)
-    assert "run as root or as the daemon's user" in caught.value.hint
+    assert "run this as root or as the daemon's user" in caught.value.hint
 
 
 # bounds
@@ -397,7 +397,7 @@ def test_a_file_with_more_text_than_the_daemon_keeps_is_read_in_part(
     monkeypatch.setattr(evidence_reader, "MAX_BODIES_CHARS", 1000)
     got = read_evidence(path)
     assert 0 < len(got.evidence) < 50
-    assert "the rest is left out" in got.bad_rows[0]
+    assert "the rest was skipped" in got.bad_rows[0]
 
 
 def test_attempts_and_unreadable_lines_do_not_displace_each_other(

@@ -112,7 +112,7 @@ def test_a_link_cannot_leave_the_root(root: Path) -> None:
 
 def test_the_state_directory(root: Path) -> None:
     os.chown(root / "opt/hub", NOBODY, 0)
-    with pytest.raises(RefusedError, match="can be changed by others than root"):
+    with pytest.raises(RefusedError, match="users other than root could change"):
         refuse_unsafe(root / "opt/hub/state")
 
 

@@ -1,6 +1,6 @@
-"""What a version changes besides modules: port labels, lasting boolean values and labels of single paths.
+"""Changes of a version besides modules: port labels, persistent boolean values and labels of single paths.
 
-Each record keeps what was there before the first version of ours, so that taking the version back restores it.
+Each change records the state before sepolicyd's first version, so that a rollback can restore it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ChangedPort:
     number: int
     type: str
     before: str = ""
-    """The local label before, "" for none."""
+    """The previous local label, "" for none."""
 
     @property
     def label(self) -> PortLabel:
@@ -33,12 +33,12 @@ class ChangedPort:
 
 @dataclass(frozen=True)
 class ChangedBoolean:
-    """A lasting boolean value that a version sets."""
+    """A persistent boolean value that a version sets."""
 
     name: str
     on: bool
     before: Optional[bool] = None
-    """The local value before, None for none."""
+    """The previous local value, None for none."""
 
     @property
     def value(self) -> BooleanValue:
@@ -50,18 +50,18 @@ class ChangedBoolean:
 
 @dataclass(frozen=True)
 class ChangedPath:
-    """A path that is relabelled as the policy of the version says."""
+    """A path that is relabelled according to the version's policy."""
 
     path: str
     before: str = ""
-    """Its whole context before; "" where it had none or the store is not this machine's."""
+    """The previous context; "" if it had none or the store is not this machine's."""
 
     def __str__(self) -> str:
         return f"label of {self.path}"
 
 
 Change = Union[ChangedPort, ChangedBoolean, ChangedPath]
-# The names in version.json and history.jsonl.
+# The kind names in version.json and history.jsonl.
 KINDS: Mapping[str, type[Change]] = {"port": ChangedPort, "boolean": ChangedBoolean, "path": ChangedPath}
 NAMES = {kind: name for name, kind in KINDS.items()}
 
@@ -71,9 +71,10 @@ def to_json(change: Change) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Change:
-    """
+    """Return the change in a JSON object.
+
     :raises KeyError: unknown kind
-    :raises TypeError: other fields than that kind has
+    :raises TypeError: the fields do not match the kind
     """
     fields = dict(values)
     return KINDS[fields.pop("kind")](**fields)
@@ -92,7 +93,7 @@ def paths_of(changes: Iterable[Change]) -> tuple[str, ...]:
 
 
 def target_ports(previous: Iterable[Change], wanted: Iterable[PortLabel]) -> tuple[PortLabel, ...]:
-    """The wanted labels; ports that the previous version labelled and no decision wants now get their earlier label."""
+    """Return the wanted labels; ports labelled by the previous version and no longer wanted get their earlier label."""
     found = {
         (change.protocol, change.number): PortLabel(change.protocol, change.number, change.before)
         for change in previous
@@ -103,14 +104,14 @@ def target_ports(previous: Iterable[Change], wanted: Iterable[PortLabel]) -> tup
 
 
 def target_booleans(previous: Iterable[Change], wanted: Iterable[BooleanValue]) -> tuple[BooleanValue, ...]:
-    """As :func:`target_ports`, for lasting boolean values."""
+    """Return the wanted persistent values, with the same rule as :func:`target_ports`."""
     found = {change.name: BooleanValue(change.name, change.before) for change in previous if isinstance(change, ChangedBoolean)}
     found.update({value.name: value for value in wanted})
     return tuple(found[name] for name in sorted(found))
 
 
 def recorded(changes: Iterable[Change]) -> Before:
-    """The local labels and values that a version's records say the store holds."""
+    """Return the local labels and values of the store according to a version's records."""
     changes = tuple(changes)
     return Before(ports_of(changes), booleans_of(changes))
 
@@ -118,11 +119,11 @@ def recorded(changes: Iterable[Change]) -> Before:
 def changes_of(
     desired: DesiredPolicy, previous: Iterable[Change], local: Before, contexts: Mapping[str, str]
 ) -> tuple[Change, ...]:
-    """The changes of a new version.
+    """Return the changes of a new version.
 
-    :param previous: the changes of the version that it replaces, whose ``before`` values stay
+    :param previous: the changes of the replaced version, whose ``before`` values are kept
     :param local: the store's present labels and values
-    :param contexts: the present context of each path, "" where unknown
+    :param contexts: the present context of each path, "" if unknown
     """
     known = {_subject(change): change for change in previous}
     ports = {(port.protocol, port.number): port.type for port in local.ports}

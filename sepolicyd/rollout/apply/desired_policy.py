@@ -1,4 +1,4 @@
-"""What the standing decisions ask of the policy: rules, labels, ports, booleans, and fixes that only a person can make."""
+"""The policy that the decisions in force ask for: rules, labels, ports, booleans, and fixes that must be made by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PROTOCOLS = ("tcp", "udp", "dccp", "sctp")
 
 @dataclass(frozen=True)
 class DesiredPolicy:
-    """What all standing decisions ask for together."""
+    """The combined result of all decisions in force."""
 
     rules: tuple[Rule, ...] = ()
     contexts: tuple[FileContext, ...] = ()
@@ -43,15 +43,15 @@ class DesiredPolicy:
     ports: tuple[PortLabel, ...] = ()
     booleans: tuple[BooleanValue, ...] = ()
     paths: tuple[str, ...] = ()
-    """Relabelled after the load."""
+    """Paths to relabel after the load."""
     manual: tuple[str, ...] = ()
-    """Fixes that a person must make."""
+    """Fixes that must be made by hand, one sentence each."""
 
 
 def desired_policy(decided: Mapping[Access, Decision]) -> DesiredPolicy:
     """Collect the desired policy from the decisions in force.
 
-    :raises RefusedError: a stored fix holds a name, path or port that is none
+    :raises RefusedError: a stored fix contains an invalid name, path or port
     """
     rules: set[Rule] = set()
     fixes: dict[int, Decision] = {}
@@ -76,13 +76,13 @@ def desired_policy(decided: Mapping[Access, Decision]) -> DesiredPolicy:
 
 
 def rule_kind(decision: Decision, access: Access) -> Optional[str]:
-    """The kind of rule that a decision makes for one of its accesses, None if it makes none.
+    """Return the kind of rule that a decision creates for one of its accesses, None for no rule.
 
-    An interface becomes exactly the accesses that it was offered for. An allow rule that a constraint defeats for some
-    permissions is written for the others only.
+    An interface is replaced by exactly the accesses for which it was offered. If a constraint denies some permissions of an
+    allow rule, the rule is written for the others only.
     """
     if ErrorOperation.of(access.permission) is not None:
-        return None  # an SELINUX_ERR record: no policy has such a permission
+        return None  # from an SELINUX_ERR record; not a permission of any policy
     if decision.answer == AnswerKind.DONTAUDIT:
         return DONTAUDIT
     if decision.answer != AnswerKind.ALLOW:
@@ -100,13 +100,13 @@ def _is_allowed(decision: Decision, permission: str) -> bool:
 
 
 def _manual(decision: Decision) -> str:
-    """What a person has to do, "" where `apply` does it."""
+    """Return the manual step of a decision, "" if `apply` carries it out."""
     detail: FixDetail = decision.fix_detail
     if isinstance(detail, ConfigurationLine):
         return f"{decision.candidate_id}: set {detail.line or '?'} in {detail.file or 'the application'}"
     if isinstance(detail, DomainTransition):
         return f"{decision.candidate_id}: write the transition to {detail.domain or '?'} into the base module"
-    return "" if is_automatic(detail) else f"{decision.candidate_id}: {decision.fix_kind} is done by hand"
+    return "" if is_automatic(detail) else f"{decision.candidate_id}: {decision.fix_kind} must be done by hand"
 
 
 def _context(one: PathLabel) -> FileContext:
@@ -119,7 +119,7 @@ def _transition(one: CreatedLabel) -> TypeTransition:
 
 def _port(one: LabelledPort) -> PortLabel:
     if one.protocol not in PROTOCOLS or not 0 < one.number < 1 << 16:
-        raise RefusedError(f"{one.protocol!r} {one.number} is no port", "reset that decision and decide again")
+        raise RefusedError(f"{one.protocol!r} {one.number} is not a port", "reset that decision and decide again")
     return PortLabel(one.protocol, one.number, _name(one.type))
 
 
@@ -129,11 +129,11 @@ def _boolean(detail: BooleanSetting) -> BooleanValue:
 
 def _name(value: str) -> str:
     if not is_identifier(value):
-        raise RefusedError(f"{value[:128]!r} cannot be a name in a policy", "reset that decision and decide again")
+        raise RefusedError(f"{value[:128]!r} is not a valid name in a policy", "reset that decision and decide again")
     return value
 
 
 def _path(value: str) -> str:
     if not is_plain_path(value):
-        raise RefusedError(f"{value[:128]!r} is no path to relabel", "reset that decision and decide again")
+        raise RefusedError(f"{value[:128]!r} is not a path that can be relabelled", "reset that decision and decide again")
     return value

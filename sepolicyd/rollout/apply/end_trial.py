@@ -1,4 +1,4 @@
-"""End of a trial: the one-shot that systemd runs to replace an unconfirmed version by the earlier one; `confirm` keeps it."""
+"""End of a trial: `confirm` keeps the version, or the one-shot command run by systemd returns to the previous one."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.settings import Settings
 
 EXIT_DONE, EXIT_PENDING, EXIT_PERSON = 0, 3, 4
-CRITICAL, NOTICE, INFO = "<2>", "<5>", "<6>"  # sd-daemon(3): how a line on stderr tells the journal its level
+CRITICAL, NOTICE, INFO = "<2>", "<5>", "<6>"  # sd-daemon(3): level prefixes of lines on stderr
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Exit code 0: done, or nothing to do; 3: not possible now, systemd tries again; 4: a person must act first."""
-    parser = argparse.ArgumentParser(description="End a trial of sepolicyd that is over.")
+    """Run the one-shot command. Returns 0 if done or nothing to do, 3 for a retry by systemd, 4 if a user must act first."""
+    parser = argparse.ArgumentParser(description="End a trial of sepolicyd whose time is over.")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--root", type=Path)
-    parser.add_argument("--module", default="", help="the module whose timer this is, for when its records are gone")
-    # unknown options are ignored: another version of sepolicyd may have armed the timer
+    parser.add_argument("--module", default="", help="the module on trial, used if its records are gone")
+    # ignore unknown options: another version of sepolicyd may have armed the timer
     given, _ = parser.parse_known_args(arguments)
-    # a mistake in the configuration must not keep an unconfirmed module loaded
+    # an error in the configuration must not keep an unconfirmed module loaded
     settings = Settings(**{key: value for key, value in (("state", given.state), ("root", given.root)) if value is not None})
     with suppress(SepolicydError):
         config = given.config if given.config is not None and given.config.exists() else None
@@ -60,9 +60,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _end_forgotten(settings: Settings, module: str) -> Optional[Settled]:
-    """Remove a module on trial whose records are gone (somebody removed the state directory): it was not confirmed.
+    """Remove a module on trial whose records are gone (the state directory was removed).
 
-    `confirm` stops this timer, and while there are records they decide.
+    Since `confirm` stops this timer, the module has not been confirmed. Existing records take precedence.
     """
     if not module or Versions(settings.rollout_dir, module).directory.exists():
         return None
@@ -70,12 +70,12 @@ def _end_forgotten(settings: Settings, module: str) -> Optional[Settled]:
     if not any((one.name, one.priority) == (module, settings.priority) for one in store.modules()):
         return None
     store.install([], settings.priority, remove=[module])
-    return Settled("", Outcome.DONE, f"{module} was on trial, and its records are gone: it was removed unconfirmed")
+    return Settled("", Outcome.DONE, f"{module} was on trial without confirmation, and its records are gone: it was removed")
 
 
 def _could_not(settings: Settings, reason: str) -> None:
-    """Report a failure at the first of the timer's many tries; `doctor` and `status` show it until it is over."""
-    text = f"a module on trial could not be taken back: {reason}"
+    """Report a failure at the first of the timer's attempts; `doctor` and `status` show it until it is resolved."""
+    text = f"a module on trial could not be rolled back: {reason}"
     if trials.problem(settings) == text:
         sys.stderr.write(f"{_prefix(INFO)}sepolicyd: {text}\n")
         return
@@ -98,18 +98,18 @@ def _say(settings: Settings, level: str, text: str) -> None:
 def confirm(settings: Settings, *, by: str) -> trials.Trial:
     """Keep the version that is on trial.
 
-    :raises RefusedError: no version is on trial, or its time is over
+    :raises RefusedError: no version is on trial, or the deadline has passed
     """
     with locked(settings):
         for operation in ApplyJournal(settings.rollout_dir).open():
             settle(settings, operation)
         trial = running_trial(settings)
         if trial is None:
-            raise RefusedError("no version is on trial", "`sepolicyd history` shows what became of it")
+            raise RefusedError("no version is on trial", "see: sepolicyd history")
         ended = end_trial_locked(settings)
         if ended is not None:
-            raise RefusedError(f"too late: {ended.text}", "sepolicyd apply --confirm-within gives another window")
-        # the history first: a crash between leaves the trial, which can be confirmed again
+            raise RefusedError(f"the deadline has passed: {ended.text}", "run: sepolicyd apply --confirm-within")
+        # history first: a crash in between leaves the trial, which can be confirmed again
         History(settings.rollout_dir).add(
             Entry(
                 HistoryEvent.CONFIRM,
@@ -127,9 +127,9 @@ def confirm(settings: Settings, *, by: str) -> trials.Trial:
 
 
 def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
-    """Return to the earlier version if the trial is over.
+    """Return to the previous version if the trial is over.
 
-    :raises SepolicydError: it could not be done; the trial stays open for the next try
+    :raises SepolicydError: the return failed; the trial stays open for the next attempt
     """
     with locked(settings):
         for operation in ApplyJournal(settings.rollout_dir).open():
@@ -138,7 +138,7 @@ def end_trial(settings: Settings, *, even_if_not_due: bool = False) -> Optional[
 
 
 def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Optional[Settled]:
-    """:func:`end_trial` for a caller that holds the lock."""
+    """Do the work of :func:`end_trial` for a caller that holds the lock."""
     trial = running_trial(settings)
     if trial is None or not (even_if_not_due or trial.is_due(trials.now())):
         return None
@@ -150,11 +150,11 @@ def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Op
                 settings,
                 Move(trial.module, trial.return_to, HistoryEvent.RETURN, "sepolicyd", "it was not confirmed", never_more),
             )
-        except AlreadyThereError as error:  # somebody removed our module
+        except AlreadyThereError as error:  # the module was removed by another program
             versions.set_current(trial.return_to)
             settled = Settled(trial.operation, Outcome.DONE, f"it was not confirmed, but {error.what}")
     else:
-        settled = Settled(trial.operation, Outcome.DONE, f"version {trial.version} of {trial.module} is not installed any more")
+        settled = Settled(trial.operation, Outcome.DONE, f"version {trial.version} of {trial.module} is no longer installed")
     trials.remove_trial(settings)
     trials.disarm(trial, settings)
     return settled

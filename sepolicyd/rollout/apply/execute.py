@@ -1,8 +1,8 @@
-"""One apply under the lock: prove, write down the undo, install, verify.
+"""One apply under the lock: prove, record the undo, install, verify.
 
 draft -> transaction { link -> prove -> [journal: planned, with its undo] -> keep the version -> arm the trial -> install }
--> verify -> records -> [journal: done]. What stands in braces happens while libsemanage holds the store's lock, between
-linking and installing, so that exactly the policy that was proved is installed, after one rebuild.
+-> verify -> records -> [journal: done]. The steps in braces run in one libsemanage transaction, between linking and installing,
+so that exactly the proved policy is installed with a single rebuild.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ from sepolicyd.settings import Settings
 
 @dataclass(frozen=True)
 class Applied:
-    """What `apply` did."""
+    """The result of `apply`."""
 
     version: int
     previous: int
     changed: bool
-    """False: the store held all of it already."""
+    """False if the store already held everything."""
     verified: str = ""
-    """identical (the very bytes that were proved), compared (by meaning) or kernel (and the kernel runs it)."""
+    """"identical" (byte for byte the proved policy), "compared" (by meaning) or "kernel" (also loaded in the kernel)."""
     now_allowed: tuple[Access, ...] = ()
-    """Pending accesses that the new policy allows."""
+    """Pending accesses that the new policy already allows."""
     deadline: float = 0.0
-    """Epoch seconds by which to confirm, 0 without a trial."""
+    """Deadline for confirmation in epoch seconds, 0 without a trial."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by step."""
+    """Duration of each step in seconds."""
     plan: Optional[Plan] = None
-    """What was proved."""
+    """The proved plan."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """Who asked for an apply, and how."""
+    """The request for an apply: user and options."""
 
     by: str
-    """The person, for the history."""
+    """The user name, for the history."""
     pending: tuple[Access, ...] = ()
-    """Accesses that wait for an answer, to report which the new policy allows."""
+    """Pending accesses, to report those that the new policy allows."""
     confirm_within: Optional[float] = None
-    """Seconds after which the previous version returns unless it was confirmed."""
+    """Seconds until the previous version returns if the new one is not confirmed; None for no trial."""
 
 
 def now_allowed(order: Order, plan: Plan) -> tuple[Access, ...]:
@@ -74,13 +74,16 @@ def now_allowed(order: Order, plan: Plan) -> tuple[Access, ...]:
 
 
 def refuse(plan: Plan) -> None:
-    """:raises RefusedError: the proof found something against it"""
+    """Refuse a plan whose proof failed.
+
+    :raises RefusedError: the proof found a reason against loading the policy
+    """
     if not plan.proof.refusals:
         return
     others = len(plan.proof.refusals) - 1
     raise RefusedError(
         f"version {plan.number} of {plan.module} may not be loaded: {plan.proof.refusals[0]}",
-        (f"and {others} more; " if others else "") + "`sepolicyd preview` shows all of it, `sepolicyd reset ID` takes one back",
+        (f"and {others} more; " if others else "") + "run: sepolicyd preview; to withdraw a decision: sepolicyd reset ID",
     )
 
 
@@ -124,27 +127,28 @@ class Execution:
         return Applied(made.number, made.previous.number, True, verified, allowed, self.deadline, self.seconds, plan)
 
     def _check(self) -> None:
-        """
-        :raises RefusedError: the store or the kept versions changed since the draft was made
+        """Check that the draft is still current.
+
+        :raises RefusedError: the store or the kept versions have changed since the draft was made
         """
         self.store.check()
         self.store.wait_for_lock()
         if sha256(self.store.policy().read_bytes()) != self.made.store_policy or self.versions.next() != self.made.number:
             raise RefusedError(
-                f"the policy of {self.store.directory} has changed since this was planned",
-                "look at it again: sepolicyd preview",
+                f"the policy of {self.store.directory} has changed since this change was planned",
+                "run: sepolicyd preview",
             )
 
     def _install(self, place: Path) -> Plan:
-        """Link, prove and install; in a copy of the store first only where the one transaction is not possible."""
-        if self.made.fresh:  # what they bring is not covered by decisions: it is told apart in two links
+        """Link, prove and install in one transaction, or, if that is not possible, in a copy of the store first."""
+        if self.made.fresh:  # rules of new base modules are not covered by decisions, so two links are compared
             return self._install_from_copy(place)
         judged: list[Plan] = []
 
         def judge() -> None:
             judging.append(True)
             linked = self.store.linked_policy()
-            # kept for the next command; on the machine itself that is the kernel's own writing of it (verify_kernel)
+            # cached for the next command; on this machine, verify_kernel caches the policy as the kernel writes it out
             policy = PolicyIndex.load(linked) if self.store.live else load_policy(self.settings, linked)
             judged.append(self._prove(policy, sha256(linked.read_bytes())))
             self._begin(judged[0], place)
@@ -174,8 +178,9 @@ class Execution:
         return plan
 
     def _prove(self, linked: PolicyIndex, digest: str) -> Plan:
-        """
-        :raises ToolError: the store links another policy than the copy that was proved
+        """Prove the linked policy, or check that it is the one already proved in a copy.
+
+        :raises ToolError: the store links another policy than the proved copy
         """
         if not isinstance(self.made, Plan):
             return proved(self.made, self.settings, self.guard, linked, digest)
@@ -184,9 +189,9 @@ class Execution:
         return replace(self.made, linked=linked, linked_policy=digest)
 
     def _begin(self, plan: Plan, place: Path) -> None:
-        """The last acts before the change: refuse, or write down how it is undone, and arm that.
+        """Run the last steps before the change: refuse, or record the undo in the journal and arm the trial.
 
-        :raises RefusedError: the proof found something against it
+        :raises RefusedError: the proof found a reason against loading the policy
         """
         refuse(plan)
         self._mark(None, "proved")
@@ -221,7 +226,10 @@ class Execution:
         return changes_of(plan.desired, plan.previous.changes, plan.before, contexts)
 
     def _keep(self, plan: Plan, place: Path) -> float:
-        """Keep the version, and what returns after a trial; arm the trial. Returns the deadline in epoch seconds, or 0."""
+        """Store the version and the one that returns after a trial, and arm the trial.
+
+        :return: the deadline in epoch seconds, 0 without a trial
+        """
         version = Version(
             number=plan.number,
             modules={name: sha256(data) for name, data in plan.packages.items()},
@@ -249,7 +257,10 @@ class Execution:
         return trial.deadline_wall
 
     def _keep_return(self, plan: Plan, version: Version, place: Path) -> int:
-        """The version that returns if nobody confirms. It allows nothing that the new version does not."""
+        """Store the version that returns if the trial is not confirmed, and return its number.
+
+        It allows only accesses that the new version also allows.
+        """
         part = part_of(plan.previous, desired_of(version))
         if not part.left_out:
             return plan.previous.number
@@ -264,7 +275,7 @@ class Execution:
         return verified
 
     def _take_back(self, place: Path) -> None:
-        """Put the modules, labels and values back that were there before an install that no journal entry describes."""
+        """Restore modules, labels and values after an install that has no journal entry."""
         previous = self.made.previous
         packages = self.versions.packages(previous.number)
         before = self.made.before
@@ -274,9 +285,9 @@ class Execution:
         )
 
     def _undo(self, operation: Operation, place: Path, error: SepolicydError) -> None:
-        """Return to the previous version, deciding by what the store holds.
+        """Return to the previous version, depending on the store's actual content.
 
-        :raises ToolError: that failed too; the operation stays open, and the next command tries again
+        :raises ToolError: the undo failed as well; the operation stays open, and the next command retries it
         """
         try:
             self.store.mend()
@@ -290,11 +301,11 @@ class Execution:
             self.journal.end(operation.id, time.time(), Outcome.UNDONE, {"why": error.what})
         except SepolicydError as second:
             raise ToolError(
-                f"{error.what}; and taking it back failed: {second.what}", "the next sepolicyd command tries again"
+                f"{error.what}; the undo failed as well: {second.what}", "run: sepolicyd apply, which retries the undo first"
             ) from error
 
     def _mark(self, step: Optional[Step], name: str = "recorded") -> None:
-        """Note the seconds since the last mark, and the step in the journal."""
+        """Record the seconds since the last mark, and the step in the journal."""
         now = time.monotonic()
         self.seconds[step.value if step else name] = now - self.last
         self.last = now
@@ -303,7 +314,7 @@ class Execution:
 
 
 def _history(plan: Plan, changes: Sequence[Change], order: Order) -> dict[str, Any]:
-    """The details of the entry in history.jsonl."""
+    """Return the details of the entry in history.jsonl."""
     return {
         "previous": plan.previous.number,
         "rules": len(plan.source.rules),

@@ -1,4 +1,4 @@
-"""Determine which version of our module is installed (by package hash), and install another in one transaction."""
+"""Determine the installed version of sepolicyd's module by package hash, and install another in one transaction."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from sepolicyd.rollout.apply.versions import EMPTY, NONE, Version, Versions, sha
 
 
 class ForeignModuleError(RefusedError):
-    """A module of our name was not made by sepolicyd: a person must decide what happens to it."""
+    """A module with sepolicyd's module name was not built by sepolicyd. The administrator must remove or rename it."""
 
 
 @dataclass(frozen=True)
 class InstalledVersion:
-    """The version of our module in a store."""
+    """The version of sepolicyd's module in a store."""
 
     version: Version
     modules: tuple[Installed, ...]
-    """Every module of the store, whoever installed it."""
+    """All modules of the store, including those of other programs."""
 
 
 def find_installed(store: Store, versions: Versions, priority: int, directory: Path) -> InstalledVersion:
     """Compare the installed package with those of the kept versions.
 
     :param directory: a new directory for the extracted package
-    :raises ForeignModuleError: a module of our name has another priority, or a content that sepolicyd never built
+    :raises ForeignModuleError: a module of that name has another priority, or a content that sepolicyd did not build
     """
     everything = store.modules()
     _check_priority(everything, versions.name, priority)
@@ -43,14 +43,14 @@ def find_installed(store: Store, versions: Versions, priority: int, directory: P
     known = versions.numbers_of(versions.name, digest)
     if not known:
         raise ForeignModuleError(
-            f"the module {versions.name} at priority {priority} was not made by sepolicyd, or was changed since",
-            f"keep a copy (semodule -X {priority} -E {versions.name}), then semodule -X {priority} -r {versions.name}",
+            f"the module {versions.name} at priority {priority} was not built by sepolicyd, or has been modified",
+            f"save a copy: semodule -X {priority} -E {versions.name}; then: semodule -X {priority} -r {versions.name}",
         )
     return InstalledVersion(versions.load(known[-1]), everything)
 
 
 def fresh_bases(store: Store, kept: InstalledVersion, base: Sequence[Path], priority: int, directory: Path) -> dict[str, bytes]:
-    """The base packages that the store lacks or holds with another content, by module name.
+    """Return the base packages that are missing from the store or differ from its content, by module name.
 
     :raises ForeignModuleError: a module of that name has another priority
     """
@@ -67,10 +67,11 @@ def fresh_bases(store: Store, kept: InstalledVersion, base: Sequence[Path], prio
 def unchanged_bases(
     store: Store, modules: Iterable[Installed], version: Version, name: str, priority: int, directory: Path
 ) -> list[str]:
-    """The base modules of a version whose installed content is that version's; `init` may have installed newer ones since.
+    """Return the base modules of a version whose installed content is that version's; `init` may have installed newer ones
+    since.
 
     :param modules: every module of the store
-    :param name: the version's own module, which is left out
+    :param name: the version's own module, which is omitted
     """
     present = {module.name for module in modules if module.priority == priority}
     return sorted(
@@ -90,9 +91,9 @@ def install(
     ports: Sequence[PortLabel] = (),
     booleans: Sequence[BooleanValue] = (),
 ) -> None:
-    """Install and remove modules in one transaction: semodule's, or our own where ports or booleans change too.
+    """Install and remove modules in one transaction, run by semodule or, if ports or booleans change too, by sepolicyd.
 
-    :param place: a private directory for the packages as files
+    :param place: a private directory for the package files
     :raises ToolError: nothing has been changed
     """
     files = package_files(packages, place)
@@ -105,7 +106,7 @@ def install(
 def install_checked(
     store: Store, packages: Mapping[str, bytes], todo: Outstanding, priority: int, place: Path, judge: Callable[[], None]
 ) -> None:
-    """Install in one transaction that calls ``judge`` between linking and installing; what it raises ends the transaction.
+    """Install in one transaction that calls ``judge`` between linking and installing. An exception aborts the transaction.
 
     :param place: a private directory
     :raises ToolError: nothing has been changed
@@ -136,8 +137,8 @@ def _check_priority(modules: Iterable[Installed], name: str, priority: int) -> N
     for module in modules:
         if module.name == name and module.priority != priority:
             raise ForeignModuleError(
-                f"a module {name} is installed at priority {module.priority}, not ours ({priority})",
-                f"see who made it: one would hide the other; semodule -X {module.priority} -r {name} removes it",
+                f"a module {name} is installed at priority {module.priority} instead of {priority}; one would hide the other",
+                f"find out who installed it; to remove it: semodule -X {module.priority} -r {name}",
             )
 
 

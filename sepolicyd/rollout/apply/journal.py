@@ -1,4 +1,4 @@
-"""Journal of changes to the policy: one fsynced line per step, from which a crashed operation is finished or undone."""
+"""Journal of policy changes: one synced line per step, from which an interrupted operation is completed or rolled back."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Operation:
-    """One change of the store as the journal describes it."""
+    """One change of the store as recorded in the journal."""
 
     id: str
     details: Mapping[str, Any]
-    """What was planned: enough to finish it or to undo it."""
+    """The plan, with everything needed to complete or undo the operation."""
     steps: tuple[str, ...] = ()
-    """The completed steps: values of :class:`Step`, or names that another version of sepolicyd wrote."""
+    """The completed steps: values of :class:`Step`, or names written by another version of sepolicyd."""
     end: Optional[Outcome] = None
-    """None while it is open: a crash came between."""
+    """None while the operation is open (running or interrupted)."""
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -56,9 +56,9 @@ class ApplyJournal:
         self.path = directory / FILE
 
     def plan(self, operation: str, at: float, details: Mapping[str, Any]) -> None:
-        """The first line of an operation; nothing of it may be done before this returns.
+        """Write the first line of an operation; the operation may start only after this call has returned.
 
-        :raises StateError: not written, so nothing may be done
+        :raises StateError: the line could not be written, so the operation must not start
         """
         self._append(operation, PLANNED, at, details)
 
@@ -69,7 +69,7 @@ class ApplyJournal:
         self._append(operation, how.value, at, notes or {})
 
     def operations(self) -> list[Operation]:
-        """All operations, oldest first. A half line (crash, full disk) is ignored: its step was not completed.
+        """Return all operations, oldest first. An incomplete line (crash, full disk) is ignored, as is its step.
 
         :raises StateError: the file cannot be read
         """
@@ -81,7 +81,7 @@ class ApplyJournal:
         return [operation for operation in found.values() if operation.details]
 
     def open(self) -> list[Operation]:
-        """Operations that are neither done nor undone."""
+        """Return the operations that are neither done nor undone."""
         return [operation for operation in self.operations() if not operation.end]
 
     def _append(self, operation: str, event: str, at: float, details: Mapping[str, Any]) -> None:

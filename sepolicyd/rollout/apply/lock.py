@@ -17,7 +17,7 @@ BUSY = "another sepolicyd command is changing the policy"
 def locked(settings: Settings) -> Iterator[None]:
     """Hold the lock.
 
-    :raises RefusedError: another command holds it, or another user than root can change root's records of this machine
+    :raises RefusedError: another command holds it, or a user other than root can change this machine's records
     """
     if settings.live:
         refuse_unsafe(settings.rollout_dir)

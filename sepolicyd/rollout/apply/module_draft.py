@@ -1,4 +1,4 @@
-"""The module that the standing decisions make, before it is linked: source, package, and everything known without linking."""
+"""Draft of the module for the decisions in force: source, package, and everything that is known before linking."""
 
 from __future__ import annotations
 
@@ -32,43 +32,43 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Draft:
-    """One change of the store, composed and compiled. It is valid while its :func:`drafted` block runs."""
+    """One change of the store, composed and compiled. Valid inside its :func:`drafted` block."""
 
     profile: Profile
     decided: Mapping[Access, Decision]
     module: str
     number: int
-    """The version that it would become."""
+    """The number of the new version."""
     previous: Version
     """The installed version."""
     source: SourceText
     desired: DesiredPolicy
     outstanding: Outstanding
     packages: Mapping[str, bytes]
-    """Every module of the version by name, base modules included."""
+    """All modules of the version by name, including base modules."""
     fresh: tuple[str, ...]
-    """Base modules that the store does not hold like this yet."""
+    """Base modules that are missing from the store or differ from its content."""
     left_out: Mapping[Access, str]
-    """Decided accesses that cannot be written, each with the reason."""
+    """Decided accesses that cannot be written as a rule, each with the reason."""
     before: Before
-    """The store's local labels and values of every port and boolean that the change names."""
+    """The store's local labels and values of all ports and booleans in the change."""
     store_policy: str
     """sha256 of the store's policy.kern."""
     present: PolicyIndex = field(repr=False, compare=False)
-    """The policy today: the kernel's on the machine itself, else the store's."""
+    """The present policy: the kernel's on this machine, the store's otherwise."""
     start: PolicyIndex = field(repr=False, compare=False)
-    """``present``, with the fresh base modules where there are any."""
+    """``present`` with the fresh base modules added, if there are any."""
     copy: Optional[Store] = field(repr=False, compare=False)
     """The copy of the store in which fresh base modules were linked."""
 
     @property
     def empty(self) -> bool:
-        """Whether the store holds all of this already."""
+        """Whether the store already holds everything."""
         return not (self.fresh or self.outstanding.count)
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The modules that the store does not hold like this yet."""
+        """The modules that are missing from the store or differ from its content."""
         return tuple(sorted([*self.fresh, *([self.module] if self.outstanding.module else [])]))
 
 
@@ -82,19 +82,19 @@ def drafted(
     present: Optional[PolicyIndex] = None,
     on_step: Optional[OnStep] = None,
 ) -> Iterator[Draft]:
-    """Compose and compile what the decisions ask for. The store is only read.
+    """Compose and compile the module for the decisions. The store is only read.
 
     :param base: packages (NAME.pp) of the profile that must be in the store
-    :param present: the policy today, where the caller has read it already
-    :param on_step: called with a word before each step that takes time
-    :raises RefusedError: the store is locked or not writable, or a module of our name was not made by sepolicyd
+    :param present: the present policy, if the caller has already read it
+    :param on_step: called with a description before each slow step
+    :raises RefusedError: the store is locked or not writable, or a module of that name was not built by sepolicyd
     :raises ToolError: a tool failed
     """
     store = Store(settings.root)
     store.check()
     store.wait_for_lock()
     if not store.aligned:
-        raise RefusedError(f"{store.installed_policy()} is not the policy that the store made", "run: semodule -B")
+        raise RefusedError(f"{store.installed_policy()} is not the policy that the store built", "run: semodule -B")
     with workdir("draft") as place:
         yield _Drafting(settings, profile, store, place, on_step or (lambda _: None)).draft(decided, base, present)
 
@@ -109,7 +109,7 @@ class _Drafting:
 
     def draft(self, decided: Mapping[Access, Decision], base: Sequence[Path], present: Optional[PolicyIndex]) -> Draft:
         name, digest = self.versions.name, sha256(self.store.policy().read_bytes())
-        with ThreadPoolExecutor(max_workers=1) as pool:  # the policy is read while semodule lists and extracts
+        with ThreadPoolExecutor(max_workers=1) as pool:  # read the policy while semodule lists and extracts modules
             reading = pool.submit(lambda: present or load_policy(self.settings, find_policy(self.settings)))
             kept, fresh, packages = self._packages(base)
             today = reading.result()
@@ -128,7 +128,7 @@ class _Drafting:
         )  # fmt: skip
 
     def _packages(self, base: Sequence[Path]) -> tuple[InstalledVersion, dict[str, bytes], dict[str, bytes]]:
-        """The installed version, the fresh base modules, and those together with the version's own unchanged ones."""
+        """Return the installed version, the fresh base modules, and all base modules including the unchanged ones."""
         place, priority = self.place / "bases", self.settings.priority
         kept = find_installed(self.store, self.versions, priority, self.place / "kept")
         fresh = fresh_bases(self.store, kept, base, priority, place)
@@ -143,7 +143,7 @@ class _Drafting:
         return PolicyIndex.load(self.copy.policy())
 
     def _local(self, version: Version, desired: DesiredPolicy) -> Before:
-        """The store's present labels and values of what the version has changed and the decisions want."""
+        """Return the store's labels and values of all ports and booleans in the version or the decisions."""
         store = self.store
         ports = target_ports(version.changes, desired.ports)
         booleans = target_booleans(version.changes, desired.booleans)

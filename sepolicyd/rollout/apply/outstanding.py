@@ -1,6 +1,6 @@
-"""What `apply` would do: the one comparison of the standing decisions with an installed version.
+"""Comparison of the decisions in force with an installed version: the changes that `apply` would make.
 
-`status`, `preview` and `apply` all ask it, so that none of them says "nothing pending" where another has work.
+`status`, `preview` and `apply` all use this comparison, so that they always agree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sepolicyd.state.decisions import Decision
 
 @dataclass(frozen=True)
 class Outstanding:
-    """What the decisions ask for and a version lacks, and what it holds beyond them."""
+    """Changes that the decisions ask for and a version lacks, and content of the version beyond the decisions."""
 
     added: tuple[Rule, ...] = ()
     dropped: tuple[Rule, ...] = ()
@@ -39,25 +39,25 @@ class Outstanding:
 
     @property
     def count(self) -> int:
-        """Number of changes, for a person; 0 means that `apply` has nothing to do."""
+        """Number of changes; 0 means that `apply` has nothing to do."""
         parts = (self.added, self.dropped, self.ports, self.booleans, self.paths)
         return sum(map(len, parts)) + self.labels
 
 
 @dataclass(frozen=True)
 class Composed:
-    """The module that the decisions make under one policy."""
+    """The module for the decisions under one policy."""
 
     source: SourceText
     left_out: Mapping[Access, str]
-    """Decided accesses that cannot stand in it, each with the reason; the rest goes on without them."""
+    """Decided accesses that were left out of the module, each with the reason."""
 
 
 def compose(name: str, number: int, desired: DesiredPolicy, policy: Optional[PolicyIndex]) -> Composed:
-    """Write the module's source, leaving out what the policy has no names for: semodule refuses a whole module for one.
+    """Write the module's source. Accesses with unknown names are left out, because semodule would refuse the whole module.
 
-    :param policy: None where none can be read; then nothing is left out for its names
-    :raises RefusedError: a file context or transition cannot stand in a module
+    :param policy: the policy to check names against, None if no policy can be read
+    :raises RefusedError: a file context or transition cannot be written in a module
     """
     unknown = [] if policy is None else [(rule.access, unknown_names(rule.access, policy)) for rule in desired.rules]
     left_out = {access: reason for access, reason in unknown if reason}
@@ -68,11 +68,12 @@ def compose(name: str, number: int, desired: DesiredPolicy, policy: Optional[Pol
 
 
 def outstanding(source: SourceText, desired: DesiredPolicy, version: Version, local: Before) -> Outstanding:
-    """
-    :param source: what :func:`compose` made of ``desired``; its version number is ignored
+    """Compare the desired policy with an installed version.
+
+    :param source: the result of :func:`compose` for ``desired``; its version number is ignored
     :param version: the installed version
-    :param local: the local labels and values of all ports and booleans that either names (:func:`changes.recorded` gives
-        what the records say)
+    :param local: the local labels and values of all ports and booleans in either (:func:`changes.recorded` returns those
+        in the records)
     """
     ports = target_ports(version.changes, desired.ports)
     booleans = target_booleans(version.changes, desired.booleans)
@@ -89,7 +90,7 @@ def outstanding(source: SourceText, desired: DesiredPolicy, version: Version, lo
 def outstanding_by_records(
     versions: Versions, decided: Mapping[Access, Decision], policy: Optional[PolicyIndex]
 ) -> Outstanding:
-    """What `apply` would do, as far as the records tell which version, labels and values the store holds.
+    """Return the changes that `apply` would make, according to sepolicyd's records of the store's content.
 
     :raises RefusedError: a decision cannot be carried out
     :raises StateError: the records are damaged
@@ -101,6 +102,6 @@ def outstanding_by_records(
 
 
 def unknown_names(access: Access, policy: PolicyIndex) -> str:
-    """Why a policy cannot hold a rule for an access, "" where it can."""
+    """Return the reason why a policy cannot contain a rule for an access, "" if it can."""
     missing = policy.missing_names(access)
     return f"the policy has no {' and no '.join(missing)}" if missing else ""

@@ -1,6 +1,6 @@
-"""Entry points of `apply`: install a draft or a proved plan, and recover what a crash interrupted.
+"""Entry points of `apply`: install a draft or a proved plan, and recover from interrupted operations.
 
-Wherever an apply is cut off, :func:`recover` finishes or undoes it by what the store holds.
+:func:`recover` completes or rolls back an interrupted apply, depending on the store's actual content.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from sepolicyd.settings import Settings
 
 
 def recover(settings: Settings) -> list[Settled]:
-    """Finish or undo what a crash interrupted, and end a trial that is over. Every command calls this first.
+    """Complete or roll back interrupted operations, and end an expired trial. Every command calls this first.
 
-    :return: what was settled; [] if there was nothing, or while another sepolicyd command is at work
-    :raises SepolicydError: it could not be settled; it stays open
+    :return: the settled operations; [] if there were none, or if another sepolicyd command is running
+    :raises SepolicydError: an operation could not be settled and stays open
     """
     if not settings.rollout_dir.is_dir() or not os.access(settings.rollout_dir, os.W_OK):
-        return []  # nothing was ever applied, or this user is not root
+        return []  # nothing was applied yet, or the user is not root
     journal = ApplyJournal(settings.rollout_dir)
     if not journal.open() and not (settings.rollout_dir / trials.FILE).exists():
         return []
@@ -58,13 +58,13 @@ def apply(
     kernel: Optional[LoadedPolicy] = None,
     on_step: Optional[OnStep] = None,
 ) -> Applied:
-    """Install a draft in one transaction that is proved between linking and installing.
+    """Install a draft in one transaction, proving the policy between linking and installing.
 
-    A Plan was proved in a copy already: the transaction then makes sure that the store links the same policy.
+    A Plan has already been proved in a copy: the transaction then checks that the store links the same policy.
 
-    :raises RefusedError: it may not be loaded, or the store has changed since it was drafted; nothing has been changed
-    :raises ToolError: a tool failed, or the result is not what was proved; the previous version is in place
-    :raises StateError: a record cannot be written; the journal tells how far it went, the next command finishes or undoes it
+    :raises RefusedError: the policy may not be loaded, or the store has changed since the draft; nothing has been changed
+    :raises ToolError: a tool failed, or the result differs from the proved policy; the previous version is installed
+    :raises StateError: a record cannot be written; the next command completes or rolls back from the journal
     """
     if isinstance(made, Plan):
         refuse(made)
@@ -79,6 +79,6 @@ def apply(
         if running is not None:
             raise RefusedError(
                 f"version {running.version} of {running.module} is on trial",
-                "first `sepolicyd confirm` or `sepolicyd rollback`",
+                "run: sepolicyd confirm, or: sepolicyd rollback",
             )
         return Execution(made, settings, guard, order, kernel or SelinuxFs(), on_step or (lambda _: None)).run()

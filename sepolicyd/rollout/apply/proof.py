@@ -1,4 +1,4 @@
-"""Proof of a linked policy: each access that it gains, the decision that covers it, and what stands against loading it."""
+"""Proof of a linked policy: each gained access with the decision that covers it, and the reasons against loading it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sepolicyd.state.decisions import Decision
 
 @dataclass(frozen=True)
 class Proof:
-    """The judgement of a policy difference."""
+    """The assessment of a policy difference."""
 
     covered: Mapping[Access, Decision]
     """Each gained access with its decision."""
@@ -35,9 +35,9 @@ class Proof:
     """Decided accesses that the resulting policy still denies, with the reason."""
     findings: Mapping[Access, tuple[Finding, ...]]
     overrides: Mapping[Access, Override]
-    """Accesses that the guard refuses and root's configuration allows in writing."""
+    """Accesses that the guard refuses and an override in root's configuration allows."""
     refusals: tuple[str, ...]
-    """Why it may not be loaded; empty if it may."""
+    """Reasons why the policy may not be loaded; empty if it may."""
 
 
 def prove(
@@ -54,13 +54,13 @@ def prove(
     base: Optional[Delta] = None,
     opened: Iterable[Access] = (),
 ) -> Proof:
-    """Judge what a change would do.
+    """Assess the effect of a change.
 
     :param delta: the difference between the present policy and ``linked``
-    :param drift: on the machine itself, how the store differs from the running kernel before the change. What it holds
-        besides accesses is not ours, and partly an artefact of how the kernel writes its policy out. Its accesses count.
-    :param base: what base modules of the same transaction bring; the guard judges it, decisions do not cover it
-    :param opened: what decided booleans enable
+    :param drift: on this machine, the difference between store and running kernel before the change. Its accesses count;
+        its other differences are not caused by sepolicyd and partly artefacts of how the kernel writes its policy out.
+    :param base: the difference made by base modules in the same transaction, checked by the guard but not by decisions
+    :param opened: the accesses that decided booleans enable
     """
     rules = _by_key(source, linked)
     cover = {access: _cover(access, rules.get(_key(access, linked), ())) for access in delta.gained}
@@ -73,7 +73,7 @@ def prove(
     refusals = []
     if uncovered:
         refusals.append(
-            f"{shortlist([_with_origin(access, delta) for access in uncovered])} would be gained, and no decision covers it"
+            f"{shortlist([_with_origin(access, delta) for access in uncovered])} would be gained, but no decision covers it"
         )
     if strange:
         refusals.append(f"the policy would change in other ways: {shortlist(strange)}")
@@ -91,7 +91,7 @@ def prove(
 def _findings(
     delta: Delta, linked: PolicyIndex, source: SourceText, guard: Judge, profile: Profile
 ) -> dict[Access, tuple[Finding, ...]]:
-    """Judge what would be gained, and every rule of the module: the policy may already allow it by another rule."""
+    """Check gained accesses and all rules of the module; a rule may grant something that another rule already allows."""
     allowed = {rule.access for rule in source.rules if rule.kind == ALLOW}
     found = guard.judge(sorted(delta.gained | allowed), profile, linked)
     for rule in source.rules:
@@ -105,20 +105,20 @@ def _findings(
 def _switched(
     opened: Iterable[Access], linked: PolicyIndex, guard: Judge, profile: Profile
 ) -> dict[Access, tuple[Finding, ...]]:
-    """Judge what a boolean enables for the service. What it enables for other domains is shown in the preview only."""
+    """Check the accesses that a boolean enables for the service. Those for other domains are only shown in the preview."""
     mine = sorted(access for access in opened if access.source in profile.domains)
     found = guard.judge(mine, profile, linked)
     return {access: tuple(items) for access, items in found.items()}
 
 
 def _with_origin(access: Access, delta: Delta) -> str:
-    """An access, with the rule that brings it if that rule names an attribute."""
+    """Return an access as text, with the rule that grants it if that rule names an attribute."""
     through = next((origin for origin in delta.origins(access) if not origin.new_rule), None)
     return f"{access} (by the rule on {through})" if through else str(access)
 
 
 def _key(access: Access, policy: PolicyIndex) -> tuple[str, str, str, str]:
-    """An access without its ioctl numbers, aliases resolved."""
+    """Return an access without its ioctl numbers, with aliases resolved."""
     return (policy.resolve(access.source), policy.resolve(access.target_type), access.tclass, access.permission)
 
 
@@ -131,7 +131,7 @@ def _by_key(source: SourceText, policy: PolicyIndex) -> dict[tuple[str, str, str
 
 
 def _cover(access: Access, rules: Sequence[Access]) -> Optional[Access]:
-    """The rule that covers a gained access: one without ioctl numbers, or with ranges that contain all of its own."""
+    """Return the rule that covers a gained access: a rule without ioctl numbers, or with ranges that contain all of them."""
     for rule in rules:
         wide = rule.xperms
         if not wide or (access.xperms and all(any(a <= low and high <= b for a, b in wide) for low, high in access.xperms)):
@@ -140,14 +140,14 @@ def _cover(access: Access, rules: Sequence[Access]) -> Optional[Access]:
 
 
 def _strange(delta: Delta, source: SourceText, asked: DesiredPolicy, drift: Optional[Delta]) -> Iterable[str]:
-    """Every difference besides accesses that no decision asks for.
+    """Yield every difference besides accesses that no decision asks for.
 
-    Booleans are left out: the kernel keeps its running values over a load, so they may differ from the store's, and a rule
-    counts as gained whatever its boolean. Decisions set booleans by name.
+    Booleans are omitted: the kernel keeps its current values over a load, so they may differ from the store's, and a rule
+    counts as gained regardless of its boolean. Decisions set booleans by name.
     """
     ports = {(port.protocol, str(port.number)) for port in asked.ports}
     for kind, added in sorted(delta.added.items()):
-        # a permissive type opens everything: drift does not excuse it
+        # a permissive type allows everything, so it is reported even if it is drift
         lines = added if drift is None or kind == "permissive" else added - drift.added[kind]
         for line in sorted(lines):
             if kind != "boolean" and not (kind == "portcon" and tuple(line.split()[1:3]) in ports):
@@ -168,5 +168,5 @@ def _without_effect(linked: PolicyIndex, source: SourceText) -> dict[Access, str
         if rule.kind == ALLOW:
             answer = linked.allowed(rule.access)
             if not answer.allowed:
-                found[rule.access] = f"the rule is in the module, and the policy still says {answer.kind.value}"
+                found[rule.access] = f"the rule is in the module, but the policy still says {answer.kind.value}"
     return found

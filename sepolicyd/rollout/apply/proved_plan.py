@@ -1,7 +1,7 @@
-"""A draft linked and proved: what the resulting policy gains, and whether it may be loaded.
+"""Link and prove a draft: the accesses that the resulting policy gains, and whether it may be loaded.
 
-Gains are read from the linked policy, attributes expanded. Each must be covered by a decision, and the guard judges the
-difference itself, not the module's text.
+Gained accesses are read from the linked policy with attributes expanded. Each must be covered by a decision. The guard checks
+the difference itself, not the module's text.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from sepolicyd.state.decisions import Decision
 
 @dataclass(frozen=True)
 class Plan(Draft):
-    """What `apply` would do, and everything known about it. It may be done if ``proof.refusals`` is empty."""
+    """The change that `apply` would make, with its proof. It may be applied if ``proof.refusals`` is empty."""
 
     delta: Delta
-    """The difference that the decisions' own module makes."""
+    """The difference made by the module of decisions."""
     base_delta: Optional[Delta]
-    """The difference that fresh base modules make, None without any."""
+    """The difference made by fresh base modules, None without any."""
     proof: Proof
     opened: Mapping[str, frozenset[Access]]
-    """Every access, of whatever domain, that setting a boolean enables; by boolean."""
+    """All accesses, of any domain, that setting a boolean enables; by boolean."""
     linked_policy: str
     """sha256 of the linked policy.kern."""
     linked: PolicyIndex = field(repr=False, compare=False)
@@ -53,9 +53,9 @@ def plan(
     base: Sequence[Path] = (),
     on_step: Optional[OnStep] = None,
 ) -> Plan:
-    """Link what the decisions ask for in a copy of the store, and prove it. Nothing of the machine is changed.
+    """Link the module for the decisions in a copy of the store, and prove it. The machine is not changed.
 
-    :raises RefusedError: the store is locked or not writable, or a module of our name was not made by sepolicyd
+    :raises RefusedError: the store is locked or not writable, or a module of that name was not built by sepolicyd
     :raises ToolError: a tool failed
     """
     with drafted(settings, profile, decided, base=base, on_step=on_step) as draft:
@@ -68,7 +68,7 @@ def proved_in_copy(draft: Draft, settings: Settings, guard: Judge, on_step: Opti
     :raises ToolError: a tool failed
     """
     say: OnStep = on_step or (lambda _: None)
-    if draft.empty:  # the store holds it already
+    if draft.empty:  # the store already holds it
         return proved(draft, settings, guard, draft.start, draft.store_policy)
     with workdir("plan") as place:
         say("link in a copy of the store")
@@ -81,7 +81,7 @@ def proved_in_copy(draft: Draft, settings: Settings, guard: Judge, on_step: Opti
 
 
 def proved(draft: Draft, settings: Settings, guard: Judge, linked: PolicyIndex, linked_policy: str) -> Plan:
-    """Judge the policy that results from a draft."""
+    """Prove the policy that results from a draft."""
     delta = difference(draft.start, linked)
     base_delta = difference(draft.present, draft.start) if draft.fresh else None
     switched = opened_by(draft, linked)
@@ -93,7 +93,7 @@ def proved(draft: Draft, settings: Settings, guard: Judge, linked: PolicyIndex, 
         return prove(delta, linked, *asked, base=base_delta, opened=every)
 
     proof = judge(None)
-    if proof.refusals and settings.live:  # the kernel's policy may differ from the store's without our doing
+    if proof.refusals and settings.live:  # the kernel's policy may differ from the store's for other reasons
         proof = judge(difference(draft.present, PolicyIndex.load(Store(settings.root).policy())))
     known = {one.name: getattr(draft, one.name) for one in fields(Draft)}
     return Plan(
@@ -102,7 +102,7 @@ def proved(draft: Draft, settings: Settings, guard: Judge, linked: PolicyIndex, 
 
 
 def opened_by(draft: Draft, linked: PolicyIndex) -> dict[str, frozenset[Access]]:
-    """What each decided boolean enables in the linked policy: one after another, from the present values."""
+    """Return the accesses that each decided boolean enables in the linked policy, set one after another."""
     states = {name: draft.start.booleans.get(name, state) for name, state in linked.booleans.items()}
     found = {}
     for one in draft.desired.booleans:

@@ -1,6 +1,6 @@
 """Crash recovery: complete or roll back an interrupted operation.
 
-The store's actual content decides, not what the journal says was intended.
+The decision depends on the store's actual content rather than on the journal's intent.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Settled:
     operation: str
     how: Outcome
     text: str
-    """One sentence for a person."""
+    """One sentence for the user."""
 
 
 def settle(settings: Settings, operation: Operation) -> Settled:
-    """Finish an open operation, or undo it. The caller holds the lock; a second call changes nothing.
+    """Complete an open operation, or roll it back. The caller holds the lock. Idempotent.
 
-    :raises SepolicydError: neither was possible now; the operation stays open and the next command tries again
+    :raises SepolicydError: neither is possible now; the operation stays open, and the next command retries
     """
     details = operation.details
     store = Store(settings.root)
@@ -60,9 +60,9 @@ def settle(settings: Settings, operation: Operation) -> Settled:
             return _finish_or_undo(settings, store, versions, operation, place)
     store.realign()
     _tidy(details)
-    text = f"{details['kind']} of {versions.name} version {target} was cut short before the store changed"
+    text = f"{details['kind']} of {versions.name} version {target} was interrupted before the store changed"
     if held != origin:
-        text += f"; somebody else has installed version {held} since"
+        text += f"; another program has installed version {held} since"
     return close(settings, operation, Outcome.UNDONE, text)
 
 
@@ -72,7 +72,7 @@ def _finish_or_undo(settings: Settings, store: Store, versions: Versions, operat
     try:
         store.realign()
         if store.live and ENFORCE.exists():
-            process.run(["load_policy"])  # the store may have been swapped and not loaded yet
+            process.run(["load_policy"])  # the store may have been swapped without a load
         if details.get("linked_policy"):
             verify_store(store, str(details["linked_policy"]), None)
     except SepolicydError as error:
@@ -80,16 +80,16 @@ def _finish_or_undo(settings: Settings, store: Store, versions: Versions, operat
         versions.set_current(origin)
         relabel(store, versions.load(target), versions.load(origin))
         _tidy(details)
-        return close(settings, operation, Outcome.UNDONE, f"version {target} of {versions.name} was taken back: {error.what}")
+        return close(settings, operation, Outcome.UNDONE, f"version {target} of {versions.name} was rolled back: {error.what}")
     finish(settings, versions, operation)
     _tidy(details)
     return Settled(
-        operation.id, Outcome.DONE, f"version {target} of {versions.name} was in the store; its records are complete now"
+        operation.id, Outcome.DONE, f"version {target} of {versions.name} was in the store; its records have been completed"
     )
 
 
 def finish(settings: Settings, versions: Versions, operation: Operation) -> None:
-    """Write the records of an operation whose version is installed and verified. Each step may be repeated.
+    """Write the records of an operation whose version is installed and verified. Idempotent.
 
     :raises StateError: a record could not be written; the operation stays open
     """
@@ -118,7 +118,7 @@ def close(settings: Settings, operation: Operation, how: Outcome, text: str) -> 
 
 
 def to_version(settings: Settings, store: Store, versions: Versions, origin: int, target: int, place: Path) -> None:
-    """Install another version in one transaction; version 0 removes our modules.
+    """Install another version in one transaction; version 0 removes sepolicyd's modules.
 
     :raises ToolError: nothing has been changed
     :raises StateError: a kept package is damaged
@@ -127,7 +127,7 @@ def to_version(settings: Settings, store: Store, versions: Versions, origin: int
     modules = store.modules()
     present = {module.name for module in modules if module.priority == settings.priority}
     ours = {versions.name, *unchanged_bases(store, modules, old, versions.name, settings.priority, place / "bases")}
-    # a base module that somebody else installed since is neither removed nor replaced
+    # a base module installed by another program since then is neither removed nor replaced
     packages = {name: data for name, data in versions.packages(target).items() if name in ours or name not in present}
     install(
         store,
@@ -141,18 +141,18 @@ def to_version(settings: Settings, store: Store, versions: Versions, origin: int
 
 
 def relabel(store: Store, old: Version, new: Version) -> None:
-    """Relabel exactly the paths that either version names, as the store's policy says. Only on the machine itself."""
+    """Relabel exactly the paths of both versions according to the store's policy. Only on this machine."""
     paths = {*paths_of(old.changes), *paths_of(new.changes)}
     there = sorted(path for path in paths if os.path.lexists(path))
     if store.live and there:
-        # without -F, so that user, role and range stay; no path begins with "-", for each begins with "/"
+        # without -F, so that user, role and range are kept; every path begins with "/", so none looks like an option
         process.run(["restorecon", "-v", *there], timeout=RELABEL_TIMEOUT_S)
 
 
 def _wait_for_leftovers(place: str) -> None:
-    """Wait for a semodule that outlived its killed sepolicyd: it could install after we have looked."""
+    """Wait for a semodule that outlived its killed sepolicyd and could still change the store."""
     named = os.fsencode(place)
-    # a transaction reads its request from stdin, and its arguments do not name the directory: wait for each
+    # a transaction reads its request from stdin, so its arguments do not name the directory: wait for all of them
     if place:
         inflight.wait_for(lambda words: inflight.TRANSACTION in words or any(named in word for word in words), place)
 

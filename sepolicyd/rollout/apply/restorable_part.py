@@ -1,4 +1,4 @@
-"""The part of a kept version that a rollback may restore: without what was denied or reset since."""
+"""The part of a kept version that a rollback may restore, without rules that have been denied or reset since."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Part:
     transitions: tuple[TypeTransition, ...]
     changes: tuple[Change, ...]
     left_out: tuple[str, ...]
-    """What is withheld, in words; empty if everything is restored."""
+    """Descriptions of withheld parts; empty if everything is restored."""
 
 
 def part_of(version: Version, still: DesiredPolicy) -> Part:
-    """Split a version by what may still be restored.
+    """Return the part of a version that may still be restored.
 
-    :param still: what the standing decisions ask for, or what a later version holds; nothing else is restored
+    :param still: the policy of the decisions in force, or of a later version; nothing else is restored
     """
     rules, contexts, transitions = set(still.rules), set(still.contexts), set(still.transitions)
     left_out = [f"{rule.kind} {rule.access}" for rule in version.rules if rule not in rules]
@@ -37,7 +37,7 @@ def part_of(version: Version, still: DesiredPolicy) -> Part:
     left_out += [str(one) for one in version.transitions if one not in transitions]
     left_out += [str(change) for change in version.changes if not _is_wanted(change, still)]
     unknown = version.labels not in {"", NO_LABELS} and not (version.contexts or version.transitions)
-    if left_out and unknown:  # the package must be built again, and only the old one holds them
+    if left_out and unknown:  # the package must be rebuilt, but only the old package contains them
         left_out.append("file contexts and type transitions, which an earlier sepolicyd did not record")
     return Part(
         tuple(rule for rule in version.rules if rule in rules),
@@ -49,7 +49,7 @@ def part_of(version: Version, still: DesiredPolicy) -> Part:
 
 
 def desired_of(version: Version) -> DesiredPolicy:
-    """What a version asks of the policy, in the form in which decisions ask it."""
+    """Return the policy of a version in the form of decisions."""
     return DesiredPolicy(
         rules=version.rules,
         contexts=version.contexts,
@@ -60,10 +60,10 @@ def desired_of(version: Version) -> DesiredPolicy:
 
 
 def keep_part(versions: Versions, whole: Version, part: Part, number: int, place: Path, *, mls: bool) -> Version:
-    """Build the part as a version of its own and keep it, with the base packages of the whole version.
+    """Build the part as a version of its own and store it with the base packages of the whole version.
 
     :param place: a new directory to build in
-    :raises SepolicydError: it could not be built or kept; nothing has been changed
+    :raises SepolicydError: the part could not be built or stored; nothing has been changed
     """
     source = render(versions.name, number, part.rules, part.contexts, part.transitions, mls=mls)
     place.mkdir()
@@ -85,13 +85,13 @@ def keep_part(versions: Versions, whole: Version, part: Part, number: int, place
 
 
 def files_of(source: SourceText, packages: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files of a version besides its description, by name."""
+    """Return the files of a version, except its description, by name."""
     files = {f"{name}.pp": data for name, data in packages.items()}
     return {**files, f"{source.name}.te": source.te.encode(), f"{source.name}.fc": source.fc.encode()}
 
 
 def _is_wanted(change: Change, still: DesiredPolicy) -> bool:
-    """Whether a change may be restored; paths may always, since they are labelled as the policy then says."""
+    """Tell whether a change may be restored. Paths always may, since they are labelled by the restored policy."""
     if isinstance(change, ChangedPort):
         return change.label in still.ports
     return not isinstance(change, ChangedBoolean) or change.value in still.booleans

@@ -1,4 +1,4 @@
-"""Return to a kept version, on request or at the end of a trial: one transaction, journalled like an apply."""
+"""Return to a kept version, on request or at the end of a trial, in one transaction that is journalled like an apply."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from sepolicyd.rollout.history import HistoryEvent
 from sepolicyd.rollout.session import load_policy
 from sepolicyd.settings import Settings
 
-LEFT_OUT = "left out, because they were denied or reset since"
+LEFT_OUT = "left out, because they have been denied or reset since"
 
 
 class AlreadyThereError(RefusedError):
-    """The store holds the requested version already."""
+    """The store already holds the requested version."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Move:
 
     module: str
     to: Optional[int]
-    """The version, 0 for none; None for the one before the installed version."""
+    """The version, 0 for no module; None for the one before the installed version."""
     kind: HistoryEvent
     """ROLLBACK or RETURN."""
     by: str
     reason: str = ""
     still: Optional[DesiredPolicy] = None
-    """What may be restored; the rest of the version is left out. None restores the version as it was."""
+    """The policy that may be restored; the rest of the version is left out. None restores the whole version."""
 
 
 def rollback(
@@ -62,10 +62,10 @@ def rollback(
 ) -> Settled:
     """Install a kept version: modules, ports and booleans in one transaction, then the labels of the same paths.
 
-    :param to: the version, 0 for none; by default the one before the installed version
-    :param still: what the standing decisions ask for. What else the version holds was denied or reset since; it is left
-        out, and the text says so. None restores the version as it was.
-    :raises RefusedError: no version is installed, or it is that version already
+    :param to: the version, 0 for no module; by default the one before the installed version
+    :param still: the policy of the decisions in force. Other content of the version has been denied or reset since; it is
+        left out and named in the result. None restores the whole version.
+    :raises RefusedError: no version is installed, or it is already that version
     :raises StateError: no such version, or its package is damaged
     :raises ToolError: nothing has been changed
     """
@@ -82,7 +82,7 @@ def rollback(
 
 
 def move(settings: Settings, request: Move) -> Settled:
-    """One journalled transaction from the installed version to another; the caller holds the lock.
+    """Run one journalled transaction from the installed version to another; the caller holds the lock.
 
     :raises AlreadyThereError: that version is installed
     """
@@ -115,20 +115,20 @@ def move(settings: Settings, request: Move) -> Settled:
 
 
 def _target(versions: Versions, held: Version, request: Move) -> Version:
-    """The version to install, its packages checked.
+    """Return the version to install, with its packages checked.
 
-    :raises RefusedError: no version is installed, or it is that one already
+    :raises RefusedError: no version is installed, or it is already that one
     :raises StateError: no such version, or its package is damaged
     """
-    kept = ", ".join(map(str, versions.numbers())) or "none, nothing was ever applied"
+    kept = ", ".join(map(str, versions.numbers())) or "none, since nothing was applied"
     target = versions.load(held.parent if request.to is None else request.to)
     if request.to is None and held.number == NONE:
         raise RefusedError(
-            f"no version of {request.module} is in the store, so there is none to go back from",
-            f"sepolicyd rollback --to VERSION installs one of these: {kept}",
+            f"no version of {request.module} is installed, so there is no previous version",
+            f"run: sepolicyd rollback --to VERSION; versions kept: {kept}",
         )
     if held.number == target.number:
-        raise AlreadyThereError(f"{request.module} is at version {held.number} already", f"versions kept: {kept}")
+        raise AlreadyThereError(f"{request.module} is already at version {held.number}", f"versions kept: {kept}")
     versions.packages(target.number)
     return target
 
@@ -136,7 +136,7 @@ def _target(versions: Versions, held: Version, request: Move) -> Version:
 def _planned(
     settings: Settings, request: Move, held: Version, target: Version, left_out: Sequence[str], place: Path
 ) -> Operation:
-    """The operation, after its first line is in the journal."""
+    """Write the operation's first line to the journal, and return the operation."""
     details = {
         "kind": request.kind.value,
         "module": request.module,
@@ -162,5 +162,5 @@ def _planned(
 def _summary(module: str, held: Version, target: Version, left_out: Sequence[str]) -> str:
     back, gone = len(set(target.rules) - set(held.rules)), len(set(held.rules) - set(target.rules))
     text = f"{module} went from version {held.number or 'none'} to {target.number or 'none'}"
-    text += f": {back} rules came back, {gone} went"
+    text += f": {back} rules added, {gone} removed"
     return text + (f"; {LEFT_OUT}: {shortlist(left_out)}" if left_out else "")

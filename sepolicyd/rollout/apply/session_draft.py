@@ -1,4 +1,4 @@
-"""What `apply` and `preview` work on: the standing decisions of a session, with the base module where it is missing."""
+"""The draft for `apply` and `preview`: a session's decisions in force, plus the base module if the store lacks it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sepolicyd.state.decisions import Decision
 
 @contextmanager
 def drafted_now(session: Session, on_step: Optional[OnStep] = None) -> Iterator[Draft]:
-    """The draft of every standing decision; the profile's base module joins it where the store lacks its domains.
+    """Provide the draft of all decisions in force, with the profile's base module if the store lacks its domains.
 
     :raises SepolicydError: see :func:`sepolicyd.rollout.apply.module_draft.drafted`
     """
@@ -35,13 +35,13 @@ def drafted_now(session: Session, on_step: Optional[OnStep] = None) -> Iterator[
 
 @contextmanager
 def planned(session: Session, on_step: Optional[OnStep] = None) -> Iterator[Plan]:
-    """The same, linked in a copy of the store and proved."""
+    """Provide the draft, linked in a copy of the store and proved."""
     with drafted_now(session, on_step) as draft:
         yield proved_in_copy(draft, session.settings, session.guard(), on_step)
 
 
 def _needs_base(session: Session, decided: Iterable[Access], present: Optional[PolicyIndex]) -> bool:
-    """Whether decisions name types that the base module declares and the present policy lacks."""
+    """Tell whether decisions name types that the base module declares but the present policy lacks."""
     if present is None:
         return False
     own = session.profile.own_types
@@ -50,7 +50,7 @@ def _needs_base(session: Session, decided: Iterable[Access], present: Optional[P
 
 
 def base_package(session: Session, place: Path) -> Path:
-    """The profile's base module with the file contexts of its own .fc, built for the store's base policy."""
+    """Build the profile's base module, with the file contexts of its .fc, for the store's base policy."""
     text = session.profile.file(".fc").read_text(encoding="utf-8") if session.profile.file(".fc").is_file() else ""
     mls = policy_is_mls(Store(session.settings.root).policy())
     return build_base(session.profile, contexts_of(text), place, headers=session.settings.policy_headers, mls=mls)

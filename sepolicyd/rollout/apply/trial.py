@@ -1,4 +1,4 @@
-"""Record and timer of a trial: until when a version must be confirmed, and which version returns otherwise."""
+"""Record and timer of a trial: the deadline for confirming a version, and the version that returns otherwise."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ ONE_SHOT = "sepolicyd.rollout.apply.end_trial"
 
 @dataclass(frozen=True)
 class Trial:
-    """``version`` stays only if it is confirmed by the deadline; otherwise ``return_to`` returns. Two clocks, as for a lease.
+    """One trial. ``version`` stays if it is confirmed before the deadline; otherwise ``return_to`` is installed.
 
-    ``return_to`` allows nothing that ``version`` does not: where the previous version allowed more, it is what both allow.
+    ``return_to`` allows only accesses that ``version`` also allows: if the previous version allowed more, ``return_to`` is the
+    intersection. The deadline uses two clocks, as for a lease.
     """
 
     profile: str
@@ -38,11 +39,11 @@ class Trial:
 
     @property
     def deadline(self) -> Deadline:
-        """When it must be confirmed; a reboot ends it."""
+        """The deadline for confirmation; a reboot ends the trial earlier."""
         return Deadline(self.deadline_wall, self.deadline_boottime, self.boot_id)
 
     def is_due(self, now: Moment) -> bool:
-        """Tell whether the trial is over."""
+        """Tell whether the deadline has passed."""
         return self.deadline.is_due(now)
 
     def remaining(self, now: Moment) -> float:
@@ -55,7 +56,7 @@ def now() -> Moment:
 
 
 def read_trial(settings: Settings) -> Optional[Trial]:
-    """The running trial, None without one.
+    """Return the running trial, None without one.
 
     :raises StateError: the file is damaged
     """
@@ -65,18 +66,19 @@ def read_trial(settings: Settings) -> Optional[Trial]:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise StateError(f"{path} cannot be read: {error}", "remove it if `sepolicyd history` shows no trial") from None
+        raise StateError(f"{path} cannot be read: {error}", "remove it if there is no trial; see: sepolicyd history") from None
 
 
 def write_trial(settings: Settings, trial: Trial) -> None:
-    """
-    :raises StateError: not written
+    """Write the record of the running trial.
+
+    :raises StateError: the record could not be written
     """
     write_whole(settings.rollout_dir / FILE, (json.dumps(asdict(trial), sort_keys=True, indent=1) + "\n").encode())
 
 
 def remove_trial(settings: Settings) -> None:
-    """A second call changes nothing."""
+    """Remove the record of the trial. Idempotent."""
     path = settings.rollout_dir / FILE
     try:
         if path.exists():
@@ -87,7 +89,7 @@ def remove_trial(settings: Settings) -> None:
 
 
 def problem(settings: Settings) -> str:
-    """Why a trial that is over could not be ended at the last try, "" without a failure."""
+    """Return the reason why the last attempt to end an expired trial failed, "" without a failure."""
     try:
         return (settings.rollout_dir / PROBLEM).read_text(encoding="utf-8") if (settings.rollout_dir / FILE).exists() else ""
     except (OSError, ValueError):
@@ -95,12 +97,15 @@ def problem(settings: Settings) -> str:
 
 
 def write_problem(settings: Settings, text: str) -> None:
-    """:raises StateError: not written"""
+    """Record why an expired trial could not be ended.
+
+    :raises StateError: the reason could not be written
+    """
     write_whole(settings.rollout_dir / PROBLEM, text.encode())
 
 
 def remove_problem(settings: Settings) -> None:
-    """A second call changes nothing."""
+    """Remove the recorded reason. Idempotent."""
     with suppress(OSError):
         (settings.rollout_dir / PROBLEM).unlink()
 
@@ -110,10 +115,13 @@ def unit_of(trial: Trial) -> str:
 
 
 def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
-    """Both clocks in one timer; systemd restarts the one-shot while it fails (Restart= on a oneshot needs systemd 244)."""
+    """Return the systemd-run command for a trial's timer.
+
+    One timer covers both clocks. systemd restarts the service while it fails (Restart= for Type=oneshot, systemd 244).
+    """
     properties = ("Type=oneshot", "Restart=on-failure", "RestartPreventExitStatus=4", "RestartSec=20s", "TimeoutStartSec=30min")
     argv = ["systemd-run", f"--unit={unit_of(trial)}", "--description=End of a trial of sepolicyd", "--quiet"]
-    # not before the deadline: a timer that fires a part of a second early finds nothing due, and does not fire again
+    # rounded up: a timer that fires a fraction of a second early finds nothing due, and does not fire again
     argv += [f"--on-active={max(1, math.ceil(seconds))}s", f"--on-calendar=@{math.ceil(trial.deadline_wall)}"]
     argv += ["--timer-property=AccuracySec=1s", *(f"--property={text}" for text in properties)]
     argv += [f"--setenv={key}={value}" for key, value in process.module_environment().items()]
@@ -122,24 +130,24 @@ def argv_arm(trial: Trial, settings: Settings, seconds: float) -> list[str]:
 
 
 def arm(trial: Trial, settings: Settings, seconds: float) -> None:
-    """Have systemd end the trial whether or not sepolicyd runs. Below another root the next command ends it.
+    """Arm a systemd timer that ends the trial independently of sepolicyd. Below another root, the next command ends it.
 
-    :raises ToolError: it could not be armed
+    :raises ToolError: the timer could not be armed
     """
     if settings.live:
         process.run(argv_arm(trial, settings, seconds), timeout=60)
 
 
 def disarm(trial: Trial, settings: Settings) -> None:
-    """Harmless when it is not armed."""
+    """Stop the trial's timer; a timer that is not armed is not an error."""
     if settings.live:
         process.run(["systemctl", "stop", f"{unit_of(trial)}.timer"], ok=range(256), timeout=60)
 
 
 def running_trial(settings: Settings) -> Optional[Trial]:
-    """The running trial. A trial whose file is damaged is over; the journal says which version was on trial.
+    """Return the running trial. If its file is damaged, the trial counts as expired, and its version is read from the journal.
 
-    :raises StateError: the file is damaged, and the journal knows of no trial
+    :raises StateError: the file is damaged, and the journal contains no trial
     """
     try:
         return read_trial(settings)

@@ -1,4 +1,4 @@
-"""Verification after a change: the store and the running kernel hold the proved policy, and nothing beyond it."""
+"""Verification after a change: store and running kernel hold exactly the proved policy."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ SHOWN = 5
 
 
 class LoadedPolicy(Protocol):
-    """The running kernel's SELinux (kernel.selinuxfs.SelinuxFs is one)."""
+    """Queries on the running kernel's SELinux; implemented by kernel.selinuxfs.SelinuxFs."""
 
     def enabled(self) -> bool: ...
 
     def loads(self) -> int:
-        """Number of policy loads since boot."""
+        """Return the number of policy loads since boot."""
         ...
 
 
 def shortlist(items: Sequence[Any]) -> str:
-    """The first items of a list, and how many more there are."""
+    """Return the first items of a list and the number of the others."""
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(map(str, items[:SHOWN])) + more
 
 
 def verify_store(store: Store, checked: str, linked: Optional[PolicyIndex]) -> str:
-    """Make sure that the store's policy is the proved one, and that the next boot loads it.
+    """Check that the store's policy is the proved one, and that the boot policy equals it.
 
     :param checked: sha256 of the proved policy.kern
-    :param linked: the proved policy, to compare by meaning where the bytes differ (libsemanage promises no order)
+    :param linked: the proved policy, for a comparison by meaning if the bytes differ (libsemanage guarantees no order)
     :return: "identical" or "compared"
-    :raises ToolError: it is another policy
+    :raises ToolError: the store holds another policy
     """
     present = store.policy().read_bytes()
     if sha256(store.installed_policy().read_bytes()) != sha256(present):
         raise ToolError(
-            f"{store.installed_policy()} is not the policy that the store made", "run: semodule -B, then this command again"
+            f"{store.installed_policy()} is not the policy that the store built", "run: semodule -B, then this command again"
         )
     if sha256(present) == checked:
         return "identical"
@@ -62,14 +62,14 @@ def verify_kernel(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Make sure that the kernel has loaded a policy since, and that it is the proved one.
+    """Check that the kernel has loaded a policy since the change, and that it is the proved one.
 
     semodule can succeed without a load (security-profiles-operator issue 2463).
 
     :param loads_before: number of policy loads before the change
-    :param read: reads the kernel's policy
+    :param read: function that reads the kernel's policy
 
-    :raises ToolError: no load, or another policy
+    :raises ToolError: there was no load, or the kernel runs another policy
     """
     for _ in range(round(LOAD_WAIT_S / PAUSE_S)):
         if kernel.loads() > loads_before:
@@ -77,23 +77,24 @@ def verify_kernel(
         sleep(PAUSE_S)
     else:
         raise ToolError(
-            "the kernel has not loaded the new policy", "run: semodule -R, and see the journal for avc: and selinux:"
+            "the kernel has not loaded the new policy", "run: semodule -R; see the lines with avc: or selinux: in the journal"
         )
     check_same(linked, read(), "the kernel")
 
 
 def check_same(checked: PolicyIndex, present: PolicyIndex, where: str) -> None:
-    """
-    :param where: whose policy ``present`` is, for the message
+    """Compare two policies by meaning.
+
+    :param where: the place of ``present``, for the message
     :raises ToolError: ``present`` allows more or less than ``checked``
     """
     delta = difference(checked, present)
     if delta.gained or delta.permissive_gained:
         more = [*sorted(delta.gained), *(f"permissive {name}" for name in sorted(delta.permissive_gained))]
         raise ToolError(
-            f"the policy of {where} allows what was not proved: {shortlist(more)}", "see who else changes the policy"
+            f"the policy of {where} allows more than the proved one: {shortlist(more)}", "find out which program changed it"
         )
     if delta.lost:
         raise ToolError(
-            f"the policy of {where} lacks what was proved: {shortlist(sorted(delta.lost))}", "see who else changes the policy"
+            f"the policy of {where} lacks proved rules: {shortlist(sorted(delta.lost))}", "find out which program changed it"
         )

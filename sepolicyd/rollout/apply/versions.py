@@ -1,4 +1,4 @@
-"""Store of a module's versions below root's rollout directory: source, packages, rules and hashes of each."""
+"""Storage of a module's versions below root's rollout directory: source, packages, rules and hashes of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sepolicyd.storage.files import cannot_write, ensure_directory, sync_directo
 
 META, CURRENT = "version.json", "current"
 SCHEMA = 1
-NONE = 0  # the version before the first: our module is not installed
+NONE = 0  # the version before the first one: the module is not installed
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Version:
 
     number: int
     modules: Mapping[str, str]
-    """Each module that belongs to it, by name, with the sha256 of its package."""
+    """The sha256 of the package of each module in the version, by module name."""
     rules: tuple[Rule, ...] = ()
     changes: tuple[Change, ...] = ()
     """Ports, booleans and labelled paths."""
     labels: str = ""
     """Hash of ``contexts`` and ``transitions`` (:func:`labels_of`)."""
     parent: int = NONE
-    """The version that was installed when this one was made."""
+    """The version that was installed when this one was built."""
     at: float = 0.0
     """Epoch seconds."""
     contexts: tuple[FileContext, ...] = ()
@@ -51,7 +51,7 @@ def sha256(data: bytes) -> str:
 
 
 def labels_of(source: SourceText) -> str:
-    """Hash of what a module holds besides rules: file contexts and transitions."""
+    """Return a hash of a module's content besides rules: file contexts and transitions."""
     return sha256((source.fc + "\n".join(map(str, source.transitions))).encode())
 
 
@@ -59,21 +59,21 @@ NO_LABELS = sha256(b"")
 
 
 class Versions:
-    """``versions/NAME/N/`` in root's rollout directory, and ``versions/NAME/current``. A number is used once."""
+    """``versions/NAME/N/`` and ``versions/NAME/current`` in root's rollout directory. A number is never reused."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.name = name
         self.directory = directory / "versions" / name
 
     def numbers(self) -> list[int]:
-        """Every version that was made, ascending; a version of an apply that failed was never loaded."""
+        """Return the numbers of all versions, ascending, including those of failed applies."""
         return sorted(int(path.name) for path in self.directory.glob("*") if path.name.isdigit() and (path / META).is_file())
 
     def next(self) -> int:
         return max([*(int(path.name) for path in self.directory.glob("*") if path.name.isdigit()), NONE]) + 1
 
     def current(self) -> int:
-        """The version that the records say is in the store, 0 for none.
+        """Return the installed version according to the records, 0 for none.
 
         :raises StateError: the file is damaged
         """
@@ -91,9 +91,9 @@ class Versions:
         write_whole(self.directory / CURRENT, b"%d\n" % number)
 
     def write(self, version: Version, files: Mapping[str, bytes]) -> None:
-        """Write a version with its files, all of it or nothing.
+        """Write a version with its files atomically.
 
-        :raises StateError: it could not be written
+        :raises StateError: the version could not be written
         """
         target = self.directory / str(version.number)
         temporary = self.directory / f".{version.number}.new"
@@ -114,7 +114,8 @@ class Versions:
             raise
 
     def load(self, number: int) -> Version:
-        """
+        """Read a version.
+
         :raises StateError: there is no such version, or it is damaged
         """
         if number == NONE:
@@ -129,9 +130,9 @@ class Versions:
             raise StateError(f"{path} cannot be read: {error}", "restore it from a backup") from None
 
     def package(self, number: int, module: str) -> bytes:
-        """A kept package, its hash checked.
+        """Return a kept package after checking its hash.
 
-        :raises StateError: it is missing or damaged
+        :raises StateError: the package is missing or damaged
         """
         version = self.load(number)
         path = self.directory / str(number) / f"{module}.pp"
@@ -140,15 +141,15 @@ class Versions:
         except OSError as error:
             raise StateError(f"{path} cannot be read: {error.strerror}", "restore it from a backup") from None
         if sha256(data) != version.modules.get(module):
-            raise StateError(f"{path} has another hash than when it was kept", "restore it from a backup")
+            raise StateError(f"the hash of {path} has changed since it was stored", "restore it from a backup")
         return data
 
     def packages(self, number: int) -> dict[str, bytes]:
-        """All packages of a version by module name; none for version 0."""
+        """Return all packages of a version by module name; {} for version 0."""
         return {module: self.package(number, module) for module in self.load(number).modules}
 
     def numbers_of(self, module: str, digest: str) -> list[int]:
-        """The versions whose package of this module has this hash."""
+        """Return the versions whose package of this module has this hash."""
         found = []
         for number in self.numbers():
             with suppress(StateError):
@@ -206,5 +207,5 @@ def _from_json(values: Mapping[str, Any]) -> Version:
 
 
 def module_name(profile: str) -> str:
-    """The name of a profile's module of decisions."""
+    """Return the name of the module that holds a profile's decisions."""
     return MODULE_PREFIX + profile

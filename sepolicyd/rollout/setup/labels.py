@@ -33,7 +33,7 @@ def context_of(label: Label, subs: Mapping[str, str]) -> FileContext:
 
 
 def substituted(path: str, subs: Mapping[str, str]) -> str:
-    """The path under which libselinux looks a path up: of the aliases that begin it the longest, once (label_file.c)."""
+    """Return the path under which libselinux looks a path up: of the aliases that begin it the longest, once (label_file.c)."""
     for alias in sorted(subs, key=len, reverse=True):
         if path == alias or path.startswith(alias.rstrip("/") + "/"):
             return subs[alias].rstrip("/") + path[len(alias.rstrip("/")) :]
@@ -111,7 +111,7 @@ def _mount_of(path: str, table: Sequence[tuple[str, str, Sequence[str]]]) -> tup
 
 
 def label_of(context: FileContext) -> Label:
-    """A label of a .fc line: the plain text in front of the pattern's first meta character is what is relabelled."""
+    """Return a label of a .fc line: the plain text in front of the pattern's first meta character is what is relabelled."""
     if context.pattern.endswith("(/.*)?"):
         return Label(_plain(context.pattern[: -len("(/.*)?")]), context.type, tree=True)
     return Label(_plain(context.pattern), context.type, tree=context.kind == "-d")
@@ -134,7 +134,7 @@ def _plain(pattern: str) -> str:
 
 
 def read_contexts(root: Path, paths: Iterable[str]) -> dict[str, str]:
-    """The whole context of each path and of all below it, links not followed; "" for one without a label."""
+    """Return the whole context of each path and of all below it, links not followed; "" for one without a label."""
     places = (item for path in paths for item in _walk(root / path.lstrip("/")))
     return {"/" + place.relative_to(root).as_posix(): read_context(place) for place in places}
 
@@ -161,7 +161,7 @@ def write_contexts(root: Path, contexts: Mapping[str, str]) -> None:
 
 
 def can_label(root: Path) -> bool:
-    """Whether security xattrs can be set below a root (the right to, and a file system that keeps them)."""
+    """Tell whether security xattrs can be set below a root (the right to, and a file system that keeps them)."""
     probe = root / ".sepolicyd-label"
     try:
         probe.touch()

@@ -105,7 +105,7 @@ def read_service(root: Path, name: str, unit_name: str) -> Service:
 
 
 def _program(root: Path, unit: Unit) -> tuple[str, list[Problem]]:
-    """The file on whose label the domain is entered, links followed."""
+    """Return the file on whose label the domain is entered, links followed."""
     argv = unit.argv
     if not argv or not argv[0].startswith("/"):
         raise RefusedError(f"{unit.name} has no ExecStart with an absolute path", "give it one")

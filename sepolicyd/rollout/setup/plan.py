@@ -194,7 +194,8 @@ def _port_changes(profile: Profile, found: Found, before: PolicyIndex, store: St
 
 
 def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, before: PolicyIndex, settings: Settings) -> InitPlan:
-    """The plan with its package, linked in a copy: types that it brings, labels and ports as the result has them, the guard."""
+    """Return the plan with its package, linked in a copy: types that it brings, labels and ports as the result has them, the
+    guard."""
     mls = policy_is_mls(store.policy())
     _check_family(before, headers)
     with workdir("init") as place:

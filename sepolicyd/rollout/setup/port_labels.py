@@ -117,7 +117,7 @@ def judge(
 
 
 def line_take(change: PortChange) -> str:
-    """A line of ``semanage import``: ``-m`` for a number with a record of its own, ``-a`` for one that a range holds.
+    """Return a line of ``semanage import``: ``-m`` for a number with a record of its own, ``-a`` for one that a range holds.
 
     semanage refuses ``-a`` for a number that the policy defines by itself (tried: "Port tcp/8000 already defined"), and
     ``-m`` for one that it does not (seobject.py).
@@ -154,7 +154,8 @@ def render_local(present: str, changes: Iterable[PortChange], *, level: str = ":
 
 
 def write_local(active: Path, changes: Iterable[PortChange], *, level: str = ":s0", back: bool = False) -> None:
-    """The same in a store of a root of its own, where semanage cannot go; rebuild it afterwards (``semodule -p ROOT -n -B``).
+    """Return the same in a store of a root of its own, where semanage cannot go; rebuild it afterwards (``semodule -p ROOT -n
+    -B``).
 
     :raises ToolError: the file cannot be written
     """

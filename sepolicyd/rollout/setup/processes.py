@@ -37,12 +37,12 @@ def running(proc: Path, unit: str, profile: Profile) -> tuple[Running, ...]:
 
 
 def in_unit(groups: str, unit: str) -> bool:
-    """Whether /proc/PID/cgroup names the unit as one whole part of a path."""
+    """Tell whether /proc/PID/cgroup names the unit as one whole part of a path."""
     return any(unit in line.rpartition(":")[2].split("/") for line in groups.splitlines())
 
 
 def domain_of(current: bytes) -> str:
-    """The type of /proc/PID/attr/current, "" where it holds no SELinux context."""
+    """Return the type of /proc/PID/attr/current, "" where it holds no SELinux context."""
     fields = current.rstrip(b"\0\n").decode(errors="replace").split(":")
     return fields[2] if len(fields) >= 3 else ""
 
@@ -64,7 +64,7 @@ def still_elsewhere(processes: Iterable[Running], profile: Profile) -> tuple[Pro
 def why_unconfined(
     processes: Iterable[Running], profile: Profile, *, labels: Iterable[tuple[str, str, str]]
 ) -> tuple[Problem, ...]:
-    """Why the service is not in its domain: its programs lack their label, or it has not been started since.
+    """Return why the service is not in its domain: its programs lack their label, or it has not been started since.
 
     :param labels: path, type that it should have, type that it has
     """

@@ -120,7 +120,7 @@ def test_an_access_that_no_decision_covers_is_refused(machine: World, monkeypatc
     monkeypatch.setattr(planning, "build", slipping)
     plan = machine.plan(allow(READ))
     assert plan.proof.uncovered == (WRITE,)
-    with pytest.raises(RefusedError, match="no decision covers it"):
+    with pytest.raises(RefusedError, match="without a decision that covers it"):
         machine.load(plan)
     assert machine.ours() == []
 
@@ -199,7 +199,7 @@ def test_a_module_of_our_name_with_foreign_content_is_refused(machine: World, tm
     foreign = tmp_path / f"{MODULE}.cil"
     foreign.write_text("(type foreign_t)")
     machine.store.install([foreign], machine.settings.priority)
-    with pytest.raises(RefusedError, match="was not made by sepolicyd"):
+    with pytest.raises(RefusedError, match="was not built by sepolicyd"):
         machine.plan(allow(READ))
 
 
@@ -215,7 +215,7 @@ def test_a_base_policy_replaced_after_planning_is_noticed(machine: World, tmp_pa
     update = tmp_path / "update.cil"
     update.write_text("(type update_t)")
     machine.store.install([update], 100)
-    with pytest.raises(RefusedError, match="has changed since this was planned"):
+    with pytest.raises(RefusedError, match="has changed since this change was planned"):
         machine.load(plan)
     assert machine.ours() == []
 
@@ -252,7 +252,7 @@ def test_a_damaged_kept_package_is_not_loaded(machine: World) -> None:
     before = machine.policy()
     package = Versions(machine.settings.rollout_dir, MODULE).directory / "1" / f"{MODULE}.pp"
     package.write_bytes(package.read_bytes()[:-1])
-    with pytest.raises(StateError, match="has another hash than when it was kept"):
+    with pytest.raises(StateError, match="has changed since it was stored"):
         rollback(machine.settings, "svc", by="bob")
     assert machine.policy() == before
 
@@ -402,7 +402,7 @@ def test_what_somebody_else_adds_meanwhile_is_never_installed_with_ours(
     machine: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))  # type: ignore[attr-defined]
-    with pytest.raises(RefusedError, match=r"svc_t shadow_t:file read would be gained, and no decision covers it"):
+    with pytest.raises(RefusedError, match=r"svc_t shadow_t:file read would be gained, and without a decision that covers it"):
         machine.apply(allow(READ))
     assert machine.ours() == []
     assert not ApplyJournal(machine.settings.rollout_dir).operations()

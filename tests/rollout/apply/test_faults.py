@@ -339,7 +339,7 @@ def test_and_neither_when_we_were_killed_there(before: World, after: World, tmp_
         "cut", 0.0, {"kind": "apply", "module": MODULE, "from": 1, "to": 2, "workdir": "", "by": "alice"}
     )
     machine.store.installed_policy().write_bytes(after.policy())
-    with pytest.raises(RefusedError, match="is not the policy that the store made"):
+    with pytest.raises(RefusedError, match="is not the policy that the store built"):
         machine.plan(allow(READ, OPEN))
     [settled] = recover(machine.settings)
     assert settled.how == "undone"

@@ -101,7 +101,7 @@ def test_lines_that_we_did_not_write_are_found(history: History, tmp_path: Path)
     history.add(Entry(HistoryEvent.APPLY, "mallory", 9.0, operation="x"))
     history.add(Entry(HistoryEvent.APPLY, "mallory", 9.0, operation="y"))
     (tmp_path / HEAD).write_bytes(head)
-    assert any("was not written by sepolicyd" in problem for problem in history.verify())
+    assert any("were not written by sepolicyd" in problem for problem in history.verify())
 
 
 def test_the_head_alone_missing_is_found(history: History, tmp_path: Path) -> None:
@@ -113,20 +113,20 @@ def test_one_line_of_another_hand_at_the_end_is_found(history: History, tmp_path
     head = (tmp_path / HEAD).read_bytes()
     history.add(Entry(HistoryEvent.APPLY, "mallory", 9.0, operation="x"))
     (tmp_path / HEAD).write_bytes(head)
-    assert history.verify() == ["what follows the line with number 5 was not written by sepolicyd"]
+    assert history.verify() == ["what follows the line with number 5 were not written by sepolicyd"]
 
 
 @pytest.mark.parametrize("kept", [0, 3, 4])
 def test_what_was_cut_off_is_not_forgotten_with_the_next_line(history: History, kept: int) -> None:
     put(history, lines(history)[:kept])
     history.add(Entry(HistoryEvent.APPLY, "bob", 9.0, operation="next"))
-    assert any("is missing or moved" in problem for problem in history.verify())
+    assert any("is missing or was moved" in problem for problem in history.verify())
 
 
 def test_a_head_that_was_removed_is_not_forgotten_with_the_next_line(history: History) -> None:
     history.head_path.unlink()
     history.add(Entry(HistoryEvent.APPLY, "bob", 9.0, operation="next"))
-    assert any("is missing or moved" in problem for problem in history.verify())
+    assert any("is missing or was moved" in problem for problem in history.verify())
 
 
 def crash(history: History, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:

@@ -148,7 +148,7 @@ def test_a_trial_whose_file_is_damaged_is_over(machine: World, how: str) -> None
     elif how == "rollback":
         rollback(machine.settings, "svc", by="bob", still=desired_policy(allow(READ)))
     else:
-        with pytest.raises(RefusedError, match="too late"):
+        with pytest.raises(RefusedError, match="deadline has passed"):
             confirm(machine.settings, by="bob")
     policy = PolicyIndex.load(machine.store.policy())
     assert [policy.allowed(one).allowed for one in (READ, OPEN, WRITE)] == [True, False, False]

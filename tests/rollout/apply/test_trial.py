@@ -137,10 +137,10 @@ def test_a_foreign_module_in_its_place_is_told_once_and_shown_until_it_is_mended
     config.write_text(f"alert_command: [{hook}]\n")
     argv = ["--state", str(machine.settings.state), "--root", str(machine.settings.root), "--config", str(config)]
     assert [endtrial(argv) for _ in range(3)] == [4, 4, 4]
-    assert capsys.readouterr().err.count("was not made by sepolicyd") == 3
+    assert capsys.readouterr().err.count("was not built by sepolicyd") == 3
     assert len(alerts.read_text().splitlines()) == 1
     told = trials.problem(machine.settings)
-    assert "was not made by sepolicyd" in told
+    assert "was not built by sepolicyd" in told
     facts = gather._leases(machine.settings, gather._Asker())
     assert facts["trial_problem"] == told
     (finding,) = (one for one in judge(MachineFacts(trial_problem=told), machine.profile) if one.code == "D-TRIAL")

@@ -33,7 +33,7 @@ SICK = [
     ({"enabled": False}, "D-DISABLED", Severity.STOP, "fixfiles"),
     ({"enforcing": False}, "D-PERMISSIVE", Severity.STOP, "setenforce 1"),
     ({"loads_refused": True}, "D-SECUREMODE", Severity.STOP, "setsebool -P secure_mode_policyload off"),
-    ({"trial_problem": "a module on trial could not be taken back"}, "D-TRIAL", Severity.STOP, "sepolicyd-trial.service"),
+    ({"trial_problem": "a module on trial could not be rolled back"}, "D-TRIAL", Severity.STOP, "sepolicyd-trial.service"),
     ({"configured": "permissive"}, "D-CONFIG", Severity.WARN, "SELINUX=enforcing"),
     ({"unlabeled": ("/var",)}, "D-LABEL", Severity.STOP, "restorecon -R -F /var"),
     ({"known_domains": ()}, "D-DOMAIN", Severity.STOP, "sepolicyd init hub"),

@@ -184,8 +184,8 @@ def test_what_another_could_put_in_the_place_of_our_records_is_not_believed(tmp_
         os.chown(place, 65534, 65534)
     else:
         place.chmod(0o777)
-    assert "can be changed by others than root" in refused(Machine(), settings)
-    with pytest.raises(RefusedError, match="can be changed by others than root"):
+    assert "users other than root could change" in refused(Machine(), settings)
+    with pytest.raises(RefusedError, match="users other than root could change"):
         rollback(settings, "hub", by="ada")
     os.chown(place, 0, 0)
     place.chmod(0o1777)

@@ -254,7 +254,7 @@ def test_a_store_without_an_active_part_is_put_back_unless_somebody_is_at_work(t
     (tools / "store/sepolicyd_lease_hub.cil").write_text("")
     with (store / "semanage.trans.LOCK").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ToolError, match="cannot be put back"):
+        with pytest.raises(ToolError, match="cannot be restored"):
             SemoduleStore(store).remove("sepolicyd_lease_hub", 360)
     with pytest.raises(ToolError, match="is still in the store"):  # this semodule does not know that directory
         SemoduleStore(store).remove("sepolicyd_lease_hub", 360)
