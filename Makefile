@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help setup demo test cuts fuzz check lint bench fixbench man deb rpm clean
+.PHONY: help setup demo test cuts fuzz check lint browser bench fixbench man deb rpm clean
 
 help:
 	@echo "make setup   distribution packages and .venv/bin/sepolicyd"
@@ -16,6 +16,7 @@ help:
 	@echo "make test    the whole test suite"
 	@echo "make cuts    a lease's commands cut off after each change of the file system, and booted"
 	@echo "make fuzz [FUZZARGS=...]   hostile logs read in three ways, which must agree"
+	@echo "make browser Chromium, for the tests that look at reports in a browser"
 	@echo "make lint    ruff, mypy, shellcheck and the import rules alone"
 	@echo "make bench   the figures of the README, measured side by side"
 	@echo "make fixbench [FIXBENCH=rows.jsonl] [FIXROOT=/] [FIXARGS=...]   fixes against those of policy maintainers"
@@ -45,6 +46,11 @@ cuts: setup
 check: setup
 	@$(PYTEST) -n auto --dist worksteal tests/test_linters.py tests/test_layers.py tests/test_profiles.py \
 	    tests/audit/parse tests/audit/scan tests/rules/attribution tests/rules/fixes tests/rollout/learning tests/rollout/review
+
+# Chromium for the tests of reports; without it they are skipped
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	    if command -v apt-get >/dev/null; then apt-get install -q -y --no-install-recommends chromium; else dnf install -y chromium; fi
 
 lint: setup
 	@$(PYTEST) tests/test_linters.py tests/test_layers.py

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "learn": ("learn", "Make a domain permissive until a deadline, and collect what it needs."),
     "list": ("candidates", "List the candidates that wait for a decision."),
     "preview": ("apply", "Show what apply would change, and change nothing."),
+    "report": ("report", "Write a report on a service's rollout."),
     "reset": ("decide", "Withdraw a decision; the candidate is pending again."),
     "review": ("review", "Answer the pending candidates one after another."),
     "rollback": ("apply", "Return to the module's previous version."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -22,6 +22,7 @@ from sepolicyd.rollout.lease import status
 from sepolicyd.rollout.review.queue import Queue, queue
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.stage import StageFacts, StageReport, standing
+from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state.decisions import Decision
 
 
@@ -49,13 +50,14 @@ def look(session: Session, policy_file: Optional[Path]) -> Picture:
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
         raise RefusedError(f"only root can read {directory}, where leases and versions are kept", "run this with sudo")
     waiting = queue(session, policy_file)
-    lease, lease_note = _lease(session)
+    lease, lease_note = lease_of(session)
     policy_index, _ = open_policy(session.settings, policy_file)
     versions = Versions(session.settings.rollout_dir, module_name(session.profile.name))
     version = versions.current()
     taints = (*waiting.snapshot.taints, *taint.summary(waiting.taints))
+    pending = sum(len(item.candidate.evidence) for item in waiting.items)
     return Picture(
-        standing=standing(_facts(session, waiting, lease, policy_index, version, versions)),
+        standing=standing(stage_facts(session, pending, waiting.decided, lease, policy_index)),
         queue=waiting,
         lease=lease,
         lease_note=lease_note,
@@ -64,19 +66,23 @@ def look(session: Session, policy_file: Optional[Path]) -> Picture:
             (one for one in reversed(History(session.settings.rollout_dir).entries()) if one.module == versions.name), None
         ),
         taints=taints,
-        readiness=_readiness(session, waiting, lease, taints),
+        readiness=readiness_of(session, waiting.snapshot.evidence, waiting.records, lease, taints),
     )
 
 
-def _facts(
+def stage_facts(
     session: Session,
-    waiting: Queue,
+    pending: int,
+    decided: Mapping[Access, Decision],
     lease: Optional[status.LeaseStatus],
     policy_index: Optional[PolicyIndex],
-    version: int,
-    versions: Versions,
 ) -> StageFacts:
+    """Collect the facts that decide the stage.
+
+    :param pending: the number of undecided accesses
+    """
     profile = session.profile
+    versions = Versions(session.settings.rollout_dir, module_name(profile.name))
     own = profile.own_domains
     domains = [] if policy_index is None else [name for name in own if policy_index.types_of(name)]
     permissive = policy_index.permissive_types if policy_index is not None else frozenset()
@@ -90,10 +96,10 @@ def _facts(
         unconfined=policy_index is not None and any(policy_index.is_unconfined(name) for name in domains),
         lease_open=lease is not None and lease.lease is not None,
         permissive=bool(permissive & set(own)) or (lease is not None and not lease.enforcing),
-        pending=sum(len(item.candidate.evidence) for item in waiting.items),
-        unapplied=_unapplied(waiting.decided, versions, policy_index),
+        pending=pending,
+        unapplied=_unapplied(decided, versions, policy_index),
         trial_open=on_trial,
-        version=version,
+        version=versions.current(),
     )
 
 
@@ -105,7 +111,8 @@ def _unapplied(decided: Mapping[Access, Decision], versions: Versions, policy_in
         return 1  # a decision that cannot be carried out; `apply` reports it
 
 
-def _lease(session: Session) -> tuple[Optional[status.LeaseStatus], str]:
+def lease_of(session: Session) -> tuple[Optional[status.LeaseStatus], str]:
+    """Return (state of the lease, why it could not be read or ""). No state without root, or for another root's store."""
     if not session.settings.live:
         return None, ""
     try:
@@ -116,13 +123,20 @@ def _lease(session: Session) -> tuple[Optional[status.LeaseStatus], str]:
         return None, f"the lease cannot be read: {failure}"
 
 
-def _readiness(session: Session, waiting: Queue, lease: Optional[status.LeaseStatus], taints: tuple[str, ...]) -> Readiness:
+def readiness_of(
+    session: Session,
+    evidence: Mapping[Access, Evidence],
+    records: taint.LearningRecords,
+    lease: Optional[status.LeaseStatus],
+    taints: Sequence[str],
+) -> Readiness:
+    """Judge whether the evidence is complete enough to enforce."""
     marks = session.marks()
-    hidden = any(window.hidden for window in waiting.records.leases) or (
+    hidden = any(window.hidden for window in records.leases) or (
         lease is not None and lease.lease is not None and lease.lease.hidden
     )
     return readiness.judge(
-        assign_exercises(waiting.snapshot.evidence, marks),
+        assign_exercises(evidence, marks),
         [mark.name for mark in marks],
         [one.name for one in session.profile.exercises],
         taints=taints,

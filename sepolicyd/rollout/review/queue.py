@@ -78,22 +78,37 @@ def queue(session: Session, policy_file: Optional[Path] = None, *, everything: b
         decided = store.decided()
     finally:
         store.close()
-    evidence = dict(snapshot.evidence) if everything else pending(snapshot.evidence, decided)
-    evidence.update(reopened(session.settings, session.profile.name, snapshot.evidence, decided))
     policy_index, note = open_policy(session.settings, policy_file)
-    solved: frozenset[Access] = frozenset()
-    if policy_index is not None and not everything:
-        # denials covered by the base module's dontaudit rules are logged only while a lease has disabled dontaudit
-        quiet = base_dontaudit.read(session.settings, session.profile.name).among(evidence, policy_index)
-        solved = allowed_now(policy_index, evidence) | quiet
-    evidence = {access: seen for access, seen in evidence.items() if access not in solved}
+    evidence, solved = undecided(session, snapshot, decided, policy_index, everything=everything)
     records = read_records(session.settings, session.profile.name)
     found = records.taints(snapshot.remarks)
     if not snapshot.hosts:  # merged evidence already contains the exercises of each host
         evidence = assign_exercises(evidence, session.marks())
     evidence = annotate(evidence, found, session.profile.domains, hosts=len(snapshot.hosts))
     items = judge(session, evidence, policy_index, foreign=policy_file is not None, ids=ids)
-    return Queue(tuple(items), snapshot, decided, note, len(solved), records, found)
+    return Queue(tuple(items), snapshot, decided, note, solved, records, found)
+
+
+def undecided(
+    session: Session,
+    snapshot: Snapshot,
+    decided: Mapping[Access, Decision],
+    policy_index: Optional[PolicyIndex],
+    *,
+    everything: bool = False,
+) -> tuple[dict[Access, Evidence], int]:
+    """Return (the accesses that wait for a decision, the number of those that the policy allows or silences by now).
+
+    :param everything: with the decided ones
+    """
+    evidence = dict(snapshot.evidence) if everything else pending(snapshot.evidence, decided)
+    evidence.update(reopened(session.settings, session.profile.name, snapshot.evidence, decided))
+    if policy_index is None or everything:
+        return evidence, 0
+    # denials covered by the base module's dontaudit rules are logged only while a lease has disabled dontaudit
+    quiet = base_dontaudit.read(session.settings, session.profile.name).among(evidence, policy_index)
+    solved = allowed_now(policy_index, evidence) | quiet
+    return {access: seen for access, seen in evidence.items() if access not in solved}, len(solved)
 
 
 def judge(

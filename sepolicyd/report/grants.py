@@ -1,0 +1,80 @@
+"""Rows of a report: accesses of one source, target and class that one decision answers, and those without an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sepolicyd.access import Access
+from sepolicyd.module.source import ALLOW, DONTAUDIT, Rule
+from sepolicyd.report.model import Grant, GrantState, Pending
+from sepolicyd.rollout.apply.desired_policy import rule_kind
+from sepolicyd.rules.evidence import Evidence
+from sepolicyd.rules.fixes.detail import booleans_of, is_automatic
+from sepolicyd.rules.fixes.fix import FixKind
+from sepolicyd.state.decisions import AnswerKind, Decision
+
+Key = tuple[str, str, str, int, str, GrantState, int]
+
+
+def grants_of(decided: Mapping[Access, Decision], rules: Iterable[Rule], loaded_since: Mapping[Rule, int]) -> list[Grant]:
+    """What the decisions in force allow or silence, and the rules of the loaded module that no decision asks for."""
+    loaded = {(rule.access, rule.kind): loaded_since.get(rule, 0) for rule in rules}
+    groups: dict[Key, list[str]] = {}
+    decisions: dict[int, Decision] = {}
+    for access, decision in decided.items():
+        if decision.answer not in (AnswerKind.ALLOW, AnswerKind.DONTAUDIT):
+            continue
+        kind = rule_kind(decision, access)
+        in_module = (access, kind) in loaded if kind else False
+        state = GrantState.LOADED if in_module or not kind else GrantState.WAITING
+        means = DONTAUDIT if kind == DONTAUDIT else "" if kind == ALLOW else _means(decision)
+        version = loaded.pop((access, kind), 0) if kind else 0
+        decisions[decision.id] = decision
+        groups.setdefault((*access.group, decision.id, means, state, version), []).append(_permission(access))
+    for (access, kind), version in loaded.items():
+        means = DONTAUDIT if kind == DONTAUDIT else ""
+        groups.setdefault((*access.group, 0, means, GrantState.WITHDRAWN, version), []).append(_permission(access))
+    return [
+        Grant(source, target, tclass, tuple(sorted(permissions)), decisions.get(number), means, state, version)
+        for (source, target, tclass, number, means, state, version), permissions in sorted(groups.items())
+    ]
+
+
+def denied(decided: Mapping[Access, Decision]) -> tuple[Grant, ...]:
+    """What decisions in force deny."""
+    groups: dict[tuple[str, str, str, int], list[str]] = {}
+    decisions = {}
+    for access, decision in decided.items():
+        if decision.answer is AnswerKind.DENY:
+            decisions[decision.id] = decision
+            groups.setdefault((*access.group, decision.id), []).append(_permission(access))
+    return tuple(
+        Grant(source, target, tclass, tuple(sorted(permissions)), decisions[number])
+        for (source, target, tclass, number), permissions in sorted(groups.items())
+    )
+
+
+def _permission(access: Access) -> str:
+    return str(access).partition(f":{access.tclass} ")[2]
+
+
+def _means(decision: Decision) -> str:
+    """What carries out a decision that makes no rule."""
+    settings = booleans_of(decision.fix_detail)
+    if settings:
+        return "; ".join(f"boolean {one.boolean} {'on' if one.value else 'off'}" for one in settings)
+    by_hand = "" if is_automatic(decision.fix_detail) else ", by hand"
+    names = {FixKind.RELABEL: "file label", FixKind.OWN_TYPE: "type of its own", FixKind.PORT: "port label"}
+    kind = decision.fix_kind
+    return (names.get(kind, f"{kind}") if kind is not None else "nothing") + by_hand
+
+
+def pending_rows(waiting: Mapping[Access, Evidence]) -> tuple[Pending, ...]:
+    """What waits for a decision."""
+    groups: dict[tuple[str, str, str], dict[str, Evidence]] = {}
+    for access, seen in waiting.items():
+        groups.setdefault(access.group, {})[access.permission] = seen
+    return tuple(
+        Pending(*key, tuple(sorted(found)), sum(one.count for one in found.values()), max(one.last for one in found.values()))
+        for key, found in sorted(groups.items())
+    )

@@ -1,0 +1,193 @@
+"""Content of a report on one rollout: accesses with their decisions, versions, leases, and what each domain reaches.
+
+Text from the log, and what persons wrote, is not escaped here: the pages escape it (sepolicyd.report.page).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional
+
+from sepolicyd.access import Access
+from sepolicyd.rollout.learning.readiness import Readiness
+from sepolicyd.rollout.stage import StageReport
+from sepolicyd.state.decisions import Decision
+
+
+class GrantState(str, Enum):
+    """Whether what a decision allows is in the loaded module."""
+
+    LOADED = "loaded"
+    WAITING = "not loaded yet"
+    WITHDRAWN = "decision withdrawn, still loaded"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class ObjectKind(str, Enum):
+    """What an access is to, for a person."""
+
+    FILES = "files and directories"
+    NETWORK = "network"
+    PROCESSES = "processes and local sockets"
+    SYSTEM = "system and services"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_FILES = frozenset({"file", "dir", "filesystem", "anon_inode"})
+_NETWORK = frozenset({"node", "netif", "packet", "peer", "association", "infiniband_pkey", "infiniband_endport"})
+_PROCESSES = frozenset({"process", "process2", "fd", "key", "sem", "shm", "msg", "msgq", "ipc", "user_namespace", "memprotect"})
+
+
+def object_kind(tclass: str) -> ObjectKind:
+    """The kind of object of a class."""
+    if tclass in _FILES or tclass.endswith("_file"):
+        return ObjectKind.FILES
+    if tclass in _PROCESSES or tclass.startswith(("unix_", "capability", "cap")):
+        return ObjectKind.PROCESSES
+    if tclass in _NETWORK or tclass.endswith("socket"):
+        return ObjectKind.NETWORK
+    return ObjectKind.SYSTEM
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Permissions of one source, target and class that one decision answers in one way."""
+
+    source: str
+    target: str
+    tclass: str
+    permissions: tuple[str, ...]
+    decision: Optional[Decision]
+    """None where the loaded module has a rule that no decision in force asks for."""
+    means: str = ""
+    """What gives the access where that is no rule: a boolean, a label, a setting of the application."""
+    state: GrantState = GrantState.LOADED
+    version: int = 0
+    """The version of the module that brought the rule in, 0 if none did."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Permissions of one source, target and class that were denied and wait for a decision."""
+
+    source: str
+    target: str
+    tclass: str
+    permissions: tuple[str, ...]
+    count: int
+    last: float
+    """Epoch seconds."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry of the history: an apply, a rollback, a return or a confirmation."""
+
+    what: str
+    who: str
+    at: float
+    """Epoch seconds."""
+    version: int
+    previous: int
+    gained: tuple[Access, ...]
+    """Accesses that only the policy with this version allowed, as the linked policies were compared."""
+    lost: tuple[Access, ...]
+    settings: tuple[str, ...]
+    """Ports, booleans and labels that it set, in words."""
+    notes: tuple[str, ...]
+    """Reason, overrides of the guard, base modules, and how long it was on trial."""
+    policy: str = ""
+    """SHA-256 of the linked policy, "" if it was not recorded."""
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """One lease from its opening to its end. Times are epoch seconds."""
+
+    id: str
+    domains: tuple[str, ...]
+    whole_system: bool
+    hidden: bool
+    by: str
+    why: str
+    opened: float
+    deadline: float
+    ended: Optional[float]
+    """None while it is open."""
+    how: str
+    """How it ended."""
+    renewals: int = 0
+    failures: int = 0
+    """Failed attempts to end it."""
+    marks: tuple[tuple[str, float], ...] = ()
+    """Exercises with their beginning."""
+
+    def seconds(self, now: float) -> float:
+        """How long the domains were permissive."""
+        return max(0.0, (now if self.ended is None else self.ended) - self.opened)
+
+
+@dataclass(frozen=True, order=True)
+class Edge:
+    """What a domain has gained on the objects of one type."""
+
+    target: str
+    kinds: tuple[ObjectKind, ...]
+    accesses: int
+    widened: bool
+    """The domain reached the type before, with other permissions."""
+    text: str
+    """Classes and permissions."""
+
+
+@dataclass(frozen=True)
+class DomainReach:
+    """The types that a domain may reach with the present policy, and which of them it owes to the module."""
+
+    domain: str
+    before: Mapping[ObjectKind, int]
+    """Number of types reached without the module."""
+    after: Mapping[ObjectKind, int]
+    edges: tuple[Edge, ...]
+    rules: tuple[tuple[ObjectKind, tuple[str, ...]], ...]
+    """Rules of the policy without the module, attributes not expanded."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report shows."""
+
+    service: str
+    description: str
+    made: float
+    """Epoch seconds."""
+    host: str
+    sepolicyd: str
+    stage: StageReport
+    module: str
+    version: int
+    policy: str
+    """The policy that was read, in words."""
+    policy_note: str
+    """Why no policy was read, or that it has changed since the module was loaded; "" otherwise."""
+    grants: tuple[Grant, ...]
+    refusals: tuple[Grant, ...]
+    silenced: tuple[Grant, ...]
+    pending: tuple[Pending, ...]
+    solved: int
+    """Accesses that were denied and that the policy allows by now."""
+    changes: tuple[Change, ...]
+    leases: tuple[LeaseRecord, ...]
+    leases_note: str
+    reach: tuple[DomainReach, ...]
+    readiness: Readiness
+    seen: int
+    """Accesses in the evidence."""
+    faults: tuple[str, ...]
+    """Faults of the hash chains of history and leases."""

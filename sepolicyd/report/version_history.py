@@ -1,0 +1,107 @@
+"""Versions of the module as history.jsonl records them: what each gained and lost, and since when each rule is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sepolicyd.access import Access
+from sepolicyd.module.source import Rule
+from sepolicyd.report.model import Change
+from sepolicyd.rollout.apply.changes import from_json
+from sepolicyd.rollout.apply.versions import rules_from
+from sepolicyd.rollout.history import Entry, HistoryEvent
+
+
+def changes_of(entries: Iterable[Entry]) -> tuple[Change, ...]:
+    """The entries of one module in words, oldest first."""
+    return tuple(_change(entry) for entry in entries)
+
+
+def _change(entry: Entry) -> Change:
+    details = entry.details
+    return Change(
+        what=entry.what.value,
+        who=entry.who,
+        at=entry.at,
+        version=entry.version,
+        previous=_number(details.get("previous")),
+        gained=accesses_in(details.get("gained")),
+        lost=accesses_in(details.get("lost")),
+        settings=tuple(_settings(details.get("changes"))),
+        notes=tuple(_notes(details)),
+        policy=str(details.get("policy", "")),
+    )
+
+
+def _settings(values: Any) -> Iterable[str]:
+    for one in values if isinstance(values, list) else ():
+        with suppress(KeyError, TypeError, ValueError):
+            yield str(from_json(one))
+
+
+def _notes(details: Mapping[str, Any]) -> Iterable[str]:
+    if details.get("reason"):
+        yield f"reason: {details['reason']}"
+    for one in details.get("overrides") or ():
+        yield f"guard overridden for {one.get('access')}: {one.get('reason')} ({one.get('by')})"
+    for name, count in sorted((details.get("opened") or {}).items()):
+        yield f"boolean {name} enables {count} accesses"
+    for name in details.get("base") or ():
+        yield f"base module {name} installed with it"
+    for text in details.get("left_out") or ():
+        yield f"left out: {text}"
+    if details.get("confirm_within"):
+        yield f"on trial for {_number(details['confirm_within'])} seconds"
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) and abs(value) < 1 << 53 else 0
+
+
+def accesses_in(values: Any) -> tuple[Access, ...]:
+    """Parse accesses as history.jsonl has them; a text that is none is left out."""
+    found = []
+    for text in values if isinstance(values, list) else ():
+        with suppress(ValueError):
+            found.append(parse_access(str(text)))
+    return tuple(found)
+
+
+def parse_access(text: str) -> Access:
+    """Parse what ``str(access)`` has written.
+
+    :raises ValueError: it is not the text of an access
+    """
+    source, pair, permission, *ranges = text.split()
+    target, _, tclass = pair.rpartition(":")
+    xperms = tuple((int(low, 16), int(high or low, 16)) for low, _, high in (one.partition("-") for one in ranges))
+    return Access(source, target, tclass, permission, xperms)
+
+
+def since(entries: Iterable[Entry]) -> dict[Rule, int]:
+    """For each rule of the installed version the version since which it has been there without a break."""
+    found: dict[Rule, int] = {}
+    for entry in entries:
+        if entry.what is HistoryEvent.CONFIRM:
+            continue
+        for rule in _rules(entry.details.get("dropped_rules")):
+            found.pop(rule, None)
+        for rule in _rules(entry.details.get("added_rules")):
+            found.setdefault(rule, entry.version)
+    return found
+
+
+def _rules(values: Any) -> Sequence[Rule]:
+    with suppress(ValueError, TypeError):
+        return rules_from(values or ())
+    return ()
+
+
+def gained_in_force(changes: Iterable[Change], rules: Iterable[Rule]) -> frozenset[Access]:
+    """The accesses that some version has gained and that a rule of the installed version gives."""
+    ever = {(a.source, a.target, a.tclass, a.permission) for change in changes for a in change.gained}
+    return frozenset(
+        rule.access for rule in rules if (*rule.access.group, rule.access.permission) in ever and rule.kind == "allow"
+    )
