@@ -48,6 +48,7 @@ MAX_META_VALUE_CHARS = 1 << 20  # for the daemon's process table, which is not r
 QUERY_SECONDS = 20.0
 TRIES = 60
 PAUSE_SECONDS = 0.01
+HEADER_BYTES = 100
 CHANGE_COUNTER = slice(24, 28)  # https://sqlite.org/fileformat2.html#file_change_counter
 
 
@@ -156,14 +157,17 @@ def read_evidence(path: Path) -> Snapshot:
 def _consistent_bytes(path: Path) -> tuple[bytes, bytes]:
     """Return the content of the file and, if a killed daemon has left one, of its hot journal.
 
-    In the daemon's journal mode TRUNCATE, the journal has content only while pages are being written, and every commit changes
-    the change counter. The copy is consistent if there is no journal before and after, and the counter is the same.
+    The daemon's journal mode is TRUNCATE: its journal has content exactly while pages are being written, and a commit writes
+    the change counter in page 1 first. The counter is therefore read before the journal is looked at: a copy that begins
+    while a commit is at work, and is finished before its end, has the new counter with the old pages behind it.
     """
     journal = path.with_name(path.name + "-journal")
     for _ in range(TRIES):
+        stamp, counter = _stamp(path), _bytes(path, HEADER_BYTES)[CHANGE_COUNTER]
         if not _size(journal):
             data = _bytes(path)
-            if not _size(journal) and _bytes(path, 100)[CHANGE_COUNTER] == data[CHANGE_COUNTER]:
+            same = data[CHANGE_COUNTER] == counter == _bytes(path, HEADER_BYTES)[CHANGE_COUNTER]
+            if not _size(journal) and same and _stamp(path) == stamp:
                 return data, b""
         time.sleep(PAUSE_SECONDS)
     for _ in range(TRIES):

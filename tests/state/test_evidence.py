@@ -217,6 +217,36 @@ for number in count():
     assert len(looks) == 30
 
 
+def test_a_copy_made_while_a_commit_writes_its_pages_is_not_believed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy has page 1 of the commit and the pages behind it of the one before; both looks at the journal find it empty."""
+    with closing(EvidenceStore(path, "jupyterhub")) as store:
+        images = []
+        for number in range(2):
+            both = Batch()
+            for access in (READ, OPEN):
+                both.add(access, "hub", seen(float(number), paths=(f"/{number}" + "x" * 3000,)))
+            both.counts["lines"] += 1
+            store.save(both, {"offset": number})
+            images.append(path.read_bytes())
+    old, new = images
+    path.write_bytes(old)
+    read = evidence_reader._bytes
+    torn: list[bytes] = []
+
+    def during_a_commit(name: Path, limit: int = evidence_reader.MAX_BYTES) -> bytes:
+        if name != path or limit <= 100 or torn:
+            return read(name, limit)
+        torn.append(new[:4096] + old[4096:])
+        path.write_bytes(new)
+        return torn[0]
+
+    monkeypatch.setattr(evidence_reader, "_bytes", during_a_commit)
+    got = read_evidence(path)
+    assert torn
+    assert got.place == {"offset": 1}
+    assert got.evidence[READ].count == got.evidence[OPEN].count == got.counts["lines"] == 2
+
+
 # what a hostile file may hold
 
 

@@ -26,17 +26,20 @@ CLOCK_SLACK_S = 2.0
 def boot_agrees(world: Environment, types: Iterable[str], errors: list[str]) -> bool:
     """Make the boot policy equal to the store's policy, with these types enforcing, and tell whether that succeeded.
 
-    The caller has removed the lease's module from the store and holds the lease lock.
+    The caller has removed the lease's module from the store and holds the lease lock. The history records the repair before it
+    begins: with the types enforcing the boot policy differs from the store's and shows nothing that a later tick could find.
     """
     names = tuple(types)
+    if not differences(world, names):
+        return True
+    attempt(lambda: world.book.record(LeaseEvent.REPAIRING, world.clock.now(), domains=list(names)), errors)
     for pause in PAUSES_S:
         if pause:
             world.clock.sleep(pause)
-        if not differences(world, names):
-            return True
         attempt(lambda: world.boot.close_types(names), errors)
         attempt(lambda: world.store.rebuild(load=not refuses_loads(world)), errors)
         if not differences(world, names):
+            attempt(lambda: world.book.record(LeaseEvent.REPAIRED, world.clock.now(), domains=list(names)), errors)
             return True
     errors += differences(world, names)
     return False
@@ -66,7 +69,7 @@ def end_leftovers(world: Environment) -> list[Ended]:
     """Make types enforcing that are still permissive after their lease has ended; the caller holds the lock.
 
     A type is left over if a lease in the history opened it, or if the boot policy differs from the store's in permissive types
-    only.
+    only. A repair that was interrupted is finished, although nothing is permissive any more.
     """
     errors: list[str] = []
     entries: list[dict[str, Any]] = []
@@ -77,6 +80,7 @@ def end_leftovers(world: Environment) -> list[Ended]:
         running, booted = world.kernel.permissive_types(), world.boot.permissive_types()
         extra = (running | booted) - current
         left = sorted(_left_over(world, extra, booted, entries) if extra else ())
+        left = left or sorted(_cut_off_repair(world, entries) - current)
         switched = not any(lease.whole_system for lease in leases) and _memory_restored_open(world, entries)
     except (SepolicydError, OSError) as error:
         if not entries:
@@ -96,6 +100,18 @@ def _left_over(
     if extra & booted - known and world.boot.is_store_but_permissive():
         return extra & (known | booted)
     return extra & known
+
+
+def _cut_off_repair(world: Environment, entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the types of the last repair in the history if it was not finished and the boot policy is not the store's."""
+    types: frozenset[str] = frozenset()
+    for entry in entries:
+        event = LeaseEvent.of(entry)
+        if event is LeaseEvent.REPAIRING:
+            types = frozenset(domains_of(entry))
+        elif event is LeaseEvent.REPAIRED:
+            types = frozenset()
+    return types if types and not world.boot.matches_store() else frozenset()
 
 
 def _close_leftovers(world: Environment, types: tuple[str, ...], *, switched: bool) -> Ended:

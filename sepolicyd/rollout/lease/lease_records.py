@@ -27,6 +27,8 @@ class LeaseEvent(str, Enum):
     ENDED = "ended"
     END_FAILED = "end failed"
     ENFORCED = "enforced"
+    REPAIRING = "repairing"
+    REPAIRED = "repaired"
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Optional[LeaseEvent]:

@@ -115,6 +115,42 @@ def test_ending_interrupted_at_every_call(options: dict[str, bool], how: str, af
         assert_closed(machine, f"call {number} of {machine.trace}")
 
 
+@pytest.mark.parametrize("how", ["fail_at", "kill_at"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("command", ["renew", "tick"])
+def test_the_repair_of_a_restored_disk_interrupted_at_every_call(how: str, after: bool, command: str) -> None:
+    """/etc of a lease that is over comes back, and what closes it is cut off: no later tick finds a permissive type in it."""
+
+    def restored() -> Machine:
+        machine = Machine()
+        assert try_start(machine) is None
+        machine.pass_time(600)
+        tick(machine)
+        machine.booted_permissive, machine.boot_is_store = frozenset(json.loads(machine.history[0])["domains"]), False
+        return machine
+
+    def run(machine: Machine) -> None:
+        if command == "tick":
+            tick(machine)
+        else:
+            with suppress(SepolicydError, Killed):
+                leases.renew(BY_HAND, PROFILE, 600, world=machine.world())
+        machine.dead = False
+
+    machine = restored()
+    before = machine.calls
+    run(machine)
+    total = machine.calls - before
+    assert "store.rebuild" in machine.trace[before:]
+    for number in range(1, total + 1):
+        machine = restored()
+        setattr(machine, how, machine.calls + number)
+        setattr(machine, how.replace("_at", "_after"), after)
+        run(machine)
+        run_on(machine, TICK_S)
+        assert_closed(machine, f"call {number} of {machine.trace[before:]}")
+
+
 def assert_closed(machine: Machine, note: str = "") -> None:
     """Nothing of a lease is left anywhere."""
     assert machine.enforcing, note
