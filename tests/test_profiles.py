@@ -142,7 +142,7 @@ def test_an_unknown_profile_lists_those_that_exist(tmp_path: Path) -> None:
     write(tmp_path, SMALL)
     with pytest.raises(UsageError) as error:
         profiles.load("nope", [tmp_path, POLICIES])
-    assert "jupyterhub, webapp" in str(error.value)
+    assert "jupyterhub, mosquitto, webapp" in str(error.value)
     for name in ("", ".", "..", "../webapp", "/no/such/place"):
         with pytest.raises(UsageError):
             profiles.load(name, [tmp_path])

@@ -10,6 +10,8 @@ from sepolicyd.services.codes import SetupCode
 from sepolicyd.services.discovery import Discovery
 from sepolicyd.services.jupyterhub.codes import JupyterHubCode
 from sepolicyd.services.jupyterhub.service import discover as jupyterhub
+from sepolicyd.services.mosquitto.codes import MosquittoCode
+from sepolicyd.services.mosquitto.service import discover as mosquitto
 
 
 class ServiceCode(NamedTuple):
@@ -20,7 +22,10 @@ class ServiceCode(NamedTuple):
     """Codes of findings that no other service has."""
 
 
-SERVICES: Mapping[str, ServiceCode] = {"jupyterhub": ServiceCode(jupyterhub, JupyterHubCode)}
+SERVICES: Mapping[str, ServiceCode] = {
+    "jupyterhub": ServiceCode(jupyterhub, JupyterHubCode),
+    "mosquitto": ServiceCode(mosquitto, MosquittoCode),
+}
 
 
 def discovery_of(profile: str) -> Optional[Discovery]:
