@@ -1,4 +1,4 @@
-"""Codes of what `init` finds about a service and its files, each with its meaning and where that is documented."""
+"""Codes of the problems that `init` reports about a service, each with its meaning and a reference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sepolicyd.problems import ProblemCode
 
 
 class SetupCode(ProblemCode):
-    """What stands against confining a service, or must be known before."""
+    """A problem that prevents or affects the confinement of a service."""
 
     COMPUTED = (
         "I-computed",
@@ -20,22 +20,22 @@ class SetupCode(ProblemCode):
     )
     HOME = (
         "I-home",
-        "The service is installed where users' files lie, so its code would not be protected.",
+        "The service is installed in a directory of users' files, so its code would not be protected.",
         "refpolicy, userdom",
     )
     KEY = (
         "I-key",
-        "A TLS key may serve other programs, which could not read it under the service's label.",
+        "Other programs may use the TLS key, and could not read it with the service's label.",
         "file_contexts(5)",
     )
     LINK = (
         "I-link",
-        "A link below a relabelled path: its label would reach a file elsewhere.",
+        "A link in a relabelled tree would extend the label to a file elsewhere.",
         "setxattr(2), restorecon(8)",
     )
     LABEL = (
         "I-label",
-        "A path would not get the label that the plan gives it: a local file context wins.",
+        "A local file context takes precedence over the planned label of a path.",
         "semanage-fcontext(8)",
     )
     MOUNT = ("I-mount", "The file system has no labels of its own: every file on it has the same type.", "mount(8), context=")
@@ -43,7 +43,7 @@ class SetupCode(ProblemCode):
     OFF = ("I-off", "SELinux does not run on this machine, so nothing is enforced yet.", "selinux(8)")
     OUTPUT = (
         "I-output",
-        "systemd may not open the type that the unit's log would get, so the log keeps its label.",
+        "systemd is not allowed to open the type planned for the unit's log, so the log keeps its label.",
         "systemd.exec(5), StandardOutput=",
     )
     PATH = (
@@ -51,16 +51,16 @@ class SetupCode(ProblemCode):
         "A path has the label of another module.",
         "file_contexts(5)",
     )
-    POLICY = ("I-policy", "A module of that name or of the service's types is in the store already.", "semodule(8)")
-    PORT = ("I-port", "A port has a label that must not be taken over.", "semanage-port(8)")
+    POLICY = ("I-policy", "The store already contains a module of that name or with the service's types.", "semodule(8)")
+    PORT = ("I-port", "A port has a label that must not be replaced.", "semanage-port(8)")
     PYTHON = (
         "I-python",
-        "The unit starts an interpreter, so no domain transition can follow the program's label.",
+        "The unit starts an interpreter, so the program's label does not cause a domain transition.",
         "systemd.exec(5)",
     )
     RUNNING = (
         "I-running",
-        "The service was started before its policy was loaded, and runs in its old domain.",
+        "The service was started before its policy was loaded, and still runs in its old domain.",
         "systemctl(1), restart",
     )
     SHARED = (
@@ -70,32 +70,32 @@ class SetupCode(ProblemCode):
     )
     TAKEN = (
         "I-taken",
-        "A port is taken over from a type that hardly any service uses, and given back on removal.",
+        "A port is relabelled from a rarely used type; the old label is restored on removal.",
         "semanage-port(8)",
     )
     TRUST = (
         "I-trust",
-        "Another user than root can change a file that init obeys or relabels.",
+        "A user other than root can change a file that `init` reads or relabels.",
         "path_resolution(7), restorecon(8)",
     )
     UNIT = (
         "I-unit",
-        "No unit starts the service's program; from a shell it keeps that shell's domain.",
+        "No unit starts the service's program; started from a shell, it keeps the shell's domain.",
         "systemd.service(5)",
     )
     UNLABELLED = (
         "I-unlabelled",
-        "The program of a running process does not have the label that starts its domain.",
+        "The program file of a running process lacks the label that causes the domain transition.",
         "restorecon(8)",
     )
     USER = (
         "I-user",
-        "The service does not run as root, so it may need a helper to start users' processes.",
+        "The service does not run as root, so it may need a helper to start processes of users.",
         "systemd.exec(5), User=",
     )
-    WEB = ("I-web", "The port is one that web servers share, and keeps its label.", "semanage-port(8)")
+    WEB = ("I-web", "The port is shared by web servers, and keeps its label.", "semanage-port(8)")
     WRAPPER = (
         "I-wrapper",
-        "The unit starts another program first; the transition depends on that program's domain.",
+        "The unit starts a wrapper program first; the transition depends on the wrapper's domain.",
         "systemd.service(5)",
     )

@@ -1,4 +1,4 @@
-"""What the code of a service finds out about one installation, and the interface through which `init` asks for it."""
+"""Description of one installation of a service, and the interface of discovery functions that `init` calls."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from sepolicyd.services.unit_file import Unit
 
 @dataclass(frozen=True)
 class Label:
-    """One path and the type that it should have."""
+    """One path and its intended type."""
 
     path: str
     type: str
     tree: bool = False
-    """Whether everything below the path has the type too."""
+    """Whether the type applies to everything below the path."""
     what: str = ""
-    """What lies there, for a person."""
+    """A description of the content, for display."""
 
 
 @dataclass(frozen=True)
 class BooleanRequest:
-    """A boolean of the module that the service's configuration asks for. A person decides whether to switch it on."""
+    """A boolean of the module that the service's configuration needs. The administrator decides whether to switch it on."""
 
     name: str
     why: str
-    """The setting that asks for it. Holds text of the configuration: escape it before display."""
+    """The setting that needs it. Contains raw configuration text: escape it before display."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """One installation of a service. Paths are those that the running service sees, without the root."""
+    """One installation of a service. Paths are as seen by the running service, without the root directory."""
 
     unit: Optional[Unit] = None
     labels: tuple[Label, ...] = ()
     ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Numbers by the names that the profile gives its ports. A missing name keeps the profile's number, () takes none."""
+    """Port numbers by the profile's port names. A missing name keeps the profile's number; () means no number."""
     web_port_hints: Mapping[str, str] = field(default_factory=dict)
-    """What to do where a port has a number of web servers (80, 443), by the profile's name of the port."""
+    """Hints for ports on a number of web servers (80, 443), by the profile's port names."""
     booleans: tuple[BooleanRequest, ...] = ()
     configuration: tuple[str, ...] = ()
-    """Files of the service that were read and that decide on labels and ports."""
+    """Files of the service that were read to determine labels and ports."""
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -56,10 +56,10 @@ class Discovery(Protocol):
     """A function that finds one service on a machine."""
 
     def __call__(self, root: Path, unit: str = "") -> Found:
-        """Find the service below ``root``; nothing is changed and no file of the service is executed.
+        """Find the service below ``root`` without changing or executing any file.
 
-        :param unit: the systemd unit that starts it, "" for the usual one
-        :raises RefusedError: it is not installed, or a container runtime confines it
+        :param unit: the systemd unit that starts it, "" for the default unit
+        :raises RefusedError: the service is not installed, or runs in a container
         :raises UsageError: there is no such unit
         :raises InputError: a unit or configuration file cannot be read
         """

@@ -1,4 +1,4 @@
-"""Directory trees that several services share: single files in them may be labelled, the trees never."""
+"""Directory trees shared by several services. Single files in them may be relabelled, the trees may not."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ _SHARED = """
 SHARED = frozenset(_SHARED.split())
 USERS_TREES = ("/home/", "/root/", "/tmp/", "/var/tmp/")  # noqa: S108 named to be refused
 SHARED_KEYS = ("/etc/letsencrypt/", "/etc/pki/", "/etc/ssl/")
-"""Where TLS keys lie that several services may use."""
+"""Directories of TLS keys that several services may use."""

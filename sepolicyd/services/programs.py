@@ -1,4 +1,4 @@
-"""Programs that many services share, and that therefore cannot stand for one of them."""
+"""Programs shared by many services, which therefore do not identify one of them."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/s
 
 
 def is_shared(name: str) -> bool:
-    """Tell whether a program of this name runs other programs' code, so that its label is no service's own."""
+    """Tell whether a program of this name runs code of other programs, so that its label cannot belong to one service."""
     return bool(PYTHON.match(name)) or name in SHELLS or name in INTERPRETERS

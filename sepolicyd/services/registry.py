@@ -1,4 +1,4 @@
-"""The services that have discovery code of their own. No other file of the engine knows a service by its name."""
+"""Registry of services with discovery code of their own. No other file of the engine names a service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ServiceCode(NamedTuple):
 
     discover: Discovery
     codes: Optional[type[ProblemCode]] = None
-    """Codes of findings that no other service has."""
+    """Codes of problems that occur for this service only."""
 
 
 SERVICES: Mapping[str, ServiceCode] = {
@@ -29,10 +29,10 @@ SERVICES: Mapping[str, ServiceCode] = {
 
 
 def discovery_of(profile: str) -> Optional[Discovery]:
-    """Return the discovery of the service with this profile name, None for a service that its profile describes fully."""
+    """Return the discovery function for a profile name, None if the profile describes the service fully."""
     return SERVICES[profile].discover if profile in SERVICES else None
 
 
 def setup_codes() -> tuple[type[ProblemCode], ...]:
-    """Return the codes of `init`: those of every service, then each service's own."""
+    """Return the problem codes of `init`: the general ones, then those of each service."""
     return (SetupCode, *(service.codes for service in SERVICES.values() if service.codes))

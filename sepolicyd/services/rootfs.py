@@ -11,14 +11,14 @@ MAX_LINKS = 40
 
 
 def inside(root: Path, path: str) -> Path:
-    """Where a path of the machine lies when the machine's root is ``root``."""
+    """Return the location of a path below the root directory ``root``."""
     return root / path.lstrip("/")
 
 
 def resolve(root: Path, path: str) -> str:
-    """The path with every link followed, links being the machine's own and never leading out of its root.
+    """Return the path with all symbolic links resolved inside the root directory.
 
-    :raises RefusedError: links that never end
+    :raises RefusedError: a loop of symbolic links
     """
     done = "/"
     todo = [part for part in path.split("/") if part not in ("", ".")]
@@ -35,7 +35,7 @@ def resolve(root: Path, path: str) -> str:
             continue
         links += 1
         if links > MAX_LINKS:
-            raise RefusedError(f"{path} is a link that never ends", "mend the link")
+            raise RefusedError(f"{path} is part of a loop of symbolic links", "correct the link")
         target = os.fspath(here.readlink())
         if target.startswith("/"):
             done = "/"

@@ -1,4 +1,4 @@
-"""Read systemd unit files with their drop-ins below a root (systemd.unit(5))."""
+"""Read systemd unit files with their drop-ins below a root directory (systemd.unit(5))."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sepolicyd.errors import InputError, UsageError
 
-# systemd.unit(5), "Unit File Load Path": the first directory that has the file wins, drop-ins of all of them apply
+# systemd.unit(5), "Unit File Load Path": the file of the first directory wins, drop-ins of all directories apply
 UNIT_DIRS = (
     "etc/systemd/system",
     "run/systemd/system",
@@ -28,24 +28,24 @@ LISTS = frozenset({"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile"
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit as systemd would load it. ``values``: "Section.Key" to its values; a key that is no list keeps its last."""
+    """One unit as systemd would load it. ``values`` maps "Section.Key" to values; only list-type keys have several."""
 
     name: str
     files: tuple[Path, ...] = ()
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def get(self, key: str, default: str = "") -> str:
-        """The last value of a [Service] key."""
+        """Return the last value of a [Service] key."""
         found = self.values.get(f"Service.{key}", ())
         return found[-1] if found else default
 
     def words(self, key: str) -> tuple[str, ...]:
-        """A [Service] key's values, split at blanks as systemd does."""
+        """Return the values of a [Service] key, split at whitespace as systemd does."""
         return tuple(word for value in self.values.get(f"Service.{key}", ()) for word in split(value))
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The last ExecStart without its prefixes, () where there is none. ``@`` drops the word that stands for argv[0]."""
+        """The last ExecStart without its prefixes, () without one. With the prefix ``@``, the word for argv[0] is dropped."""
         commands = self.values.get("Service.ExecStart", ())
         words = split(commands[-1]) if commands else ()
         if not words:
@@ -65,7 +65,7 @@ class Unit:
 
 
 def split(command: str) -> tuple[str, ...]:
-    """Words of a command line: quotes and backslashes as in systemd.service(5); variables stay as they are."""
+    """Split a command line, with quotes and backslashes as in systemd.service(5). Variables are not expanded."""
     return tuple(PIECE.sub(_unquoted, word) for word in WORD.findall(command))
 
 
@@ -75,7 +75,7 @@ def _unquoted(match: re.Match[str]) -> str:
 
 
 def parse(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Settings of a unit's fragments in the order in which they apply; an empty assignment clears a list."""
+    """Return the settings of a unit's fragments, given in the order in which they apply. An empty assignment clears a list."""
     values: dict[str, tuple[str, ...]] = {}
     for text in texts:
         section = ""
@@ -98,7 +98,7 @@ def parse(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _lines(text: str) -> Iterable[str]:
-    """Lines with continuations joined; a comment inside a continuation is left out (systemd.syntax(7))."""
+    """Yield lines with continuations joined. Comments inside a continuation are dropped (systemd.syntax(7))."""
     pending = ""
     for raw in text.splitlines():
         line = raw.strip()
@@ -116,9 +116,9 @@ def _lines(text: str) -> Iterable[str]:
 
 
 def read_unit(name: str, root: Path = Path("/")) -> Unit:
-    """The unit of this name, drop-ins included.
+    """Read the unit with this name, including drop-ins.
 
-    :raises UsageError: no name of a service unit, or no such unit below ``root``
+    :raises UsageError: not the name of a service unit, or no such unit below ``root``
     :raises InputError: a fragment cannot be read
     """
     if not UNIT_NAME.match(name):
@@ -126,8 +126,8 @@ def read_unit(name: str, root: Path = Path("/")) -> Unit:
     directories = [root / directory for directory in UNIT_DIRS]
     main = next((path for path in (directory / name for directory in directories) if path.exists()), None)
     if main is None:
-        raise UsageError(f"there is no unit {name}", "name another with --unit; `systemctl list-unit-files` lists them")
-    # /lib is a link to /usr/lib on a merged machine: a drop-in counts once, and the first directory's wins
+        raise UsageError(f"there is no unit {name}", "give another with --unit; see: systemctl list-unit-files")
+    # /lib is a link to /usr/lib on merged-usr systems: a drop-in counts once, from the first directory
     dropins: dict[str, Path] = {}
     for directory in directories:
         for path in sorted((directory / f"{name}.d").glob("*.conf")):
@@ -138,5 +138,5 @@ def read_unit(name: str, root: Path = Path("/")) -> Unit:
         try:
             texts.append(path.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
-            raise InputError(f"unit file {path} cannot be read: {error.strerror}", "mend its mode") from None
+            raise InputError(f"unit file {path} cannot be read: {error.strerror}", "correct its mode") from None
     return Unit(name, files, parse(texts))

@@ -1,4 +1,4 @@
-"""Labels for the directories and log files that systemd makes for a unit (systemd.exec(5))."""
+"""Labels for the directories and log files that systemd creates for a unit (systemd.exec(5))."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUTPUTS = ("StandardOutput", "StandardError")
 def unit_labels(unit: Optional[Unit], prefix: str) -> list[Label]:
     """Return the labels of a unit's own directories and logs.
 
-    :param prefix: what the service's types begin with, such as "jupyterhub"
+    :param prefix: the prefix of the service's type names, such as "jupyterhub"
     """
     if unit is None:
         return []
@@ -41,5 +41,5 @@ def output_files(unit: Unit) -> list[tuple[str, str, str]]:
 
 
 def _names(unit: Unit, key: str) -> list[str]:
-    """Return the directories of a setting; those with specifiers (%i) are known to systemd alone. "NAME:LINK" is NAME."""
+    """Return the directories of a setting, without those that contain specifiers (%i). "NAME:LINK" counts as NAME."""
     return [name.partition(":")[0] for name in unit.words(key) if "%" not in name]

@@ -1,4 +1,4 @@
-"""Attribute the denials of a scan to a service and gather them as evidence: for the daemon and for `analyze` alike."""
+"""Attribute the denials of a scan to a service and collect the evidence. Used by the daemon and by `analyze`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sepolicyd.rules.evidence import Evidence, Gathering, merged_roles
 
 @dataclass(frozen=True)
 class Attributed:
-    """Evidence of the service by access and role, and the number of denials that are not the service's by source type."""
+    """Evidence of the service by access and role, and the number of other denials by source type."""
 
     by_role: Mapping[tuple[Access, str], Evidence]
     foreign: Mapping[str, int]
     matched: int
-    """Messages."""
+    """Number of messages."""
 
     @property
     def evidence(self) -> dict[Access, Evidence]:
@@ -29,7 +29,7 @@ class Attributed:
 
 
 def attribute(result: ScanResult, matcher: Optional[DenialMatcher]) -> Attributed:
-    """Evidence of the sightings that are the service's, or of all without a matcher."""
+    """Return the evidence of the sightings that belong to the service, or of all sightings without a matcher."""
     gathering = Gathering()
     foreign: Counter[str] = Counter()
     matched = 0
@@ -58,7 +58,7 @@ _Place = tuple[str, str, str, str, str, str]
 
 
 def _place(denial: Denial) -> _Place:
-    """What the sightings of a remainder share."""
+    """Return the fields that all sightings of a remainder have in common."""
     source, target = denial.scontext, denial.tcontext
     return (denial.kind.value, denial.event.node, source.type, source.role, f"{target.role}:{target.type}", denial.tclass)
 
@@ -71,10 +71,10 @@ class _Share:
 
 
 def _shares(remainder: Remainder, matcher: Optional[DenialMatcher], names: Mapping[str, Optional[Match]]) -> list[_Share]:
-    """Divide a remainder among the roles of the processes that it names, in proportion to their messages.
+    """Divide a remainder among the roles of the processes in it, in proportion to their messages.
 
-    A name whose sighting was kept has the role of that sighting. No role is left out, for an access that user code asks
-    too is judged as such; the role with most messages gets what rounding leaves over.
+    A process name with a kept sighting has the role of that sighting. Every role gets a share, because an access that user code
+    also requests is assessed as user code's; the role with the most messages gets the rounding remainder.
     """
     if matcher is None:
         return [_Share(_ALL, remainder.count, remainder.tallies)]

@@ -1,4 +1,4 @@
-"""The answer to "whose denial is it", and who gives it."""
+"""The result of attributing a denial, and the interface of matchers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sepolicyd.audit.model import Denial
 
 @dataclass(frozen=True)
 class Match:
-    """Why a denial was attributed to the service. ``reason`` has text from the log: escape it before display."""
+    """The attribution of a denial to the service. ``reason`` contains raw log text: escape it before display."""
 
     role: str
     """The profile's role of the process."""
@@ -18,9 +18,9 @@ class Match:
 
 
 class DenialMatcher(Protocol):
-    """Decides whose a denial is (matcher.Matcher). Feed it in the order of the log."""
+    """Attributes denials to a service (see matcher.Matcher). Denials must come in log order."""
 
     def match(self, denial: Denial) -> Optional[Match]: ...
 
     def match_comm(self, example: Denial, comm: str) -> Optional[Match]:
-        """The match of a process of which only the name is known, for a denial that is like the example otherwise."""
+        """Return the match of a process known by name only, whose denial otherwise equals ``example``."""

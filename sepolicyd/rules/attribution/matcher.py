@@ -1,4 +1,4 @@
-"""Attribute each denial to the service, or reject it. Feed denials in log order: attribution follows process ancestry."""
+"""Attribute each denial to the service, or reject it. Denials must come in log order, to follow process ancestry."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sepolicyd.rules.attribution.match import Match
 from sepolicyd.rules.attribution.processes import Process, ProcessTable, pid_of
 from sepolicyd.rules.attribution.roles import RoleChooser, hint_of, integer
 
-TAIL_CHARS = 8  # systemd names a child before its exec "(" + the last 8 characters of the program + ")"
+TAIL_CHARS = 8  # before exec, systemd names a child "(" + the last 8 characters of the program + ")"
 
 
 class Matcher:
-    """Matches denials to one profile, by the first of these that says something.
+    """Matches denials to one profile. The first applicable criterion decides:
 
-    1. The source type: a domain of the service. Its roles are the only ones that such a denial can have.
-    2. The target type: a domain of the service, on which another one acts.
-    3. The unit that the record names.
-    4. Descent from a remembered process (:class:`ProcessTable`).
-    5. systemd before it executes a program of the service, or on a file that one of its units names.
-    6. A client's connection to a port of the service.
-    7. The process's own claim (comm, exe), only in domains that hold whatever has no policy of its own.
+    1. The source type is a domain of the service. The role is one of those in that domain.
+    2. The target type is a domain of the service, and another domain acts on it.
+    3. The record names a unit of the service.
+    4. The process descends from a known process of the service (:class:`ProcessTable`).
+    5. systemd is about to execute a program of the service, or accesses a file named in one of its units.
+    6. A client connects to a port of the service.
+    7. comm or exe name a program of the service; used only in domains shared by programs without a policy of their own.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -42,7 +42,7 @@ class Matcher:
         self._units = tuple(dict.fromkeys([*(unit for role in profile.roles for unit in role.units), *profile.units]))
 
     def match(self, denial: Denial) -> Optional[Match]:
-        """The role and the reason, or None where the denial is not the service's."""
+        """Return the role and the reason, None if the denial does not belong to the service."""
         self.processes.notice_time(denial)
         source = denial.scontext.type
         if source in self._noise:
@@ -57,25 +57,25 @@ class Matcher:
         if unit:
             return self._taken(denial, known, parent, f"unit {unit}", unit)
         if known is not None or parent is not None:
-            what = "has no policy of its own" if source in self._unpoliced else "is another's"
+            what = "has no policy of its own" if source in self._unpoliced else "belongs to another service"
             return self._taken(denial, known, parent, f"source domain {source} {what}")
         return self._before_exec(denial) or self._as_client(denial) or self._by_claim(denial)
 
     def match_comm(self, example: Denial, comm: str) -> Optional[Match]:
-        """The match of a process of which only the name is known, for a denial that is like the example otherwise."""
+        """Return the match of a process known by name only, whose denial otherwise equals ``example``."""
         nobody = replace(example, comm=comm, exe="", pid=None, ppid=None, uid="", proctitle="", cgroup="")
         return self.match(nobody)
 
     def memory(self) -> list[Any]:
-        """What a restarted daemon must know to match as if it had gone on, as JSON."""
+        """Return the state to restore after a restart of the daemon, as JSON."""
         return self.processes.memory()
 
     def recall(self, memory: list[Any]) -> None:
-        """Take up what :meth:`memory` gave."""
+        """Restore the state that :meth:`memory` returned."""
         self.processes.recall(memory, frozenset(role.name for role in self.profile.roles))
 
     def _taken(self, denial: Denial, known: Optional[Process], parent: Optional[Process], why: str, unit: str = "") -> Match:
-        """The match of a process that is the service's, which is remembered."""
+        """Remember a process of the service, and return its match."""
         role, hint = self._roles.choose(denial, known, parent, self._unit_role(unit) if unit else None)
         self.processes.remember(pid_of(denial), denial, role.name)
         return Match(role.name, f"{why}; {hint}")
@@ -92,7 +92,7 @@ class Matcher:
         return Match(role, f"target domain {domain}; {why}")
 
     def _before_exec(self, denial: Denial) -> Optional[Match]:
-        """systemd's child before its exec is still init_t: 203/EXEC and the like happen here."""
+        """Match systemd's child before exec, which still runs as init_t (failures such as 203/EXEC occur here)."""
         comm = denial.comm
         if denial.scontext.type != "init_t":
             return None
@@ -100,7 +100,7 @@ class Matcher:
             for role in self.profile.roles:
                 for program in role.programs:
                     if _names_before_exec(comm[1:-1], program):
-                        return Match(role.name, f"systemd's child {comm} before it becomes {program}")
+                        return Match(role.name, f"systemd's child {comm} before it executes {program}")
         return self._systemd_works_on(denial)
 
     def _systemd_works_on(self, denial: Denial) -> Optional[Match]:
@@ -108,10 +108,10 @@ class Matcher:
             stem = unit[: -len(".service")] if unit.endswith(".service") else unit
             for part in (denial.name, *denial.path.split("/")):
                 if part and (fnmatchcase(part, unit) or (len(stem) > 4 and fnmatchcase(part, stem))):
-                    return Match(self._unit_role(unit).name, f"systemd works on {part}, which the unit {unit} names")
+                    return Match(self._unit_role(unit).name, f"systemd accesses {part}, which the unit {unit} names")
         for owned in self.profile.paths:
             if denial.path and owned.matches(denial.path):
-                return Match(self.profile.roles[0].name, f"systemd works on the service's own {denial.path}")
+                return Match(self.profile.roles[0].name, f"systemd accesses the service's own {denial.path}")
         return None
 
     def _as_client(self, denial: Denial) -> Optional[Match]:
@@ -126,7 +126,7 @@ class Matcher:
         return None
 
     def _by_claim(self, denial: Denial) -> Optional[Match]:
-        """comm and exe are the process's own words: they count only where no policy says what the process is."""
+        """Match by comm and exe. The process chooses them, so they count only in domains without a policy of their own."""
         if denial.scontext.type not in self._unpoliced or denial.kind is Kind.USER_AVC:
             return None
         for role in self.profile.roles:
@@ -140,7 +140,7 @@ class Matcher:
         return next((role.name for role in self.profile.roles if role.name == "proxy"), self.profile.roles[0].name)
 
     def _unit(self, denial: Denial) -> str:
-        """The unit glob of the profile that fits the record, "" where none does."""
+        """Return the profile's unit glob that matches the record, "" if none does."""
         parts: Sequence[str] = denial.cgroup.split("/") if denial.cgroup else ()
         named = dict(denial.extra).get("unit", "")
         for glob in self._units:
@@ -156,5 +156,5 @@ class Matcher:
 def _names_before_exec(inner: str, program: str) -> bool:
     if len(inner) < 4:
         return inner == program
-    # systemd up to 254 keeps the last 8 characters, later the first 13 that fit into comm
+    # systemd up to 254 keeps the last 8 characters, later versions the first 13, the length of comm
     return program[-TAIL_CHARS:] == inner or (len(inner) > TAIL_CHARS and program[: len(inner)] == inner)

@@ -9,15 +9,15 @@ from typing import Any, Optional
 from sepolicyd.audit.model import Denial, Kind
 
 MAX_PROCESSES = 8192
-KEPT_PROCESSES = 512  # written with every save of the evidence
+KEPT_PROCESSES = 512  # bounded, because the table is written with every save of the evidence
 MAX_TEXT = 256
 FORGET_SECONDS = 24 * 3600.0
-REBOOT_SERIALS = 1000  # records of one boot may come out of order by some; serials start again at a boot
+REBOOT_SERIALS = 1000  # a larger step back means a reboot: serials restart then; within a boot, records are slightly unordered
 
 
 @dataclass
 class Process:
-    """One process of the service as it was last seen: in which role and domain, under which parent."""
+    """One process of the service as last seen: its role, domain and parent."""
 
     role: str
     domain: str
@@ -28,7 +28,7 @@ class Process:
 
 
 class ProcessTable:
-    """Remembers processes by pid, and forgets them after a day without a denial and at a reboot (serials start again)."""
+    """Processes of the service by pid. They are forgotten after a day without a denial, and at a reboot."""
 
     def __init__(self) -> None:
         self._processes: OrderedDict[int, Process] = OrderedDict()
@@ -39,14 +39,14 @@ class ProcessTable:
         return len(self._processes)
 
     def known(self, pid: Optional[int], domain: str, ppid: Optional[int], now: float) -> Optional[Process]:
-        """The process of this pid, if it is the same one: in the same domain and, where the parent is known, with the same.
+        """Return the process with this pid if it is the same one: in the same domain and, if known, with the same parent.
 
-        A process in another domain is another program, or another process that got the pid after it.
+        Another domain means that the process runs another program, or that the pid was reused.
         """
         process = None if pid is None or pid <= 1 else self._processes.get(pid)
         if process is None or pid is None:
             return None
-        # ppid 1: its parent ended and init took it over
+        # ppid 1: its parent has ended, and init has adopted it
         reused = ppid is not None and process.ppid is not None and ppid not in (process.ppid, 1)
         if reused or now - process.time > FORGET_SECONDS:
             del self._processes[pid]
@@ -54,14 +54,14 @@ class ProcessTable:
         return process if process.domain == domain else None
 
     def parent(self, denial: Denial) -> Optional[Process]:
-        """The process that started the one of the denial."""
+        """Return the parent of the denial's process."""
         if denial.ppid is None or denial.ppid <= 1:
             return None
         parent = self._processes.get(denial.ppid)
         return None if parent is None or denial.time - parent.time > FORGET_SECONDS else parent
 
     def remember(self, pid: Optional[int], denial: Denial, role: str) -> None:
-        """Take the process of a denial that is the service's."""
+        """Remember the process of a denial that belongs to the service."""
         if pid is None or pid <= 1:
             return
         domain = denial.scontext.type
@@ -72,14 +72,14 @@ class ProcessTable:
         comm, exe = (denial.comm, denial.exe) if denial.comm or old is None else (old.comm, old.exe)
         self._processes[pid] = Process(role, domain, ppid, comm, exe, denial.time)
         parent = self.parent(denial)
-        if parent is not None and denial.ppid is not None:  # a parent is alive as long as it has children
+        if parent is not None and denial.ppid is not None:  # a process with children is alive
             parent.time = max(parent.time, denial.time)
             self._processes.move_to_end(denial.ppid)
         while len(self._processes) > MAX_PROCESSES:
             self._processes.popitem(last=False)
 
     def notice_time(self, denial: Denial) -> None:
-        """Forget everything where the denial is of a later boot than the ones before."""
+        """Forget everything if the denial is from a later boot than the preceding ones."""
         serial, time = denial.event.serial, denial.time
         if serial + REBOOT_SERIALS < self._last_serial and time > self._last_time:
             self._processes.clear()
@@ -88,7 +88,7 @@ class ProcessTable:
         self._last_time = max(self._last_time, time)
 
     def memory(self) -> list[Any]:
-        """What a restarted daemon must know to go on as if it had not stopped: the newest processes, as JSON."""
+        """Return the newest processes as JSON, to restore after a restart of the daemon."""
         newest = list(self._processes.items())[-KEPT_PROCESSES:]
         known = [
             [pid, one.role, one.ppid, one.comm[:MAX_TEXT], one.exe[:MAX_TEXT], one.time, one.domain] for pid, one in newest
@@ -96,7 +96,7 @@ class ProcessTable:
         return [self._last_serial, self._last_time, known]
 
     def recall(self, memory: list[Any], roles: frozenset[str]) -> None:
-        """Take up what :meth:`memory` gave; processes without a domain (an older version's) and unknown roles are left out."""
+        """Restore the result of :meth:`memory`, without processes of unknown role or without domain (older versions)."""
         self._last_serial, self._last_time, known = memory
         for pid, role, ppid, comm, exe, time, *more in known:
             if role in roles and more:
@@ -104,7 +104,7 @@ class ProcessTable:
 
 
 def pid_of(denial: Denial) -> Optional[int]:
-    """The process that asked: of a user-space AVC the sender, not the object manager."""
+    """Return the pid of the requesting process; in a user-space AVC, that is the client, not the object manager."""
     if denial.kind is Kind.USER_AVC:
         sender = dict(denial.extra).get("spid", "")
         if sender.isascii() and sender.isdigit() and len(sender) < 11:

@@ -1,7 +1,7 @@
-"""Choose the role of a process that is the service's.
+"""Choose the role of a process of the service.
 
-The source type limits the choice: a process in a domain of user code has a role of user code, whatever pid, parent, name or
-unit say. Within that limit the unit comes first, then the process itself, its descent, and its name.
+The source type limits the choice: a process in a user-code domain has a user-code role regardless of its pid, parent, name or
+unit. Within that limit, the criteria are, in this order: unit, known process, ancestry, and name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sepolicyd.rules.attribution.processes import Process, pid_of
 COMM_BYTES = 15  # TASK_COMM_LEN is 16 with its NUL
 FIRST_USER_ID = 1000
 NOBODY = 65534
-_THREAD = re.compile(r"[\w.-]+/[\w./-]+\Z")  # libzmq's ZMQbg/IO/0 and the like: a thread's name, not the program's
+_THREAD = re.compile(r"[\w.-]+/[\w./-]+\Z")  # the name of a thread rather than of a program, such as libzmq's ZMQbg/IO/0
 
 
 class RoleChooser:
@@ -33,10 +33,10 @@ class RoleChooser:
     def choose(
         self, denial: Denial, known: Optional[Process], parent: Optional[Process], unit: Optional[Role] = None
     ) -> tuple[Role, str]:
-        """The role, and why in words.
+        """Return the role and the reason in words.
 
-        :param known: what is remembered of the same process
-        :param unit: the role of the unit in which it runs
+        :param known: the remembered entry of the same process
+        :param unit: the role of the process's unit
         """
         allowed = self._allowed(denial, known or parent, unit)
         line = f"child of {denial.ppid}" if parent is not None else ""
@@ -53,13 +53,13 @@ class RoleChooser:
         return self._by_descent(allowed, denial, known, parent, unit, comm, line)
 
     def _allowed(self, denial: Denial, inherited: Optional[Process], unit: Optional[Role]) -> Sequence[Role]:
-        """The roles that the source type leaves; of these only user code's where the process descends from user code."""
+        """Return the roles that the source type permits; only user-code roles if the process descends from user code."""
         allowed = self._of_domain.get(denial.scontext.type, self._profile.roles)
         of_users = [role for role in allowed if role.user_code]
         if unit is not None and unit.user_code and of_users:
             return of_users
         if inherited is not None and self._profile.role(inherited.role).user_code and of_users:
-            return of_users  # what user code starts is user code, whatever it calls itself
+            return of_users  # a descendant of user code is user code, regardless of its name
         return allowed
 
     def _by_descent(
@@ -75,7 +75,7 @@ class RoleChooser:
         inherited = parent or known
         role = None if inherited is None else self._one_of(allowed, inherited.role)
         if role is not None:
-            # What a single-user server starts and nothing recognises is a terminal or a kernel's child.
+            # an unrecognised child of a single-user server belongs to a terminal or a notebook kernel
             runner = next((one for one in allowed if one.user_ids), None)
             chosen = runner if role.user_code and runner is not None else role
             return chosen, _join(comm, line or f"process {pid_of(denial)} before its exec was {role.name}")
@@ -99,9 +99,9 @@ class RoleChooser:
                 continue
             own = inherited is not None and not self._profile.role(inherited.role).user_code and not is_user_id(denial)
             if role.user_code and own and not hint_of(role, denial, claims=True):
-                continue  # a shell that the hub itself runs as root is not a student's
+                continue  # a shell run by the hub as root is not user code
             if inherited is None and is_user_id(denial) and not role.user_code:
-                return None, ""  # a user's process of unknown descent that calls itself the hub
+                return None, ""  # a user's process of unknown ancestry with the hub's name
             return role, hint
         return None, ""
 
@@ -111,7 +111,10 @@ class RoleChooser:
 
 
 def hint_of(role: Role, denial: Denial, *, claims: bool) -> str:
-    """What of comm, exe and command line speaks for a role; ``claims``: only what claims a process for the service."""
+    """Return the part of comm, exe or command line that matches a role.
+
+    :param claims: match only names that attribute a process to the service, not helpers
+    """
     if denial.kind is Kind.USER_AVC:
         words = denial.proctitle.split()
         comm = words[0].rsplit("/", 1)[-1] if words else ""
@@ -131,13 +134,13 @@ def hint_of(role: Role, denial: Denial, *, claims: bool) -> str:
 
 
 def is_user_id(denial: Denial) -> bool:
-    """Whether the process runs as a person's account."""
+    """Tell whether the process runs under a user's account."""
     uid = integer(denial.uid)
     return uid is not None and uid >= FIRST_USER_ID and uid != NOBODY and uid < 2**32 - 1
 
 
 def integer(text: str) -> Optional[int]:
-    """A decimal number of sane length, None for anything else."""
+    """Return a decimal number of limited length, None for anything else."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else None
 
 

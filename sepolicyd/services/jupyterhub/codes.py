@@ -1,4 +1,4 @@
-"""Codes of what `init` finds that only a JupyterHub has."""
+"""Codes of problems that `init` reports for JupyterHub only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sepolicyd.problems import ProblemCode
 
 
 class JupyterHubCode(ProblemCode):
-    """What stands against confining a hub, or must be known before."""
+    """A problem that prevents or affects the confinement of a hub."""
 
     PROXY = ("I-proxy", "The proxy program was not found.", "JupyterHub's documentation, Proxy")
     SINGLEUSER = ("I-singleuser", "The program that runs users' code was not found.", "JupyterHub's documentation, Spawner.cmd")

@@ -1,4 +1,4 @@
-"""Read the literal settings of jupyterhub_config.py. The file is parsed, never run."""
+"""Read the literal settings of jupyterhub_config.py. The file is parsed, never executed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Literal = Union[str, int, bool, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class HubConfig:
-    """Settings as "JupyterHub.port" to what they are set to; ``computed`` names those that only a run could tell."""
+    """Settings by name, such as "JupyterHub.port". ``computed`` names those whose value is known only at run time."""
 
     path: Optional[Path] = None
     values: Mapping[str, Literal] = field(default_factory=dict)
     computed: tuple[str, ...] = ()
 
     def text(self, *keys: str) -> str:
-        """The first of these keys that is set to a text, else ""."""
+        """Return the value of the first of these keys that is set to a string, else ""."""
         return next((value for value in map(self.values.get, keys) if isinstance(value, str)), "")
 
     def number(self, *keys: str) -> Optional[int]:
@@ -32,7 +32,7 @@ class HubConfig:
         return next(found, None)
 
     def command(self, *keys: str) -> tuple[str, ...]:
-        """The first of these keys that is set to a command: a list, or one word."""
+        """Return the value of the first of these keys that is set to a command: a list, or one word."""
         for value in map(self.values.get, keys):
             if isinstance(value, str):
                 return (value,)
@@ -42,15 +42,16 @@ class HubConfig:
 
 
 def parse(text: str, path: Optional[Path] = None, known: Optional[Mapping[str, str]] = None) -> HubConfig:
-    """
-    :param known: expressions whose value is known beforehand, as {"sys.prefix": "/opt/jupyterhub"}
-    :raises InputError: the text is no Python
+    """Parse the text of a configuration file.
+
+    :param known: expressions with a known value, such as {"sys.prefix": "/opt/jupyterhub"}
+    :raises InputError: the text is not valid Python
     """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(
-            f"{path or 'the configuration'} is not Python: {error}", "mend it: the hub cannot read it either"
+            f"{path or 'the configuration'} is not valid Python: {error}", "correct it; the hub cannot read it either"
         ) from None
     values: dict[str, Literal] = {}
     computed: dict[str, None] = {}
@@ -75,17 +76,22 @@ def parse(text: str, path: Optional[Path] = None, known: Optional[Mapping[str, s
 
 
 def read(path: Path, shown: Optional[Path] = None, known: Optional[Mapping[str, str]] = None) -> HubConfig:
-    """:raises InputError: it cannot be read, or is no Python"""
+    """Read and parse a configuration file.
+
+    :raises InputError: the file cannot be read, or is not valid Python
+    """
     try:
         with path.open("rb") as file:
             text = file.read(MAX_CONFIG_BYTES).decode(errors="replace")
     except OSError as error:
-        raise InputError(f"{shown or path} cannot be read: {error.strerror}", "mend its mode, or name another") from None
+        raise InputError(
+            f"{shown or path} cannot be read: {error.strerror}", "correct its mode, or give another file"
+        ) from None
     return parse(text, shown or path, known)
 
 
 def _key(target: ast.expr) -> str:
-    """ "JupyterHub.port" of ``c.JupyterHub.port`` or ``get_config().JupyterHub.port``."""
+    """Return "JupyterHub.port" for ``c.JupyterHub.port`` or ``get_config().JupyterHub.port``."""
     if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Attribute):
         return ""
     base = target.value.value
@@ -94,7 +100,7 @@ def _key(target: ast.expr) -> str:
 
 
 def _literal(node: ast.expr, constants: Mapping[str, Literal]) -> Optional[Literal]:
-    """A constant, a list of texts, texts added or joined by os.path.join, or a name that was set to one above."""
+    """Evaluate a constant, a list of strings, strings joined by + or os.path.join, or a name assigned earlier to one."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, (str, int)) else None
     if isinstance(node, (ast.Name, ast.Attribute)):
@@ -121,7 +127,7 @@ def _texts(nodes: list[ast.expr], constants: Mapping[str, Literal]) -> Optional[
 
 
 def port_of(url: str, default: int) -> int:
-    """The port of an address such as "http://:8000"; ``default`` where it names none or is no address."""
+    """Return the port of a URL such as "http://:8000", ``default`` if it has none or is not a URL."""
     try:
         port = urlsplit(url).port
     except ValueError:

@@ -1,4 +1,4 @@
-"""Find a JupyterHub installation below a root: unit, scripts, prefix, configuration, paths and ports."""
+"""Find a JupyterHub installation below a root directory: unit, scripts, prefix, configuration, paths and ports."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from sepolicyd.services.unit_file import Unit
 HUB = "jupyterhub"
 USER_SCRIPTS = ("jupyterhub-singleuser", "jupyter-labhub")
 PROXY = "configurable-http-proxy"
-# where a hub is looked for that no unit names: the paper's Anaconda, virtual environments, pip as root, a package
+# directories to search for a hub without a unit: Anaconda as in the paper, virtual environments, pip as root, packages
 USUAL = ("opt/anaconda3/bin", "opt/*/bin", "opt/*/*/bin", "usr/local/bin", "usr/bin", "srv/*/bin")
 USUAL_CONFIG = "/etc/jupyterhub/jupyterhub_config.py"
-# a shebang over 127 bytes is written as a shell's: #!/bin/sh, then '''exec' /long/path/python "$0" "$@" (distlib, pip)
+# distlib and pip write a shebang of more than 127 bytes as a shell script: #!/bin/sh, then '''exec' /long/path/python "$0" "$@"
 POLYGLOT = re.compile(r"""'''exec'\s+"?(/[^\s"]+)""")
 DIST_INFO = re.compile(r"jupyterhub-([0-9][0-9A-Za-z.+]*)\.dist-info\Z")
-UNIT_HINT = "write a unit for it, or after init: setsebool -P jupyterhub_start_from_shell on"
+UNIT_HINT = "write a systemd unit for it, or run after init: setsebool -P jupyterhub_start_from_shell on"
 
 
 @dataclass(frozen=True)
 class Installation:
-    """One JupyterHub. Paths are those that the running hub sees, without the root that they were found below."""
+    """One JupyterHub installation. Paths are as seen by the running hub, without the root directory."""
 
     hub: str
     prefix: str
@@ -49,12 +49,12 @@ class Installation:
         return self.unit.name if self.unit else ""
 
     def path(self, text: str) -> str:
-        """A path of the configuration, made absolute as the hub does: from its working directory."""
+        """Return a path from the configuration as an absolute path, relative to the hub's working directory."""
         return os.path.normpath(Path(self.workdir) / text)
 
     @property
     def ports(self) -> dict[str, int]:
-        """Port numbers by the names that the profile gives its ports."""
+        """Port numbers by the profile's port names."""
         config, options = self.config, _options(self.unit)
         public = config.number("JupyterHub.port") or init_config.port_of(config.text("JupyterHub.bind_url"), 8000)
         proxy = init_config.port_of(config.text("ConfigurableHTTPProxy.api_url", "JupyterHub.proxy_api_url"), 8001)
@@ -67,14 +67,14 @@ class Installation:
 
 
 def find(root: Path = Path("/"), *, unit: str = "") -> Installation:
-    """The hub of this machine.
+    """Find the hub of this machine.
 
-    :param unit: the unit that starts it, "" for jupyterhub.service or else any unit or place that has one
-    :raises RefusedError: none is installed, it is a container's, or this machine is a container
+    :param unit: the unit that starts it; "" for jupyterhub.service, then any other unit or usual directory with a hub
+    :raises RefusedError: no hub is installed, it runs in a container, or this machine is a container
     """
     for mark in CONTAINER_MARKS:
         if (root / mark).exists():
-            raise RefusedError("this is the inside of a container, and labels are its host's", "run init on the host")
+            raise RefusedError("this is a container, whose labels are managed by the host", "run init on the host")
     service = _unit(root, unit)
     script, findings = _script(root, service)
     config_path, workdir = _config_path(root, service), (service.get("WorkingDirectory") if service else "") or "/"
@@ -111,18 +111,20 @@ def _unit(root: Path, name: str) -> Optional[Unit]:
 
 
 def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
-    """The hub's script as it is started, and what hinders a transition on it."""
+    """Return the path of the hub's script as it is started, and problems that prevent a domain transition on it."""
     if unit is None:
         for script in _usual(root):
             what = f"no unit starts {script}: started from a shell, the hub keeps the domain of that shell (unconfined_t)"
             return script, [Problem(Severity.WARN, "I-unit", what, UNIT_HINT)]
-        raise RefusedError("JupyterHub is not installed here: no unit and none of the usual places has it", "name --unit")
+        raise RefusedError(
+            "JupyterHub is not installed: found in no unit and in no usual directory", "give its unit with --unit"
+        )
     argv = unit.argv
     if not argv:
-        raise RefusedError(f"{unit.name} has no ExecStart", "name another with --unit")
+        raise RefusedError(f"{unit.name} has no ExecStart", "give another unit with --unit")
     name = Path(argv[0]).name
     if name in CONTAINERS:
-        hint = "the container's runtime confines it (container_t); rules for it belong into udica's hands"
+        hint = "the container runtime confines it (container_t); use udica for its rules"
         raise RefusedError(f"{unit.name} starts a container ({name})", hint)
     if name == HUB:
         return _which(root, argv[0], []) or _absent(unit, argv[0]), []
@@ -131,16 +133,18 @@ def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
     if not script:
         _absent(unit, argv[0])
     if PYTHON.match(name):
-        what = f"{unit.name} starts {name}, and the domain follows the label of what is started: python's, which all share"
+        what = f"{unit.name} starts {name}, whose label is shared by all Python programs, so no domain transition takes place"
         return script, [Problem(Severity.STOP, "I-python", what, f"let ExecStart begin with {script}")]
     kind = "shell" if name in SHELLS else "program"
-    what = f"{unit.name} starts the {kind} {argv[0]}, which starts the hub: from initrc_t (Debian) that is a transition,"
-    what += " from unconfined_service_t (Fedora, RHEL) none, and the hub would stay unconfined"
+    what = f"{unit.name} starts the {kind} {argv[0]}, which starts the hub: a domain transition takes place from initrc_t"
+    what += " (Debian), but not from unconfined_service_t (Fedora, RHEL), where the hub would stay unconfined"
     return script, [Problem(Severity.WARN, "I-wrapper", what, f"let ExecStart begin with {script}")]
 
 
 def _absent(unit: Unit, program: str) -> str:
-    raise RefusedError(f"{unit.name} starts {program}, and no JupyterHub is there", "install it, or name another with --unit")
+    raise RefusedError(
+        f"{unit.name} starts {program}, but JupyterHub is not installed there", "install it, or give another unit with --unit"
+    )
 
 
 def _usual(root: Path) -> Iterator[str]:
@@ -151,7 +155,7 @@ def _usual(root: Path) -> Iterator[str]:
 
 
 def _which(root: Path, program: str, folders: Iterable[str]) -> str:
-    """The program's absolute path, links not followed, or ""."""
+    """Return the program's absolute path without following links, "" if it is not found."""
     if program.startswith("/"):
         return program if inside(root, resolve(root, program)).is_file() else ""
     for folder in (*folders, *SEARCH_PATH):
@@ -162,7 +166,7 @@ def _which(root: Path, program: str, folders: Iterable[str]) -> str:
 
 
 def _prefix(root: Path, script: str) -> str:
-    """The prefix of the Python that runs a script: of /opt/anaconda3/bin/python3 it is /opt/anaconda3."""
+    """Return the prefix of the Python that runs a script, such as /opt/anaconda3 for /opt/anaconda3/bin/python3."""
     try:
         with inside(root, script).open("rb") as file:
             head = file.read(1024).decode(errors="replace").splitlines()
@@ -179,7 +183,7 @@ def _prefix(root: Path, script: str) -> str:
 
 
 def _version(root: Path, prefix: str) -> str:
-    """Return the version of the installed distribution, "" where none is found. The program is never run to ask it."""
+    """Return the version from the installed distribution's metadata, "" if not found. The program is never run."""
     for folder in ("lib/python3*/site-packages", "lib/python3/dist-packages", "local/lib/python3*/dist-packages"):
         for path in inside(root, prefix).glob(f"{folder}/jupyterhub-*.dist-info"):
             match = DIST_INFO.match(path.name)
@@ -189,7 +193,7 @@ def _version(root: Path, prefix: str) -> str:
 
 
 def _options(unit: Optional[Unit]) -> dict[str, str]:
-    """The hub's command-line options that matter here."""
+    """Return the hub's command-line options that affect paths and ports."""
     names = {"-f": "config", "--config": "config", "--port": "port", "--JupyterHub.port": "port", "--ip": "ip"}
     argv = unit.argv if unit else ()
     found = {}
@@ -213,25 +217,25 @@ def _config_path(root: Path, unit: Optional[Unit]) -> str:
 def _config(root: Path, path: str, prefix: str) -> tuple[HubConfig, list[Problem]]:
     if not path:
         return HubConfig(), [
-            Problem(Severity.NOTE, "I-config", "no jupyterhub_config.py was found: JupyterHub's defaults hold")
+            Problem(Severity.NOTE, "I-config", "no jupyterhub_config.py was found: JupyterHub's defaults are assumed")
         ]
     config = init_config.read(inside(root, path), Path(path), {"sys.prefix": prefix})
     asked = ("JupyterHub.cookie_secret_file", "JupyterHub.db_url", "JupyterHub.ssl_key", "JupyterHub.port", "Spawner.cmd")
     computed = [key for key in config.computed if key in asked]
-    note = f"{path} computes {', '.join(computed)}, which only a run could tell; the default is labelled"
+    note = f"{path} computes {', '.join(computed)} at run time; the labels assume the default value"
     return config, [
-        Problem(Severity.WARN, "I-computed", note, "set it to a plain text, or check the labels")
+        Problem(Severity.WARN, "I-computed", note, "set it to a literal string, or check the labels")
     ] if computed else []
 
 
 def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[str, ...], str, list[Problem]]:
-    """The single-user scripts and the proxy, links followed, and a finding for what is missing."""
+    """Return the paths of the single-user scripts and the proxy with links resolved, and a problem for each missing one."""
     findings = []
     own = config.command("Spawner.cmd", "LocalProcessSpawner.cmd", "SystemdSpawner.cmd")[:1]
     users = [_which(root, script, folders) for script in (*own, *USER_SCRIPTS)]
     found = tuple(dict.fromkeys(resolve(root, script) for script in users if script))
     if not found:
-        what = "no single-user script (jupyterhub-singleuser) was found: students' servers would stay in the hub's domain"
+        what = "no single-user script (jupyterhub-singleuser) was found: users' servers would stay in the hub's domain"
         findings.append(Problem(Severity.STOP, "I-singleuser", what, "install it, or set Spawner.cmd to its path"))
     if config.text("JupyterHub.proxy_class") or config.values.get("ConfigurableHTTPProxy.should_start") is False:
         return found, "", findings
@@ -245,5 +249,5 @@ def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[st
 def _user(unit: Optional[Unit]) -> list[Problem]:
     if unit is None or unit.user in ("root", "0"):
         return []
-    what = f"{unit.name} runs as {unit.user}, not as root: PAM logins of others and LocalProcessSpawner need root"
-    return [Problem(Severity.WARN, "I-user", what, "with sudospawner, switch jupyterhub_use_sudospawner on")]
+    what = f"{unit.name} runs as {unit.user}: PAM logins of other users and LocalProcessSpawner need root"
+    return [Problem(Severity.WARN, "I-user", what, "if it uses sudospawner, switch jupyterhub_use_sudospawner on")]

@@ -1,4 +1,4 @@
-"""Which files of a JupyterHub have which type, and what forbids to label them."""
+"""The intended labels of a JupyterHub's files, and problems that prevent labelling."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PREFIX = "jupyterhub"
 
 
 def labels_of(found: Installation, prefix: str = PREFIX) -> tuple[Label, ...]:
-    """Return the labels of all files of the installation, sorted by path; trees that other services share are left out."""
+    """Return the labels of all files of the installation, sorted by path, without trees shared with other services."""
     programs = [Label(found.hub, f"{prefix}_exec_t", what="the hub")]
-    programs += [Label(path, f"{prefix}_user_exec_t", what="starts a student's server") for path in found.user_scripts]
+    programs += [Label(path, f"{prefix}_user_exec_t", what="starts a user's server") for path in found.user_scripts]
     if found.proxy:
         programs.append(Label(found.proxy, f"{prefix}_proxy_exec_t", what="the proxy"))
     labels = [*programs, *_configuration(found, prefix), *_state(found, prefix), *unit_labels(found.unit, prefix)]
     labels = [label for label in labels if not (label.tree and label.path in SHARED)]
-    # of several labels for a path the first one wins: secrets stand before the trees that hold them
+    # the first label of a path wins: secrets come before the trees that contain them
     return tuple(sorted({label.path: label for label in reversed(labels)}.values(), key=lambda label: label.path))
 
 
@@ -61,9 +61,9 @@ def _state(found: Installation, prefix: str) -> list[Label]:
 
 
 def state_dirs(found: Installation) -> tuple[str, ...]:
-    """Return the directories in which the hub keeps state: its working directory and the one of its sqlite file."""
+    """Return the directories with the hub's state: its working directory and that of its SQLite file."""
     url = found.config.text("JupyterHub.db_url") or "sqlite:///jupyterhub.sqlite"
-    # Without a unit the working directory is unknown. A database with a full path, or on a server, does not lie there.
+    # Without a unit, the working directory is unknown. A database with an absolute path or on a server is not in it.
     elsewhere = url.startswith("sqlite:////") or not url.startswith("sqlite:")
     folders = [] if found.unit is None and elsewhere else [found.workdir]
     if url.startswith("sqlite:///"):
@@ -72,25 +72,25 @@ def state_dirs(found: Installation) -> tuple[str, ...]:
 
 
 def problems_of(found: Installation) -> list[Problem]:
-    """Return what the places of the files forbid."""
+    """Return problems with the locations of the hub's files."""
     problems = []
     for folder in state_dirs(found):
         if folder in SHARED:
-            what = f"the hub keeps its state in {folder}, which others share: it cannot be labelled"
-            hint = "set WorkingDirectory= in the unit, to /var/lib/jupyterhub say, and move jupyterhub.sqlite there"
+            what = f"the hub keeps its state in {folder}, which is shared with other services and cannot be relabelled"
+            hint = "set WorkingDirectory= in the unit, for example to /var/lib/jupyterhub, and move jupyterhub.sqlite there"
             problems.append(Problem(Severity.STOP, "I-shared", what, hint))
     key = found.config.text("JupyterHub.ssl_key")
     if key and found.path(key).startswith(SHARED_KEYS):
-        what = f"the TLS key {found.path(key)} may serve other programs too, which could not read it any more"
+        what = f"the TLS key {found.path(key)} may be used by other programs, which could no longer read it"
         problems.append(Problem(Severity.WARN, "I-key", what, "copy key and certificate to /etc/jupyterhub/keys"))
     if found.prefix.startswith(USERS_TREES):
-        what = f"JupyterHub is installed in {found.prefix}, where users' files lie: its code would not be protected"
+        what = f"JupyterHub is installed in {found.prefix}, a directory of users' files: its code would not be protected"
         problems.append(Problem(Severity.STOP, "I-home", what, "install it under /opt"))
     return problems
 
 
 def code_labels(found: Installation) -> tuple[Label, ...]:
-    """Return labels for a prefix in an unusual place, so that python and its libraries are programs and code there."""
+    """Return labels for programs and libraries of a Python prefix outside the usual directories."""
     usual = ("/usr/", "/opt/", "/usr/local/")
     if not found.prefix or found.prefix == "/usr" or found.prefix.startswith(usual):
         return ()
@@ -102,7 +102,7 @@ def code_labels(found: Installation) -> tuple[Label, ...]:
 
 
 def booleans_of(found: Installation) -> tuple[BooleanRequest, ...]:
-    """Return the booleans that the configuration asks for, each with the setting that does."""
+    """Return the booleans that the configuration needs, each with the setting that needs it."""
     config = found.config
     login, spawner = config.text("JupyterHub.authenticator_class").lower(), config.text("JupyterHub.spawner_class").lower()
     database = config.text("JupyterHub.db_url")

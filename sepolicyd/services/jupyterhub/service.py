@@ -1,4 +1,4 @@
-"""The discovery of JupyterHub: what `init` asks for, out of the installation that is found."""
+"""Discovery function for JupyterHub, as called by `init`."""
 
 from __future__ import annotations
 

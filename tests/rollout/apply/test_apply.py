@@ -120,7 +120,7 @@ def test_an_access_that_no_decision_covers_is_refused(machine: World, monkeypatc
     monkeypatch.setattr(planning, "build", slipping)
     plan = machine.plan(allow(READ))
     assert plan.proof.uncovered == (WRITE,)
-    with pytest.raises(RefusedError, match="without a decision that covers it"):
+    with pytest.raises(RefusedError, match="no decision covers it"):
         machine.load(plan)
     assert machine.ours() == []
 
@@ -402,7 +402,7 @@ def test_what_somebody_else_adds_meanwhile_is_never_installed_with_ours(
     machine: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))  # type: ignore[attr-defined]
-    with pytest.raises(RefusedError, match=r"svc_t shadow_t:file read would be gained, and without a decision that covers it"):
+    with pytest.raises(RefusedError, match=r"svc_t shadow_t:file read would be gained, and no decision covers it"):
         machine.apply(allow(READ))
     assert machine.ours() == []
     assert not ApplyJournal(machine.settings.rollout_dir).operations()

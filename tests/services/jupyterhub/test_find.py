@@ -136,7 +136,7 @@ def test_a_container_is_refused(tmp_path: Path, runtime: str) -> None:
 def test_inside_a_container_is_refused(tmp_path: Path) -> None:
     put_hub(tmp_path)
     put(tmp_path, "/run/.containerenv")
-    with pytest.raises(RefusedError, match="inside of a container"):
+    with pytest.raises(RefusedError, match="this is a container"):
         discover.find(tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_not_installed(tmp_path: Path) -> None:
         discover.find(tmp_path)
     put_hub(tmp_path)
     (tmp_path / "opt/jupyterhub/bin/jupyterhub").unlink()
-    with pytest.raises(RefusedError, match="no JupyterHub is there"):
+    with pytest.raises(RefusedError, match="not installed there"):
         discover.find(tmp_path)
     with pytest.raises(UsageError, match=r"no unit other\.service"):
         discover.find(tmp_path, unit="other.service")
@@ -199,7 +199,7 @@ def test_where_the_hub_keeps_its_state(tmp_path: Path, config: str, unit: str, k
 def test_links_stay_in_the_root(tmp_path: Path) -> None:
     put_hub(tmp_path)
     (tmp_path / "loop").symlink_to("/loop")
-    with pytest.raises(RefusedError, match="never ends"):
+    with pytest.raises(RefusedError, match="loop of symbolic links"):
         rootfs.resolve(tmp_path, "/loop")
     (tmp_path / "out").symlink_to("../../../../etc/passwd")
     assert rootfs.resolve(tmp_path, "/out") == "/etc/passwd"
@@ -214,7 +214,7 @@ def test_the_configuration_is_read_and_never_run(tmp_path: Path) -> None:
     assert config.computed == ("A.f",)
     prefixed = init_config.parse("c.Spawner.cmd = [sys.prefix + '/bin/x']\n", known={"sys.prefix": "/opt/hub"})
     assert prefixed.command("Spawner.cmd") == ("/opt/hub/bin/x",)
-    with pytest.raises(InputError, match="not Python"):
+    with pytest.raises(InputError, match="not valid Python"):
         init_config.parse("c.A.b = (\n")
     assert init_config.port_of("http://[::1]:9000/x", 1) == 9000
     assert init_config.port_of("http://x:port", 1) == 1

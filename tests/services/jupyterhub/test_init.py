@@ -210,7 +210,7 @@ def test_a_file_system_without_labels(machine: Settings, profile: Profile) -> No
 
 def test_web_ports_stay_what_they_are(machine: Settings, profile: Profile) -> None:
     put(machine.root, "/etc/jupyterhub/jupyterhub_config.py", "c.JupyterHub.port = 443\nc.JupyterHub.ssl_key = '/x/y'\nbad(\n")
-    with pytest.raises(Exception, match="not Python"):
+    with pytest.raises(Exception, match="not valid Python"):
         plan_init(machine, profile)
     changes = [PortChange("tcp", 443, "http_port_t", "jupyterhub_port_t")]
     (finding,) = port_labels.judge(changes, profile.own_types, {profile.ports[0].type: WEB_PORT_HINTS[profile.ports[0].name]})
