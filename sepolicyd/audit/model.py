@@ -1,4 +1,4 @@
-"""The values that leave this room: contexts, denials and what else the kernel's AVC messages said."""
+"""Data model of the audit package: contexts, denials, and other content of audit records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Context:
 
     @classmethod
     def parse(cls, text: str) -> Optional[Context]:
-        """The context in ``text``, or None where it has not three parts (a translated or cut context)."""
+        """Parse a context; None if it has fewer than three parts (a translated or truncated context)."""
         parts = text.split(":", 3)
         if len(parts) < 3 or not all(parts[:3]):
             return None
@@ -32,7 +32,7 @@ class Context:
 
 
 class Kind(str, Enum):
-    """Who reported it: the kernel, a user-space object manager (dbus, systemd), or the kernel's security server."""
+    """The reporter of a denial: the kernel, a user-space object manager (dbus, systemd), or the kernel's security server."""
 
     AVC = "AVC"
     USER_AVC = "USER_AVC"
@@ -46,7 +46,7 @@ class AvcDecision(str, Enum):
 
 @dataclass(frozen=True)
 class EventId:
-    """What joins records to an event: node ("" when not logged), time as the log wrote it ("1795373145.784"), serial."""
+    """Identity of an event: node ("" if not logged), time as text ("1795373145.784"), and serial."""
 
     node: str = ""
     time: str = ""
@@ -54,7 +54,7 @@ class EventId:
 
     @property
     def seconds(self) -> float:
-        """Epoch seconds; 0.0 where the log gave no time."""
+        """Epoch seconds; 0.0 if the log contains no time."""
         try:
             return float(self.time)
         except ValueError:
@@ -63,11 +63,13 @@ class EventId:
 
 @dataclass(frozen=True)
 class Denial:
-    """One AVC message with what the other records of its event add. All text is decoded (hex values) and NOT escaped.
+    """One AVC message, enriched by the other records of its event. All text is decoded (hex values) and NOT escaped.
 
-    ``permissions`` in the order of the log; ``permissive`` None where the record does not say (old kernels).
-    ``path`` is the fullest path known (AVC path=, else PATH/CWD name), ``name`` the last component from the AVC.
-    ``ports``: (key, number) of src, dest, lport, fport. ``raw``: the AVC line first, then the event's other lines.
+    - ``permissions``: in the order of the log
+    - ``permissive``: None if the record does not contain it (old kernels)
+    - ``path``: the most complete path known (path= of the AVC, else PATH and CWD); ``name``: the last component from the AVC
+    - ``ports``: (key, number) of src, dest, lport, fport
+    - ``raw``: the AVC line, followed by the event's other lines
     """
 
     event: EventId
@@ -96,7 +98,7 @@ class Denial:
     proctitle: str = ""
     srawcon: str = ""
     trawcon: str = ""
-    # everything else of the AVC message that somebody may ask for: capability, kmod, netif, member, interface, service ...
+    # other fields of the AVC message: capability, kmod, netif, member, interface, service ...
     extra: tuple[tuple[str, str], ...] = ()
     raw: tuple[str, ...] = field(default=(), compare=False)
 
@@ -112,9 +114,9 @@ class Denial:
 
 @dataclass(frozen=True)
 class Sighting:
-    """A denial with the records of its event, and how often one like it was logged between ``first`` and ``last``.
+    """A denial with the records of its event, and the number of similar denials between ``first`` and ``last``.
 
-    Alike are denials that differ in time, process id, inode and categories only.
+    Similar denials differ only in time, process id, inode and categories.
     """
 
     denial: Denial
@@ -126,7 +128,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Tally:
-    """How often a permission was denied, how often of these it was not let pass, and when (epoch seconds)."""
+    """Counts of a permission: all denials, those actually enforced, and the time span (epoch seconds)."""
 
     count: int
     enforced: int
@@ -136,21 +138,21 @@ class Tally:
 
 @dataclass(frozen=True)
 class Remainder:
-    """Denials of one source, target and class beyond the sightings that are kept one by one: counted per permission."""
+    """Denials of one source, target and class beyond the individually kept sightings, counted per permission."""
 
     example: Denial
-    """One of the sightings: contexts, class and kind are those of all."""
+    """One of the sightings; contexts, class and kind are the same for all."""
     count: int
-    """Messages; one message may deny several permissions."""
+    """Number of messages; one message may deny several permissions."""
     tallies: Mapping[str, Tally]
     comms: tuple[tuple[str, int], ...] = ()
-    """The first names of processes, with the messages of each."""
+    """Number of messages by process name, for the first names seen."""
     ports: tuple[tuple[str, int], ...] = ()
     ioctls: tuple[int, ...] = ()
 
 
 class UnparsedReason(str, Enum):
-    """Why a line that announces a denial was not read. Stored in evidence.db: never change a value."""
+    """Reason why a line that announces a denial could not be read. Stored in evidence.db: never change a value."""
 
     NO_HEADER = "no record header at the beginning of the line"
     TOO_LONG = "longer than any record of the kernel or of auditd"
@@ -177,7 +179,7 @@ class UnparsedReason(str, Enum):
 
     @property
     def is_attempt(self) -> bool:
-        """Whether such a line arises when a process tries to write records or contexts into the log by what it names."""
+        """Whether such lines result from a process that tries to inject records or contexts through its names."""
         return self in _ATTEMPTS
 
 
@@ -199,12 +201,12 @@ class Unparsed:
     """A line that announces a denial (``avc:``, an SELINUX_ERR, a report) and could not be read; never dropped silently."""
 
     line: int
-    """From 1; 0 where it is not known."""
+    """The line number, from 1; 0 if unknown."""
     reason: UnparsedReason
     text: str
-    """The line of the log, verbatim, at most 4096 characters; hostile, escape it before display."""
+    """The line, verbatim, at most 4096 characters; hostile text, escape it before display."""
     detail: str = ""
-    """What stood in the wrong place, or which field is missing; hostile as well."""
+    """The misplaced text, or the missing field; hostile text as well."""
     source: str = ""
     """Of an attempt: the type of the process that caused it; "" where nothing proves it."""
 
@@ -222,9 +224,8 @@ class Unparsed:
 class ErrorOperation(str, Enum):
     """The operation of an SELINUX_ERR (security/selinux/ss/services.c) that carries two contexts.
 
-    Such an error becomes a :class:`Denial` of kind SELINUX_ERR, and the operation stands in the place of the permission:
-    no policy has a permission of that name, so that it can never become a rule by itself. Its contexts are those that
-    the fix is about:
+    Such an error becomes a :class:`Denial` of kind SELINUX_ERR with the operation in place of the permission. No policy has a
+    permission of that name, so it cannot become a rule. The contexts are those that a fix has to change:
 
     - BOUNDED_TRANSITION: scontext is the old domain, tcontext the new one, class ``process``. The kernel refuses it under
       NoNewPrivileges or on a nosuid mount, or in a process of several threads, unless the new domain is bounded by
@@ -241,42 +242,42 @@ class ErrorOperation(str, Enum):
 
     @classmethod
     def of(cls, permission: str) -> Optional[ErrorOperation]:
-        """The operation that stands in a permission's place, None for a permission."""
+        """Return the operation with this name, None for a permission."""
         return next((one for one in cls if one.value == permission), None)
 
 
 @dataclass(frozen=True)
 class PolicyError:
-    """An SELINUX_ERR that names no access: an invalid context that a process has tried to set, or one of an unknown kind.
+    """An SELINUX_ERR without an access: an invalid context that a process tried to set, or an unknown kind.
 
-    ``operation`` as the kernel writes it after ``op=`` (setxattr, fscreate, security_sid_mls_copy).
+    ``operation`` is the word after ``op=`` (setxattr, fscreate, security_sid_mls_copy).
     """
 
     event: EventId
     operation: str
     invalid_context: str = ""
-    """As written, seldom a context; for setxattr and fscreate the process chose it: hostile text."""
+    """The text as written, often not a valid context. For setxattr and fscreate, the process chose it: hostile text."""
     scontext: Optional[Context] = None
-    """Of the process, from the event's SYSCALL record (``subj=``)."""
+    """Context of the process, from the event's SYSCALL record (``subj=``)."""
     comm: str = ""
     exe: str = ""
     raw: tuple[str, ...] = field(default=(), compare=False)
 
 
 class LogEventKind(str, Enum):
-    """What the log says besides accesses. The values are stored in evidence.db: never change one."""
+    """Kind of a log event other than an access. The values are stored in evidence.db: never change one."""
 
     POLICY_LOAD = "policyload"
     SET_ENFORCING = "setenforce-1"
     SET_PERMISSIVE = "setenforce-0"
     SWITCHED = "setenforce"
-    """Enforcing was switched and the record does not say in which direction (a user-space AVC notice)."""
+    """Enforcing mode was switched, but the record does not contain the direction (a user-space AVC notice)."""
     LOST = "lost"
     """The kernel reported lost or rate-limited events."""
     GAP = "gap"
-    """Lines were rotated away or cut off before they were read."""
+    """Lines were deleted by rotation or truncation before they were read."""
     DAMAGED = "damaged"
-    """A compressed log ended before its end, or is corrupt."""
+    """A compressed log is truncated or corrupt."""
     UNREADABLE = "unreadable"
     AUDITD = "auditd"
     """auditd started, stopped, or reported an error of its own."""
@@ -299,7 +300,7 @@ _LOSSES = frozenset({LogEventKind.LOST, LogEventKind.GAP, LogEventKind.DAMAGED, 
 
 @dataclass(frozen=True)
 class Notice:
-    """A message that carries no access: a policy load, a switch of enforcing mode, or another notice (LogEventKind.OTHER)."""
+    """A message without an access: a policy load, a switch of enforcing mode, or another notice (LogEventKind.OTHER)."""
 
     event: EventId
     type: str

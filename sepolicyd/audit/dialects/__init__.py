@@ -1,5 +1,5 @@
-"""Forms in which people pass audit records on: mails, web pages, journals, reports of other tools.
+"""Readers for audit records in other forms than auditd's: mails, web pages, the journal, reports of other tools.
 
-``analyze`` puts :class:`front.Front` before the scan; the daemon never imports this package. Anybody can write such text:
-what is read here is a suggestion of where to look, and proves nothing.
+``analyze`` runs :class:`preprocess.Front` before the scan; the daemon never imports this package. Such text has no trusted
+origin, so its records are hints and not evidence.
 """

@@ -1,4 +1,4 @@
-"""The forms of text that dialects read, and what a reader of one is."""
+"""The text forms that dialects read, and the base class of their readers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sepolicyd.audit.parse.record import Record
 
 
 class Form(str, Enum):
-    """A form of text other than auditd's; the value is its name in messages."""
+    """A text form other than auditd's; the value is its name in messages."""
 
-    PASTED = "records in a mail, a page, the journal or of ausearch -i"
-    FOLDED = "records broken over lines"
+    PASTED = "records from a mail, a web page, the journal or ausearch -i"
+    FOLDED = "records wrapped over several lines"
     JOURNAL = "entries of journalctl"
     ALERT = "alerts of sealert"
     TABLE = "tables of aureport or ausearch --format csv"
@@ -22,7 +22,7 @@ class Form(str, Enum):
 
 
 class Refusal(str, Enum):
-    """A form that does not hold what a rule needs; the value is the sentence with what to give instead."""
+    """A form that lacks information needed for a rule; the value is a message with the form to use instead."""
 
     CSV = (
         "ausearch --format csv names neither the permission nor the class of a denial: "
@@ -34,15 +34,15 @@ class Refusal(str, Enum):
     )
     ALERT = (
         "an alert of sealert without its raw audit message lacks a context, the class or the permission: "
-        "give `sealert -l ID` in full, or the output of `ausearch --raw -m AVC`"
+        "give the full output of `sealert -l ID`, or the output of `ausearch --raw -m AVC`"
     )
     REPORT = (
-        "this report of aureport holds no denials: "
-        "give `aureport --avc`, or better the output of `ausearch --raw -m AVC,USER_AVC,SELINUX_ERR`"
+        "this report of aureport contains no denials: "
+        "give the output of `aureport --avc`, or preferably of `ausearch --raw -m AVC,USER_AVC,SELINUX_ERR`"
     )
     JOURNAL = (
-        "entries of the journal without their text (journalctl leaves it out where it is long): "
-        "give `journalctl --all -o json`, or the output of `ausearch --raw -m AVC`"
+        "journal entries without their message (journalctl omits long ones): "
+        "give the output of `journalctl --all -o json`, or of `ausearch --raw -m AVC`"
     )
 
 
@@ -50,32 +50,32 @@ Found = Sequence[Union[Record, Unparsed]]
 
 
 class Reader:
-    """Reads one form that stretches over several lines. Lines come in order; each is read by one reader at most."""
+    """Base class of readers for one form that spans several lines. Each line goes to one reader at most, in order."""
 
     form: Form
 
     def __init__(self) -> None:
         self.refusals: dict[Refusal, int] = {}
-        """How often something was met that does not hold what a rule needs."""
+        """Number of entries without the information needed for a rule, by reason."""
 
     def refuse(self, refusal: Refusal) -> None:
         self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
 
     def wants(self, line: str) -> bool:
-        """Whether the line is of this form."""
+        """Tell whether the line is of this form."""
         raise NotImplementedError
 
     def read(self, line: str) -> Found:
-        """What is complete with this line."""
+        """Read a line of this form, and return the records that it completes."""
         raise NotImplementedError
 
     def beside(self, _line: str) -> Found:
-        """What is complete before a line of no form."""
+        """Return the records that are complete before a line of no form."""
         return []
 
     def record(self, _line: str) -> None:
-        """Take notice of a record that stands in the text."""
+        """Note that the text contains a record."""
 
     def end(self) -> Found:
-        """What is complete at the end of the text."""
+        """Return the records that are complete at the end of the text."""
         return []

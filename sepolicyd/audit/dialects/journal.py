@@ -1,8 +1,8 @@
-"""Entries of the journal: ``journalctl -o json``, ``json-pretty``, ``json-sse``, ``export`` and ``verbose``.
+"""Reader for journal entries: ``journalctl -o json``, ``json-pretty``, ``json-sse``, ``export`` and ``verbose``.
 
-journald takes audit records from the kernel (``_TRANSPORT=audit``), or the kernel's ring buffer (``kernel``). The fields that
-begin with ``_`` are written by journald itself (systemd.journal-fields(7)): an entry of another transport whose text looks
-like a record was written by a process.
+journald receives audit records from the kernel (``_TRANSPORT=audit``) or its ring buffer (``_TRANSPORT=kernel``). Fields that
+begin with ``_`` are written by journald itself (systemd.journal-fields(7)), so a record in an entry of another transport was
+written by a process and is not trusted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RELAYS = ("audisp-syslog", "audispd", "sedispatch")
 
 
 class JournalReader(Reader):
-    """Reads entries of the journal, each of one or several lines."""
+    """Reads journal entries, each of one or several lines."""
 
     form = Form.JOURNAL
 
@@ -59,11 +59,11 @@ class JournalReader(Reader):
         return self._export_line(line)
 
     def beside(self, _line: str) -> Found:
-        """A line that is no field ends an entry of the export and verbose formats."""
+        """End the entry: in the export and verbose formats, a line that is not a field ends it."""
         return self.flush()
 
     def flush(self) -> Found:
-        """What is complete where the entry ends."""
+        """End the current entry, and return its record."""
         self._end_binary()
         entry, self._entry = self._entry, {}
         return self._of_entry(entry) if entry else []
@@ -92,7 +92,7 @@ class JournalReader(Reader):
         return []
 
     def _export_line(self, line: str) -> Found:
-        if line.strip() == "MESSAGE":  # the binary form of the export format: size and data follow
+        if line.strip() == "MESSAGE":  # binary field of the export format: size and data follow
             self._binary = []
             return []
         found = _FIELD.match(line)
@@ -142,7 +142,7 @@ class JournalReader(Reader):
         return [Record("", time, serial, type_name(kind), body, message, 0)]
 
     def _of_other_json(self, entry: Mapping[str, Any]) -> Found:
-        """A record inside of another program's JSON (``full_log`` of Wazuh): the text of a field as a whole."""
+        """Return a record inside another program's JSON (such as ``full_log`` of Wazuh) if it is the whole text of a field."""
         records = []
         for value in entry.values():
             header = match_header(value) if isinstance(value, str) and len(value) <= MAX_RECORD else None
@@ -152,7 +152,7 @@ class JournalReader(Reader):
 
 
 def _is_of_the_system(entry: Mapping[str, Any]) -> bool:
-    """Whether the kernel or the audit system wrote the entry; an entry without its transport was edited."""
+    """Tell whether the kernel or the audit system wrote the entry. An entry without transport has been edited."""
     transport = entry.get("_TRANSPORT")
     if transport in (None, "audit", "kernel"):
         return True
@@ -168,7 +168,7 @@ def _stamp(entry: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _message(value: Any) -> Optional[str]:
-    """The text of MESSAGE: a string, or a list of bytes where it holds a control character; None where it was left out."""
+    """Return the text of MESSAGE: a string, or a list of bytes if it contains control characters. None if it was omitted."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(one, int) and 0 <= one <= 255 for one in value):
@@ -177,12 +177,12 @@ def _message(value: Any) -> Optional[str]:
 
 
 def _without_frame(line: str) -> str:
-    """The line without what json-seq (RFC 7464) and json-sse put in front."""
+    """Return the line without the prefix of json-seq (RFC 7464) or json-sse."""
     return line.lstrip("\x1e").removeprefix("data: ")
 
 
 def _depth(line: str) -> int:
-    """Braces opened less braces closed, outside strings."""
+    """Return the number of opening minus closing braces, outside strings."""
     if line.count("{") == line.count("}") == 0:
         return 0
     plain = re.sub(r'"(?:[^"\\]|\\.)*"', "", line)

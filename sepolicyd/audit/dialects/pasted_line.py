@@ -1,8 +1,8 @@
-"""One logical line of pasted text as records of the kernel's grammar.
+"""Convert one logical line of pasted text to records of the kernel's grammar.
 
-A record with a complete header is taken verbatim from the header on, whatever stands before it (a quotation mark of a mail,
-the name of a file that grep writes, a syslog prefix). Only without such a header are the encodings of pages and terminals
-undone, and the bare values of ``ausearch -i`` separated.
+A record with a complete header is taken verbatim from the header on, without any prefix (quotation mark of a mail, file name
+printed by grep, syslog prefix). Only without such a header are the encodings of web pages and terminals undone, and the bare
+values of ``ausearch -i`` separated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RELEVANT = re.compile(
     r"avc:|SELINUX_ERR|audit\(|\btype=[A-Z0-9]|\bop=security_|\bsecurity_(?:compute|bounded|validate)_|^\W*AVC "
 )
 _VERBATIM = re.compile(rf"(?:{header.AUDITD})|(?:type=[0-9]{{4}} audit\([0-9]{{1,12}}\.[0-9]{{1,9}}:[0-9]{{1,20}}\): ?)")
-# A header with a date of some locale, without a type, or blanked by whoever published it.
+# A header with a localized date, without a type, or with redacted values.
 _LOOSE = re.compile(
     r"(?:\b(?:node|host)=(?P<node>[^\s,]+)[ ,]\s*)?"
     r"(?:\bt?ype=(?P<type>[A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?|\d+) ?,?\s*(?:msg=)?)?audit\((?P<stamp>[^()]{0,80})\) *:? ?"
@@ -28,7 +28,7 @@ _JOURNAL = re.compile(
     r"(?:^|\baudit(?:\[\d+\])?: |^[\s>#*`'\"]*)(?P<type>(?:USER_)?(?:AVC|SELINUX_ERR|MAC_[A-Z_]+)|"
     r"SYSCALL|PATH|CWD|PROCTITLE|SOCKADDR|EXECVE) (?=\S)"
 )
-_DATE = re.compile(r"[0-9][/ -][0-9]")  # ausearch -i decodes hexadecimal strings and takes the quotes away
+_DATE = re.compile(r"[0-9][/ -][0-9]")  # ausearch -i decodes hexadecimal strings and removes quotes
 _NUMBER_ONLY = re.compile(r"\btype=(?P<type>\d{4})\b *:? *")
 _ENTITIES = (
     *(("&quot;", '"'), ("&#34;", '"'), ("&#39;", "'"), ("&#x27;", "'"), ("&lt;", "<"), ("&gt;", ">")),
@@ -37,7 +37,7 @@ _ENTITIES = (
 _ENRICHED = re.compile("'(?:#035|\u241d)(?=[A-Z][A-Z0-9_]*=)")
 _NEWLINE = re.compile(r"(?:#012|\\n|\\x0a) *(?=exe=)")
 _KEY = r"[A-Za-z_][A-Za-z0-9_.\[\]-]*"
-# A bare value of ausearch -i goes on over blanks until the next key.
+# A bare value of ausearch -i extends over blanks up to the next key.
 _LOOSE_FIELD = re.compile(rf'(?P<key>{_KEY})=(?:"(?P<quoted>[^"]*)"|(?P<bare>[^\s"]*(?:[ \t]+(?!{_KEY}=)[^\s"]+)*))')
 _CONTEXT_KEYS = frozenset({"scontext", "tcontext", "tclass", "permissive", "perms", "oldcontext", "newcontext", "taskcontext"})
 _GLUED = re.compile(r"(?<=[a-z0-9)])(?=(?:tcontext|tclass|permissive)=)")
@@ -49,7 +49,7 @@ _AGAIN = re.compile(r"avc:\s+(?:denied|granted)\s*\{")
 
 
 def clean(text: str) -> str:
-    """Undo what pages, mails and JSON do to a line: no-break blanks, entities, backslashed quotes and newlines."""
+    """Undo encodings of web pages, mails and JSON: no-break spaces, HTML entities, escaped quotes and newlines."""
     if "\xa0" in text:
         text = text.replace("\xa0", " ")
     if "&" in text:
@@ -61,14 +61,14 @@ def clean(text: str) -> str:
 
 
 def undo_syslog(text: str) -> str:
-    """Undo the escapes of rsyslog and the picture of the separator, only at the end of a user-space message."""
+    """Undo rsyslog's escapes and the symbol for the separator (U+241D), only at the end of a user-space message."""
     return _NEWLINE.sub(" ", _ENRICHED.sub("'\x1d", text))
 
 
 def is_page(text: str) -> bool:
-    """Whether a line with the header of a record was copied out of a page: the kernel writes quotes, and only ASCII.
+    """Tell whether a line with a record header was copied from a web page (missing quotes, characters outside ASCII).
 
-    No value can make a line look so: without quotes it would have to be hexadecimal.
+    No value can cause this in a raw line, because the kernel writes such values in hexadecimal.
     """
     if "\xa0" in text and "type=AVC " in text[:200]:
         return True
@@ -76,7 +76,7 @@ def is_page(text: str) -> bool:
 
 
 def records_of(text: str, number: int = 0) -> list[Union[Record, Unparsed]]:
-    """The records on a line of pasted text. Never raises."""
+    """Return the records on a line of pasted text. Never raises."""
     verbatim = _VERBATIM.search(text)
     if verbatim is not None and _is_outside(text[: verbatim.start()]) and not is_page(text):
         return [_verbatim(undo_syslog(text[verbatim.start() :]), text, number)]
@@ -89,7 +89,7 @@ def records_of(text: str, number: int = 0) -> list[Union[Record, Unparsed]]:
 
 
 def _is_outside(before: str) -> bool:
-    """Whether what stands before a header is no part of a record, so that the header cannot stand in a value."""
+    """Tell whether the text before a header is not part of a record, so that the header cannot be inside a value."""
     return "=" not in before and ('"' not in before or before.endswith('"'))
 
 
@@ -108,7 +108,7 @@ def _with_loose_header(found: re.Match[str], cleaned: str, raw: str, number: int
     time, serial = split_stamp(found["stamp"])
     body = cleaned[found.end() :]
     if _LOOSE.search(body) and "msg='" not in body:
-        # values stand bare here: whether a newline was lost or a name holds this header cannot be known
+        # values are unquoted here, so a lost newline and a name that contains a header cannot be distinguished
         return [Unparsed(number, UnparsedReason.CONTEXTS_TWICE, raw[:MAX_TEXT], "a second header")]
     kind = found["type"] or ("USER_AVC" if "USER_AVC" in cleaned[: found.start()] or "msg='avc:" in body else "AVC")
     kind = header.type_name(kind)
@@ -126,7 +126,7 @@ def _without_header(cleaned: str, raw: str, number: int) -> list[Union[Record, U
         if found is not None and '"' not in before[: found.start()]:
             kind = header.type_name(found["type"])
             if mark < 0 and kind not in header.SPEAKING and kind not in header.NOTICES:
-                return []  # without time and serial its event cannot be found
+                return []  # without time and serial, its event is unknown
             body = cleaned[mark if pattern is _NUMBER_ONLY and mark >= 0 else found.end() :]
             if kind == "SELINUX_ERR" and not re.match(r"op=|security_", body):
                 return []
@@ -138,7 +138,7 @@ def _without_header(cleaned: str, raw: str, number: int) -> list[Union[Record, U
 
 
 def _pieces(kind: str, body: str, raw: str, number: int) -> list[Union[Record, Unparsed]]:
-    """Messages on one line without headers: a second begins behind the class of the first, outside quotes."""
+    """Split a line without headers into messages; the next message begins after the class of the previous one."""
     bodies = [body]
     if kind == "AVC":
         starts = [0]
@@ -151,9 +151,9 @@ def _pieces(kind: str, body: str, raw: str, number: int) -> list[Union[Record, U
 
 
 def canonical(kind: str, body: str, *, interpreted: bool = False) -> str:
-    """A body in the kernel's grammar: bare values with blanks are quoted, lost blanks come back.
+    """Return a body in the kernel's grammar: quote bare values that contain blanks, and restore lost blanks.
 
-    :param interpreted: the text is of ``ausearch -i``, so that no bare value is hexadecimal
+    :param interpreted: the text comes from ``ausearch -i``, so bare values are not hexadecimal
     """
     if kind.startswith("USER_"):
         return _without_trailer(body)
@@ -183,7 +183,7 @@ def _field(found: re.Match[str], *, interpreted: bool) -> str:
 
 
 def _without_trailer(body: str) -> str:
-    """A user-space body without what a page or a mail has put behind its closing quote."""
+    """Return a user-space body without text that a web page or a mail has added after its closing quote."""
     end = body.rfind("'")
     behind = body[end + 1 :].strip()
     if end < 0 or not behind or MARK in behind or behind[0] in "\x1d" or re.match(r"[A-Z][A-Z0-9_]*=", behind):
@@ -192,7 +192,7 @@ def _without_trailer(body: str) -> str:
 
 
 def split_stamp(stamp: str) -> tuple[str, int]:
-    """(time, serial) of "1795373145.784:172" or of a date with a serial; ("", 0) where it was blanked or redacted."""
+    """Return (time, serial) of "1795373145.784:172" or of a date with a serial; ("", 0) if it was redacted."""
     time, _, serial = stamp.rpartition(":")
     serial = serial.strip()
     if not serial.isascii() or not serial.isdigit() or len(serial) > 20:

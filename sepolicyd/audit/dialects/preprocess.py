@@ -1,6 +1,6 @@
-"""What ``analyze`` puts before the scan: text as auditd writes it passes through, other text is translated.
+"""Preprocessor of ``analyze``: passes raw audit records through to the scan, and translates other text forms.
 
-The dialects are loaded when the first text of another form comes: a large audit log does not wait for them.
+The dialects are imported only when the first other form occurs, so that they cost nothing for a plain audit log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PLAIN = re.compile(rb"(?:node=[^ \n]+ )?type=[A-Z][A-Z0-9_]* msg=audit\(1[0-9.]
 
 
 class Front:
-    """Passes blocks of raw lines, and hands all others to a :class:`~sepolicyd.audit.dialects.translate.Translator`."""
+    """Passes blocks of raw lines through, and gives others to a :class:`~sepolicyd.audit.dialects.translate.Translator`."""
 
     def __init__(self) -> None:
         self._last = b""
@@ -33,9 +33,9 @@ class Front:
         self._translator: Optional[Translator] = None
 
     def blocks(self, blocks: Iterator[bytes], lines_scanned: Callable[[], int]) -> Iterator[bytes]:
-        """Raw lines in the place of all that can become one, blank lines in the place of the rest.
+        """Yield blocks in which each line is a raw record or blank.
 
-        :param lines_scanned: how many lines the scan has counted, which is all but those of the last block given
+        :param lines_scanned: returns the number of lines that the scan has counted: all except those of the latest block
         """
         self._lines_scanned = lines_scanned
         for block in utf16.as_bytes_of_ascii(blocks, self._note_encoding):
@@ -50,17 +50,17 @@ class Front:
 
     @property
     def found(self) -> list[Denials]:
-        """What the dialects have read themselves; complete after the last block."""
+        """The denials that the dialects have read themselves; complete after the last block."""
         return [] if self._translator is None else self._translator.found
 
     @property
     def has_records(self) -> bool:
-        """Whether a record stands in the text that is not as auditd writes it."""
+        """Whether the text contains a record in a form other than auditd's."""
         return self._translator is not None and self._translator.has_records
 
     @property
     def forms(self) -> Counter[Form]:
-        """Lines of each form other than auditd's."""
+        """Number of lines of each form other than auditd's."""
         forms: Counter[Form] = Counter() if self._translator is None else Counter(self._translator.forms)
         if self._utf16:
             forms[Form.UTF16] += self._utf16
@@ -68,12 +68,12 @@ class Front:
 
     @property
     def refusals(self) -> Mapping[Refusal, int]:
-        """Forms that were met and do not hold what a rule needs."""
+        """Counts of forms that lack information needed for a rule."""
         return {} if self._translator is None else self._translator.refusals
 
     @property
     def lines(self) -> int:
-        """How many lines were of another form than auditd's."""
+        """Number of lines in a form other than auditd's."""
         return sum(self.forms.values())
 
     def _note_encoding(self) -> None:
@@ -88,10 +88,10 @@ class Front:
         return self._translator
 
     def _is_plain(self, block: bytes) -> bool:
-        """Whether a block may pass as it is.
+        """Tell whether a block can pass unchanged.
 
-        After a few blocks in which every line was as auditd writes it, only some lines of each block are looked at: text
-        of another form inside an audit log of megabytes is then left to the scan, which reports what it cannot read.
+        After a few blocks of raw lines only, a sample of each block is checked. Other text inside a large audit log is then
+        left to the scan, which reports lines that it cannot read.
         """
         if not (looks_plain(block) if self._plain_blocks >= STRICT_BLOCKS else is_plain(block)):
             self._plain_blocks = 0
@@ -103,9 +103,9 @@ class Front:
 
 
 def is_plain(block: bytes) -> bool:
-    """Whether each line of a block begins as auditd writes it, and none has marks of a page or of ``ausearch -i``.
+    """Tell whether every line of a block begins as auditd writes it, without marks of a web page or of ``ausearch -i``.
 
-    One search of the block per mark; what a value holds can only make the answer False, which costs time and no more.
+    The block is searched once per mark. The content of a value can only cause the answer False, which costs nothing but time.
     """
     lines = block.count(b"\n")
     return (
@@ -121,7 +121,7 @@ def is_plain(block: bytes) -> bool:
 
 
 def looks_plain(block: bytes) -> bool:
-    """Whether lines all over a block begin as auditd writes them."""
+    """Tell whether a sample of the block's lines begins as auditd writes them."""
     if not block.endswith(b"\n"):
         return False
     step = max(1, len(block) // PROBES)

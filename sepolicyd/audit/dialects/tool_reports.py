@@ -1,7 +1,7 @@
-"""Reports of other tools: alerts of sealert, tables of aureport and ``ausearch --format csv``.
+"""Readers for reports of other tools: alerts of sealert, tables of aureport and of ``ausearch --format csv``.
 
-They are read as far as they go. What names both contexts, class and permission becomes a record; anything less is listed
-as unparsed, with a sentence on what to give instead.
+An entry with both contexts, class and permission becomes a record. Any other entry is listed as unparsed, with a message that
+names the form to use instead.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _record(
 
 
 class TableReader(Reader):
-    """Reads ``aureport --avc`` and ``ausearch --format csv``, and names the reports that do not hold denials."""
+    """Reads ``aureport --avc`` and ``ausearch --format csv``, and reports tables without denials."""
 
     form = Form.TABLE
 
@@ -94,7 +94,7 @@ class TableReader(Reader):
         return [Unparsed(0, UnparsedReason.NOT_RAW, line[:MAX_TEXT])]
 
     def _aureport_row(self, line: str) -> Found:
-        """``N. DATE TIME COMM SUBJECT SYSCALL CLASS PERMISSION OBJECT RESULT EVENT``; a comm may hold blanks."""
+        """Read ``N. DATE TIME COMM SUBJECT SYSCALL CLASS PERMISSION OBJECT RESULT EVENT``; a comm may contain blanks."""
         if self._rows != "AVC":
             return []
         words = line.split()
@@ -120,7 +120,7 @@ class TableReader(Reader):
 
 
 class AlertReader(Reader):
-    """Reads alerts of sealert, of the journal's setroubleshoot too. Where the raw message stands in the alert, it counts."""
+    """Reads alerts of sealert and of setroubleshoot in the journal. A raw message inside the alert takes precedence."""
 
     form = Form.ALERT
 
@@ -164,7 +164,7 @@ class AlertReader(Reader):
             self._found.setdefault("tclass", _KINDS.get(tclass, tclass))
 
     def record(self, line: str) -> None:
-        """The raw message of the alert stands in the text: the prose is not needed."""
+        """Note that the text contains the alert's raw message, so that its prose is not needed."""
         if "avc:" in line:
             self._has_record = True
             self._records += 1
@@ -177,7 +177,7 @@ class AlertReader(Reader):
         return done
 
     def _close(self) -> Found:
-        """The alert that ends here: a record, or what is to be listed if no raw message stands anywhere."""
+        """End the current alert, and return its record or, without a raw message, an unparsed entry."""
         title, found, has_record = self._title, self._found, self._has_record
         self._title, self._found, self._has_record = "", {}, False
         if not title or has_record:

@@ -1,7 +1,7 @@
-"""Translate blocks of text that is not all as auditd writes it: raw lines stay, the rest is read by the dialects.
+"""Translate blocks of mixed text: keep raw lines, and read everything else with the dialects.
 
-A line that has become a record with a complete header takes its old place among the raw lines, so that the scan joins
-it with the other records of its event and numbers stay right. All else is joined and read here.
+A line that becomes a record with a complete header keeps its place among the raw lines, so that the scan joins it with the
+other records of its event and line numbers stay correct. All other records are joined and read here.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ MAX_SEEN = 20_000
 MAX_RECORDS = 256
 MAX_OPEN = 64
 MAX_SHOWN = 1 << 20
-_TAIL = 16  # lines that wait for the next block, because a folded record may go on there
+_TAIL = 16  # lines kept for the next block, because a folded record may continue there
 _COMPLETE = re.compile(r"tclass=[a-z][a-z0-9_]*[ \t].*?permissive=[01]")
 _ANNOUNCES = re.compile(r"avc:|type=[A-Z]*(?:AVC|SELINUX_ERR) |type=14")
 
 
 class Translator:
-    """Turns blocks of any text into blocks of raw lines, and keeps what it has read itself.
+    """Converts blocks of any text to blocks of raw lines, and collects the denials that it has read itself.
 
     ``found`` is complete after :meth:`finish`. ``forms`` counts the lines of each form.
     """
@@ -43,9 +43,9 @@ class Translator:
         self.refusals: dict[Refusal, int] = {}
         self.found: list[Denials] = []
         self.has_records = False
-        """Whether a record stands in the text that is not as auditd writes it."""
+        """Whether the text contains a record in a form other than auditd's."""
         self.line = 0
-        """How many lines were passed."""
+        """Number of lines passed on."""
         self._left = b""
         self._seen: dict[str, None] = {}
         self._events: OrderedDict[tuple[str, str, int], list[Record]] = OrderedDict()
@@ -57,7 +57,7 @@ class Translator:
         return bool(self._left)
 
     def feed(self, block: bytes) -> bytes:
-        """Raw lines in the place of all that can become one, blank lines in the place of the rest."""
+        """Translate a block; in the result, each line is a raw record or blank."""
         lines = (self._left + block).split(b"\n")
         cut = len(lines) - 1 if len(lines) > _TAIL * 2 else 0
         cut = _last_border(lines, cut)
@@ -91,7 +91,7 @@ class Translator:
         return b"\n".join(written) + b"\n"
 
     def _step(self, raw: bytes, lines: Sequence[str], at: int) -> tuple[bytes, int]:
-        """(the raw line for this place, how many lines it took the place of)."""
+        """Return (the raw line for this position, the number of lines that it replaces)."""
         if len(raw) > MAX_RECORD and not raw[:80].lstrip(b"data: \x1e").startswith(b"{"):
             return raw, 1
         line = lines[at]
@@ -125,7 +125,7 @@ class Translator:
         return raw, 1
 
     def _text_line(self, line: str, lines: Sequence[str], at: int) -> tuple[bytes, int]:
-        """A line of pasted text that announces a record."""
+        """Translate a line of pasted text that announces a record."""
         more = _following(line, lines, at)
         if more and not _is_whole(line):
             folded = unwrap_lines.unfold(line, more, _accept_text)
@@ -137,7 +137,7 @@ class Translator:
         return self._pasted(line), 1
 
     def _doubtful(self, line: str, more: Sequence[str]) -> Optional[tuple[bytes, int]]:
-        """A record whose permissions are broken in two and which is nothing without them."""
+        """Handle a record with a permission split by a line break, which cannot be read."""
         opened = line.rpartition("{")[2]
         if "avc:" not in line or "{" not in line or "}" in opened:
             return None
@@ -158,7 +158,7 @@ class Translator:
         return self._emit(records, line)
 
     def _emit(self, records: Sequence[Union[Record, Unparsed]], line: str) -> bytes:
-        """A raw line for the one record with a complete header; other records are kept and read here."""
+        """Return the raw line for a single record with a complete header; other records are read here."""
         if len(records) == 1 and isinstance(records[0], Record) and records[0].serial and _is_epoch(records[0].time):
             record = records[0]
             for reader in self._readers:
@@ -171,7 +171,7 @@ class Translator:
         return b""
 
     def _take(self, found: Sequence[Union[Record, Unparsed]], number: int) -> None:
-        """Keep records until their event is whole; what has no header is an event of its own."""
+        """Keep records until their event is complete; a record without header is an event of its own."""
         for one in found:
             if isinstance(one, Unparsed):
                 self.found.append(Denials(unparsed=(replace(one, line=one.line or number),)))
@@ -193,7 +193,7 @@ class Translator:
             self.found.append(denials_of(Event(records[0].event, tuple(records))))
 
     def _is_repeated(self, line: str) -> bool:
-        """Whether this record was quoted before."""
+        """Tell whether the same record has already occurred (as in a quoted mail)."""
         key = line.strip()
         if key in self._seen:
             return True
@@ -203,7 +203,7 @@ class Translator:
 
 
 def _last_border(lines: Sequence[bytes], cut: int) -> int:
-    """The last line before ``cut`` at which nothing can be folded into the next: a blank line or a new record."""
+    """Return the last line before ``cut`` at which no folded record can continue: a blank line or a new record."""
     for at in range(cut, max(0, cut - _TAIL), -1):
         if at < len(lines) and (not lines[at].strip() or b"audit(" in lines[at][:200]):
             return at
@@ -211,7 +211,7 @@ def _last_border(lines: Sequence[bytes], cut: int) -> int:
 
 
 def _following(line: str, lines: Sequence[str], at: int) -> list[str]:
-    """The next lines that may go on with the record on this one; where its header stands alone, the message too."""
+    """Return the next lines that may continue the record on this line, including the message after a header on its own."""
     near = [one[:4096] for one in lines[at + 1 : at + 1 + unwrap_lines.MAX_LINES]]
     if near and line.rstrip().endswith(":") and "avc:" not in line and near[0].lstrip().startswith("avc:"):
         return [near[0], *unwrap_lines.following(near[1:])]
@@ -227,7 +227,7 @@ def _is_epoch(time: str) -> bool:
 
 
 def _accept_raw(joined: str) -> bool:
-    """Whether the text is a whole record with a complete header; other records than messages take fields as they come."""
+    """Tell whether the text is a whole record with a complete header; for companion records, any list of fields is whole."""
     header = match_header(joined)
     if header is None or ("avc:" in joined and "tclass=" not in joined):
         return False

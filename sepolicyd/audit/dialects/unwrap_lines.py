@@ -1,8 +1,7 @@
-"""Records that a mail program, a terminal or a page has broken over several lines.
+"""Rejoin records that a mail program, a terminal or a web page has wrapped over several lines.
 
-Two kinds of breaks look alike. A mail program breaks at a blank; a terminal or a form breaks after a number of columns, in
-the middle of a word if need be. What stands at the break inside a value is put together again; a permission is not: from
-``{ nam`` and ``e_connect }`` it cannot be known whether it was one permission or two.
+Mail programs wrap at a blank; terminals and forms wrap after a fixed number of columns, possibly in the middle of a word.
+Values are rejoined across a break, but permissions are not: ``{ nam`` and ``e_connect }`` may be one permission or two.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _WORD = re.compile(r"[A-Za-z0-9_]")
 
 
 class Folded(NamedTuple):
-    """Lines put together."""
+    """The result of joining lines."""
 
     text: str
     lines: int
-    """How many lines of those that follow were taken."""
+    """Number of following lines that were joined."""
     split: bool
     """Whether a permission may have been split."""
 
@@ -43,10 +42,10 @@ def following(lines: Sequence[str]) -> list[str]:
 
 
 def unfold(first: str, more: Sequence[str], accept: Callable[[str], bool], *, loose: bool = False) -> Optional[Folded]:
-    """The record that begins on the first line, None where no number of the next lines completes it.
+    """Return the record that begins on the first line, None if the following lines do not complete it.
 
-    :param accept: whether a text is a whole record
-    :param loose: the record has no recognizable end, and continues with every line that begins with a field
+    :param accept: tells whether a text is a whole record
+    :param loose: the record has no recognizable end and continues with every line that begins with a field
     """
     lines = [_unquote(first), *(_unquote(line) for line in more)]
     joined, split = lines[0], False
@@ -67,13 +66,13 @@ def unfold(first: str, more: Sequence[str], accept: Callable[[str], bool], *, lo
 
 
 def _unquote(line: str) -> str:
-    """The line without quotation marks of a mail; a blank at its beginning is the record's."""
+    """Return the line without quotation marks of a mail; a leading blank belongs to the record."""
     found = _QUOTE.match(line)
     return line[found.end() :] if found else line
 
 
 def _goes_on(lines: Sequence[str], number: int, width: int, joined: str) -> bool:
-    """Whether a record that is whole may go on: its last line is full, or the next line is its last field."""
+    """Tell whether a whole record may continue: its last line is full, or the next line is its last field."""
     if re.search(r"permissive=[01]", joined):
         return False
     if _LAST_FIELD.match(lines[number]) or _is_half_key(joined.rpartition(" ")[2], lines[number]):
@@ -82,7 +81,7 @@ def _goes_on(lines: Sequence[str], number: int, width: int, joined: str) -> bool
 
 
 def _join(joined: str, left: str, right: str, width: int, number: int) -> tuple[str, bool]:
-    """The text with one line more, and whether a permission may have been split there."""
+    """Return the text joined with the next line, and whether a permission may have been split."""
     if not left.strip():
         return joined.rstrip() + " " + right.lstrip(), False
     at_blank = left[-1:].isspace() or right[:1].isspace() or (number > 1 and len(left) < width)
@@ -113,11 +112,11 @@ def _first_word(right: str) -> str:
 
 
 def _is_half_key(word: str, right: str) -> bool:
-    """Whether a word and the beginning of the next line are one key (``permiss`` and ``ive=0``)."""
+    """Tell whether a word and the beginning of the next line form one key (``permiss`` and ``ive=0``)."""
     rest = right.partition("=")
     return bool(rest[1]) and (word + rest[0]) in _KEYS and rest[0] not in _KEYS
 
 
 def _is_middle_of_key(word: str, right: str) -> bool:
-    """Whether ``key=`` on the next line is the rest of a value and not a key (``tcon`` ``text=`` stands in _is_half_key)."""
+    """Tell whether ``key=`` on the next line is the rest of a value (for ``tcon`` ``text=`` see :func:`_is_half_key`)."""
     return right.partition("=")[0] not in _KEYS and word.endswith(("/", ".", "-", ":", "="))

@@ -1,4 +1,4 @@
-"""Text in UTF-16, as PowerShell and some editors write it, brought to UTF-8."""
+"""Conversion of UTF-16 text (written by PowerShell and some editors) to UTF-8."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PROBE = 512
 
 
 def as_bytes_of_ascii(blocks: Iterator[bytes], on_utf16: Callable[[], None]) -> Iterator[bytes]:
-    """The blocks, decoded if the first begins with UTF-16's byte order mark or is UTF-16 without one.
+    """Yield the blocks, converted if the first one is UTF-16, with or without a byte order mark.
 
-    :param on_utf16: called once if it is
+    :param on_utf16: called once if the text is UTF-16
     """
     decoder: Optional[codecs.IncrementalDecoder] = None
     for number, block in enumerate(blocks):
@@ -31,7 +31,7 @@ def as_bytes_of_ascii(blocks: Iterator[bytes], on_utf16: Callable[[], None]) -> 
 
 
 def encoding_of(start: bytes) -> str:
-    """ "utf-16-le", "utf-16-be", or "" for text in bytes; audit records are ASCII, so that each other byte is zero."""
+    """Return "utf-16-le", "utf-16-be", or "" for 8-bit text. In UTF-16, every other byte of an ASCII record is zero."""
     for mark, name in _MARKS:
         if start.startswith(mark):
             return name

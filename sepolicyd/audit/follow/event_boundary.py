@@ -1,4 +1,4 @@
-"""Cut the bytes read so far at the last finished event."""
+"""Split the bytes read so far after the last complete event."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Optional
 
 from sepolicyd.audit.follow.rotated_file import EVENT_ID, MAX_DONE, TAIL_BYTES, LogPosition, digest
 
-WINDOW_BYTES = 1 << 16  # an event is expected to begin no further than this before its last line
+WINDOW_BYTES = 1 << 16  # an event is expected to begin within this distance before its last line
 MAX_LINE_BYTES = 1 << 20  # the kernel's limit is 8970 (MAX_AUDIT_MESSAGE_LENGTH)
-EXPIRY_SECONDS = 2.0  # of record time, as auparse and ausearch wait
-PATIENCE_SECONDS = 1.0  # of our time: the rest of an event that has begun
-ALONE_PATIENCE_SECONDS = 0.05  # the same where the log has no SYSCALL records at all (-a task,never)
+EXPIRY_SECONDS = 2.0  # in record time; the same as in auparse and ausearch
+PATIENCE_SECONDS = 1.0  # in real time: longest wait for the rest of an event
+ALONE_PATIENCE_SECONDS = 0.05  # the same for a log without SYSCALL records (-a task,never)
 
-# Only kernel events have several records; user-space messages (1100-1199, 2100-2999) and auditd's own are events alone.
+# Only kernel events have several records; user-space messages (1100-1199, 2100-2999) and auditd's own have one.
 TYPE = re.compile(rb"type=([A-Z0-9_]+)")
 SEVERAL = re.compile(
     rb"(?:AVC|AVC_PATH|SELINUX_ERR|SYSCALL|PATH|CWD|EXECVE|SOCKADDR|SOCKETCALL|IPC|IPC_SET_PERM|MMAP|OBJ_PID|FD_PAIR|BPRM_FCAPS"
@@ -26,7 +26,7 @@ LAST = re.compile(rb"(?:PROCTITLE|EOE|1327|1320)\Z")
 
 @dataclass(frozen=True)
 class Chunk:
-    """Whole lines to be counted, and the place to save with them."""
+    """Whole lines to process, and the log position after them."""
 
     text: bytes
     place: LogPosition
@@ -34,7 +34,7 @@ class Chunk:
 
 @dataclass
 class _Segment:
-    """Bytes of one file. ``before`` are the bytes just before ``start``; ``ended``: nothing will be added."""
+    """Bytes of one file. ``before`` are the bytes just before ``start``; ``ended`` means that no bytes will be added."""
 
     head: str
     inode: int
@@ -49,7 +49,7 @@ class _Segment:
 
     @property
     def text(self) -> bytes:
-        """The bytes; a half line at the end of an ended file is all there will ever be of it and becomes a line."""
+        """The bytes; an incomplete last line of an ended file counts as a line."""
         return self.data + b"\n" if self.ended and self.data and not self.data.endswith(b"\n") else self.data
 
     def consume(self, count: int) -> None:
@@ -59,22 +59,22 @@ class _Segment:
 
 
 class Tail:
-    """What was read and not yet handed on, over as many files as it stretches. Pure: the time comes as an argument."""
+    """Bytes read but not yet handed on, possibly over several files. Pure: the time is an argument."""
 
     def __init__(self, place: LogPosition) -> None:
         self._place = place
         self._segments: list[_Segment] = []
-        self._waiting: Optional[tuple[float, int]] = None  # (since when, up to which byte of the text) lines are held back
+        self._waiting: Optional[tuple[float, int]] = None  # (start time, end offset) of the lines that are held back
         self._has_syscalls = False
 
     @property
     def place(self) -> LogPosition:
-        """Where everything that was handed on ends."""
+        """The log position after everything that was handed on."""
         return self._place
 
     @property
     def position(self) -> int:
-        """The offset at which the current file must be read next."""
+        """The offset at which to read the current file next."""
         return self._segments[-1].end if self._segments else 0
 
     @property
@@ -85,17 +85,17 @@ class Tail:
 
     @property
     def holding(self) -> bool:
-        """Whether whole lines are held back (a half line alone does not count)."""
+        """Whether whole lines are held back (an incomplete line does not count)."""
         return self._waiting is not None
 
     @property
     def last_head(self) -> str:
-        """The file that was read last."""
+        """The head of the file that was read last."""
         return self._segments[-1].head if self._segments else self._place.head
 
     @property
     def heads(self) -> set[str]:
-        """All files that were read or are being read."""
+        """The heads of all files that were read or are being read."""
         return {*self._place.done, self._place.head, *(segment.head for segment in self._segments)}
 
     @property
@@ -108,29 +108,29 @@ class Tail:
         return f"audit({self._place.record})"
 
     def pass_over(self, heads: Sequence[str]) -> None:
-        """These files are not to be read."""
+        """Skip these files."""
         self._place = replace(self._place, done=(*self._place.done, *heads)[-MAX_DONE:])
 
     def open(self, head: str, inode: int, offset: int, before: bytes) -> None:
-        """The next file begins to be read at this offset."""
+        """Start the next file at this offset."""
         self._segments.append(_Segment(head, inode, offset, before))
 
     def add(self, data: bytes) -> None:
         self._segments[-1].data += data
 
     def end(self) -> None:
-        """The current file has been read to its end for good."""
+        """Mark the current file as completely read."""
         self._segments[-1].ended = True
 
     def patience(self) -> float:
-        """Seconds that the rest of an event is waited for."""
+        """Return the seconds to wait for the rest of an event."""
         return PATIENCE_SECONDS if self._has_syscalls else ALONE_PATIENCE_SECONDS
 
     def take(self, now: float, *, final: bool = False) -> Optional[Chunk]:
-        """The lines that are whole, up to the last event that may still get more records, or None.
+        """Return the whole lines before the first event that may still get more records, or None.
 
-        :param now: seconds of any steady clock; lines that have been held back for longer than patience() are let go
-        :param final: nothing is held back (but a half line)
+        :param now: seconds of a monotonic clock; lines held back for longer than patience() are returned as well
+        :param final: hold back nothing except an incomplete line
         """
         text = b"".join(segment.text for segment in self._segments)
         whole = self._whole(text)
@@ -143,7 +143,7 @@ class Tail:
             return None
         self._consume(cut)
         lines = text[:cut]
-        # NUL bytes: the hole that copytruncate leaves under a writer without O_APPEND; the kernel never logs one
+        # NUL bytes: the hole that copytruncate leaves for a writer without O_APPEND; the kernel never logs NUL
         lines = lines.replace(b"\0", b"") if b"\0" in lines else lines
         self._place = self._reached(lines)
         return Chunk(lines, self._place)
@@ -153,12 +153,12 @@ class Tail:
         return len(text) if len(text) - whole > MAX_LINE_BYTES else whole
 
     def _hold(self, text: bytes, whole: int) -> int:
-        """Where the earliest event begins that may still get records: handed on are the lines before it."""
+        """Return the start of the earliest event that may still get records; the lines before it can be handed on."""
         base = 0 if whole <= WINDOW_BYTES else text.rfind(b"\n", 0, whole - WINDOW_BYTES) + 1
         begun: dict[tuple[bytes, bytes], int] = {}
         newest = 0.0
         position = base
-        for line in text[base:whole].split(b"\n"):  # and not at a carriage return, which a message may hold
+        for line in text[base:whole].split(b"\n"):  # not splitlines(): a message may contain a carriage return
             found = EVENT_ID.search(line)
             kind = TYPE.search(line)
             if found and kind:

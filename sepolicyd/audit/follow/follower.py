@@ -1,7 +1,7 @@
-"""Follow a log across rotations. Yields chunks of whole lines, each line exactly once, with the position they reach.
+"""Follow a log across rotations. Yields chunks of whole lines, each line exactly once, with the log position after them.
 
-watchdog only rings the bell (it drops the kernel's queue overflows and holds back unmatched renames for half a second);
-what there is to read is decided by stat and by the first line of each file.
+watchdog is used only as a wake-up signal, since it drops queue overflows and delays unmatched renames by half a second. stat()
+and the first line of each file determine what to read.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ IDLE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Happening:
-    """What a reader of the evidence should know of how the log was read: GAP, DAMAGED or UNREADABLE."""
+    """A problem while reading the log that limits the evidence: GAP, DAMAGED or UNREADABLE."""
 
     kind: LogEventKind
     text: str
 
 
 class Follower:
-    """Reads a log over all its rotated files, from a saved place or from the oldest file on.
+    """Reads a log with all its rotated files, from a saved position or from the oldest file on.
 
-    Call :meth:`read` until it returns False, and :meth:`take` after each; wait for the bell; begin again. The files are
-    told apart by their first line, so that renaming, copying, compressing and the reuse of an inode change nothing.
+    Call :meth:`read` until it returns False, with :meth:`take` after each call; then wait for the doorbell and repeat. Files
+    are identified by their first line, which is stable under renaming, copying, compression and inode reuse.
     """
 
     def __init__(self, log: Path, place: Optional[LogPosition] = None, *, since: Optional[float] = None) -> None:
         """
-        :param place: where reading goes on, as :meth:`take` gave it; None: from the oldest file on
-        :param since: epoch seconds, earlier lines are passed over; without effect where there is a place
+        :param place: the position to continue from, as returned by :meth:`take`; None for the oldest file
+        :param since: epoch seconds; earlier lines are skipped; ignored if there is a position
         """
         self.log = log
         self.happenings: list[Happening] = []
         self._tail = Tail(place or LogPosition(since=since))
         self._current: Optional[LogFile] = None
         self._began = False
-        self._next: Optional[LogFile] = None  # seen with a line in it while the current one is read to its end
+        self._next: Optional[LogFile] = None  # the next file that already has a line, while the current one is read to its end
         self._told: set[str] = set()
         self._since = self._tail.place.since
 
@@ -62,12 +62,12 @@ class Follower:
 
     @property
     def holding(self) -> bool:
-        """Whether lines are held back because their event may go on."""
+        """Whether lines are held back because their event may be incomplete."""
         return self._tail.holding
 
     @property
     def patience(self) -> float:
-        """After how many seconds :meth:`take` lets go of what it holds."""
+        """Seconds after which :meth:`take` returns lines that it holds back."""
         return self._tail.patience()
 
     def close(self) -> None:
@@ -75,23 +75,24 @@ class Follower:
         self._current = self._next = None
 
     def check(self) -> None:
-        """
-        :raises InputError: the log cannot be followed: missing, unreadable or a directory
+        """Check that the log can be followed.
+
+        :raises InputError: the log is missing, unreadable or a directory
         """
         try:
             LogFile(self.log, live=True).close()
         except FileNotFoundError:
             raise InputError(
-                f"the audit log {self.log} does not exist", "is auditd running? name another log with --log"
+                f"the audit log {self.log} does not exist", "check that auditd is running, or give another log with --log"
             ) from None
         except OSError as error:
             raise InputError(
                 f"the audit log {self.log} cannot be read: {error.strerror}",
-                "let the group of auditd's log_group read it (auditd.conf), or name another log with --log",
+                "make it readable by auditd's log_group (auditd.conf), or give another log with --log",
             ) from None
 
     def read(self) -> bool:
-        """Read at most one block; False where there is nothing new at present."""
+        """Read at most one block, and tell whether there was anything new."""
         try:
             if self._current is None and not self._begin():
                 return False
@@ -101,7 +102,7 @@ class Follower:
             return False
 
     def take(self, now: float, *, final: bool = False) -> Optional[Chunk]:
-        """Whole lines that have been read, up to the last event that may get more records (Tail.take)."""
+        """Return the whole lines read so far, up to the first event that may get more records (Tail.take)."""
         chunk = self._tail.take(now, final=final)
         if chunk is None:
             return None
@@ -112,7 +113,7 @@ class Follower:
         return Chunk(text, self.place)
 
     def _begin(self) -> bool:
-        """Open the file of the saved place, or the oldest that has not been read."""
+        """Open the file of the saved position, or the oldest unread file."""
         files = self._files()
         place = self._tail.place
         found = None if self._began else _holder(files, place)
@@ -141,8 +142,8 @@ class Follower:
     def _drain(self) -> bool:
         current, position = self._reading(), self._tail.position
         data = current.read(position, BLOCK_BYTES)
-        # Checked after the read: where the first line and the bytes before the position still stand, no truncation
-        # has come between, and what was read is of the same file.
+        # Checked after the read: if the first line and the bytes before the position are unchanged, the file was not
+        # truncated in between.
         if not current.compressed and not current.holds(current.head, position, digest(self._tail.last_bytes)):
             return self._truncated()
         if data:
@@ -153,7 +154,7 @@ class Follower:
         return False
 
     def _truncated(self) -> bool:
-        """copytruncate: what had not been read yet is in the copy, which was whole before the file was cut."""
+        """Handle copytruncate: the unread rest is in the copy, which was complete before the file was truncated."""
         current, position = self._reading(), self._tail.position
         self._forget_next()
         files = self._files()
@@ -167,7 +168,7 @@ class Follower:
         if not any(file.head == current.head for file in files):
             self._tell(
                 LogEventKind.GAP,
-                f"{current.path} was cut off and there is no copy: what was written last may be lost",
+                f"{current.path} was truncated and there is no copy: its last lines may be lost",
                 once=False,
             )
         self._tail.end()
@@ -178,10 +179,10 @@ class Follower:
         return self._begin()
 
     def _rewritten(self, current: LogFile, position: int) -> bool:
-        """Whether another program (truncate -s, an editor) replaced the content and kept the first line.
+        """Tell whether another program (truncate -s, an editor) replaced the content but kept the first line.
 
-        A shortened file is continued at its new end, where auditd goes on writing. In a longer file the new lines cannot
-        be told apart from the old ones, so it is read again: counting a record twice is better than missing it.
+        A shorter file is continued at its new end, where auditd continues to write. A longer file is read again, because its
+        new lines cannot be distinguished from the old ones, and counting a record twice is better than missing it.
         """
         size = current.size()
         start = size if size < position else 0
@@ -190,10 +191,10 @@ class Follower:
         return True
 
     def _move_on(self) -> bool:
-        """At the end of the current file: to the next one, as soon as that has a line.
+        """Switch from the end of the current file to the next one, as soon as that has a line.
 
-        A writer writes one file at a time, and may go on with a renamed file for a while; once the next file has a line
-        the current one is complete. So it is read to its end once more after the next one was seen.
+        A writer may continue with a renamed file for a while. Once the next file has a line, the current file is complete, so
+        it is read to its end once more after that.
         """
         current = self._reading()
         if self._next is not None:
@@ -225,27 +226,27 @@ class Follower:
         return files
 
     def _unread(self, files: list[LogFile]) -> list[LogFile]:
-        """The files after the one that was read last, oldest first; where that is gone, all that have not been read."""
+        """Return the files after the one read last, oldest first; if that is gone, all unread files."""
         last = self._current.head if self._current is not None else self._tail.last_head
         done = self._tail.heads
         places = [index for index, file in enumerate(files) if file.head == last]
         return [file for file in files[places[-1] + 1 if places else 0 :] if file.head not in done]
 
     def _skip_older(self, files: list[LogFile]) -> list[LogFile]:
-        """Without those whose last write was before --since."""
+        """Return the files without those last written before --since."""
         since = self._since or 0.0
         kept = [file for file in files if file.live or file.modified >= since] or files[-1:]
         self._tail.pass_over([file.head for file in files if file not in kept])
         return kept
 
     def _note_gap(self, following: LogFile) -> None:
-        """The file that was read last is gone: were others between it and the next? Serials tell, where they go on."""
+        """Report a gap if the file read last is gone and the serials do not continue in the next one."""
         before, after = event_of(self._tail.last_record.encode()), event_of(following.first_line())
         if before and after and before[1] <= after[1] <= before[1] + 1:
             return
         self._tell(
             LogEventKind.GAP,
-            f"{self.log} was rotated away before it was read: lines between {before} and {after} may be lost",
+            f"{self.log} was rotated and deleted before it was read: lines between {before} and {after} may be lost",
             once=False,
         )
 
@@ -262,7 +263,7 @@ class Follower:
 
 
 def drop_before(text: bytes, since: float) -> tuple[bytes, bool]:
-    """The lines from the first one of that time on, and whether there was one; a line without a time is of the one before."""
+    """Return the lines from time ``since`` on, and whether there are any. A line without a time has that of its predecessor."""
     for found in EVENT_ID.finditer(text):
         if float(found.group(1)) >= since:
             return text[text.rfind(b"\n", 0, found.start()) + 1 :], True
@@ -270,7 +271,7 @@ def drop_before(text: bytes, since: float) -> tuple[bytes, bool]:
 
 
 def _holder(files: list[LogFile], place: LogPosition) -> Optional[LogFile]:
-    """The file that was read up to the place: the same inode before the live file before a copy."""
+    """Return the file of the position, preferring the same inode, then the live file, then a copy."""
     fitting = [file for file in files if place.head and file.holds(place.head, place.offset, place.tail)]
     return max(fitting, key=lambda file: (file.inode == place.inode, file.live, not file.compressed), default=None)
 
@@ -284,7 +285,7 @@ def _key(path: Path) -> Optional[tuple[int, int]]:
 
 
 class Doorbell:
-    """Rings when something happens in the log's directory; in any case :meth:`wait` ends after ``interval`` seconds."""
+    """Wake-up signal for changes in the log's directory; :meth:`wait` returns after ``interval`` seconds at the latest."""
 
     def __init__(self, directory: Path) -> None:
         self._rung = threading.Event()
@@ -292,19 +293,19 @@ class Doorbell:
         self.failure = ""
         try:
             self._observer = _observe(directory, self._rung.set)
-        except (ImportError, OSError, RuntimeError) as error:  # no inotify instance or watch left, no such directory
+        except (ImportError, OSError, RuntimeError) as error:  # inotify limits reached, or no such directory
             self.failure = f"{error}"
 
     @property
     def interval(self) -> float:
-        """Seconds after which the log is looked at without notification."""
+        """Seconds after which the log is checked without a notification."""
         return POLL_SECONDS if self._observer is None else IDLE_SECONDS
 
     def ring(self) -> None:
         self._rung.set()
 
     def wait(self, seconds: float = POLL_SECONDS) -> bool:
-        """Whether it rang before the seconds were over."""
+        """Wait for a change, and tell whether there was one within the given seconds."""
         rung = self._rung.wait(seconds)
         self._rung.clear()
         return rung
@@ -321,7 +322,7 @@ def _observe(directory: Path, ring: Callable[[], None]) -> BaseObserver:
 
     class Ring(FileSystemEventHandler):
         def on_any_event(self, event: FileSystemEvent) -> None:
-            # our own opening and closing of the files rings too (inotify); it must not wake us for ever
+            # inotify also reports that the daemon itself opens and closes the files, which must be ignored
             if event.event_type not in ("opened", "closed_no_write"):
                 ring()
 

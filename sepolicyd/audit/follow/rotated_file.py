@@ -1,4 +1,4 @@
-"""Read-only view of one file of a rotated log: its identity and its bytes by offset (decompressed offsets for packed files)."""
+"""Read-only view of one file of a rotated log: its identity and its bytes by offset (after decompression)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-HEAD_BYTES = 1024  # what identifies a file: its first line, as far as it lies in here
+HEAD_BYTES = 1024  # a file is identified by its first line, up to this length
 TAIL_BYTES = 64
 MAX_DONE = 1024
-# what auditd (.1), logrotate (.1.gz) and logrotate's dateext (-20261122, -20261122-1795373145) make
+# suffixes of auditd (.1), logrotate (.1.gz) and logrotate's dateext (-20261122, -20261122-1795373145)
 ROTATED = re.compile(r"(?:\.(?P<number>\d{1,6})|[-.](?P<date>\d{8}(?:[-.]?\d+)?))(?P<gz>\.gz)?\Z")
 LISTING_TRIES = 50
 
 
 def digest(data: bytes) -> str:
-    """Sixteen hex digits; the empty string for nothing."""
+    """Return a digest of sixteen hexadecimal digits, "" for empty data."""
     return hashlib.sha256(data).hexdigest()[:16] if data else ""
 
 
 @dataclass(frozen=True)
 class LogPosition:
-    """How far a log was read: everything before it, and nothing after it, has been handed on.
+    """A position in a log: everything before it has been handed on, and nothing after it.
 
-    ``head`` identifies the file by its first line, ``offset`` counts (decoded) bytes, ``tail`` is the digest of the at
-    most TAIL_BYTES bytes before the offset, ``inode`` only decides between a file and its copy. ``record`` is the last
-    event id before the place ("1795374503.664:4609"). ``done``: heads of files read to their end. ``since``: lines before
-    this time are still to be passed over.
+    - ``head``: digest of the first line, which identifies the file
+    - ``offset``: number of (decompressed) bytes
+    - ``tail``: digest of up to TAIL_BYTES bytes before the offset
+    - ``inode``: only to distinguish a file from its copy
+    - ``record``: the last event id before the position, such as "1795374503.664:4609"
+    - ``done``: heads of files read to their end
+    - ``since``: lines before this time (epoch seconds) are still to be skipped
     """
 
     head: str = ""
@@ -61,12 +64,12 @@ class LogPosition:
 
 
 class LogFile:
-    """An open file of the log. It keeps its descriptor, so that it can be read to its end after it was renamed or deleted."""
+    """An open file of the log. Its descriptor stays open, so that it can be read to its end after a rename or deletion."""
 
     def __init__(self, path: Path, *, live: bool) -> None:
         """
-        :param live: whether it is the file that is being written now
-        :raises OSError: it cannot be opened or is no regular file
+        :param live: whether the file is the one being written now
+        :raises OSError: the file cannot be opened or is not a regular file
         """
         self.path = path
         self.live = live
@@ -92,7 +95,7 @@ class LogFile:
 
     @property
     def damage(self) -> str:
-        """Why a .gz ended before its end, "" where it did not."""
+        """The reason why a .gz file ended early, "" if it is intact."""
         return self._inflated.damage if self._inflated is not None else ""
 
     @property
@@ -100,17 +103,17 @@ class LogFile:
         return self.key[1]
 
     def size(self) -> int:
-        """Bytes in the file at present (packed ones of a .gz)."""
+        """Return the present size of the file in bytes (compressed size of a .gz file)."""
         return os.fstat(self._fd).st_size
 
     def read(self, offset: int, limit: int) -> bytes:
-        """At most ``limit`` bytes; fewer only at the end."""
+        """Read up to ``limit`` bytes; fewer only at the end of the file."""
         if self._inflated is not None:
             return self._inflated.read(offset, limit)
         return os.pread(self._fd, limit, offset)
 
     def before(self, offset: int) -> bytes:
-        """The bytes that end at the offset, at most TAIL_BYTES; fewer where the file is shorter."""
+        """Return up to TAIL_BYTES bytes before the offset."""
         start = max(0, offset - TAIL_BYTES)
         return self.read(start, offset - start)
 
@@ -118,9 +121,9 @@ class LogFile:
         return self.read(0, HEAD_BYTES)
 
     def holds(self, head: str, offset: int, tail: str) -> bool:
-        """Whether it still is the file that was read up to the offset: same first line, same bytes before the offset.
+        """Tell whether this is the file that was read up to the offset: same first line, same bytes before the offset.
 
-        A truncated file that has grown again beyond the offset fails, a copy of the file passes.
+        A copy of the file passes; a file that was truncated and has grown beyond the offset again does not.
         """
         return self._head() == head and digest(self.before(offset)) == tail
 
@@ -132,11 +135,11 @@ class LogFile:
             if data[:1] == b"\0":
                 data = self._data_after_hole()
         line, newline, _ = data.partition(b"\n")
-        # the live file's first line may be half written: it has no identity before it is whole
+        # the live file has no identity until its first line is complete
         return "" if self.live and not newline and len(data) < HEAD_BYTES else digest(line)
 
     def _data_after_hole(self) -> bytes:
-        """copytruncate under a writer without O_APPEND leaves a hole of NUL bytes up to the writer's old offset."""
+        """Return the data after a hole of NUL bytes, which copytruncate leaves for a writer without O_APPEND."""
         try:
             start = os.lseek(self._fd, 0, os.SEEK_DATA)
         except OSError:
@@ -153,7 +156,7 @@ def _regular(fd: int) -> os.stat_result:
 
 
 class _Inflated:
-    """The decoded bytes of a gzip file by offset: quick forward, from the beginning again when asked to go back."""
+    """The decompressed bytes of a gzip file by offset. Reading backwards restarts from the beginning."""
 
     CHUNK = 1 << 18
 
@@ -164,7 +167,7 @@ class _Inflated:
 
     def _rewind(self) -> None:
         self._next = 0  # in the file
-        self._decoder = zlib.decompressobj(31)  # 15 bits of window + 16: with gzip's header (zlib.h, inflateInit2)
+        self._decoder = zlib.decompressobj(31)  # 15 window bits + 16 for the gzip header (zlib.h, inflateInit2)
         self._input = b""
         self._start = 0  # offset of self._ready
         self._ready = b""
@@ -203,10 +206,10 @@ class _Inflated:
 
 
 def generations(log: Path) -> tuple[list[LogFile], list[str]]:
-    """The log's files, oldest first, each open, none twice, none empty; and what could not be opened, with the reason.
+    """Open the log's files, oldest first, without empty files and duplicates; also return the failures with their reasons.
 
-    A rotation may run while the directory is read: it is read again until names and inodes stand still. Of a file and its
-    copy (copytruncate, gzip at work) only one is kept: the live one, else the plain one.
+    Since a rotation may run at the same time, the directory is read again until names and inodes are stable. Of a file and its
+    copy (copytruncate, or gzip in progress) only one is kept, preferring the live file, then the uncompressed one.
 
     :raises OSError: the directory cannot be read
     """
@@ -217,7 +220,7 @@ def generations(log: Path) -> tuple[list[LogFile], list[str]]:
             break
         close_all(opened)
     else:
-        raise OSError(errno.EAGAIN, "files are renamed without a pause", str(log.parent))
+        raise OSError(errno.EAGAIN, "files are renamed continuously", str(log.parent))
     kept: dict[str, LogFile] = {}
     for generation in opened:
         if generation.head and generation.head not in kept:
@@ -232,7 +235,7 @@ def close_all(opened: Iterable[LogFile]) -> None:
 
 
 def event_of(line: bytes) -> Optional[tuple[float, int]]:
-    """(time, serial) of the first event id in the bytes, None where there is none."""
+    """Return (time, serial) of the first event id in the bytes, None if there is none."""
     found = EVENT_ID.search(line)
     return (float(found.group(1)), int(found.group(2))) if found else None
 
@@ -254,27 +257,27 @@ def _listing(log: Path) -> dict[str, tuple[int, int]]:
 def _names(log: Path) -> list[str]:
     try:
         names = [path.name for path in log.parent.iterdir()]
-    except PermissionError:  # a directory that may be entered but not read (mode 0710)
+    except PermissionError:  # the directory may be searched but not read (mode 0710)
         return [log.name, *(f"{log.name}.{number}" for number in range(1, 100))]
     return [name for name in names if name == log.name or (name.startswith(log.name) and ROTATED.match(name[len(log.name) :]))]
 
 
 def _open_all(log: Path, names: Iterable[str]) -> tuple[list[LogFile], list[str]]:
-    """Open them, the live file first, then plain ones: the order in which copies are preferred."""
+    """Open the files in the order in which copies are preferred: the live file, then uncompressed files."""
     opened: list[LogFile] = []
     problems: list[str] = []
     for name in sorted(names, key=lambda name: (name != log.name, name.endswith(".gz"), name)):
         try:
             opened.append(LogFile(log.parent / name, live=name == log.name))
         except FileNotFoundError:
-            continue  # the listing is compared again afterwards
+            continue  # the caller compares the listing again
         except OSError as error:
             problems.append(f"{log.parent / name}: {error.strerror or error}")
     return opened, problems
 
 
 def _age(log: Path, path: Path) -> tuple[int, str, int, int]:
-    """Sorts oldest first: dated files by date, then numbered ones from the highest number, then the live one."""
+    """Return a sort key for oldest first: dated files by date, numbered files by descending number, then the live file."""
     suffix = path.name[len(log.name) :]
     found = ROTATED.match(suffix)
     if found is None:

@@ -1,4 +1,4 @@
-"""Whose process caused a line that is not believed: its type, taken only from where that process cannot write."""
+"""Determine the type of the process behind a forged line, only from fields that the process cannot write."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _SYSCALL = re.compile(r"(?:node=[^ ]+ )?type=SYSCALL .* subj=([^ ]+)", re.DOTALL
 
 
 def source_of_message(line: str) -> str:
-    """Return the type behind a record of an object manager, "" where the record does not prove it.
+    """Return the client's type in a record of an object manager, "" if the record does not prove it.
 
-    libselinux writes the contexts last, behind what the client named; they are gone where the message fills its buffer.
+    libselinux writes the contexts last, after the client's text; they are missing if the message fills the buffer.
     """
     _, quote, rest = line.partition("msg='")
     if not quote:
@@ -31,16 +31,16 @@ def source_of_message(line: str) -> str:
 
 
 def sender_of_message(line: str) -> str:
-    """Return the type of the process that sent a user-space record; the kernel writes it in front of the message."""
+    """Return the type of the process that sent a user-space record; the kernel writes it before the message."""
     found = _SUBJECT.match(line.partition("msg='")[0])
     return _type(found[1]) if found else ""
 
 
 def source_of_event(lines: Iterable[bytes]) -> str:
-    """Return the type of the process whose system call the records describe, "" where none of them says it."""
+    """Return the type of the process whose system call the records describe, "" if no record contains it."""
     texts = [line.decode(errors="replace").partition("\x1d")[0] for line in lines]
     for text in texts:
-        # behind the names, where the kernel writes it
+        # after the names, where the kernel writes it
         if _KERNELS.match(text):
             return _type(text.rpartition(" scontext=")[2].partition(" ")[0])
     for text in texts:

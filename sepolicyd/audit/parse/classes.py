@@ -1,4 +1,4 @@
-"""Classes of the kernel and of the object managers in user space, to recognize a class name that a terminal has cut."""
+"""Names of kernel and user-space object classes, to recognize a class name that a terminal has truncated."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ KNOWN = frozenset(
 
 
 def is_cut(name: str) -> bool:
-    """Whether the name is no known class but the beginning of one (``tcp_s``)."""
+    """Tell whether the name is not a known class but the beginning of one (``tcp_s``)."""
     return name not in KNOWN and any(known.startswith(name) for known in KNOWN)

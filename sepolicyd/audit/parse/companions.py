@@ -1,4 +1,4 @@
-"""The other records of an AVC's event, and what they say of the process and the object. Parsed when asked for."""
+"""The companion records of an AVC, which describe the process and the object. They are parsed lazily."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Companions:
         self._syscall: Optional[dict[str, str]] = None
 
     def add(self, kind: str, body: str) -> None:
-        """Take a record; of a type that stands once in an event, the first counts."""
+        """Add a record. For types that occur once per event, the first record counts."""
         several = {"PATH": self._paths, "EXECVE": self._arguments}.get(kind)
         if several is None:
             self._bodies.setdefault(kind, body)
@@ -31,7 +31,7 @@ class Companions:
 
     @property
     def syscall(self) -> dict[str, str]:
-        """Fields of SYSCALL; ``syscall`` is the name where the record is enriched, else the number."""
+        """Fields of SYSCALL; ``syscall`` is a name if the record is enriched, else a number."""
         if self._syscall is None:
             plain, _, enriched = self._bodies.get("SYSCALL", "").partition(field.SEPARATOR)
             found = field.read_fields(plain).values
@@ -49,20 +49,20 @@ class Companions:
 
     @property
     def command(self) -> str:
-        """The command line of the EXECVE records, of which a long one has several."""
+        """The command line of the EXECVE records; a long command line has several records."""
         return field.command_line(" ".join(body.partition(field.SEPARATOR)[0] for body in self._arguments))
 
     def path_of(self, name: str, ino: str, tclass: str) -> str:
-        """The full path of the AVC's object, "" where no PATH record tells."""
+        """Return the full path of the AVC's object, "" if no PATH record contains it."""
         if not self._paths:
             return ""
         items = [field.read_fields(body.partition(field.SEPARATOR)[0]).values for body in self._paths]
         return field.full_path(name, ino, items, self._fields("CWD").get("cwd", ""), tclass)
 
     def process(self, values: Mapping[str, str]) -> dict[str, Any]:
-        """The fields of a :class:`Denial` that say which process asked.
+        """Return the fields of a :class:`Denial` that describe the process.
 
-        :param values: fields of the message itself, which count before those of SYSCALL
+        :param values: fields of the message itself, which take precedence over those of SYSCALL
         """
         syscall = self.syscall
         return {
@@ -83,5 +83,5 @@ class Companions:
 
 
 def normal_auid(written: str) -> str:
-    """The login uid as written, or "unset" for what the kernel and systemd write without one."""
+    """Return the login uid as written, or "unset" for the values that the kernel and systemd write without one."""
     return "unset" if written in ("4294967295", "-1", "n/a") else written

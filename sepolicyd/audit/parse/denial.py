@@ -1,7 +1,7 @@
-"""What the records of one event say: denials, grants, errors of the security server, notices.
+"""Parse the records of one event into denials, grants, security server errors and notices.
 
-The grammar is the kernel's (slow_avc_audit in security/selinux/avc.c, dump_common_audit_data in security/lsm_audit.c):
-the decision stands at the beginning of the body, the contexts are fields of their own outside any quotes.
+The grammar is the kernel's (slow_avc_audit in security/selinux/avc.c, dump_common_audit_data in security/lsm_audit.c): the
+decision is at the beginning of the body, and the contexts are separate fields outside quotes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ MAX_HEADER = 320
 _DECISION = re.compile(r"[ \t]*avc:[ \t]*(?P<verdict>denied|granted)[ \t]*\{(?P<permissions>[^{}\"=]*)\}[ \t]*(?:for\b)?[ \t]*")
 _MESSAGE = re.compile(r"[ \t]*avc:[ \t]+(?:received|op=|netlink|could not|unable|seqno)")
 _OTHER_MODULE = re.compile(r"[ \t]*(?:apparmor=|lsm=(?!selinux\b))", re.IGNORECASE)
-# Kernels of some phones lose the blank between two fields.
+# Some phone kernels omit the blank between two fields.
 _GLUED = re.compile(r"(?<=[a-z0-9)])(?=(?:scontext|tcontext|tclass|permissive)=)")
 _WORD = re.compile(r"[ \t]*[^ \t\"]+")
 _WORD_BEFORE_CONTEXTS = re.compile(r"[ \t]*[A-Za-z]+(?=[ \t]+scontext=)")
 _NEXT_HEADER = re.compile(r"[ \t]*(?:(?:node|host)=[^ ]+ )?type=[A-Z]")
-# Records of the kernel, whose values cannot hold a blank outside hexadecimal digits: a header between two fields of
-# these can only be a record whose newline was lost.
+# Kernel records whose values cannot contain a blank except in hexadecimal form: a header between two of their fields can only
+# be a record whose newline was lost.
 _KERNELS = frozenset({"AVC", "SELINUX_ERR", "SYSCALL", "PATH", "CWD", "EXECVE", "PROCTITLE", "SOCKADDR"})
 _COMPANION = re.compile(rb"type=(?:SYSCALL|PATH|CWD|EXECVE|PROCTITLE|SOCKADDR|13[0-9]{2}) ")
 _PORTS = ("src", "dest", "lport", "fport")
@@ -57,21 +57,21 @@ Message = Union[Denial, Notice, PolicyError, Unparsed, int]
 
 @dataclass(frozen=True)
 class Denials:
-    """What one event says: each message of it stands in exactly one of these."""
+    """The messages of one event; each message is in exactly one of the fields."""
 
     denials: tuple[Denial, ...] = ()
     granted: tuple[Denial, ...] = ()
     notices: tuple[Notice, ...] = ()
     errors: tuple[PolicyError, ...] = ()
     other: int = 0
-    """Messages of another security module, and marks that are only part of a value."""
+    """Number of messages of other security modules, and of ``avc:`` marks that are part of a value."""
     unparsed: tuple[Unparsed, ...] = ()
 
 
 def denials_of(event: Event, *, first_only: bool = False) -> Denials:
-    """All that the event's messages say, each enriched by the event's other records. Never raises on any text.
+    """Parse all messages of an event, each enriched by the event's other records. Never raises on any text.
 
-    :param first_only: only what the first record says; the others still enrich it
+    :param first_only: parse only the first record as a message; the others still enrich it
     """
     companions = Companions()
     messages: list[Record] = []
@@ -87,9 +87,9 @@ def denials_of(event: Event, *, first_only: bool = False) -> Denials:
 
 
 def denials_of_lines(lines: Sequence[bytes], number: int = 0) -> Denials:
-    """What the first of these lines says, the others being records of the same event in any order.
+    """Parse the message on the first line; the other lines are records of the same event in any order.
 
-    Of the others only those that can describe the process or the object are parsed, and no more than MAX_COMPANIONS.
+    Of the other lines, up to MAX_COMPANIONS that can describe the process or the object are parsed.
     """
     first = parse(lines[0], number) if lines else None
     if first is None:
@@ -102,7 +102,7 @@ def denials_of_lines(lines: Sequence[bytes], number: int = 0) -> Denials:
 
 
 def sort_out(messages: list[Message]) -> Denials:
-    """Messages by what they are."""
+    """Sort messages by their class into the fields of :class:`Denials`."""
     every = [one for one in messages if isinstance(one, Denial)]
     return Denials(
         denials=tuple(denial for denial in every if denial.verdict is AvcDecision.DENIED),
@@ -115,7 +115,7 @@ def sort_out(messages: list[Message]) -> Denials:
 
 
 def denials_of_line(line: Union[bytes, str], number: int = 0) -> Denials:
-    """What the line alone says, without the other records of its event."""
+    """Parse a single line, without the other records of its event."""
     record = parse(line, number)
     if record is None:
         return Denials()
@@ -125,9 +125,9 @@ def denials_of_line(line: Union[bytes, str], number: int = 0) -> Denials:
 
 
 def separate(record: Record) -> Iterator[Record]:
-    """The record, and those that follow on its line because a newline was lost.
+    """Yield the record, and further records on the same line if a newline was lost.
 
-    Only records of the kernel are searched, and only between two fields: a value cannot hold a header there.
+    Only kernel records are searched, and only between two fields, where a value cannot contain a header.
     """
     while record.type in _KERNELS and " type=" in record.body:
         plain = record.body.partition(field.SEPARATOR)[0]
@@ -142,7 +142,7 @@ def separate(record: Record) -> Iterator[Record]:
 
 
 def _headers(body: str, start: int) -> Iterator[int]:
-    """The places between two fields where a header may begin."""
+    """Yield the offsets between two fields at which a header may begin."""
     end = start
     while True:
         if _NEXT_HEADER.match(body, end):
@@ -154,7 +154,7 @@ def _headers(body: str, start: int) -> Iterator[int]:
 
 
 def read_message(record: Record, companions: Companions, lines: tuple[str, ...]) -> Message:
-    """One message classified; the int stands for another security module's, or a mark that is only part of a value."""
+    """Parse one message. An int stands for a message of another security module or an ``avc:`` mark inside a value."""
     if record.type not in SPEAKING and record.type not in NOTICES:
         return 1
     if _OTHER_MODULE.match(record.body):
@@ -193,7 +193,7 @@ def _kernel_message(record: Record, companions: Companions, raw: tuple[str, ...]
         found = field.read_fields(body, decision.end())
     doubt = _doubt_of_fields(found, body)
     if doubt is not None or "=" in found.values["tclass"]:
-        quoted = max(body.rfind('"') + 1, decision.end())  # behind the last quote no process has written
+        quoted = max(body.rfind('"') + 1, decision.end())  # no process can write text after the last quote
         mended = body[:quoted] + _GLUED.sub(" ", body[quoted:])
         if mended != body:
             body, found = mended, field.read_fields(mended, decision.end())
@@ -217,7 +217,7 @@ def _kernel_message(record: Record, companions: Companions, raw: tuple[str, ...]
 
 
 def _doubt_of_fields(found: field.Fields, body: str) -> Optional[Doubt]:
-    """Why the fields of a kernel's AVC are not believed, None where they are."""
+    """Return the reason why the fields of a kernel AVC are not trusted, None if they are."""
     for key in ("scontext", "tcontext", "tclass"):
         if key in found.twice:
             return UnparsedReason.CONTEXTS_TWICE, f"{key}="
@@ -235,7 +235,7 @@ def _doubt_of_fields(found: field.Fields, body: str) -> Optional[Doubt]:
 
 
 def _labels(permissions: str, scontext: str, tcontext: str, tclass: str) -> Union[dict[str, Any], Doubt]:
-    """Contexts, class and permissions as fields of a Denial, or why a policy cannot hold one of them."""
+    """Return contexts, class and permissions as fields of a Denial, or the reason why one of them is invalid."""
     contexts = []
     for key, written in (("scontext", scontext), ("tcontext", tcontext)):
         context = Context.parse(written)
@@ -254,7 +254,7 @@ def _labels(permissions: str, scontext: str, tcontext: str, tclass: str) -> Unio
 
 
 def _object(values: Mapping[str, str], tclass: str, companions: Companions) -> dict[str, Any]:
-    """The fields of a Denial that describe the object of a kernel's AVC."""
+    """Return the fields of a Denial that describe the object of a kernel AVC."""
     name, ino = values.get("name", ""), values.get("ino", "")
     sockaddr = companions.sockaddr
     path = values.get("path", "") or companions.path_of(name, ino, tclass)
@@ -287,7 +287,7 @@ def _ports(values: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
 
 
 def _user_message(record: Record, raw: tuple[str, ...]) -> Message:
-    """A message of an object manager in user space: a decision, or a notice."""
+    """Parse a message of a user-space object manager: a decision or a notice."""
     envelope = user_message.open_envelope(record.body)
     if isinstance(envelope, UnparsedReason):
         return _unparsed(record, envelope)
@@ -330,7 +330,7 @@ def _extra_of_request(request: user_message.UserRequest, envelope: user_message.
     if request.tclass == "dbus" and "dest" in request.values:
         extra["dest"] = request.values["dest"]
     if "exe" in envelope.sender:
-        extra["manager"] = envelope.sender["exe"]  # the object manager that decided, not the source
+        extra["manager"] = envelope.sender["exe"]  # the deciding object manager, not the source
     return tuple(sorted(extra.items()))
 
 
@@ -338,7 +338,7 @@ _ENFORCING = re.compile(r"\benforcing=([01])")
 
 
 def _notice(record: Record, message: str) -> Notice:
-    """A policy load or a switch of enforcing mode; the words count only where the message begins."""
+    """Parse a policy load or a switch of enforcing mode; the words count only at the beginning of the message."""
     begin = message.lstrip()[:60]
     kind = LogEventKind.OTHER
     if "POLICY_LOAD" in record.type or begin.startswith(("avc:  received policyload", "avc:  op=load_policy")):

@@ -1,4 +1,4 @@
-"""An event: the records that share node, time and serial."""
+"""An audit event: the records with the same node, time and serial."""
 
 from __future__ import annotations
 

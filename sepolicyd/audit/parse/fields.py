@@ -1,8 +1,8 @@
-"""The ``key=value`` fields of a record's body, separated before any value is decoded.
+"""Separate and decode the ``key=value`` fields of a record's body. Fields are separated before any value is decoded.
 
-The kernel writes a string that a process controls with audit_log_untrustedstring (kernel/audit.c): in quotes and verbatim
-if every byte is printable ASCII without blank and quote, otherwise as upper-case hexadecimal digits without quotes. So a
-quoted value ends at the next quote, and nothing inside it is decoded.
+The kernel writes strings controlled by a process with audit_log_untrustedstring (kernel/audit.c): quoted and verbatim if every
+byte is printable ASCII other than blank and quote, otherwise as unquoted upper-case hexadecimal digits. Therefore a quoted
+value ends at the next quote and needs no decoding.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-SEPARATOR = "\x1d"  # auditd's log_format=ENRICHED: what follows was added by auditd and names numbers
-# A quote may touch the next key (dev=""ino=1 of some kernels); everything else is separated by blanks.
+SEPARATOR = "\x1d"  # auditd's log_format=ENRICHED: auditd adds names for numbers after it
+# Some kernels write no blank between a quote and the next key (dev=""ino=1); all other fields are separated by blanks.
 FIELD = re.compile(r'[ \t]*(?P<key>[A-Za-z_][A-Za-z0-9_.\[\]-]*)=(?P<value>"[^"]*"|[^ \t"]*)')
 _HEX = re.compile(r"(?:[0-9A-F]{2})+\Z|(?:[0-9a-f]{2})+\Z")
 _ARGUMENT = re.compile(r"a[0-9]+(?:\[[0-9]+\])?\Z")
 ENCODED = frozenset({"comm", "exe", "name", "path", "cwd", "key", "ocomm", "proctitle", "srawcon", "trawcon", "cmd",
                       "kmod", "key_desc", "invalid_context"})  # fmt: skip
 _ABSENT = frozenset({"(null)", "(none)", "?"})
-# A byte that is not UTF-8 becomes \xNN; a backslash that would read like one becomes \x5c, so that bytes_of inverts it.
+# A byte that is not UTF-8 becomes \xNN; a backslash before such digits becomes \x5c, so that bytes_of is the inverse.
 _LIKE_ESCAPE = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
 _NOT_UTF8 = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
@@ -28,13 +28,13 @@ MAX_ARGUMENTS = 256
 
 
 class Fields(NamedTuple):
-    """Fields from the left on, up to the first word that is no field."""
+    """Fields from the left, up to the first word that is not a field."""
 
     values: dict[str, str]
-    """Decoded; of a key that stands twice, the first."""
+    """Decoded values by key; the first value of a repeated key counts."""
     twice: frozenset[str]
     end: int
-    """Where reading stopped: the length of the text, or the place of what is no field."""
+    """Offset at which parsing stopped: the length of the text, or the first word that is not a field."""
 
 
 def read_fields(text: str, start: int = 0) -> Fields:
@@ -53,10 +53,10 @@ def read_fields(text: str, start: int = 0) -> Fields:
 
 
 def value_of(written: str, *, encoded: bool = True) -> str:
-    """A value as the kernel writes it: quoted, or bare and for some keys hexadecimal.
+    """Decode a value as written by the kernel: quoted, or bare and, for some keys, hexadecimal.
 
-    audit_log_untrustedstring writes digits only where a byte needs it, so digits that stand for nothing but printable
-    characters are the text itself.
+    audit_log_untrustedstring uses hexadecimal digits only if a byte requires it, so digits that decode to printable characters
+    only are literal text.
     """
     if written[:1] == '"':
         return written[1:-1]
@@ -67,23 +67,25 @@ def value_of(written: str, *, encoded: bool = True) -> str:
 
 
 def text(data: bytes) -> str:
-    """Bytes as text that can be stored anywhere; different bytes give different texts (:func:`bytes_of` inverts it)."""
+    """Return bytes as text that can be stored anywhere; the mapping is injective (:func:`bytes_of` is the inverse)."""
     if b"\\x" in data:
         data = _LIKE_ESCAPE.sub(rb"\\x5c", data)
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode("utf-8", "surrogateescape").translate(_NOT_UTF8)  # backslashreplace takes 1 µs a byte
+        return data.decode("utf-8", "surrogateescape").translate(
+            _NOT_UTF8
+        )  # faster than backslashreplace, which takes 1 µs per byte
 
 
 def bytes_of(shown: str) -> bytes:
-    """The bytes of a text made by :func:`text`."""
+    """Return the bytes of a text made by :func:`text`."""
     data = shown.encode("utf-8", "surrogatepass")
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), data) if b"\\x" in data else data
 
 
 def integer(digits: Optional[str]) -> Optional[int]:
-    """A decimal number of at most 19 digits, else None."""
+    """Return a decimal number of at most 19 digits, else None."""
     if digits is None:
         return None
     digits = digits.rstrip(",")
@@ -91,7 +93,7 @@ def integer(digits: Optional[str]) -> Optional[int]:
 
 
 def hex_integer(digits: str) -> Optional[int]:
-    """``0x5401`` or, as older kernels write it, ``5401``; None for a name (``TCGETS`` of ausearch -i)."""
+    """Parse ``0x5401`` or, from older kernels, ``5401``; None for a name (``TCGETS`` from ausearch -i)."""
     try:
         return int(digits, 16) if len(digits) < 20 else None
     except ValueError:
@@ -99,10 +101,10 @@ def hex_integer(digits: str) -> Optional[int]:
 
 
 def sockaddr(saddr: str) -> str:
-    """``saddr`` of a SOCKADDR record as ``inet 127.0.0.1 8000``, ``unix /run/x``, ``unix @abstract``, ``netlink 0``.
+    """Decode ``saddr`` of a SOCKADDR record to ``inet 127.0.0.1 8000``, ``unix /run/x``, ``unix @abstract`` or ``netlink 0``.
 
-    The family is in host order: little endian on all machines that Debian and Fedora support but s390x, where the
-    first byte is 0. An unknown family gives ``family N``, a value that is no hexadecimal string "".
+    The family is in host byte order: little endian on all architectures of Debian and Fedora except s390x, where the first
+    byte is 0. An unknown family gives ``family N``; a value that is not hexadecimal gives "".
     """
     try:
         data = bytes.fromhex(saddr)
@@ -132,10 +134,10 @@ def _unix(data: bytes) -> str:
 
 
 def command_line(body: str) -> str:
-    """The command line of an EXECVE record, quoted for a shell, so that shlex.split gives the arguments back.
+    """Return the command line of an EXECVE record, quoted for a shell, so that shlex.split returns the arguments.
 
-    The kernel writes a long argument in parts (``a1_len=`` ``a1[0]=`` ``a1[1]=``, audit_log_execve_info in
-    kernel/auditsc.c), which are joined as bytes: a part may end inside a character.
+    The kernel writes a long argument in parts (``a1_len=`` ``a1[0]=`` ``a1[1]=``, audit_log_execve_info in kernel/auditsc.c).
+    Parts are joined as bytes, because a part may end inside a character.
     """
     parts: dict[int, bytearray] = {}
     end = 0
@@ -159,15 +161,15 @@ def _argument(written: str, *, in_parts: bool) -> bytes:
 
 
 def process_title(title: str) -> str:
-    """A PROCTITLE's value, the arguments of which end in NUL bytes, as a command line quoted for a shell."""
+    """Return a PROCTITLE value, whose arguments are separated by NUL bytes, as a command line quoted for a shell."""
     return shlex.join(title.rstrip("\0").split("\0")) if "\0" in title else title.rstrip()
 
 
 def full_path(name: str, ino: str, items: Sequence[Mapping[str, str]], cwd: str, tclass: str) -> str:
-    """The path that the PATH records of the event give to the AVC's object, "" where they do not tell.
+    """Return the path of the AVC's object from the event's PATH records, "" if they do not contain it.
 
-    The item with the AVC's inode; else the one with the AVC's name as its last component; else, for a directory that
-    was passed on the way, the path up to that component when it occurs once. dev and ino are never guessed from.
+    Criteria in this order: the item with the AVC's inode; the item with the AVC's name as its last component; for a directory
+    along the path, the path up to that component if it occurs once.
     """
     usable = [item for item in items if item.get("name") and item.get("nametype") != "UNKNOWN"]
     by_inode = [item for item in usable if ino and item.get("inode") == ino]

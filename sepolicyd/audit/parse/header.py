@@ -1,15 +1,15 @@
-"""The header of an audit record: the one definition of its grammar and of the sets of record types.
+"""Grammar of the header of an audit record, and sets of record types.
 
-Written by auditd (``node=N type=T msg=audit(SECONDS.MS:SERIAL): ``, see auditd.conf(5) name_format) or by the kernel
-where no auditd listens (``audit: type=1400 audit(...): ``, kernel/audit.c). A header counts only where the line begins:
-text of the same form further to the right stands in a value, and a process may have chosen it.
+A header is written by auditd (``node=N type=T msg=audit(SECONDS.MS:SERIAL): ``, see name_format in auditd.conf(5)) or, without
+auditd, by the kernel (``audit: type=1400 audit(...): ``, kernel/audit.c). It counts only at the beginning of a line: the same
+text further to the right is part of a value, which a process may have chosen.
 """
 
 from __future__ import annotations
 
 import re
 
-# linux/audit.h: numbers of the kernel's ring buffer, and UNKNOWN[n] of a user space that is older than the kernel.
+# linux/audit.h: numbers as in the kernel's ring buffer, and UNKNOWN[n] from a user space older than the kernel.
 NUMBERED = {
     "1107": "USER_AVC",
     "1108": "USER_SELINUX_ERR",
@@ -46,16 +46,16 @@ _KERNEL = re.compile(KERNEL)
 
 
 def match_header(text: str) -> re.Match[str] | None:
-    """The header at the beginning of the line (groups node, type, time, serial), None where the line has none."""
+    """Match the header at the beginning of the line (groups node, type, time, serial); None if there is no header."""
     return _AUDITD.match(text) or _KERNEL.match(text)
 
 
 def node_of(match: re.Match[str]) -> str:
-    """The node of a header, "" where auditd does not write it and for the kernel's own form."""
+    """Return the node of a header, "" if auditd did not write it and for the kernel's own form."""
     return match.groupdict().get("node") or ""
 
 
 def type_name(text: str) -> str:
-    """ "1400" and "UNKNOWN[1400]" as "AVC"; any other type as it is."""
+    """Return "AVC" for "1400" and "UNKNOWN[1400]", and likewise for other numbers; names are returned unchanged."""
     number = text[8:-1] if text.startswith("UNKNOWN[") else text
     return NUMBERED.get(number, text)

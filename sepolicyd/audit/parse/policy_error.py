@@ -1,7 +1,7 @@
-"""SELINUX_ERR: what the kernel's security server reports apart from AVC messages (security/selinux/ss/services.c).
+"""Parse SELINUX_ERR records, the errors of the kernel's security server (security/selinux/ss/services.c).
 
-Four of its operations carry two contexts and become a :class:`Denial`: masked permissions (security_compute_av, a bounded
-domain) as what they are, the others with the operation in the permission's place (see :class:`ErrorOperation`).
+Four operations carry two contexts and become a :class:`Denial`: permissions masked by bounds (security_compute_av) under their
+own names, the others with the operation in place of the permission (see :class:`ErrorOperation`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sepolicyd.audit.parse.companions import Companions
 # "op=security_compute_sid ..." and, before Linux 3.18, "security_compute_sid:  invalid context CONTEXT for scontext=...".
 _OPERATION = re.compile(r"[ \t]*(?:op=)?(?P<name>security_[a-z_]+|setxattr|fscreate|exec|[a-z]+create)\b:?[ \t]*")
 _OLD_WORDS = re.compile(r"(?:invalid context (?P<invalid>[^ \t\"]+) for|denied for)?[ \t]*")
-# The fields of the two contexts of each operation, and the one that is kept aside.
+# The fields of the two contexts of each operation, and the additional context to keep.
 _CONTEXTS_OF = {
     ErrorOperation.BOUNDED_TRANSITION: ("oldcontext", "newcontext", ""),
     ErrorOperation.COMPUTE_SID: ("scontext", "invalid_context", "tcontext"),
@@ -37,7 +37,7 @@ Found = Union[Denial, PolicyError, tuple[UnparsedReason, str]]
 
 
 def read(event: EventId, body: str, companions: Companions, raw: tuple[str, ...]) -> Found:
-    """What an SELINUX_ERR says, or the reason why it cannot be read."""
+    """Parse an SELINUX_ERR, or return the reason why it cannot be read."""
     plain = body.partition(field.SEPARATOR)[0]
     operation = _OPERATION.match(plain)
     if operation is None:

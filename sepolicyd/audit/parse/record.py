@@ -1,7 +1,7 @@
-"""One line of an audit log as a record: its header, and its body as the kernel wrote it.
+"""Parse one line of an audit log into a record: its header, and its body as written by the kernel.
 
-Nothing is decoded, unescaped or searched for here. A line without a header of its own at its beginning is no record,
-whatever stands in it; forms of mails, web pages and the journal are the business of audit/dialects.
+Nothing is decoded or unescaped here. A line that does not begin with a header is not a record, regardless of its content; forms
+of mails, web pages and the journal are handled in audit/dialects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sepolicyd.audit.parse.header import match_header, node_of, type_name
 MARK = "avc:"
 MAX_TEXT = 4096
 MAX_RECORD = 1 << 16
-"""Characters of the longest line that is read: MAX_AUDIT_MESSAGE_LENGTH is 8970, what auditd adds is shorter still."""
+"""Longest accepted line in characters: MAX_AUDIT_MESSAGE_LENGTH is 8970, and auditd adds less than that."""
 _ANNOUNCES = re.compile(r"avc:|SELINUX_ERR|op=security_")
 
 
@@ -25,16 +25,16 @@ class Record(NamedTuple):
 
     node: str
     time: str
-    """Seconds and milliseconds as the log writes them; "" where the line has no header (audit/dialects)."""
+    """Seconds and milliseconds as written in the log; "" for a line without header (audit/dialects)."""
     serial: int
     type: str
-    """The name of the type, where its number is known."""
+    """The name of the record type; a number if it is unknown."""
     body: str
-    """What follows the header, verbatim."""
+    """The text after the header, verbatim."""
     raw: str
     """The whole line, for evidence; hostile text."""
     number: int = 0
-    """The number of the line, from 1; 0 where it is not known."""
+    """The line number, from 1; 0 if unknown."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -46,13 +46,13 @@ class Record(NamedTuple):
 
 
 def decode(line: Union[bytes, str]) -> str:
-    """The line as text without its end; a byte that is not UTF-8 becomes ``\\xNN`` (fields.text)."""
+    """Return the line as text without its line end; a byte that is not UTF-8 becomes ``\\xNN`` (fields.text)."""
     decoded = field.text(line) if isinstance(line, bytes) else line
     return decoded.rstrip("\r\n\0")
 
 
 def parse(line: Union[bytes, str], number: int = 0) -> Union[Record, Unparsed, None]:
-    """The record on the line; None for a line that is no record and announces no denial. Never raises."""
+    """Parse a line; None for a line that is not a record and announces no denial. Never raises."""
     if len(line) > MAX_RECORD:
         shown = decode(line[:MAX_TEXT])
         marked = (b"avc:" in line) if isinstance(line, bytes) else (MARK in line)
@@ -67,6 +67,6 @@ def parse(line: Union[bytes, str], number: int = 0) -> Union[Record, Unparsed, N
 
 
 def from_header(header: re.Match[str], raw: str, number: int) -> Record:
-    """The record that begins with this header."""
+    """Return the record that begins with this header."""
     body = raw[header.end() :]
     return Record(node_of(header), header["time"], int(header["serial"]), type_name(header["type"]), body, raw, number)

@@ -1,10 +1,11 @@
-"""The message that an object manager in user space sends: the ``msg='...'`` of USER_AVC and its kin.
+"""Parse messages of user-space object managers: the ``msg='...'`` of USER_AVC and similar records.
 
-The kernel writes the sender's pid, uid and context in front of it. Inside stand, in this order: the decision (libselinux,
-avc_audit in avc.c), what the sender knows of the request (systemd's selinux-access.c: the command line of the client, raw
-and in quotes that it can close), the contexts, and what libaudit adds (audit_log_user_avc_message). libselinux formats
-into 1,024 bytes and cuts silently, so that a client with a long command line can push the contexts out and leave a pair
-of its own choice. Therefore nothing is believed of a message that is cut, or that has contexts twice.
+The kernel writes the sender's pid, uid and context before the message. The message contains, in this order: the decision
+(libselinux, avc_audit in avc.c), details of the request (in systemd's selinux-access.c the client's command line, raw and in
+quotes that the client can close), the contexts, and fields added by libaudit (audit_log_user_avc_message).
+
+libselinux formats into 1,024 bytes and truncates silently. A client with a long command line can therefore push the contexts
+out and leave a forged pair. For this reason a message that is truncated or has contexts twice is rejected.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from sepolicyd.audit.parse import fields as field
 
 BUFFER = 1024
 NEARLY_FULL = BUFFER - 24
-"""From this length on a message counts as cut: auditd and relays add or drop blanks at its end."""
+"""Messages of at least this length count as truncated; it allows for blanks that auditd and relays add or remove."""
 _HEAD = re.compile(r"(?:[^ '\"]+ )+msg='")
-# The separator may have become a picture (a terminal) or an escape (rsyslog); it stands behind the closing quote.
+# The separator after the closing quote may have become a symbol (terminal) or an escape (rsyslog).
 _ENRICHMENT = re.compile(r'(?:[ \x1d\u241d]|#035)*(?:[A-Z][A-Z0-9_]*=(?:"[^"]*"|[^ "]*)(?: +|\Z))*\Z')
-# libaudit, present and before 2008: " exe=... sauid=81 hostname=? addr=? terminal=?" and ": exe=... (sauid=0, ...)".
+# libaudit, current and before 2008: " exe=... sauid=81 hostname=? addr=? terminal=?" and ": exe=... (sauid=0, ...)".
 _SENDER = re.compile(
     r' exe=(?P<exe>"[^"]*"|[^ "]+) \(?sauid=(?P<sauid>[^ ,]+)(?:,? +(?:hostname|addr|terminal)=[^ ,)]*)*\)?[ \n]*\Z'
 )
@@ -35,7 +36,7 @@ _SYSTEMD = re.compile(
     re.DOTALL,
 )
 _KEYS = ("scontext=", "tcontext=", "tclass=")
-# Senders that write what they know of the request in front of the contexts, and the classes that are theirs.
+# Senders that write details of the request before the contexts, and the classes that they manage.
 _CLASSES = {
     "systemd": ("system", "service"),
     "dbus-daemon": ("dbus",),
@@ -49,15 +50,15 @@ class Envelope(NamedTuple):
     """The parts of a user-space record."""
 
     head: dict[str, str]
-    """pid, uid, subj ... of the sender, written by the kernel."""
+    """pid, uid, subj and so on of the sender, written by the kernel."""
     message: str
-    """What the sender wrote, without what libaudit adds."""
+    """The sender's text, without the fields added by libaudit."""
     sender: dict[str, str]
     """exe and sauid, added by libaudit in the sender's process."""
 
 
 class UserRequest(NamedTuple):
-    """What stands behind the decision of a user-space AVC."""
+    """The part of a user-space AVC after the decision."""
 
     values: dict[str, str]
     scontext: str
@@ -67,13 +68,13 @@ class UserRequest(NamedTuple):
 
 
 def open_envelope(body: str) -> Union[Envelope, UnparsedReason]:
-    """Take the body of a USER_* record apart, or say why it cannot be believed."""
+    """Split the body of a USER_* record into its parts, or return the reason why it is not trusted."""
     head = _HEAD.match(body)
     if head is None:
         return UnparsedReason.NO_MESSAGE
     end = body.rfind("'")
     if end < head.end():
-        # the end is missing: a client's text, which stands in quotes, might have been cut in its middle
+        # the end is missing, so the client's quoted text may have been truncated
         if '"' in body[head.end() :].partition(" exe=")[0]:
             return UnparsedReason.CUT
         end = len(body)
@@ -90,9 +91,9 @@ def open_envelope(body: str) -> Union[Envelope, UnparsedReason]:
 
 
 def read_request(envelope: Envelope, start: int) -> Union[UserRequest, tuple[UnparsedReason, str]]:
-    """The request behind the decision, or why it is not believed.
+    """Parse the request after the decision, or return the reason why it is not trusted.
 
-    :param start: where the decision ends in the message
+    :param start: offset of the end of the decision in the message
     """
     message = envelope.message
     for key in _KEYS:
@@ -115,9 +116,9 @@ def read_request(envelope: Envelope, start: int) -> Union[UserRequest, tuple[Unp
 
 
 def _is_senders(tclass: str, envelope: Envelope, known: str) -> bool:
-    """Whether this sender decides about this class: the kernel's own classes are never reported from user space.
+    """Tell whether the sender manages this class. Kernel classes are never reported from user space.
 
-    Android's init is the exception (properties are files there); the kernel names its context in front of the message.
+    Android's init is the exception (properties are files there); the kernel writes its context before the message.
     """
     name = envelope.sender.get("exe", "").rpartition("/")[2]
     if name in _CLASSES:
