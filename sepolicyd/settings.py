@@ -22,6 +22,7 @@ DEFAULT_PROFILE = "jupyterhub"
 DEFAULT_CONFIG = Path("/etc/sepolicyd/config.yaml")
 DEFAULT_STATE = Path("/var/lib/sepolicyd")
 DEFAULT_LOG = Path("/var/log/audit/audit.log")
+DEFAULT_METRICS = Path("/run/sepolicyd/sepolicyd.prom")
 
 # key -> (type, default, description); docs/configuration.md describes each key
 KEYS: dict[str, tuple[type, Any, str]] = {
@@ -32,6 +33,11 @@ KEYS: dict[str, tuple[type, Any, str]] = {
     "max_lease_seconds": (int, 8 * 3600, "longest single lease"),
     "max_lease_seconds_per_day": (int, 12 * 3600, "all leases of one day together"),
     "alert_command": (list, [], "argv run for an alert that a person must see; the text is its last argument"),
+    "metrics_file": (
+        str,
+        str(DEFAULT_METRICS),
+        "what `metrics --write` writes, for node_exporter's textfile collector; *.prom",
+    ),
     "overrides": (list, [], "accesses allowed although the guard refuses them: each with access, reason and by"),
 }
 
@@ -49,6 +55,7 @@ class Settings:
     max_lease_seconds: int = 8 * 3600
     max_lease_seconds_per_day: int = 12 * 3600
     alert_command: tuple[str, ...] = ()
+    metrics_file: Path = DEFAULT_METRICS
     overrides: tuple[dict[str, Any], ...] = ()
     config: Path = DEFAULT_CONFIG
     policy_dirs: tuple[Path, ...] = field(default=())
@@ -119,6 +126,7 @@ def load(config: Optional[Path] = None, *, state: Optional[Path] = None, root: O
         max_lease_seconds=given["max_lease_seconds"],
         max_lease_seconds_per_day=given["max_lease_seconds_per_day"],
         alert_command=tuple(str(word) for word in given["alert_command"]),
+        metrics_file=Path(given["metrics_file"]),
         overrides=tuple(given["overrides"]),
         config=path,
         policy_dirs=policy_dirs(),
@@ -158,4 +166,7 @@ def _mistakes(values: Any) -> list[str]:
     priority = values.get("priority", MODULE_PRIORITY)
     if isinstance(priority, int) and not 1 <= priority < 400:
         found.append("priority must be between 1 and 399 (400 is the administrator's own)")
+    metrics_file = values.get("metrics_file", str(DEFAULT_METRICS))
+    if isinstance(metrics_file, str) and not (metrics_file.startswith("/") and metrics_file.endswith(".prom")):
+        found.append("metrics_file must be an absolute path that ends in .prom (node_exporter reads no other files)")
     return found

@@ -9,7 +9,7 @@ INSTALL_LIB = $(PREFIX)/lib/sepolicyd
 INSTALL_DATA = $(PREFIX)/share/sepolicyd
 INSTALL_UNITS = $(PREFIX)/lib/systemd/system
 INSTALLED_UNITS = sepolicyd.service sepolicyd-boot.service sepolicyd-lease.service sepolicyd-lease.timer \
-    sepolicyd-trial.service
+    sepolicyd-trial.service sepolicyd-metrics.service sepolicyd-metrics.timer
 # offline machines: PIP_FLAGS="--no-index --find-links=DIR"
 PIP_FLAGS ?=
 
@@ -30,6 +30,7 @@ install:
 	cp -R policies "$(DESTDIR)$(INSTALL_DATA)/policies"
 	sed -i 's,/usr/lib/sepolicyd,$(INSTALL_LIB),g' "$(DESTDIR)$(INSTALL_DATA)/policies/sepolicyd/sepolicyd.fc"
 	sed 's,/usr/lib/sepolicyd,$(INSTALL_LIB),g' systemd/sepolicyd-run > "$(DESTDIR)$(INSTALL_LIB)/sepolicyd-run"
+	install -m 0755 packaging/sepolicyd-scan "$(DESTDIR)$(INSTALL_LIB)/sepolicyd-scan"
 	chmod -R u=rwX,go=rX "$(DESTDIR)$(INSTALL_DATA)" "$(DESTDIR)$(INSTALL_LIB)"
 	chmod 0755 "$(DESTDIR)$(INSTALL_LIB)/sepolicyd-run"
 	for unit in $(INSTALLED_UNITS); do \

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "report"),
     ("daemon",),
     ("fleet",),
+    ("rollout/metrics",),
     ("rollout/status",),
     ("rollout/doctor", "rollout/review"),
     ("rollout/apply", "rollout/endtrial"),

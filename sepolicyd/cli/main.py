@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Give a service a domain of its own: types, labels and ports."),
     "learn": ("learn", "Make a domain permissive until a deadline, and collect what it needs."),
     "list": ("candidates", "List the candidates that wait for a decision."),
+    "metrics": ("metrics", "Print the state of the rollout for Prometheus, or write it to a file."),
     "preview": ("apply", "Show what apply would change, and change nothing."),
     "report": ("report", "Write a report on a service's rollout."),
     "reset": ("decide", "Withdraw a decision; the candidate is pending again."),

@@ -18,12 +18,13 @@ from sepolicyd.audit.follow.follower import POLL_SECONDS, Doorbell, Follower
 from sepolicyd.audit.follow.rotated_file import LogPosition
 from sepolicyd.audit.model import LogEventKind
 from sepolicyd.daemon.intake import Intake
+from sepolicyd.daemon.losses import LossReporter
 from sepolicyd.daemon.notify import Notifier
 from sepolicyd.errors import Exit, StateError
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.attribution.match import DenialMatcher
 from sepolicyd.rules.attribution.matcher import Matcher
-from sepolicyd.settings import Settings
+from sepolicyd.settings import DEFAULT_STATE, Settings
 from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch, EvidenceStore
 from sepolicyd.storage.lock import exclusive
@@ -50,7 +51,9 @@ def run(settings: Settings, profile: Profile, *, since: Optional[float] = None, 
     os.umask(0o027)
     with _alone(settings.evidence_db):
         store = EvidenceStore(settings.evidence_db, profile.name)
-        daemon = Daemon(settings, store, Matcher(profile), since=since)
+        # evidence elsewhere is a test's or a copy's: only losses of this machine's own log are announced
+        losses = LossReporter(profile.name) if settings.state == DEFAULT_STATE and not once else None
+        daemon = Daemon(settings, store, Matcher(profile), since=since, losses=losses)
         try:
             with _signals(daemon):
                 daemon.start(once=once)
@@ -76,7 +79,13 @@ class Daemon:
     together with the position in the log in one transaction."""
 
     def __init__(
-        self, settings: Settings, store: EvidenceStore, matcher: DenialMatcher, *, since: Optional[float] = None
+        self,
+        settings: Settings,
+        store: EvidenceStore,
+        matcher: DenialMatcher,
+        *,
+        since: Optional[float] = None,
+        losses: Optional[LossReporter] = None,
     ) -> None:
         self.stopping = False
         self._log = structlog.get_logger().bind(log=str(settings.log))
@@ -94,6 +103,7 @@ class Daemon:
         self._saved_at = time.monotonic()
         self._notifier = Notifier.from_environment()
         self._caught_up = False
+        self._losses = losses
 
     def start(self, *, once: bool) -> None:
         """Log the start of reading. The daemon waits for a missing log; an unreadable log is an error."""
@@ -203,6 +213,8 @@ class Daemon:
             return
         place = (self._place or self._follower.place).to_json()
         new = self._store.save(batch, place, _memory(self._matcher))
+        if self._losses is not None and self._caught_up:  # what a backlog tells is old, and doctor and status show it
+            self._losses.report(batch.counts, time.monotonic())
         self._intake.batch, self._unsaved_bytes, self._saved_at = Batch(), 0, time.monotonic()
         for access, role in new[:MAX_LOGGED]:
             self._log.info("new access", access=str(access), role=role)  # identifiers only: safe on a terminal

@@ -14,8 +14,10 @@ from typing import Optional
 from sepolicyd import process
 from sepolicyd import settings as configuration
 from sepolicyd.errors import RefusedError, SepolicydError
+from sepolicyd.kernel.journal import MessageId, Priority
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.announce import announce, say_in_unit
 from sepolicyd.rollout.apply.installed_version import ForeignModuleError
 from sepolicyd.rollout.apply.journal import ApplyJournal, Outcome
 from sepolicyd.rollout.apply.lock import locked
@@ -28,7 +30,7 @@ from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.settings import Settings
 
 EXIT_DONE, EXIT_PENDING, EXIT_PERSON = 0, 3, 4
-CRITICAL, NOTICE, INFO = "<2>", "<5>", "<6>"  # sd-daemon(3): level prefixes of lines on stderr
+INFO = "<6>"  # sd-daemon(3): level prefix of lines on stderr
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -55,7 +57,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return EXIT_PENDING
     trials.remove_problem(settings)
     if settled is not None:
-        _say(settings, NOTICE, settled.text)
+        _say(settings, Priority.NOTICE, settled.text)
     return EXIT_DONE
 
 
@@ -70,26 +72,29 @@ def _end_forgotten(settings: Settings, module: str) -> Optional[Settled]:
     if not any((one.name, one.priority) == (module, settings.priority) for one in store.modules()):
         return None
     store.install([], settings.priority, remove=[module])
-    return Settled("", Outcome.DONE, f"{module} was on trial without confirmation, and its records are gone: it was removed")
+    return _over(settings, "", f"{module} was on trial without confirmation, and its records are gone: it was removed")
+
+
+def _over(settings: Settings, operation: str, text: str) -> Settled:
+    """The end of a trial without a change of versions (that is announced where it is recorded)."""
+    announce(settings, text, MessageId.TRIAL_RETURNED)
+    return Settled(operation, Outcome.DONE, text)
 
 
 def _could_not(settings: Settings, reason: str) -> None:
     """Report a failure at the first of the timer's attempts; `doctor` and `status` show it until it is resolved."""
     text = f"a module on trial could not be rolled back: {reason}"
     if trials.problem(settings) == text:
-        sys.stderr.write(f"{_prefix(INFO)}sepolicyd: {text}\n")
+        sys.stderr.write(f"{INFO if 'INVOCATION_ID' in os.environ else ''}sepolicyd: {text}\n")
         return
-    _say(settings, CRITICAL, text)
+    announce(settings, text, MessageId.TRIAL_NOT_RETURNED, Priority.CRITICAL)
+    _say(settings, Priority.CRITICAL, text)
     with suppress(SepolicydError):
         trials.write_problem(settings, text)
 
 
-def _prefix(level: str) -> str:
-    return level if "INVOCATION_ID" in os.environ else ""
-
-
-def _say(settings: Settings, level: str, text: str) -> None:
-    sys.stderr.write(f"{_prefix(level)}sepolicyd: {text}\n")
+def _say(settings: Settings, priority: Priority, text: str) -> None:
+    say_in_unit(settings, text, priority)
     if settings.alert_command:
         with suppress(SepolicydError):
             process.run([*settings.alert_command, text], timeout=30)
@@ -123,6 +128,8 @@ def confirm(settings: Settings, *, by: str) -> trials.Trial:
         )
         trials.remove_trial(settings)
         trials.disarm(trial, settings)
+        text = f"version {trial.version} of {trial.module} was confirmed by {by} and stays"
+        announce(settings, text, MessageId.TRIAL_CONFIRMED, profile=trial.profile)
         return trial
 
 
@@ -152,9 +159,9 @@ def end_trial_locked(settings: Settings, *, even_if_not_due: bool = False) -> Op
             )
         except AlreadyThereError as error:  # the module was removed by another program
             versions.set_current(trial.return_to)
-            settled = Settled(trial.operation, Outcome.DONE, f"it was not confirmed, but {error.what}")
+            settled = _over(settings, trial.operation, f"it was not confirmed, but {error.what}")
     else:
-        settled = Settled(trial.operation, Outcome.DONE, f"version {trial.version} of {trial.module} is no longer installed")
+        settled = _over(settings, trial.operation, f"version {trial.version} of {trial.module} is no longer installed")
     trials.remove_trial(settings)
     trials.disarm(trial, settings)
     return settled

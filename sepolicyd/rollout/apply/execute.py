@@ -16,12 +16,14 @@ from typing import Any, Optional, Union
 
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, SepolicydError, ToolError
+from sepolicyd.kernel.journal import MessageId, Priority
 from sepolicyd.kernel.xattr import read_context
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import LIVE_POLICY
 from sepolicyd.rollout.apply import trial as trials
+from sepolicyd.rollout.apply.announce import announce
 from sepolicyd.rollout.apply.changes import Change, changes_of, to_json
 from sepolicyd.rollout.apply.installed_version import install, install_checked
 from sepolicyd.rollout.apply.journal import ApplyJournal, Operation, Outcome, Step
@@ -299,6 +301,8 @@ class Execution:
                 trials.remove_trial(self.settings)
                 trials.disarm(running, self.settings)
             self.journal.end(operation.id, time.time(), Outcome.UNDONE, {"why": error.what})
+            text = f"version {self.made.number} of {self.made.module} was taken back: {error.what}"
+            announce(self.settings, text, MessageId.POLICY_CHANGE_UNDONE, Priority.WARNING, self.made.profile.name)
         except SepolicydError as second:
             raise ToolError(
                 f"{error.what}; the undo failed as well: {second.what}", "run: sepolicyd apply, which retries the undo first"

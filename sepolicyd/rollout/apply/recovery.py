@@ -17,9 +17,11 @@ from typing import Any
 
 from sepolicyd import process
 from sepolicyd.errors import SepolicydError
+from sepolicyd.kernel.journal import MessageId, Priority
 from sepolicyd.module import inflight
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
+from sepolicyd.rollout.apply.announce import announce, announce_change
 from sepolicyd.rollout.apply.changes import booleans_of, paths_of, ports_of, target_booleans, target_ports
 from sepolicyd.rollout.apply.installed_version import find_installed, install, unchanged_bases
 from sepolicyd.rollout.apply.journal import ApplyJournal, Operation, Outcome
@@ -109,11 +111,13 @@ def finish(settings: Settings, versions: Versions, operation: Operation) -> None
         )
     )
     ApplyJournal(settings.rollout_dir).end(operation.id, time.time(), Outcome.DONE)
+    announce_change(settings, details)
 
 
 def close(settings: Settings, operation: Operation, how: Outcome, text: str) -> Settled:
     """End an operation in the journal."""
     ApplyJournal(settings.rollout_dir).end(operation.id, time.time(), how, {"why": text})
+    announce(settings, text, MessageId.POLICY_CHANGE_UNDONE, Priority.WARNING)
     return Settled(operation.id, how, text)
 
 

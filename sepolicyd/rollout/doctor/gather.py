@@ -9,12 +9,10 @@ import pwd
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, Union
 
 from sepolicyd import process
-from sepolicyd.errors import SepolicydError
 from sepolicyd.kernel.boot_policy import BootPolicy
 from sepolicyd.kernel.policy_image import parse_head
 from sepolicyd.kernel.selinuxfs import SelinuxFs
@@ -25,6 +23,7 @@ from sepolicyd.profiles import Profile
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.clock import SystemClock
+from sepolicyd.rollout.doctor.ask import Asker
 from sepolicyd.rollout.doctor.facts import FileAccess, MachineFacts
 from sepolicyd.rollout.lease.lease import CorruptLease, Lease
 from sepolicyd.rollout.lease.lease_records import LeaseBook
@@ -37,12 +36,11 @@ RULES = ("/etc/audit/audit.rules", "/etc/audit/rules.d/*.rules")
 SEMANAGE_MODULE = "permissive_"  # seobject.py, permissiveRecords.add: permissive_TYPE at priority 400
 LABELLED = ("/", "/etc", "/usr", "/var", "/var/lib")
 NO_TASK = re.compile(r"^\s*-[aA]\s+(?:task,never|never,task)\b")
-T = TypeVar("T")
 
 
 def gather(settings: Settings, profile: Profile) -> MachineFacts:
     """Examine everything once. Expected errors are collected in ``unasked``."""
-    ask = _Asker()
+    ask = Asker()
     kernel = SelinuxFs()
     enabled = kernel.enabled()
     given: dict[str, Any] = {
@@ -55,7 +53,7 @@ def gather(settings: Settings, profile: Profile) -> MachineFacts:
         "configured": setting(Path("/etc/selinux/config"), "SELINUX", "enforcing"),
         "default_state": settings.state == DEFAULT_STATE,
         **_log(settings, ask),
-        **_rules(ask),
+        **audit_rules(ask),
         **_units(settings, profile, ask),
         **_store(ask, settings),
         **_leases(settings, ask),
@@ -63,20 +61,6 @@ def gather(settings: Settings, profile: Profile) -> MachineFacts:
     if enabled:
         given.update(_policy(kernel, settings, profile, ask))
     return MachineFacts(**given, unasked=tuple(ask.problems))
-
-
-class _Asker:
-    """Call functions that read facts, and collect the failures."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def __call__(self, what: str, look: Callable[[], T], missing: T) -> T:
-        try:
-            return look()
-        except (SepolicydError, OSError, KeyError, ValueError) as error:
-            self.problems.append(f"cannot examine {what}: {error}")
-            return missing
 
 
 def setools_flavour() -> str:
@@ -91,7 +75,7 @@ def setools_flavour() -> str:
     return "ok" if any(any(place.glob("policyrep*")) for place in places) else "other"
 
 
-def _policy(kernel: SelinuxFs, settings: Settings, profile: Profile, ask: _Asker) -> dict[str, Any]:
+def _policy(kernel: SelinuxFs, settings: Settings, profile: Profile, ask: Asker) -> dict[str, Any]:
     given: dict[str, Any] = {
         "enforcing": ask("enforcing", kernel.enforcing, None),
         "loads_refused": ask("secure_mode_policyload", kernel.refuses_loads, None),
@@ -123,7 +107,7 @@ def _type_of(path: str) -> str:
     return label.split(":")[2] if label.count(":") >= 2 else ""
 
 
-def _log(settings: Settings, ask: _Asker) -> dict[str, Any]:
+def _log(settings: Settings, ask: Asker) -> dict[str, Any]:
     present = ask(f"the log {settings.log}", settings.log.exists, True)
     given: dict[str, Any] = {"log": str(settings.log), "log_present": present, "log_blocked_at": None}
     try:
@@ -159,7 +143,8 @@ def no_task_lines(text: str) -> list[int]:
     return [number for number, line in enumerate(text.splitlines(), 1) if NO_TASK.match(line)]
 
 
-def _rules(ask: _Asker) -> dict[str, Any]:
+def audit_rules(ask: Asker) -> dict[str, Any]:
+    """Return where an audit rule excludes every process, and the numbers of ``auditctl -s``."""
     places: list[str] = []
     for pattern in RULES:
         for path in sorted(Path("/").glob(pattern.lstrip("/"))):
@@ -174,14 +159,14 @@ def _rules(ask: _Asker) -> dict[str, Any]:
     return {**given, "no_task_rules": tuple(places)}
 
 
-def _units(settings: Settings, profile: Profile, ask: _Asker) -> dict[str, Any]:
+def _units(settings: Settings, profile: Profile, ask: Asker) -> dict[str, Any]:
     timers = SystemdTimers(settings.rollout_dir)
     problem = ask("systemd's units", timers.problem, None)
     given: dict[str, Any] = {"timer_problem": problem, "auditd_active": None, "daemon_active": None}
     if not Path("/run/systemd/system").is_dir():
         return given
-    given["auditd_active"] = ask("auditd", lambda: _show("auditd.service", "ActiveState") == "active", None)
-    given["daemon_active"] = ask("sepolicyd.service", lambda: _show("sepolicyd.service", "ActiveState") == "active", None)
+    given["auditd_active"] = ask("auditd", lambda: show_unit("auditd.service", "ActiveState") == "active", None)
+    given["daemon_active"] = ask("sepolicyd.service", lambda: show_unit("sepolicyd.service", "ActiveState") == "active", None)
     services: dict[str, str] = {}
     programs: dict[str, str] = {}
     for unit in profile.units:
@@ -193,26 +178,27 @@ def _units(settings: Settings, profile: Profile, ask: _Asker) -> dict[str, Any]:
     return {**given, "services": services, "programs": programs}
 
 
-def _show(unit: str, name: str) -> str:
+def show_unit(unit: str, name: str) -> str:
+    """Return a property of a unit, as systemctl(1) shows it."""
     return process.run(["systemctl", "show", unit, f"--property={name}", "--value"], timeout=30).stdout.strip()
 
 
 def _program_of(unit: str) -> str:
     """Return the path of a unit's program, "" if it has none. systemctl prints ``{ path=/usr/bin/x ; argv[]=...``."""
-    _, _, rest = _show(unit, "ExecStart").partition("path=")
+    _, _, rest = show_unit(unit, "ExecStart").partition("path=")
     return rest.partition(" ;")[0]
 
 
 def _domain_of(unit: str) -> str:
     """Return the type of a unit's main process, "" if it does not run."""
-    pid = _show(unit, "MainPID")
+    pid = show_unit(unit, "MainPID")
     if not pid.isdigit() or pid == "0":
         return ""
     label = Path(f"/proc/{pid}/attr/current").read_text(encoding="ascii", errors="replace").rstrip("\0\n")
     return label.split(":")[2] if label.count(":") >= 2 else ""
 
 
-def _store(ask: _Asker, settings: Settings) -> dict[str, Any]:
+def _store(ask: Asker, settings: Settings) -> dict[str, Any]:
     store = Store(settings.root)
     given: dict[str, Any] = {
         "store_present": ask("the store", (store.active / "modules").is_dir, None),
@@ -228,7 +214,7 @@ def _store(ask: _Asker, settings: Settings) -> dict[str, Any]:
     return {**given, "free": free}
 
 
-def _three_policies(ask: _Asker, store: Store) -> dict[str, Any]:
+def _three_policies(ask: Asker, store: Store) -> dict[str, Any]:
     """Return facts about the store's policy and the boot policy; those of the loaded policy are in :func:`_policy`."""
     boot = BootPolicy(policy_directory(store.root, store.kind))
     built = ask("the policy that the store built", store.files.built_policy.read_bytes, b"")
@@ -248,7 +234,7 @@ def _free(path: Path) -> dict[str, int]:
     return {str(path): shutil.disk_usage(path).free} if path.exists() else {}
 
 
-def _leases(settings: Settings, ask: _Asker) -> dict[str, Any]:
+def _leases(settings: Settings, ask: Asker) -> dict[str, Any]:
     if settings.rollout_dir.exists() and not os.access(settings.rollout_dir, os.R_OK | os.X_OK):
         ask.problems.append(f"cannot examine leases and journals: only root can read {settings.rollout_dir}")
         return {}

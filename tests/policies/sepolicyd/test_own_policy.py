@@ -68,6 +68,7 @@ def test_the_daemon_may_do_its_work(policy: PolicyIndex) -> None:
     assert allowed(policy, "sepolicyd_t", "auditd_log_t", "dir", "read", "watch", "watch_reads")
     assert allowed(policy, "sepolicyd_t", "sepolicyd_evidence_t", "file", "create", "read", "write", "lock", "unlink")
     assert allowed(policy, "sepolicyd_t", "init_t", "unix_dgram_socket", "sendto")
+    assert allowed(policy, "sepolicyd_t", "syslogd_t", "unix_dgram_socket", "sendto")
     assert allowed(policy, "sepolicyd_t", "bin_t", "file", "execute", "map")
 
 

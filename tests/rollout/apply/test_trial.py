@@ -21,6 +21,7 @@ from sepolicyd.rollout.apply.pipeline import recover
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.versions import sha256
 from sepolicyd.rollout.doctor import gather
+from sepolicyd.rollout.doctor.ask import Asker
 from sepolicyd.rollout.doctor.checks import judge
 from sepolicyd.rollout.doctor.facts import MachineFacts
 from sepolicyd.settings import Settings
@@ -141,7 +142,7 @@ def test_a_foreign_module_in_its_place_is_told_once_and_shown_until_it_is_mended
     assert len(alerts.read_text().splitlines()) == 1
     told = trials.problem(machine.settings)
     assert "was not built by sepolicyd" in told
-    facts = gather._leases(machine.settings, gather._Asker())
+    facts = gather._leases(machine.settings, Asker())
     assert facts["trial_problem"] == told
     (finding,) = (one for one in judge(MachineFacts(trial_problem=told), machine.profile) if one.code == "D-TRIAL")
     assert finding.level is Severity.STOP

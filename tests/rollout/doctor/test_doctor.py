@@ -10,6 +10,7 @@ import pytest
 
 from sepolicyd.problems import Severity
 from sepolicyd.rollout.doctor import gather
+from sepolicyd.rollout.doctor.ask import Asker
 from sepolicyd.rollout.doctor.checks import judge
 from sepolicyd.rollout.doctor.codes import DoctorCode
 from sepolicyd.rollout.doctor.examine import examine
@@ -191,6 +192,6 @@ def test_who_may_not_look_is_told_and_not_thrown_out(tmp_path: Path, monkeypatch
         return real(path, **more)
 
     monkeypatch.setattr(Path, "is_dir", is_dir)
-    asker = gather._Asker()
+    asker = Asker()
     assert gather._store(asker, Settings(root=tmp_path, state=tmp_path))["store_present"] is None
     assert any("cannot examine the store" in text for text in asker.problems)

@@ -13,7 +13,11 @@ from sepolicyd.rollout.lease.lease import DEFAULT_DIR, MODULE_PREFIX
 from sepolicyd.rollout.lease.lease_records import LeaseBook
 from tests.paths import ROOT
 
-UNITS = [*sorted(path.name for path in (ROOT / "systemd").glob("*.service")), "sepolicyd-lease.timer"]
+UNITS = [
+    *sorted(path.name for path in (ROOT / "systemd").glob("*.service")),
+    "sepolicyd-lease.timer",
+    "sepolicyd-metrics.timer",
+]
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 
@@ -171,7 +175,7 @@ def test_what_is_not_the_distribution_s_is_pinned_with_hashes() -> None:
         entries = [line for line in text.splitlines() if line.strip()]
         assert entries
         for entry in entries:
-            assert re.match(r"[a-z-]+==[0-9.]+ ", entry), entry
+            assert re.match(r"[a-z0-9-]+==[0-9.]+ ", entry), entry
             assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry
         names = {re.split("==", entry)[0] for entry in entries}
         assert {re.split(">=", line)[0].lower() for line in asked} <= names or name != "requirements.txt"
@@ -218,3 +222,28 @@ def test_install_places_all_of_it_and_uninstall_leaves_nothing(tmp_path: Path) -
 def test_another_prefix_reaches_the_units() -> None:
     done = make("-n", "install", "DESTDIR=/x", "PREFIX=/opt")
     assert "s,/usr/lib/sepolicyd,/opt/lib/sepolicyd,g" in done.stdout
+
+
+ENDERS = ("sepolicyd-lease.service", "sepolicyd-boot.service", "sepolicyd-trial.service")
+# none of them implies NoNewPrivileges= for a root unit, needs a namespace, or keeps alert_command from the network
+HARMLESS = {"LockPersonality", "RestrictRealtime", "KeyringMode"}
+SERVICE = {"Type", "ExecStart", "ExecStopPost", "RemainAfterExit", "TimeoutStartSec", "SuccessExitStatus", "LogLevelMax"}
+
+
+@pytest.mark.parametrize("unit", ENDERS)
+def test_what_ends_a_lease_has_no_sandbox_that_could_stop_semodule(unit: str) -> None:
+    service = (ROOT / "systemd" / unit).read_text().partition("[Service]")[2].partition("\n[")[0]
+    keys = set(re.findall(r"(?m)^([A-Z]\w+)=", service))
+    assert keys <= SERVICE | HARMLESS
+
+
+@needs_systemd
+@pytest.mark.parametrize(("unit", "tenths"), [("sepolicyd.service", 5), ("sepolicyd-metrics.service", 24)])
+def test_the_exposure_of_a_unit_is_what_the_documents_say(unit: str, tenths: int, tmp_path: Path) -> None:
+    (tmp_path / unit).write_text(here(unit))
+    words = [str(ANALYZE), "security", "--offline=yes", f"--threshold={tenths}", "--no-pager", str(tmp_path / unit)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if "nrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze has no --offline")
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+    assert f"{tenths / 10:.1f}" in (ROOT / "docs/install.md").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The state of a rollout as Prometheus metrics."""
