@@ -59,6 +59,4 @@ def change_text(kind: HistoryEvent, details: Mapping[str, Any]) -> str:
     if kind is HistoryEvent.APPLY:
         return f"{text}: {len(history.get('gained', ()))} accesses gained, {len(history.get('lost', ()))} lost"
     reason = f" ({history['reason']})" if history.get("reason") else ""
-    return (
-        f"{text}{reason}: {len(history.get("added_rules", ()))} rules added, {len(history.get("dropped_rules", ()))} removed"
-    )
+    return f"{text}{reason}: {len(history.get('added_rules', ()))} rules added, {len(history.get('dropped_rules', ()))} removed"

@@ -87,7 +87,7 @@ def test_the_one_shot_alone_does_the_return(machine: World, tmp_path: Path) -> N
     assert trial is not None
     trials.write_trial(machine.settings, dataclasses.replace(trial, boot_id="an earlier boot"))
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
-    assert done.stderr == f"<5>sepolicyd: {MODULE} went from version 2 to 1: 0 rules came back, 1 went\n"
+    assert done.stderr == f"<5>sepolicyd: {MODULE} went from version 2 to 1: 0 rules added, 1 removed\n"
     assert machine.policy() == first
     with pytest.raises(RefusedError, match="no version is on trial"):
         confirm(machine.settings, by="bob")
@@ -115,7 +115,7 @@ def test_what_could_not_be_returned_stays_on_trial(
     monkeypatch.setenv("SEPOLICYD_PATH", "/nonexistent")
     argv = ["--state", str(machine.settings.state), "--root", str(machine.settings.root)]
     assert endtrial(argv) == 3
-    assert "could not be taken back: semodule is not installed" in capsys.readouterr().err
+    assert "could not be rolled back: semodule is not installed" in capsys.readouterr().err
     monkeypatch.delenv("SEPOLICYD_PATH")
     assert recover(machine.settings)
     assert machine.ours() == []
