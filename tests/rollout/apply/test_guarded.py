@@ -65,7 +65,7 @@ def planned(world: World, packages: Sequence[Path], overrides: Optional[tuple[di
 @pytest.mark.parametrize(
     ("statement", "requires", "code", "words"),
     [
-        (JOINS.format("can_read_shadow_passwords"), "attribute can_read_shadow_passwords;", "R-011", "exempts from neverallow"),
+        (JOINS.format("can_read_shadow_passwords"), "attribute can_read_shadow_passwords;", "R-011", "exempt from neverallow"),
         (PLAIN.format("read"), "type shadow_t; class file read;", "R-003", "password hashes"),
         (PLAIN.format("append"), "type shadow_t; class file append;", "R-003", "password hashes"),
         (

@@ -384,7 +384,7 @@ def test_the_proxys_machine_code_belongs_into_the_proxys_domain(policy_index: Po
         and isinstance(item.fix.detail, DomainTransition)
         and item.fix.detail.domain == "jupyterhub_proxy_t"
     )
-    assert "never to the hub" in next(finding.text for finding in item.findings if finding.code == "V-001")
+    assert "never for the hub" in next(finding.text for finding in item.findings if finding.code == "V-001")
 
 
 @pytest.mark.parametrize("path", ["/etc/x", "/etc/cron.d/x", "/var/lib/x"])

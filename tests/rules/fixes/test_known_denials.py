@@ -33,7 +33,7 @@ ROWS = [
     (
         "3 entry point on sudo",
         line("entrypoint", "unconfined_t", "sudo_exec_t", "file", pid=3, comm="jupyterhub", path="/usr/bin/sudo"),
-        "refuse", "refuse", "Switch PAM sessions off",
+        "refuse", "refuse", "Disable PAM sessions",
     ),
     (
         "4 a web server in front",
