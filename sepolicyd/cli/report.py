@@ -1,4 +1,4 @@
-"""The `report` command: a page about one rollout, a bundle that can be verified elsewhere, or reports to policy maintainers."""
+"""The `report` command: a page about one rollout, or the records behind it in a file that can be verified elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import click
 from sepolicyd.cli import terminal
 from sepolicyd.cli.options import policy_option, state_options
 from sepolicyd.cli.session import open_session
-from sepolicyd.errors import Exit
+from sepolicyd.errors import Exit, UsageError
+from sepolicyd.rollout.session import Session
 from sepolicyd.storage.files import write_whole
 
 
@@ -20,25 +21,56 @@ from sepolicyd.storage.files import write_whole
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there [default: SERVICE-report.html]."
 )
+@click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="Write the records behind the report to FILE.")
+@click.option("--details", is_flag=True, help="Keep paths, commands and raw records in the bundle; they name users.")
 @policy_option
 @state_options
-def report_command(service: str, output: Optional[Path], policy_file: Optional[Path], **paths: Optional[Path]) -> int:
+def report_command(
+    service: str,
+    output: Optional[Path],
+    bundle: Optional[Path],
+    details: bool,
+    policy_file: Optional[Path],
+    **paths: Optional[Path],
+) -> int:
     """Write a report on a service's rollout.
 
     One HTML page that needs no network and no script: what the service may do and since which decision, what was refused,
     what was loaded, the leases, what was learnt, and what each domain reaches before and after.
 
+    With --bundle the records themselves: evidence, decisions, module sources, the exact difference and the histories, in a
+    file that verify_bundle.py checks without sepolicyd. Its seal is printed: keep it elsewhere.
+
     \b
     Example:
       sepolicyd report jupyterhub -o jupyterhub.html
     """
+    if bundle is None and details:
+        raise UsageError("--details belongs to --bundle", "sepolicyd report SERVICE --bundle FILE --details")
     session = open_session(service, **paths)
     now = time.time()
+    if bundle is not None:
+        _bundle(session, bundle, now, details=details)
+    if output is not None or bundle is None:
+        _page(session, output or Path(f"{session.profile.name}-report.html"), now, policy_file)
+    return int(Exit.DONE)
+
+
+def _page(session: Session, target: Path, now: float, policy_file: Optional[Path]) -> None:
     from sepolicyd.report.collect import collect
     from sepolicyd.report.page import render
 
     text = render(collect(session, now, policy_file)).encode()
-    target = output or Path(f"{session.profile.name}-report.html")
     write_whole(target, text, mode=0o600)
     terminal.print_err(f"{terminal.escape(str(target))}: {len(text) / 1e6:.1f} MB; it names users and paths of this machine")
-    return int(Exit.DONE)
+
+
+def _bundle(session: Session, target: Path, now: float, *, details: bool) -> None:
+    from sepolicyd.report.bundle import make_bundle
+
+    made = make_bundle(session, now, details=details)
+    write_whole(target, made.data, mode=0o600)
+    terminal.print_out(made.seal)
+    terminal.print_err(f"{terminal.escape(str(target))}: {terminal.plural(made.files, 'file')}; the line on stdout is its seal")
+    for note in made.notes:
+        terminal.print_err(f"note: {terminal.escape(note)}")

@@ -10,14 +10,14 @@ from typing import Optional
 from sepolicyd import __version__
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, StateError
-from sepolicyd.module.source import DONTAUDIT, Rule
+from sepolicyd.module.source import DONTAUDIT
 from sepolicyd.module.store import Store
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.report.grants import denied, grants_of, pending_rows
 from sepolicyd.report.lease_history import lease_records
-from sepolicyd.report.model import Change, DomainReach, LeaseRecord, Report
+from sepolicyd.report.model import DomainReach, LeaseRecord, Report
 from sepolicyd.report.reach import reach_of
-from sepolicyd.report.version_history import changes_of, gained_in_force, since
+from sepolicyd.report.version_history import changes_of, gained_by, since
 from sepolicyd.rollout.apply.versions import Versions, module_name, sha256
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.rollout.learning import taint
@@ -45,7 +45,6 @@ def collect(session: Session, now: float, policy_file: Optional[Path] = None) ->
     entries = [entry for entry in History(settings.rollout_dir).entries() if entry.module == module]
     versions = Versions(settings.rollout_dir, module)
     version = versions.load(versions.current())
-    changes = changes_of(entries)
     lease, lease_note = lease_of(session)
     records = taint.read_records(settings, profile.name, now=now)
     taints = (*snapshot.taints, *taint.summary(records.taints(snapshot.remarks)))
@@ -60,16 +59,16 @@ def collect(session: Session, now: float, policy_file: Optional[Path] = None) ->
         module=module,
         version=version.number,
         policy="" if policy is None else f"{policy.path} (format {policy.version})",
-        policy_note=note or _changed_since(session, entries),
+        policy_note=note or changed_since(session, entries),
         grants=tuple(one for one in grants if one.means != DONTAUDIT),
         refusals=denied(decided),
         silenced=tuple(one for one in grants if one.means == DONTAUDIT),
         pending=pending_rows(waiting),
         solved=solved,
-        changes=changes,
+        changes=changes_of(entries),
         leases=_leases(session),
         leases_note=lease_note,
-        reach=_reach(session, policy, changes, version.rules),
+        reach=_reach(session, policy, gained_by(entries, versions)),
         readiness=readiness_of(session, snapshot.evidence, records, lease, taints),
         seen=len(snapshot.evidence),
         faults=_faults(session),
@@ -102,16 +101,12 @@ def _faults(session: Session) -> tuple[str, ...]:
     return tuple(f"{chain.path.name}: {text}" for chain in chains for text in chain.verify())
 
 
-def _reach(
-    session: Session, policy: Optional[PolicyIndex], changes: Iterable[Change], rules: Iterable[Rule]
-) -> tuple[DomainReach, ...]:
-    if policy is None:
-        return ()
-    return reach_of(policy, session.profile.own_domains, gained_in_force(changes, rules))
+def _reach(session: Session, policy: Optional[PolicyIndex], gained: Iterable[Access]) -> tuple[DomainReach, ...]:
+    return () if policy is None else reach_of(policy, session.profile.own_domains, gained)
 
 
-def _changed_since(session: Session, entries: Iterable[Entry]) -> str:
-    """A sentence where the store holds another policy than the one that was proved and loaded last, "" otherwise."""
+def changed_since(session: Session, entries: Iterable[Entry]) -> str:
+    """Return a sentence where the store holds another policy than the one that was proved and loaded last, "" otherwise."""
     digests = [str(one.details.get("policy", "")) for one in entries if one.what is not HistoryEvent.CONFIRM]
     if not digests or not digests[-1]:
         return ""

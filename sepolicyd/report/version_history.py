@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 from sepolicyd.access import Access
-from sepolicyd.module.source import Rule
+from sepolicyd.module.source import ALLOW, Rule
 from sepolicyd.report.model import Change
 from sepolicyd.rollout.apply.changes import from_json
-from sepolicyd.rollout.apply.versions import rules_from
+from sepolicyd.rollout.apply.versions import NONE, Versions, rules_from
 from sepolicyd.rollout.history import Entry, HistoryEvent
 
 
@@ -99,9 +99,28 @@ def _rules(values: Any) -> Sequence[Rule]:
     return ()
 
 
-def gained_in_force(changes: Iterable[Change], rules: Iterable[Rule]) -> frozenset[Access]:
-    """The accesses that some version has gained and that a rule of the installed version gives."""
-    ever = {(a.source, a.target, a.tclass, a.permission) for change in changes for a in change.gained}
-    return frozenset(
-        rule.access for rule in rules if (*rule.access.group, rule.access.permission) in ever and rule.kind == "allow"
-    )
+def gained_by(entries: Iterable[Entry], versions: Versions) -> frozenset[Access]:
+    """The accesses that the installed version has gained over the policy without the module, as the history records it.
+
+    A rollback returns to the gains of that version. Where it has written a part of a version anew, these are the accesses
+    that some version has gained and that a rule of the part gives.
+
+    :param entries: those of this module, oldest first
+    """
+    gains: dict[int, frozenset[Access]] = {NONE: frozenset()}
+    installed = NONE
+    for entry in entries:
+        if entry.what is HistoryEvent.CONFIRM:
+            continue
+        installed, details = entry.version, entry.details
+        if entry.what is HistoryEvent.APPLY:
+            before = gains.get(_number(details.get("previous")), frozenset())
+            gains[installed] = (before - set(accesses_in(details.get("lost")))) | set(accesses_in(details.get("gained")))
+        elif installed not in gains:
+            keys = {_key(rule.access) for rule in versions.load(installed).rules if rule.kind == ALLOW}
+            gains[installed] = frozenset(a for a in frozenset().union(*gains.values()) if _key(a) in keys)
+    return gains[installed]
+
+
+def _key(access: Access) -> tuple[str, str, str, str]:
+    return (*access.group, access.permission)

@@ -103,10 +103,23 @@ class DecisionStore:
         """Return all decisions, oldest first, each with whether it was undone later."""
         return self._history()
 
-    def decided(self) -> dict[Access, Decision]:
-        """Return the decision in force for each access: the latest one, unless it is a reset."""
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row as it is stored, undos included, in a form that JSON can hold."""
+        return [
+            {
+                "id": row[0], "answer": row[1], "accesses": json.loads(row[2]), "candidate": row[3], "fix_kind": row[4],
+                "fix_detail": json.loads(row[5]), "by": row[6], "at": row[7], "reason": row[8], "undoes": row[9],
+            }
+            for row in self._rows()
+        ]  # fmt: skip
+
+    def decided(self, last: Optional[int] = None) -> dict[Access, Decision]:
+        """Return the decision in force for each access: the latest one, unless it is a reset.
+
+        :param last: the number of the last row to look at; by default all count
+        """
         standing: dict[Access, Decision] = {}
-        for decision in self.all():
+        for decision in (decision for decision, undone in self._history(last) if not undone):
             for access in decision.accesses:
                 if decision.answer == AnswerKind.RESET:
                     standing.pop(access, None)
@@ -145,14 +158,17 @@ class DecisionStore:
             )
         return _with_id(decision, int(cursor.lastrowid or 0))
 
-    def _history(self) -> list[tuple[Decision, bool]]:
+    def _rows(self) -> list[tuple[Any, ...]]:
         if self._connection is None:
             return []
         with translated(self.path):
-            rows = self._connection.execute(
+            return self._connection.execute(
                 "SELECT id, answer, accesses, candidate_id, fix_kind, fix_detail, by, at, reason, undoes "
                 "FROM decisions ORDER BY id"
             ).fetchall()
+
+    def _history(self, last: Optional[int] = None) -> list[tuple[Decision, bool]]:
+        rows = [row for row in self._rows() if last is None or row[0] <= last]
         undone = {row[9] for row in rows if row[9] is not None}
         return [(_from_row(row, self.path), row[0] in undone) for row in rows if row[1] != UNDO]
 
