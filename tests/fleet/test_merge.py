@@ -1,4 +1,4 @@
-"""Exports of many hosts: what is left out of them, what a hostile host can reach, and what is refused."""
+"""Exports of several hosts: what is left out of them, what a hostile host can reach, and what is refused."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_nothing_is_written_for_a_key_that_is_missing(tmp_path: Path) -> None:
 def test_no_daemon_writes_into_a_merge(tmp_path: Path, put: Put) -> None:
     put(export("hub1", {COMMON: seen()}))
     path = store_merge(merged(tmp_path), tmp_path / "merged")
-    with pytest.raises(UsageError, match="many hosts"):
+    with pytest.raises(UsageError, match="several hosts"):
         EvidenceStore(path, "jupyterhub")
     with pytest.raises(RefusedError, match="exists"):
         store_merge(merged(tmp_path), tmp_path / "merged")

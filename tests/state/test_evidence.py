@@ -262,9 +262,9 @@ BODY = '{"count":1,"first":1.0,"last":1.0}'
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (("a t", "b_t", "file", "read", "", BODY), "a name that no policy can hold"),
-        (("a_t", "b_t;", "file", "read", "", BODY), "a name that no policy can hold"),
-        (("a_t", "b_t", "file", "read }\nallow x y", "", BODY), "a name that no policy can hold"),
+        (("a t", "b_t", "file", "read", "", BODY), "a name that is not a valid identifier"),
+        (("a_t", "b_t;", "file", "read", "", BODY), "a name that is not a valid identifier"),
+        (("a_t", "b_t", "file", "read }\nallow x y", "", BODY), "a name that is not a valid identifier"),
         (("a_t", "a_t", "file", "read", "", BODY), "target equals the source"),
         (("a_t", "b_t", "file", "read", "", "[" * 5000), "not JSON"),
         (("a_t", "b_t", "file", "read", "", '{"count":"1"}'), "field count"),

@@ -106,7 +106,7 @@ def _manual(decision: Decision) -> str:
         return f"{decision.candidate_id}: set {detail.line or '?'} in {detail.file or 'the application'}"
     if isinstance(detail, DomainTransition):
         return f"{decision.candidate_id}: write the transition to {detail.domain or '?'} into the base module"
-    return "" if is_automatic(detail) else f"{decision.candidate_id}: {decision.fix_kind} must be done by hand"
+    return "" if is_automatic(detail) else f"{decision.candidate_id}: {decision.fix_kind} is done by hand"
 
 
 def _context(one: PathLabel) -> FileContext:

@@ -190,7 +190,7 @@ def test_a_module_of_our_name_at_another_priority_is_refused(machine: World, tmp
     foreign = tmp_path / f"{MODULE}.cil"
     foreign.write_text("(type foreign_t)")
     machine.store.install([foreign], 400)
-    with pytest.raises(RefusedError, match="at priority 400, not ours"):
+    with pytest.raises(RefusedError, match="at priority 400 instead of"):
         machine.plan(allow(READ))
 
 
@@ -230,7 +230,7 @@ def test_rollback_goes_back_one_and_to_none(machine: World) -> None:
     rollback(machine.settings, "svc", by="bob")
     assert machine.policy() == start
     assert machine.ours() == []
-    with pytest.raises(RefusedError, match="no version of sepolicyd_svc is in the store"):
+    with pytest.raises(RefusedError, match="no version of sepolicyd_svc is installed"):
         rollback(machine.settings, "svc", by="bob")
     with pytest.raises(RefusedError, match="at version 0 already"):
         rollback(machine.settings, "svc", by="bob", to=0)
@@ -402,7 +402,7 @@ def test_what_somebody_else_adds_meanwhile_is_never_installed_with_ours(
     machine: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))  # type: ignore[attr-defined]
-    with pytest.raises(RefusedError, match=r"svc_t shadow_t:file read would be gained, and no decision covers it"):
+    with pytest.raises(RefusedError, match=r"svc_t shadow_t:file read would be gained, but no decision covers it"):
         machine.apply(allow(READ))
     assert machine.ours() == []
     assert not ApplyJournal(machine.settings.rollout_dir).operations()
@@ -411,7 +411,7 @@ def test_what_somebody_else_adds_meanwhile_is_never_installed_with_ours(
 def test_a_plan_from_a_copy_is_compared_with_what_the_store_links(machine: World, monkeypatch: pytest.MonkeyPatch) -> None:
     made = machine.plan(allow(READ))
     monkeypatch.setattr(execute, "install_checked", _with_another_hand(execute.install_checked, machine))  # type: ignore[attr-defined]
-    with pytest.raises(ToolError, match="allows what was not proved: svc_t shadow_t:file read"):
+    with pytest.raises(ToolError, match="allows more than the proved one: svc_t shadow_t:file read"):
         machine.load(made)
     assert machine.ours() == []
     assert not ApplyJournal(machine.settings.rollout_dir).operations()
@@ -438,7 +438,7 @@ def test_without_it_a_policy_that_is_not_the_proved_one_is_taken_back(machine: W
     monkeypatch.setattr(execute, "install_checked", no_verifier)
     monkeypatch.setattr(execute, "install", _with_another_hand(execute.install, machine))  # type: ignore[attr-defined]
     before = machine.policy()
-    with pytest.raises(ToolError, match="allows what was not proved: svc_t shadow_t:file read"):
+    with pytest.raises(ToolError, match="allows more than the proved one: svc_t shadow_t:file read"):
         machine.apply(allow(READ))
     assert machine.ours() == []
     assert not ApplyJournal(machine.settings.rollout_dir).open()

@@ -113,7 +113,7 @@ def test_one_line_of_another_hand_at_the_end_is_found(history: History, tmp_path
     head = (tmp_path / HEAD).read_bytes()
     history.add(Entry(HistoryEvent.APPLY, "mallory", 9.0, operation="x"))
     (tmp_path / HEAD).write_bytes(head)
-    assert history.verify() == ["what follows the line with number 5 were not written by sepolicyd"]
+    assert history.verify() == ["the lines after number 5 were not written by sepolicyd"]
 
 
 @pytest.mark.parametrize("kept", [0, 3, 4])

@@ -91,7 +91,7 @@ def test_a_rollback_leaves_out_what_was_denied_since_and_says_so(machine: World)
     now = {access: decision for access, decision in everything().items() if access not in {OPEN, READ_VAR, LABEL}}
     machine.apply(now)
     done = rollback(machine.settings, "svc", by="bob", to=1, still=desired_policy(now))
-    assert "left out, because they were denied or reset since: " in done.text
+    assert "left out, because they have been denied or reset since: " in done.text
     for words in (f"allow {OPEN}", "/srv/svc(/.*)? as svc_data_t", "boolean svc_may_read on"):
         assert words in done.text
     assert shown(machine) == {**ALL, "open": False, "boolean": False, "label": False}
