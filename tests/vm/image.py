@@ -56,11 +56,41 @@ TOOLS = {
 
 
 @dataclass(frozen=True)
+class BasePolicy:
+    """Another machine's base policy, which a guest of the whole policy is changed over to before it plays."""
+
+    label: str
+    """the name of the directory that it came from"""
+    kind: str
+    """SELINUXTYPE"""
+    archive: bytes
+    """etc/selinux, var/lib/selinux and usr/share/selinux as a gzipped tar"""
+
+    @property
+    def name(self) -> str:
+        """Part of a saved state's name: changes with every byte of the policy."""
+        return f"{self.label}.{hashlib.sha256(self.archive).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
 class Image:
-    """What QEMU needs to boot the guest. `policy` is "slim" or "full"."""
+    """What QEMU needs to boot the guest."""
 
     directory: Path
     policy: str
+    """"slim" or "full", of the distribution's modules"""
+    base: Optional[BasePolicy] = None
+    """the base policy that takes the place of the distribution's"""
+
+    @property
+    def name(self) -> str:
+        """The policy in the name of a saved state."""
+        return self.base.name if self.base else self.policy
+
+    @property
+    def kind(self) -> str:
+        """SELINUXTYPE in the guest."""
+        return self.base.kind if self.base else "default"
 
     @property
     def disk(self) -> Path:

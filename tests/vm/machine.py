@@ -380,7 +380,7 @@ def saved(
     image: Image, logs: Path, accel: Accelerator, name: str, make: Callable[[Machine], None], start: Optional[Path]
 ) -> Path:
     """The saved state of this name: made once, by resuming `start` (or booting) and doing `make`; older ones of the kind go."""
-    kind = f"state-{image.policy}-{accel.name}"
+    kind = f"state-{image.name}-{accel.name}"
     state = image.directory / f"{kind}-{name}"
     if state.exists():
         return state

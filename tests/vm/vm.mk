@@ -3,4 +3,4 @@
 .PHONY: test-vm
 test-vm:
 	@bash tests/vm/setup
-	@$(PYTHON) -B -m tests.vm $(SCENARIO)
+	@$(PYTHON) -B -m tests.vm $(if $(POLICY),--policy "$(POLICY)") $(SCENARIO)

@@ -12,8 +12,6 @@ from tests.vm.machine import Result
 
 # the policy first: --permissive takes a word, and would take the policy for a type of the installed policy
 PERMISSIVE = "seinfo /sys/fs/selinux/policy --permissive | tail -n +2 | tr -d ' ' | grep -v '^$' || true"
-STORED = "/var/lib/selinux/default/active/modules/360/sepolicyd_jupyterhub/cil"
-HIDDEN_OFF = "/var/lib/selinux/default/active/disable_dontaudit"
 # The hub gives its proxy 10 s, fixed in its code; node on an emulated processor of a busy host needs up to a minute.
 PATIENCE = """
 import asyncio
@@ -50,6 +48,11 @@ allow jupyterhub_user_t bin_t:file { entrypoint execute read open getattr map };
 OURS = {"jupyterhub_t", "jupyterhub_proxy_t", "jupyterhub_user_t"}
 
 
+def store(context: Context) -> str:
+    """The directory of the guest's policy store that holds its present content."""
+    return f"/var/lib/selinux/{context.machine.image.kind}/active"
+
+
 def configure(context: Context, prefix: str = "/opt/jupyterhub", extra: str = "") -> None:
     """The hub's configuration for this prefix, every path written out."""
     text = (PAYLOAD.parent / "guest/jupyterhub_config.py").read_text()
@@ -77,8 +80,9 @@ def apply(context: Context, typed: Optional[Callable[..., Result]] = None) -> in
     """Load what is decided; the allow rules of the loaded module, counted in the store."""
     done = (typed or context.run)("sepolicyd apply --yes", timeout=420)
     context.say(f"sepolicyd apply took {done.seconds:.0f} s")
-    # semodule -E would write as semanage_t, which may not in a root shell's directory
-    cil = context.run(f"test ! -e {STORED} || python3 -c 'import bz2; print(bz2.open(\"{STORED}\").read().decode())'")
+    # semodule -E would write as semanage_t, which may not in a root shell's directory; bzip2 unless semanage.conf says no
+    stored = f"{store(context)}/modules/360/sepolicyd_jupyterhub/cil"
+    cil = context.run(f"test ! -e {stored} || bzcat -f {stored}")
     return cil.out.count("(allow ")
 
 
@@ -146,6 +150,7 @@ def wait_closed(context: Context, seconds: float, what: str) -> float:
 def wait_undone(context: Context, seconds: float = 120) -> None:
     """Until the store is back too: the kernel is closed first, the slow store (and its dontaudit rules) after it."""
     began = time.monotonic()
-    while context.run(f'test ! -e {HIDDEN_OFF} && test -z "$(ls /var/lib/sepolicyd/rollout/leases)"', check=False).rc != 0:
+    hidden_off = f"{store(context)}/disable_dontaudit"
+    while context.run(f'test ! -e {hidden_off} && test -z "$(ls /var/lib/sepolicyd/rollout/leases)"', check=False).rc != 0:
         context.expect(time.monotonic() - began < seconds, f"{seconds:.0f} s after a lease's end its undo is not finished")
         time.sleep(2)
