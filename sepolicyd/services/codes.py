@@ -63,6 +63,11 @@ class SetupCode(ProblemCode):
         "The service was started before its policy was loaded, and still runs in its old domain.",
         "systemctl(1), restart",
     )
+    SANDBOX = (
+        "I-sandbox",
+        "systemd may not mount over the type that a path of the unit's sandbox would get, so the path keeps its label.",
+        "systemd.exec(5), Sandboxing",
+    )
     SHARED = (
         "I-shared",
         "A path is shared with other programs, so it cannot have a label of the service's own.",

@@ -23,7 +23,12 @@ WORD = re.compile(r"""\s*((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')+
 ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 PIECE = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
 DIRECTORIES = ("RuntimeDirectory", "StateDirectory", "LogsDirectory", "ConfigurationDirectory", "CacheDirectory")
-LISTS = frozenset({"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile", "ReadWritePaths", *DIRECTORIES})
+# Paths over which systemd mounts something for the service (systemd.exec(5), "Sandboxing")
+MOUNTS = (
+    "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "TemporaryFileSystem", "BindPaths",
+    "BindReadOnlyPaths",
+)  # fmt: skip
+LISTS = frozenset({"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile", *MOUNTS, *DIRECTORIES})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from sepolicyd.services.discovery import Label
-from sepolicyd.services.unit_file import Unit
+from sepolicyd.services.unit_file import MOUNTS, Unit
 
 DIRECTORIES = (
     ("RuntimeDirectory", "/run", "runtime"),
@@ -37,6 +37,22 @@ def output_files(unit: Unit) -> list[tuple[str, str, str]]:
         way, colon, path = unit.get(key).partition(":")
         if colon and way in ("append", "file", "truncate") and path.startswith("/"):
             found.append((key, way, path))
+    return found
+
+
+def mount_points(unit: Unit) -> list[tuple[str, str]]:
+    """Return (setting, path) of each path over which systemd mounts something before it starts the service.
+
+    Settings are those of "Sandboxing" in systemd.exec(5). "SOURCE:DESTINATION:OPTIONS" of BindPaths= is the destination,
+    "PATH:OPTIONS" of TemporaryFileSystem= the path. Paths with specifiers (%i) are known to systemd alone.
+    """
+    found = []
+    for key in MOUNTS:
+        for word in unit.words(key):
+            parts = word.lstrip("-+").split(":")
+            path = parts[1] if key.startswith("Bind") and len(parts) > 1 and parts[1] else parts[0]
+            if path.startswith("/") and "%" not in path:
+                found.append((key, path.rstrip("/") or "/"))
     return found
 
 

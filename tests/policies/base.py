@@ -16,7 +16,11 @@ from sepolicyd.settings import HEADERS
 
 ROOT = Path(os.environ.get("SEPOLICYD_POLICY_ROOT") or "/").absolute()
 REAL = Path("/") != ROOT
-LOCAL_FILES = ("booleans.local", "ports.local", "file_contexts.local", "interfaces.local", "nodes.local", "ibpkeys.local")
+# What `semanage` keeps beside the modules.
+LOCAL_FILES = (
+    "booleans.local", "ports.local", "file_contexts.local", "interfaces.local", "nodes.local", "ibpkeys.local",
+    "ibendports.local", "seusers.local", "users.local",
+)  # fmt: skip
 
 
 def is_fedoras(policy: PolicyIndex) -> bool:
@@ -43,7 +47,8 @@ def why_unusable(root: Path, scratch: Path) -> str:
     except ToolMissingError as error:
         return f"{root} is no policy root: {error}"
     except SepolicydError as error:
-        return f"the policy store of {root} does not rebuild with this machine's semodule: {error}"
+        said = " / ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        return f"the policy store of {root} does not rebuild with this machine's semodule: {said}"
     return ""
 
 
@@ -56,6 +61,7 @@ def customisations(root: Path) -> str:
         _part("permissive domains", [item.name.split("_", 1)[1] for item in modules if _permissive(item.name)]),
         _part("disabled modules", [item.name for item in modules if item.disabled]),
         _part("local settings", [name for name in LOCAL_FILES if _settings(store.active / name)]),
+        "dontaudit rules are off" if store.dontaudit_off else "",
     ]
     told = "; ".join(part for part in parts if part)
     return f"the store of {root} is customised ({told}): results hold for it as it is" if told else ""

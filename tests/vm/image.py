@@ -65,11 +65,13 @@ class BasePolicy:
     """SELINUXTYPE"""
     archive: bytes
     """etc/selinux, var/lib/selinux and usr/share/selinux as a gzipped tar"""
+    recipe: str = ""
+    """the commands that change the guest over"""
 
     @property
     def name(self) -> str:
         """Part of a saved state's name: changes with every byte of the policy."""
-        return f"{self.label}.{hashlib.sha256(self.archive).hexdigest()[:12]}"
+        return f"{self.label}.{hashlib.sha256(self.archive + self.recipe.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

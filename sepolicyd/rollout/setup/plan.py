@@ -24,14 +24,13 @@ from sepolicyd.rollout.setup import processes as init_processes
 from sepolicyd.rollout.setup.journal import SetupJournal
 from sepolicyd.rollout.setup.port_labels import PortChange
 from sepolicyd.rollout.setup.processes import Running
-from sepolicyd.rollout.setup.unit_outputs import OutputFile
+from sepolicyd.rollout.setup.unit_outputs import NOTHING, UsedBySystemd
 from sepolicyd.rules.guard import policy_delta
 from sepolicyd.rules.guard.guard import load_guard
 from sepolicyd.rules.guard.override import parse_overrides
 from sepolicyd.services.discovery import BooleanRequest, Found, Label
 from sepolicyd.services.registry import discovery_of
 from sepolicyd.services.unit_file import read_unit
-from sepolicyd.services.unit_labels import output_files
 from sepolicyd.settings import Settings, policy_dirs
 
 NOT_SILENT = base_dontaudit.BaseDontaudits()
@@ -59,7 +58,7 @@ class InitPlan:
     booleans: tuple[BooleanRequest, ...] = ()
     tunables: tuple[str, ...] = ()
     findings: tuple[Problem, ...] = ()
-    outputs: tuple[OutputFile, ...] = ()
+    by_systemd: UsedBySystemd = NOTHING
     package: bytes = b""
     limits: bytes = b""
     """CIL text of the constraints on the service's domains, empty where the profile has none."""
@@ -113,17 +112,12 @@ def plan_init(
         ports=tuple(change for change in changes if change.before not in ports.WEB),
         processes=processes,
         booleans=found.booleans,
-        outputs=_outputs(found),
+        by_systemd=unit_outputs.of_unit(found.unit),
         tunables=base_module.booleans_of(source),
         findings=tuple(sorted(findings, reverse=True)),
         again=journal is not None,
     )
     return plan if plan.stopped else _proved(plan, store, profile, headers or settings.policy_headers, before, settings)
-
-
-def _outputs(found: Found) -> tuple[OutputFile, ...]:
-    """Return the files that systemd opens for the service."""
-    return tuple(OutputFile(*each) for each in output_files(found.unit)) if found.unit else ()
 
 
 def _label_findings(
@@ -210,7 +204,7 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
         limits = base_module.limits_of(profile, plan.module, place)
         copy.install([package, *([limits] if limits else [])], plan.priority)
         after = PolicyIndex.load(copy.policy())
-        refused = unit_outputs.refused(plan.labels, plan.outputs, after)
+        refused = unit_outputs.refused(plan.labels, plan.by_systemd, after)
         if refused:
             kept = tuple(label for label in plan.labels if label not in refused)
             plan = replace(plan, labels=kept, findings=(*plan.findings, *refused.values()))

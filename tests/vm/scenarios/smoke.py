@@ -10,6 +10,10 @@ EXECMEM = ("jupyterhub_user_t", "jupyterhub_user_t", "process", "execmem")
 
 def play(context: Context) -> None:
     context.mode("Enforcing")
+    daemon = context.run(
+        "systemctl is-active sepolicyd; ps -o label= -p $(systemctl show -p MainPID --value sepolicyd)", check=False
+    )
+    context.expect(":sepolicyd_t:" in daemon.out, f"the daemon does not run in its domain: {daemon.text[-300:]}")
     mark = context.mark()
     probe = context.run("runcon -t user_t -r user_r -u user_u -l s0 cat /etc/shadow", check=False)
     context.expect(probe.rc != 0, "a root shell could enter user_t by hand on an enforcing kernel")
