@@ -58,8 +58,9 @@ def believed(context: Context) -> dict[str, str]:
 
 def play(context: Context) -> None:
     context.mode("Enforcing")
-    # with a rule of its own the kernel writes SYSCALL, CWD, PATH and PROCTITLE beside each denial
+    # with a rule of its own the kernel writes SYSCALL, CWD, PATH and PROCTITLE beside each denial; in the lease all is logged
     context.run("auditctl -a always,exit -F arch=b64 -S sethostname -k bench; setsebool jupyterhub_user_exec_content on")
+    context.run("sepolicyd learn start jupyterhub --for 40m --hidden", timeout=180)
     context.start_service()
     mark = context.mark()
     lines = forge(context, "bob")
@@ -79,6 +80,8 @@ def play(context: Context) -> None:
     text = context.run("sepolicyd status", check=False).out
     context.expect("attempts" in text, "status does not show the attempts")
     context.note(f"{len(lines)} trials, {written} lines of the log with the student's text, {status['count']} attempts counted")
+    context.run("sepolicyd enforce", check=False, timeout=180)
+    context.mode("Enforcing")
     context.note(f"attempts by domain: {status['by_domain']}; nothing forged in {', '.join(believed(context))}")
 
 
