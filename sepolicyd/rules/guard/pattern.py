@@ -40,6 +40,7 @@ WHEN = (
     "held_alike",
     "broad",
     "source_powerful",
+    "source_not_powerful",
 )
 PATHS_SHARE = 0.5
 """Share of a type's file_contexts patterns that must match ``paths``."""
@@ -143,6 +144,7 @@ POLICY_CONDITIONS: dict[str, Callable[[View], bool]] = {
     "not_usual": lambda view: view.facts is None or not view.facts.is_usual(view.access),
     "held_alike": lambda view: view.facts is not None and view.facts.holds_alike(view.access),
     "source_powerful": lambda view: view.facts is not None and view.facts.is_powerful(view.access.source),
+    "source_not_powerful": lambda view: view.facts is None or not view.facts.is_powerful(view.access.source),
     "broad": lambda view: view.facts is not None and view.facts.is_broad(view.access),
 }
 

@@ -51,8 +51,9 @@ class PolicyFacts:
         """
         found = self._services.get(type_name)
         if found is None:
-            owner = self._owners.get(type_name, "")
-            found = self._services[type_name] = owner if owner not in ("", BASE) else self._stem_of(type_name)
+            name = self.policy.resolve(type_name)
+            owner = self._owners.get(name, "")
+            found = self._services[type_name] = owner if owner not in ("", BASE) else self._stem_of(name)
         return found
 
     def _stem_of(self, type_name: str) -> str:

@@ -24,6 +24,16 @@ KINDS = [
     ("a crontab", "create", "user_cron_spool_t", "file", GuardLevel.REFUSE),
     ("the audit rules", "write", "auditd_etc_t", "file", GuardLevel.REFUSE),
     ("becoming another", "dyntransition", "sshd_t", "process", GuardLevel.REFUSE),
+    ("the journal", "write", "systemd_journal_t", "file", GuardLevel.REFUSE),
+    ("the audit trail", "unlink", "auditd_log_t", "file", GuardLevel.REFUSE),
+    ("dumps of memory", "read", "systemd_coredump_var_lib_t", "file", GuardLevel.REFUSE),
+    ("memory of a crashed kernel", "read", "crash_device_t", "chr_file", GuardLevel.REFUSE),
+    ("the database of Kerberos", "read", "krb5kdc_principal_t", "file", GuardLevel.REFUSE),
+    ("another shell for a user", "chsh", HUB, "passwd", GuardLevel.REFUSE),
+    ("the journal", "read", "systemd_journal_t", "file", GuardLevel.REVIEW),
+    ("a log of others", "read", "var_log_t", "file", GuardLevel.REVIEW),
+    ("the memory map of another's process", "read", "sshd_t", "file", GuardLevel.REVIEW),
+    ("firmware settings", "read", "efivarfs_t", "file", GuardLevel.REVIEW),
     ("state of another service", "write", "chronyd_var_lib_t", "file", GuardLevel.REVIEW),
     ("state of another service", "read", "chronyd_var_lib_t", "file", GuardLevel.REVIEW),
     ("a socket of another service", "connectto", "sshd_t", "unix_stream_socket", GuardLevel.REVIEW),
@@ -35,6 +45,8 @@ KINDS = [
     ("its own pipe", "write", HUB, "fifo_file", GuardLevel.NONE),
     ("what every service reads", "read", "etc_t", "file", GuardLevel.NONE),
     ("random numbers", "read", "urandom_device_t", "chr_file", GuardLevel.NONE),
+    ("a kernel setting", "read", "sysctl_net_t", "file", GuardLevel.NONE),
+    ("a program's size", "getattr", "evolution_exec_t", "file", GuardLevel.NONE),
 ]
 
 
