@@ -1,7 +1,7 @@
 # make install [DESTDIR=DIR] [PREFIX=/usr] / make uninstall [PURGE=1]
 #
-# The units name /usr/lib/sepolicyd, so another PREFIX rewrites them. With DESTDIR nothing on this machine is started.
-# The interpreter is the distribution's (its setools and SELinux bindings are bound to it), in an environment of its own.
+# The units contain /usr/lib/sepolicyd; another PREFIX rewrites them. With DESTDIR, nothing is started on this machine.
+# The virtual environment uses the distribution's interpreter, to which setools and the SELinux bindings belong.
 
 PREFIX ?= /usr
 DESTDIR ?=
@@ -18,7 +18,7 @@ PIP_FLAGS ?=
 install:
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" = 0 ] || { echo "install: run this as root, or give DESTDIR=" >&2; exit 3; }
 	bash packaging/python-environment "$(PYTHON)" "$(DESTDIR)$(INSTALL_LIB)" $(PIP_FLAGS)
-	@# only python3 is used, by its path: every script that pip made would name DESTDIR in its first line
+	@# scripts created by pip contain DESTDIR in their first line; only python3 is used, by its path
 	find "$(DESTDIR)$(INSTALL_LIB)/bin" -mindepth 1 ! -name 'python*' -delete
 	rm -rf build/lib build/bdist.*
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(INSTALL_UNITS)" "$(DESTDIR)$(INSTALL_DATA)" \
@@ -48,7 +48,7 @@ install:
 
 uninstall:
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" = 0 ] || { echo "uninstall: run this as root, or give DESTDIR=" >&2; exit 3; }
-	@# an open lease is ended first: what would end it is about to go
+	@# open leases are ended first, since the software that ends them is removed
 	@[ -n "$(DESTDIR)" ] || bash systemd/activate uninstall "$(INSTALL_LIB)"
 	rm -rf "$(DESTDIR)$(INSTALL_LIB)" "$(DESTDIR)$(INSTALL_DATA)"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/sepolicyd" $(INSTALLED_UNITS:%="$(DESTDIR)$(INSTALL_UNITS)/%")

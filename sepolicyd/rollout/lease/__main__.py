@@ -26,7 +26,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
 
     Prints one line for each ended lease, prefixed with the journal's level (sd-daemon(3)).
     """
-    parser = argparse.ArgumentParser(prog="endlease", description="End the leases that are due.")
+    parser = argparse.ArgumentParser(prog="endlease", description="End overdue leases.")
     parser.add_argument("--dir", type=Path, default=DEFAULT_DIR, help="root's rollout directory")
     parser.add_argument("--all", action="store_true", help="end every lease, due or not")
     parser.add_argument("--check", action="store_true", help="only test that this program starts and can read the directory")

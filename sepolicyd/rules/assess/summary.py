@@ -58,5 +58,5 @@ def _what(question: Question) -> str:
 def _outcome(question: Question) -> str:
     seen = question.seen
     if not seen.enforced:
-        return "permissive let it pass"
-    return "it was denied" if seen.enforced == seen.count else "it was denied, and let pass while permissive"
+        return "it was allowed only because of permissive mode"
+    return "it was denied" if seen.enforced == seen.count else "it was denied, and allowed only in permissive mode"
