@@ -296,6 +296,13 @@ class PolicyIndex(PolicyDeclarations):
         """The number of :meth:`holders`."""
         return count(self._source_bits(tclass, (permission,), target_type) & self._confined_bits)
 
+    def count_holding_all(self, accesses: Iterable[Access]) -> int:
+        """The number of confined domains that hold every one of some accesses, whose own sources do not count."""
+        found = self._confined_bits
+        for access in accesses:
+            found &= self._source_bits(access.tclass, (access.permission,), access.target)
+        return count(found)
+
     def sources_of(self, tclass: str, permission: str, target_type: str) -> frozenset[str]:
         """Return every type that a rule allows the access, counting both branches of conditional rules."""
         return frozenset(self.tables.names_of(self._source_bits(tclass, (permission,), target_type)))

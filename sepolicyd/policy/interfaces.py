@@ -30,23 +30,34 @@ FORMAT = 1  # of the cache file
 MAX_SURPLUS = 60  # more than a screen of them nobody reads
 MAX_ACCESSES = 1000
 MAX_OFFERS = 3
+MAX_COUNTED = 80  # accesses of an interface by which its users are counted
 WORD = re.compile(r"[A-Za-z_][\w.-]*")
 INTERFACE = re.compile(r"^(interface|template)\(`(\w+)',", re.MULTILINE)
+DBUS = "dbus"
 MARK = re.compile(r"^@@([0-9]+)@@", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """An interface that gives all of a candidate. ``surplus``: what it gives beyond that and beyond today's policy.
-
-    ``silences``: accesses that it would dontaudit, and which are logged today.
-    """
+    """An interface that gives all of a candidate."""
 
     interface: str
     source: str
+    """Its argument: the source of the accesses, or their target where the interface opens both directions of D-Bus."""
     accesses: frozenset[Access]
     surplus: tuple[Access, ...]
+    """What it gives beyond the candidate and beyond today's policy."""
     silences: tuple[Access, ...] = ()
+    """Accesses that it would dontaudit, and which are logged today."""
+    users: int = 0
+    """The confined domains that have all that the interface gives: how usual it is to call it."""
+    direct: bool = True
+    """Whether its text names the other type itself, and not only one of its attributes."""
+
+    @property
+    def rank(self) -> tuple[bool, int, int, int, str]:
+        """Sort key: the one that most domains call first, which is the one that a policy author would call."""
+        return (not self.direct, -self.users, len(self.surplus), len(self.silences), self.interface)
 
     def __str__(self) -> str:
         return f"{self.interface}({self.source})"
@@ -102,17 +113,20 @@ class Interfaces:
     def covering(
         self, policy_index: PolicyIndex, accesses: Iterable[Access], *, refuses: Callable[[Access], bool] = lambda _: False
     ) -> list[Offer]:
-        """Return up to MAX_OFFERS interfaces that allow all of the accesses (of one source), smallest surplus first.
+        """Return up to MAX_OFFERS interfaces that allow all of the accesses (of one source), the most usual first.
 
         :param refuses: True for an access that must never be offered; an interface with one in its surplus is left out
         """
         wanted = frozenset(accesses)
         if not wanted or len({access.source for access in wanted}) != 1:
             return []
-        offers = [
-            offer for name in self._named(wanted, policy_index) if (offer := self._offer(name, policy_index, wanted, refuses))
-        ]
-        return sorted(offers, key=lambda offer: (len(offer.surplus), len(offer.silences), offer.interface))[:MAX_OFFERS]
+        subject = next(iter(wanted)).source
+        offers = [self._offer(name, policy_index, wanted, refuses, subject) for name in self._named(wanted, policy_index)]
+        for other in _other_ends(wanted, policy_index):
+            turned = frozenset(Access.of(other, access.source, access.tclass, access.permission) for access in wanted)
+            offers += [self._offer(name, policy_index, wanted, refuses, other) for name in self._named(turned, policy_index)]
+        found = {str(offer): offer for offer in offers if offer is not None}
+        return sorted(found.values(), key=lambda offer: offer.rank)[:MAX_OFFERS]
 
     def _named(self, wanted: frozenset[Access], policy_index: PolicyIndex) -> list[str]:
         """Interfaces whose text names the class, and the target or one of its attributes, of every access."""
@@ -124,25 +138,48 @@ class Interfaces:
         return sorted(names or ())
 
     def _offer(
-        self, name: str, policy_index: PolicyIndex, wanted: frozenset[Access], refuses: Callable[[Access], bool]
+        self,
+        name: str,
+        policy_index: PolicyIndex,
+        wanted: frozenset[Access],
+        refuses: Callable[[Access], bool],
+        subject: str,
     ) -> Optional[Offer]:
-        source = next(iter(wanted)).source
         text = self.text(name)
         if text is None or any(
             not policy_index.types_of(item) and item not in policy_index.attributes for item in text.required
         ):
             return None  # it does more, or a module with it would not link
-        given = _within(text, "allow", source, policy_index)
+        given = _within(text, "allow", subject, policy_index)
         if given is None or not wanted <= given:
             return None
         surplus = [access for access in given - wanted if not policy_index.allowed(access).allowed]
-        hidden = _within(text, "dontaudit", source, policy_index)
+        hidden = _within(text, "dontaudit", subject, policy_index)
         if hidden is None or len(surplus) > MAX_SURPLUS or any(refuses(access) for access in surplus):
             return None
         silences = sorted(access for access in hidden - given if not policy_index.allowed(access).dontaudited)
         if any(refuses(access) for access in silences):
             return None
-        return Offer(name, source, given, tuple(sorted(surplus)), tuple(silences))
+        mine = sorted(access for access in given if access.source == subject)
+        users = policy_index.count_holding_all(mine[:MAX_COUNTED])
+        return Offer(
+            name, subject, given, tuple(sorted(surplus)), tuple(silences), users, self._is_direct(name, wanted, subject)
+        )
+
+    def _is_direct(self, name: str, wanted: frozenset[Access], subject: str) -> bool:
+        """Whether an interface is made for the other type. Only D-Bus has interfaces that cover a call by the way."""
+        if any(access.tclass != DBUS for access in wanted):
+            return True
+        others = {access.source if access.target_type == subject else access.target_type for access in wanted}
+        return all(name in self._by_word.get(other, ()) for other in others)
+
+
+def _other_ends(wanted: frozenset[Access], policy_index: PolicyIndex) -> tuple[str, ...]:
+    """The target of messages over D-Bus: X_dbus_chat opens both directions, so that either end may be its argument."""
+    targets = {access.target_type for access in wanted}
+    if len(targets) != 1 or any(access.tclass != DBUS for access in wanted):
+        return ()
+    return tuple(target for target in targets if target in policy_index.domains and target not in policy_index.unconfined)
 
 
 def _within(text: InterfaceText, word: str, source: str, policy_index: PolicyIndex) -> Optional[frozenset[Access]]:

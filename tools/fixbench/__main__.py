@@ -20,7 +20,7 @@ from tools.fixbench import baselines, rows
 from tools.fixbench.answers import Answer
 from tools.fixbench.ours import Judge
 from tools.fixbench.rows import OTHER, Row
-from tools.fixbench.score import COLUMNS, score
+from tools.fixbench.score import COLUMNS, Terms, score
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -55,9 +55,10 @@ def main(argv: Sequence[str]) -> None:
         answers.update(baselines.run(judge, policy, include, chosen, options.cache))
     print(f"| {options.file.stem}, {policy.name} of {options.root} | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 1) + "|")
+    terms = Terms(judge.refused, lambda one: not judge.index.missing_names(one), lambda name: name in judge.interfaces)
     for name, found in answers.items():
         judge.index.hide((), conditional=False)
-        cells = score(chosen, found, judge.refused, lambda one: one in judge.interfaces).cells()
+        cells = score(chosen, found, terms).cells()
         print(f"| {name} | {' | '.join(cells)} |")
 
 

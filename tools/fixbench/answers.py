@@ -23,6 +23,10 @@ class Answer:
     questions: tuple[tuple[Proposal, ...], ...] = ()
     flagged: frozenset[Access] = frozenset()
     """Denied accesses that the tool would not give without a second look, or not at all."""
+    refused: frozenset[Access] = frozenset()
+    """Those of them that it would not give at all."""
+    warns: bool = True
+    """Whether the tool has an opinion on whether an access should be given; one without cannot raise a false alarm."""
     judged: frozenset[Access] = frozenset()
     """Denied accesses that the tool could read and that the policy has names for."""
 

@@ -60,9 +60,9 @@ def run(judge: Judge, policy: Path, include: Path, rows: Sequence[Row], cache: P
         if "error" in said:
             said = {}
         judged = frozenset(access for group in said.get("plain", ()) for access in _accesses(group))
-        found["audit2allow"][row.id] = Answer(_plain(said), frozenset(), judged)
-        found["audit2allow -R"][row.id] = Answer(_reference(judge, said), frozenset(), judged)
-        found["audit2why"][row.id] = Answer(_why(said), frozenset(), judged)
+        found["audit2allow"][row.id] = Answer(_plain(said), warns=False, judged=judged)
+        found["audit2allow -R"][row.id] = Answer(_reference(judge, said), warns=False, judged=judged)
+        found["audit2why"][row.id] = Answer(_why(said), warns=False, judged=judged)
     return found
 
 

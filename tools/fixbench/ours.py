@@ -20,6 +20,7 @@ from sepolicyd.rules.fixes.detail import InterfaceCall, OnlyPermissions, boolean
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.guard.generic_profile import neutral_profile
 from sepolicyd.rules.guard.guard import Guard
+from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.type_facts import facts_of_policy
 from sepolicyd.settings import Settings
 from tools.fixbench.answers import Answer, Proposal
@@ -65,17 +66,18 @@ class Judge:
     def _hide(self, row: Row, evidence: dict[Access, Evidence]) -> None:
         rule = "dontaudit" if "dontaudit" in row.kinds else "allow"
         self.index.hide({*evidence, *row.opened}, conditional="boolean" not in row.kinds, rule=rule)
-        self._files.hidden = {}
+        self._files.hidden, self._files.patterns = {}, row.patterns
         if "label" in row.kinds:
             self._files.hidden = {path: access.target_type for access, seen in evidence.items() for path in seen.paths}
 
     def answer(self, row: Row) -> Answer:
         items = self.assess(row)
         asked = {access for item in items for access in item.candidate.evidence}
-        flagged = {access for item in items if str(item.level) in ("review", "refuse") for access in item.candidate.evidence}
+        refused = {access for item in items if item.level is GuardLevel.REFUSE for access in item.candidate.evidence}
+        review = {access for item in items if item.level is GuardLevel.REVIEW for access in item.candidate.evidence}
         judged = {access for access in asked if not self.index.missing_names(access)}
         questions = tuple(tuple(self._proposal(item, fix) for fix in (item.fix, *item.alternatives)) for item in items)
-        return Answer(questions, frozenset(flagged & judged), frozenset(judged))
+        return Answer(questions, frozenset((review | refused) & judged), frozenset(refused & judged), judged=frozenset(judged))
 
     def _proposal(self, item: Assessed, fix: Fix) -> Proposal:
         asked = frozenset(item.candidate.accesses)

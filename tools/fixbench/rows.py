@@ -38,6 +38,10 @@ class Row:
     single: bool
     gives: bool
     """Whether the fix is a rule and nothing else, and covers all that was denied."""
+    patterns: frozenset[str] = frozenset()
+    """Patterns of file_contexts that the fix adds: a newer policy has them, so that they are hidden."""
+    ruled: bool = False
+    """Whether rules of the fix cover all that was denied: a label in the same commit then answers something else."""
 
     @property
     def half(self) -> int:
@@ -77,6 +81,13 @@ def _row(item: dict[str, Any]) -> Row:
         for fix in fixes
         if fix["kind"] == "interface" and fix.get("covers") and not fix.get("new_interface") and not fix.get("symbolic")
     )
+    given = {
+        Access.of(source, target, tclass, permission)
+        for fix in fixes
+        if fix["kind"] in GIVEN
+        for source, target, tclass, permissions in fix.get("opens") or ()
+        for permission in permissions
+    }
     return Row(
         id=item["id"],
         log="\n".join(item["records"]) + "\n",
@@ -86,4 +97,6 @@ def _row(item: dict[str, Any]) -> Row:
         interfaces=interfaces,
         single=bool(item["single"]),
         gives=bool(item["covers_all"]) and not item["relabels"] and kinds == {"give"},
+        patterns=frozenset(fix["text"].split()[0] for fix in fixes if fix["kind"] == "fcontext" and fix.get("text")),
+        ruled=accesses <= given or any(fix["kind"] in GIVEN and fix.get("covers") for fix in fixes),
     )

@@ -11,8 +11,11 @@ from sepolicyd.access import Access
 from tools.fixbench.answers import Answer
 from tools.fixbench.rows import OTHER, Row
 
-COLUMNS = ("false alarms", "other kind 1st", "among 3", "covered", "surplus", "refuse-list", "interface 1st", "among 3 if.")
-Refused = Callable[[frozenset[Access]], frozenset[Access]]
+COLUMNS = (
+    "false alarms", "refused", "other kind 1st", "among 3", "no rule covers: 1st", "among 3 ", "covered", "surplus",
+    "refuse-list", "interface 1st", "among 3 if.",
+)  # fmt: skip
+Accesses = frozenset[Access]
 
 
 @dataclass(frozen=True)
@@ -28,46 +31,75 @@ class Share:
 
 @dataclass(frozen=True)
 class Score:
+    """One line of the table. A share of nothing means that the column has no meaning for the tool."""
+
     false_alarms: Share
     """Denied accesses that a maintainer gave outright and the tool flags."""
+    refused: Share
+    """Those that it refuses."""
     kind_first: Share
     """Rows with another kind of fix, where the tool's first proposal has that kind."""
     kind_three: Share
+    needed_first: Share
+    """The same over the rows in which no rule of the fix covers what was denied."""
+    needed_three: Share
     covered: Share
-    """Denied accesses of rows where a rule was the answer, opened by the first proposals."""
+    """Denied accesses of rows where a rule was the answer, opened by the first proposals. Those whose names the policy does
+    not have and those of the refuse list do not count."""
     surplus: Optional[float]
     """Median of the accesses that the first proposals open beyond the denied ones."""
-    refused: int
+    refuse_list: int
     """Accesses of the refuse list that first proposals open, over all rows."""
     interface_first: Share
     interface_three: Share
 
     def cells(self) -> list[str]:
+        kinds = (self.kind_first, self.kind_three, self.needed_first, self.needed_three)
+        shares = map(str, (self.false_alarms, self.refused, *kinds, self.covered))
         surplus = "-" if self.surplus is None else f"{self.surplus:g}"
-        shares = map(str, (self.false_alarms, self.kind_first, self.kind_three, self.covered))
-        return [*shares, surplus, str(self.refused), str(self.interface_first), str(self.interface_three)]
+        return [*shares, surplus, str(self.refuse_list), str(self.interface_first), str(self.interface_three)]
 
 
-def score(rows: Iterable[Row], answers: Mapping[str, Answer], refused: Refused, known: Callable[[str], bool]) -> Score:
-    """:param known: whether the headers have an interface"""
+@dataclass(frozen=True)
+class Terms:
+    """What the policy and its headers say of the rows."""
+
+    refused: Callable[[Accesses], Accesses]
+    """Those of some accesses that are on the refuse list."""
+    known: Callable[[Access], bool]
+    """Whether the policy has all names of an access."""
+    has_interface: Callable[[str], bool]
+
+
+def score(rows: Iterable[Row], answers: Mapping[str, Answer], terms: Terms) -> Score:
     rows = list(rows)
     given = [row for row in rows if row.gives and row.single]
     other = [row for row in rows if row.single and row.kinds & set(OTHER.values())]
-    named = [row for row in rows if row.single and any(known(name) for name in row.interfaces)]
-    flagged = sum(len(answers[row.id].flagged) for row in given)
-    judged = sum(len(answers[row.id].judged) for row in given)
+    needed = [row for row in other if not row.ruled]
+    named = [row for row in rows if row.single and any(map(terms.has_interface, row.interfaces))]
+    warned = [answers[row.id] for row in given if answers[row.id].warns]
+    judged = sum(len(one.judged) for one in warned)
     opened = [(row, answers[row.id].opens()) for row in given]
     surpluses = [len(opens - row.accesses) for row, opens in opened if opens]
+    askable = {row.id: _askable(row, terms) for row in given}
     return Score(
-        Share(flagged, judged),
+        Share(sum(len(one.flagged) for one in warned), judged),
+        Share(sum(len(one.refused) for one in warned), judged),
         _kinds(other, answers, 1),
         _kinds(other, answers, 3),
-        Share(sum(len(opens & row.accesses) for row, opens in opened), sum(len(row.accesses) for row in given)),
+        _kinds(needed, answers, 1),
+        _kinds(needed, answers, 3),
+        Share(sum(len(opens & askable[row.id]) for row, opens in opened), sum(map(len, askable.values()))),
         median(surpluses) if surpluses else None,
-        sum(len(refused(answers[row.id].opens())) for row in rows),
+        sum(len(terms.refused(answers[row.id].opens())) for row in rows),
         _interfaces(named, answers, 1),
         _interfaces(named, answers, 3),
     )
+
+
+def _askable(row: Row, terms: Terms) -> Accesses:
+    known = frozenset(access for access in row.accesses if terms.known(access))
+    return known - terms.refused(known)
 
 
 def _kinds(rows: Sequence[Row], answers: Mapping[str, Answer], first: int) -> Share:

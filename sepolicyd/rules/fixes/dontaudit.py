@@ -10,19 +10,23 @@ from sepolicyd.rules.fixes import fix, precedents
 from sepolicyd.rules.fixes.allow import narrow
 from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.fix import Fix, FixKind
+from sepolicyd.rules.guard.generic_profile import NOWHERE
 from sepolicyd.rules.vocabulary import vocabulary
 
 COMMON = 0.4  # share of the confined domains that may do it, from which a look is allowed
 MEMORY = frozenset({"execmem", "execstack", "execheap"})
 FILE_SYSTEM = 0.08  # the same for a look at a file system, which most domains may have
-FEW, SOME, MANY = 5, 0.1, 0.5  # precedents that count; their share of those who may, from which dontaudit comes first
+FEW, SOME, MANY = 5, 0.02, 0.5  # precedents that count; their share of those who may: named, and put first
+OFTEN = 2  # domains that may do it for each that is silenced, from which the rule comes first
 PRECEDENT_CLASSES = ("capability", "capability2", "cap_userns", "cap2_userns", "process", "filesystem", "security", "system")
 _OUTCOME = re.compile(r"\bsuccess=(yes|no)\b")
 
 
 def noise(question: Question) -> Iterator[Fix]:
-    """What libraries ask of every program, and do without."""
+    """What libraries ask of every program, and do without; the rule first where the policy gives it to most who ask."""
     if question.noise:
+        if _is_given(question):
+            yield from narrow(question)
         yield fix.dontaudit(question.accesses, "programs ask this of themselves and go on without: deny it and do not log it")
 
 
@@ -36,8 +40,9 @@ def silence(question: Question) -> Iterator[Fix]:
 def leak(question: Question) -> Iterator[Fix]:
     """A descriptor that the parent left open: denied at execve, of a file that the new program never opened."""
     if is_leak(question):
-        if question.target in vocabulary().service_manager and question.is_common(COMMON):
-            yield from narrow(question)  # standard input and output, which systemd connects to the journal
+        stdio = question.target in vocabulary().service_manager and question.is_common(COMMON)  # what systemd connects
+        if stdio or _is_given(question):
+            yield from narrow(question)
         text = "the program inherited an open file and does not need it: do not log it, or mend the leak"
         yield fix.dontaudit(question.accesses, text)
 
@@ -55,13 +60,44 @@ def is_leak(question: Question) -> bool:
 
 
 def probe(question: Question) -> Iterator[Fix]:
-    """Nothing but a look: programs go on without the answer. Where nearly every domain may look, it is allowed instead."""
+    """Nothing but a look: programs go on without the answer. Where most who ask may look, it is allowed instead."""
     known = any(one.kind is FixKind.DONTAUDIT for known in question.known for one in known.fixes)
     if is_probe(question) and not known:
-        share = _precedents(question) if question.tclass == "filesystem" else 0
-        if share < FILE_SYSTEM and (question.is_common(COMMON) or question.tclass == "filesystem"):
+        if _may_look(question):
             yield from narrow(question)
         yield fix.dontaudit(question.accesses, "it only looked: deny it and do not log it")
+
+
+def _may_look(question: Question) -> bool:
+    """Whether a look is given rather than silenced.
+
+    A service with a profile is known: of what it only looks at, it needs what nearly every domain may look at. For others
+    the policy's precedents decide, which silence a look for few domains.
+    """
+    share = _precedents(question) if question.tclass == "filesystem" else 0
+    if share >= FILE_SYSTEM:
+        return False
+    if question.profile.directory == NOWHERE and not question.refused:
+        return question.tclass == "filesystem" or not _silenced_more(question)
+    return question.is_common(COMMON) or question.tclass == "filesystem"
+
+
+def _is_given(question: Question) -> bool:
+    """Whether the policy gives it to several domains, and to more than it silences it for; no answer for a known service."""
+    if question.policy is None or question.unknown or question.profile.directory != NOWHERE:
+        return False
+    several = all(len(question.holders(permission)) >= FEW for permission in question.permissions)
+    return several and not _silenced_more(question)
+
+
+def _silenced_more(question: Question) -> bool:
+    """Whether the policy silences one of the permissions for at least half as many domains as it gives it to."""
+    policy = question.policy
+    if policy is None:
+        return False
+    target = question.candidate.target
+    silenced = {one: precedents.silenced_for(policy, question.tclass, one, target) for one in question.permissions}
+    return any(number >= FEW and OFTEN * number >= len(question.holders(one)) for one, number in silenced.items())
 
 
 def is_probe(question: Question) -> bool:

@@ -15,6 +15,7 @@ from sepolicyd.rules.vocabulary import vocabulary
 
 MANY = 3, 4  # this share of the paths must have a wrong label
 MIN_LIKE = 4  # characters that the names of two neighbours must share
+MIN_ENDING = 6
 MAX_PATHS = 5
 BOOT_PLACES = ("/run/", "/var/run/", "/tmp/", "/dev/shm/")  # noqa: S108
 
@@ -165,6 +166,43 @@ def by_name(question: Question) -> Iterator[Fix]:
                 f"use: relabel it there (no path is recorded: `{watch}` makes the kernel do it)"
             )
             yield Fix(FixKind.RELABEL, text, (f"restorecon -v {place}",))
+
+
+def by_likeness(question: Question) -> Iterator[Fix]:
+    """A file whose name ends like that of a file with a type of its own: no-stub-resolv.conf and resolv.conf."""
+    policy, labels, words = question.policy, question.labels, vocabulary()
+    if policy is None or labels is None or labels.files is None or question.tclass != "file" or question.unknown:
+        return
+    for name in dict.fromkeys(path.rpartition("/")[2] for path in (*question.paths, *question.seen.names)):
+        for ending in _endings(name):
+            specs = [one for one in labels.files.by_last(ending) if one.type not in {*words.generic, question.target}]
+            specs = [one for one in specs if not precedents.is_program(policy, one.type) and _holds(question, one.type)]
+            if specs:
+                text = f"{specs[0].stem} has the type {specs[0].type}, which {question.source} may use: label {name} alike"
+                places = [path for path in question.paths if path.endswith(f"/{name}")]
+                rules = [PathLabel(pattern(path, question.tclass), specs[0].type) for path in places]
+                shown = (f"semanage fcontext -a -t {specs[0].type} '.../{name}'",)
+                yield fix.relabel(places, text, rules) if places else Fix(FixKind.RELABEL, text, shown)
+                return
+
+
+def _endings(name: str) -> Iterator[str]:
+    """The ends of a file's name that begin at a hyphen or an underscore and are long enough to mean something."""
+    for place, letter in enumerate(name):
+        if letter in "-_" and len(name) - place > MIN_ENDING:
+            yield name[place + 1 :]
+
+
+def tree_label(question: Question) -> Iterator[Fix]:
+    """Behind the rule: a file under a label that covers a whole tree, which the source only reads."""
+    words = vocabulary()
+    if not question.is_file or question.target not in words.generic - {"etc_t", "usr_t"} or question.is_unlabelled_mount:
+        return
+    if not question.paths or question.permissions & words.changes or mislabelled(question) or question.owned:
+        return
+    place = pattern(question.paths[0], question.tclass)
+    text = f"{question.target} covers a whole tree: give {fix.shortlist(question.paths)} the type of the service that makes it"
+    yield Fix(FixKind.RELABEL, text, (f"semanage fcontext -a -t TYPE '{place}'", f"restorecon -v {question.paths[0]}"))
 
 
 def _holds(question: Question, name: str) -> bool:

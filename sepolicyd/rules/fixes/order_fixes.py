@@ -17,11 +17,35 @@ from sepolicyd.rules.fixes.detail import NewLabels, labels_of
 from sepolicyd.rules.fixes.domains import own_domain
 from sepolicyd.rules.fixes.dontaudit import leak, noise, precedent, precedent_too, probe, silence
 from sepolicyd.rules.fixes.fix import Fix, FixKind
-from sepolicyd.rules.fixes.labels import associate, by_name, other_mount, own_tree, sibling, wrong_label
-from sepolicyd.rules.fixes.own_types import own_type
+from sepolicyd.rules.fixes.labels import (
+    associate,
+    by_likeness,
+    by_name,
+    other_mount,
+    own_tree,
+    sibling,
+    tree_label,
+    wrong_label,
+)
+from sepolicyd.rules.fixes.own_types import own_type, own_type_too
 from sepolicyd.rules.fixes.ports import port_label
-from sepolicyd.rules.fixes.programs import foreign_program, other_domain, other_domain_too, program_label
+from sepolicyd.rules.fixes.programs import (
+    better_domain,
+    foreign_program,
+    new_domain,
+    other_domain,
+    other_domain_too,
+    program_by_name,
+    program_label,
+)
 
+# kinds that are one answer in several forms
+FAMILIES = {
+    FixKind.ALLOW: "rule",
+    FixKind.INTERFACE: "rule",
+    FixKind.RELABEL: "label",
+    FixKind.OWN_TYPE: "label",
+}
 OPENING = (FixKind.ALLOW, FixKind.BOOLEAN, FixKind.INTERFACE)
 
 
@@ -33,7 +57,7 @@ def fixes(question: Question) -> list[Fix]:
         return [*known, *errors(question)]
     if question.unknown:
         unknown = Fix(FixKind.UNKNOWN, _unknown_text(question))
-        shown = [*constraint(question), *associate(question), *wrong_label(question)]
+        shown = [*constraint(question), *associate(question), *wrong_label(question), *program_label(question)]
         return [*known, *shown, *([fix.refuse(refused)] if question.refused else []), unknown, *booleans_of_others(question)]
     found = [one for step in STEPS for one in step(question)]
     if question.refused:
@@ -47,7 +71,20 @@ def fixes(question: Question) -> list[Fix]:
     kept: dict[tuple[FixKind, tuple[str, ...]], Fix] = {}
     for one in (*known, *found):
         kept.setdefault((one.kind, one.commands), one)
-    return list(kept.values())
+    wide = {one.commands for one in _boolean_wide(question)} - {one.commands for one in _boolean_own(question)}
+    return _varied([one for one in kept.values() if one.commands not in wide], [kept[key] for key in kept if key[1] in wide])
+
+
+def _varied(found: list[Fix], last: list[Fix]) -> list[Fix]:
+    """The first fix of each family in front of further ones of the same family: alternatives should differ in kind.
+
+    :param last: fixes that stay behind all others
+    """
+    first: dict[str, Fix] = {}
+    for one in found:
+        first.setdefault(FAMILIES.get(one.kind, one.kind.value), one)
+    leading = list(first.values())
+    return [*leading, *(one for one in found if not any(one is other for other in leading)), *last]
 
 
 def _unknown_text(question: Question) -> str:
@@ -121,6 +158,7 @@ STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
     own_tree,
     sibling,
     by_name,
+    program_by_name,
     port_label,
     leak,
     probe,
@@ -131,6 +169,7 @@ STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
     own_type,
     other_domain,
     owner_or_mode,
+    better_domain,
     precedent,
     smaller_capability,
     interface_exact,
@@ -139,6 +178,10 @@ STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
     foreign_program,
     precedent_too,
     other_domain_too,
+    own_type_too,
+    by_likeness,
+    tree_label,
+    new_domain,
     interface_wider,
     _boolean_wide,
 )

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sepolicyd.rules.fixes import fix
+from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.rules.fixes import fix, precedents
 from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.detail import CreatedLabel, OwnType, PathLabel
 from sepolicyd.rules.fixes.fix import Fix, FixKind
@@ -16,7 +17,10 @@ from sepolicyd.rules.vocabulary import vocabulary
 
 MAX_PATHS = 5
 MAKES = frozenset({"write", "append", "create", "link", "add_name", "rename"})
+SEVERAL = 5  # domains that make a directory one of several services
 DEFAULT_ENDING = "var_lib_t"
+MEMORY = ("/memfd:", "/dev/shm/", "/SYSV", "/dev/zero (")  # noqa: S108
+ENDINGS = ("runtime_t", "var_run_t", "tmp_t", "tmpfs_t", "log_t", "var_lib_t", "spool_t", "cache_t", "lock_t", "home_t")
 
 
 def own_type(question: Question) -> Iterator[Fix]:
@@ -30,8 +34,44 @@ def own_type(question: Question) -> Iterator[Fix]:
         yield _new_type(question)
 
 
+def own_type_too(question: Question) -> Iterator[Fix]:
+    """The same behind the rule: a directory of another service, or one in which several domains make types of their own."""
+    policy = question.policy
+    if policy is None or not question.is_file or question.target in vocabulary().generic or not question.permissions & MAKES:
+        return
+    if question.is_own(question.target) or question.is_unlabelled_mount or policy.is_unconfined(question.source):
+        return
+    name = _own_of_kind(policy, question.source, question.target)
+    if name and name != question.target and policy.grants(question.source, name, question.tclass, "write"):
+        text = f"{question.target} belongs to another service: what {question.source} makes there should be {name}"
+        yield _created(question, name, text, known=True)
+    elif not name and precedents.makers_apart(policy, question.target) >= SEVERAL:
+        number = precedents.makers_apart(policy, question.target)
+        name = f"{stem(question.source)}_{_ending(question.target)}"
+        text = f"{number} domains have types of their own for what they make in {question.target}: here {name}"
+        yield _created(question, name, text, known=name in policy.types)
+
+
+def _ending(target: str) -> str:
+    return next((ending for ending in ENDINGS if target.endswith(f"_{ending}")), DEFAULT_ENDING)
+
+
+def _own_of_kind(policy: PolicyIndex, source: str, target: str) -> str:
+    """The source's own type with the ending of another type: xdm_runtime_t for user_runtime_t; "" for none."""
+    for ending in ENDINGS:
+        name = f"{stem(source)}_{ending}"
+        if target.endswith(f"_{ending}") and name in policy.types:
+            return name
+    return ""
+
+
 def _makes(question: Question) -> bool:
-    """Whether the service makes or changes files there; taking an entry away makes none."""
+    """Whether the service makes or changes files there; taking an entry away makes none.
+
+    Memory that has a name (memfd_create(2), shared memory) was made by the process itself or by one of its own kind.
+    """
+    if question.tclass == "file" and any(path.startswith(MEMORY) for path in question.seen.paths):
+        return True
     return bool(question.permissions & MAKES) or (question.tclass == "file" and "unlink" in question.permissions)
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.policy.labels import FILE_CLASSES
 from sepolicyd.policy.rule_queries import targets_of
 
 Value = TypeVar("Value")
@@ -36,6 +37,11 @@ def related(left: str, right: str) -> int:
     """The length of the common beginning of two names, 0 where it is too short to mean anything."""
     shared = next((place for place, (one, other) in enumerate(zip(left, right)) if one != other), min(len(left), len(right)))
     return shared if shared >= MIN_SHARED else 0
+
+
+def is_of_program(domain: str, program: str) -> bool:
+    """Whether the names say that a domain is made for a program, as staff_gkeyringd_t is for gkeyringd_exec_t."""
+    return stem(program) in stem(domain) or related(domain, program) > MIN_SHARED
 
 
 def domain_of_program(policy: PolicyIndex, program: str) -> str:
@@ -68,6 +74,19 @@ def starters(policy: PolicyIndex, program: str) -> int:
         return len(found & policy.domains)
 
     return _kept(policy, ("starters", program), count)
+
+
+def makers_apart(policy: PolicyIndex, directory: str) -> int:
+    """How many domains get types of their own for what they make in directories of a type, by type_transition rules."""
+
+    def count() -> int:
+        found: set[str] = set()
+        for rule in policy.transitions():
+            if rule.rule == "type_transition" and rule.tclass in FILE_CLASSES and rule.target == directory:
+                found |= policy.types_of(rule.source) if rule.default != directory else frozenset()
+        return len(found & policy.domains - policy.unconfined)
+
+    return _kept(policy, ("makers", directory), count)
 
 
 def runners(policy: PolicyIndex, program: str) -> int:

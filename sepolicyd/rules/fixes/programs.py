@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sepolicyd.audit.model import Kind
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rules.fixes import fix, precedents
 from sepolicyd.rules.fixes.booleans import into_domain
@@ -14,6 +15,7 @@ from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.rules.vocabulary import vocabulary
 
 RUN = frozenset({"execute", "execute_no_trans"})
+BEFORE = frozenset({"getattr"})
 LIBRARY = re.compile(r"\.so(\.[0-9.]+)?\Z")
 MAX_PATHS = 5
 
@@ -29,34 +31,80 @@ def other_domain(question: Question) -> Iterator[Fix]:
         yield fix.transition(question.source, question.target, domain, text)
 
 
+def better_domain(question: Question) -> Iterator[Fix]:
+    """The process runs a program of another domain, to which the policy gives all that was denied."""
+    program, domain = _program_of_process(question)
+    policy = question.policy
+    if policy is None or not domain:
+        return
+    target = domain if question.candidate.target == "self" else question.target
+    if all(policy.grants(domain, target, question.tclass, one) for one in question.permissions):
+        yield _let_it_start(question, program, domain, f"{domain} may do this")
+
+
 def foreign_program(question: Question) -> Iterator[Fix]:
     """The process runs a program of another domain: it should have left its own when it started it."""
+    program, domain = _program_of_process(question)
+    if domain:
+        yield _let_it_start(question, program, domain, "let it start there")
+
+
+def _let_it_start(question: Question, program: str, domain: str, end: str) -> Fix:
+    exe = fix.shortlist(question.seen.exes)
+    text = f"{exe} runs in {question.source}, and {domain} is the domain of this program: {end}"
+    return fix.transition(question.source, program, domain, text)
+
+
+def _program_of_process(question: Question) -> tuple[str, str]:
+    """The type of the process's program and the program's own domain, where that is another one; ("", "") for none.
+
+    In a record of an object manager in user space (USER_AVC), exe is the manager and not the process.
+    """
     policy, labels = question.policy, question.labels
     if policy is None or labels is None or question.unknown or question.source in question.profile.user_domains:
-        return
+        return "", ""
     programs = {labels.lookup(exe) or "" for exe in question.seen.exes}
-    if len(programs) != 1:
-        return
+    if len(programs) != 1 or Kind.USER_AVC.value in question.seen.kinds:
+        return "", ""
     program = policy.resolve(programs.pop())
-    domain = precedents.domain_of_program(policy, program) if program in policy.types and program.endswith("_exec_t") else ""
-    if domain and domain != question.source and not policy.grants(question.source, program, "file", "entrypoint"):
-        exe = fix.shortlist(question.seen.exes)
-        text = f"{exe} runs in {question.source}, and {domain} is the domain of this program: let it start there"
-        yield fix.transition(question.source, program, domain, text)
+    if program not in policy.types or not program.endswith("_exec_t") or program in vocabulary().programs:
+        return "", ""
+    domain = precedents.domain_of_program(policy, program)
+    if not domain or domain == question.source or policy.grants(question.source, program, "file", "entrypoint"):
+        return "", ""
+    return (program, domain) if precedents.is_of_program(domain, program) else ("", "")
 
 
 def other_domain_too(question: Question) -> Iterator[Fix]:
-    """The same behind the rule, where most other domains run the program without leaving their own."""
-    domain = _own_domain(question)
-    if domain and question.policy is not None and not _leaves(question.policy, question):
-        text = f"run {question.target} in its own domain {domain}; most domains run it without leaving their own"
-        yield fix.transition(question.source, question.target, domain, text)
+    """The same behind the rule, where most other domains run the program without leaving their own, or it only looked."""
+    policy = question.policy
+    domain = _own_domain(question, RUN | BEFORE)
+    if not domain or policy is None or (question.permissions & RUN and _leaves(policy, question)):
+        return
+    why = (
+        "most domains run it without leaving their own" if question.permissions & RUN else "who looks at a program runs it next"
+    )
+    text = f"run {question.target} in its own domain {domain}; {why}"
+    yield fix.transition(question.source, question.target, domain, text)
 
 
-def _own_domain(question: Question) -> str:
+def new_domain(question: Question) -> Iterator[Fix]:
+    """A program without a label of its own that a confined domain may not execute: a domain of its own for it."""
+    policy = question.policy
+    if policy is None or question.tclass != "file" or "execute" not in question.permissions or question.unknown:
+        return
+    if question.target not in vocabulary().programs or not policy.domains - policy.unconfined >= {question.source}:
+        return
+    names = [*question.paths, *question.seen.names]
+    if names and not any(LIBRARY.search(name) for name in names):
+        text = f"or give {fix.shortlist(names, 1)} a program type and a domain of its own, which {question.source} starts"
+        yield Fix(fix.FixKind.TRANSITION, text, ("sepolicyd init --new NAME",))
+
+
+def _own_domain(question: Question, asked: frozenset[str] = RUN) -> str:
     """The domain that the program starts, "" where it has none or the source is that domain."""
     program = question.target
-    if question.tclass != "file" or not question.permissions & RUN or program in vocabulary().programs:
+    if question.tclass != "file" or not question.permissions & asked or program in vocabulary().programs:
         return ""
     if not program.endswith("_exec_t"):
         return ""
@@ -72,33 +120,56 @@ def _leaves(policy: PolicyIndex, question: Question) -> bool:
     return precedents.starters(policy, question.target) >= precedents.runners(policy, question.target)
 
 
+def program_by_name(question: Question) -> Iterator[Fix]:
+    """A program without a path in the record, to whose name file_contexts gives a program type of its own."""
+    policy, labels, words = question.policy, question.labels, vocabulary()
+    if policy is None or labels is None or labels.files is None or question.tclass != "file" or question.paths:
+        return
+    if question.target not in words.programs | words.generic or not question.permissions & RUN:
+        return
+    for name in question.seen.names[:MAX_PATHS]:
+        for spec in labels.files.by_last(name):
+            if spec.type not in words.programs and precedents.is_program(policy, spec.type):
+                text = f"{spec.stem} has the type {spec.type} in file_contexts, not {question.target}: relabel it"
+                yield fix.relabel([spec.stem], text)
+                return
+
+
 def program_label(question: Question) -> Iterator[Fix]:
     """A file that is executed and whose type is not one of programs gets the label of its neighbours, or bin_t."""
     policy = question.policy
     if policy is None or question.tclass != "file" or not question.permissions & RUN:
         return
+    if not _takes_a_program_label(question, policy):
+        return
     target = question.target
-    if precedents.is_program(policy, target) or question.is_declared(target) or target in policy.domains:
-        return
-    if policy.attributes_of(target) & {"tmpfile", "tmpfsfile"} or question.is_unlabelled_mount:
-        return
     run = "execute_no_trans" in question.permissions
-    if target in ("bin_t", "shell_exec_t") or (target == "lib_t" and not run):
-        return
     paths = question.paths[:MAX_PATHS]
     names = paths or question.seen.names
     library = bool(names) and not run and all(LIBRARY.search(name) for name in names)
+    if target == "bin_t" and not library:
+        return
     label = "lib_t" if library else _neighbours(question, paths) or "bin_t"
-    if label == target:
+    if label == target or (target == "lib_t" and not run):
         return
     what = "a library" if library else "a program"
-    text = f"{target} is not a type of programs: {question.source} executes it, so label {fix.shortlist(names)} as {what}"
+    text = f"{target} is not a type of {what[2:]}s: {question.source} executes it, so label {fix.shortlist(names)} as {what}"
     contexts = [PathLabel(re.escape(path).replace(r"\-", "-"), label, "--") for path in paths]
     if contexts:
         yield fix.relabel(paths, text, contexts)
     else:
         name = names[0] if names else "PATH"
         yield Fix(fix.FixKind.RELABEL, f"{text} (the record gives no path)", (f"semanage fcontext -a -t {label} '.../{name}'",))
+
+
+def _takes_a_program_label(question: Question, policy: PolicyIndex) -> bool:
+    """Whether a file of the target's type can be a program that has the wrong label."""
+    target = question.target
+    if target == "shell_exec_t" or (target not in ("bin_t",) and precedents.is_program(policy, target)):
+        return False
+    if question.is_declared(target) or target in policy.domains or question.is_unlabelled_mount:
+        return False
+    return not policy.attributes_of(target) & {"tmpfile", "tmpfsfile"}
 
 
 def _neighbours(question: Question, paths: tuple[str, ...]) -> str:
