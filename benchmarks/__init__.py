@@ -1,1 +1,1 @@
-"""Benchmarks behind the figures of the README."""
+"""Benchmarks for docs/figures.md."""

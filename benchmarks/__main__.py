@@ -1,4 +1,4 @@
-"""Measure every figure side by side and print the table; --write puts it into docs/figures.md.
+"""Measure all figures and print the table; with --write, update docs/figures.md.
 
 usage: python -m benchmarks [--write] [parse policy follower apply start]
 """
@@ -20,7 +20,7 @@ BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 
 
 def machine() -> str:
-    """What it was measured on, in one line."""
+    """Return date, number of cores and processor model in one line."""
     model = next(
         (
             line.partition(":")[2].strip()

@@ -1,4 +1,4 @@
-"""What an apply costs beside one bare `semodule -i` of the same module, side by side on copies of the distribution's store."""
+"""Compare the time of an apply with a plain `semodule -i` of the same module, on copies of the distribution's store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sepolicyd.state.decisions import AnswerKind, Decision
 
 LIMIT = 2.5
 ROUNDS = 3
-# what a service of a few dozen rules asks: a domain of the distribution's, and types that it has no right to yet
+# the size of a typical module: a domain of the distribution, and types that it cannot access yet
 SOURCE = "sshd_t"
 TARGETS = ("var_t", "usr_t", "lib_t", "var_log_t", "mnt_t", "var_spool_t", "tmp_t", "home_root_t", "src_t", "srv_t")
 PERMISSIONS = ("getattr", "read", "open", "ioctl", "lock", "map", "write", "append", "create", "unlink")
@@ -36,7 +36,7 @@ def decisions(policy: PolicyIndex) -> dict[Access, Decision]:
 
 
 class _NoGuard(Guard):
-    """The real guard judges; its refusals (this is no service's domain) are not what is measured here."""
+    """The real guard without its refusals, since the benchmark uses a domain of the distribution."""
 
     def judge(self, *given: Any, **more: Any) -> Any:
         super().judge(*given, **more)
@@ -44,7 +44,7 @@ class _NoGuard(Guard):
 
 
 def measure(work: Path, rounds: int = ROUNDS) -> tuple[int, float, float, float]:
-    """Rules, median seconds of apply and of semodule, median of their ratios; in turn, so that a busy machine slows both."""
+    """Return the number of rules, the median seconds of apply and semodule, and the median ratio. Runs alternate."""
     guard = _NoGuard(Guard.load(policy_dirs()).rules)
     bare, whole = [], []
     store = create_store(work / "store")

@@ -1,6 +1,6 @@
-"""Seconds per MB of lines that somebody crafted to be slow: python -m benchmarks.crafted [--mb N].
+"""Measure the time per MB for lines crafted to be slow: python -m benchmarks.crafted [--mb N].
 
-Each is read by the scan, in pieces as the daemon reads, and by analyze with its dialects. The limit is LIMIT for each.
+Each case is read by the scan, in the daemon's pieces, and by analyze with its dialects. The limit for each is LIMIT.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ USER = (
 
 
 def filled(size: int, before: bytes, filler: bytes, after: bytes = b"\n") -> bytes:
-    """One line of about this size."""
+    """Return one line of about this size."""
     count = max(1, (size - len(before) - len(after)) // len(filler))
     return before + filler * count + after
 
@@ -81,7 +81,7 @@ STARTS = {
 
 
 def cases(size: int) -> dict[str, bytes]:
-    """One line of the whole size, lines as long as a record may be, and many short lines, of each start and filler."""
+    """Return test texts for each start and filler: one long line, lines of maximum length, and many short lines."""
     found = {}
     for start_name, start in STARTS.items():
         for name, filler in FILLERS.items():
@@ -120,7 +120,7 @@ def scan(text: bytes) -> None:
 
 
 def pieces(text: bytes) -> None:
-    """Whole lines, as the follower hands them on."""
+    """Read the text in pieces of whole lines, like the daemon."""
     incremental, start = IncrementalScan(), 0
     while start < len(text):
         end = text.find(b"\n", start + PIECE) + 1 or len(text)
@@ -137,7 +137,7 @@ WAYS: dict[str, Callable[[bytes], None]] = {"scan": scan, "pieces": pieces, "ana
 
 
 def measure(size: int) -> list[tuple[float, str, str]]:
-    """(seconds per MB, way, case), the slowest first."""
+    """Return (seconds per MB, way, case), the slowest first."""
     found = []
     for name, text in cases(size).items():
         for way, run in WAYS.items():

@@ -1,4 +1,4 @@
-"""One measured figure as a value, and the table of them: figures in, Markdown rows out."""
+"""Values and Markdown table of measured figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Optional
 
 @dataclass(frozen=True)
 class Figure:
-    """``ours`` and ``theirs`` are what was measured in one run, with the command beside it; ``goal`` what was promised."""
+    """One row of the table. ``ours`` and ``theirs`` were measured in the same run; ``goal`` is the target."""
 
     what: str
     command: str
@@ -61,10 +61,10 @@ def timed(
 
 
 def best(argv: Sequence[str], times: int = 3, **how: object) -> Timed:
-    """The quickest of several runs: the machine's other work only ever adds."""
+    """Return the fastest of several runs, since other load can only increase the time."""
     return min((timed(argv, **how) for _ in range(times)), key=lambda run: run.seconds)  # type: ignore[arg-type]
 
 
 def ratio(theirs: float, ours: float) -> str:
-    """How many times quicker ours is; under one when it is slower."""
+    """Return the speed-up; below 1 if sepolicyd is slower."""
     return f"{theirs / ours:.1f}x"

@@ -1,4 +1,4 @@
-"""The daemon on a growing log: 500,000 appended lines taken in, and the time from an append until a reader sees it."""
+"""Measure the daemon on a growing log: throughput for 500,000 appended lines, and latency from append to visibility."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ APPENDS = 300
 IDLE_SECONDS = 60
 SCRIPT = Path(sys.executable).parent / "sepolicyd"
 LIST_TIMES = 10
-# Events at the log's end wait a second for records that may still come, and where nothing in them is the service's they are
-# saved with a later save: this many lines at the end tell of that rhythm and not of how fast the rest was taken in.
+# Events at the end of the log are held back for a second, and without denials of the service they are saved later: this many
+# lines at the end measure that delay instead of the throughput.
 AT_THE_END = 400
-TIMES = 3  # the best counts: the machine's other work only ever adds
+TIMES = 3  # the minimum counts, since other load can only increase the time
 
 
 def figures(work: Path) -> list[Figure]:
@@ -33,7 +33,7 @@ def figures(work: Path) -> list[Figure]:
 
 
 class Running:
-    """`sepolicyd run` as a process, from its start until what is in the log has been read."""
+    """A `sepolicyd run` process."""
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / "audit.log"
@@ -44,7 +44,7 @@ class Running:
         self.process = subprocess.Popen(self.command, stderr=self._errors)
 
     def until(self, seen: Callable[[Snapshot], bool], *, seconds: float = 120.0, pause: float = 0.002) -> float:
-        """The moment (perf_counter) at which a reader saw it."""
+        """Return the time (perf_counter) at which a reader saw the condition."""
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             if seen(read_evidence(self.database)):
@@ -104,7 +104,7 @@ def _backlog(work: Path) -> Figure:
 
 
 def _idle_hour(running: Running) -> float:
-    """Processor seconds of an hour in which nothing happens, from IDLE_SECONDS of it."""
+    """Return the CPU seconds of an idle hour, extrapolated from IDLE_SECONDS."""
     time.sleep(3)
     before = running.cpu_seconds()
     time.sleep(IDLE_SECONDS)
@@ -112,7 +112,7 @@ def _idle_hour(running: Running) -> float:
 
 
 def _append(running: Running, block: bytes) -> tuple[float, float]:
-    """Append the lines once more; (wall seconds, the daemon's processor seconds) until all of them are counted."""
+    """Append the lines again; return (wall seconds, CPU seconds of the daemon) until all of them are counted."""
     lines = running.snapshot().counts.get("lines", 0)
     cpu = running.cpu_seconds()
     start = time.perf_counter()
@@ -149,7 +149,7 @@ def _latency(work: Path) -> list[Figure]:
 
 
 def _one_append(running: Running, number: int) -> float:
-    time.sleep(0.02 + number % 7 * 0.013)  # at no fixed place in the daemon's own rhythm
+    time.sleep(0.02 + number % 7 * 0.013)  # not in phase with the daemon
     start = time.perf_counter()
     with running.log.open("ab", buffering=0) as log:
         log.write(_event(number))

@@ -1,9 +1,9 @@
-"""Captured JupyterHub events in, big logs out: ``mixed`` (5 % of events are denials, six records each) and ``dense``.
+"""Generate large logs from captured JupyterHub events: ``mixed`` (5 % denials, six records per event) and ``dense``.
 
-Every event is a captured one with time, serial, process numbers, inodes, ports, users and numbered names of its own.
-Students' processes run in containers, each with its own pair of categories, as DockerSpawner or PodmanSpawner makes them;
-all types are renamed to ones of Debian's policy, because audit2allow drops at once what the policy does not know.
-The same arguments give the same bytes. Run as ``python -m benchmarks.generate mixed|dense OUT [MEGABYTES]``.
+Every event is a captured one with new times, serials, process numbers, inodes, ports, users and numbers in names. Users'
+processes run in containers with a pair of categories each, as with DockerSpawner or PodmanSpawner. Types are renamed to types
+of Debian's policy, because audit2allow drops unknown types. The output is deterministic. Run as ``python -m benchmarks.generate
+mixed|dense OUT [MEGABYTES]``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _vary(kind: str, number: int, stamp: bytes, turn: int) -> bytes:
 
 
 def known_types(text: bytes) -> bytes:
-    """The event with types of Debian's policy; a student's process confined as svirt_t with categories of its own."""
+    """Return the event with types of Debian's policy; a student's process confined as svirt_t with categories of its own."""
     if _STUDENT.search(text):
         text = text.replace(b"scontext=system_u:system_r:jupyterhub_t:s0", b"scontext=system_u:system_r:jupyterhub_user_t:s0")
     for old, new in _KNOWN_TYPES:
@@ -97,7 +97,7 @@ def known_types(text: bytes) -> bytes:
 
 
 def captured_events() -> list[list[bytes]]:
-    """The events of the captured logs as lists of lines, in order."""
+    """Return the events of the captured logs as lists of lines, in order."""
     events: dict[tuple[str, bytes], list[bytes]] = {}
     for path in sorted(DATA.glob("0*.log.gz")):
         for line in gzip.decompress(path.read_bytes()).splitlines(keepends=True):
@@ -108,7 +108,7 @@ def captured_events() -> list[list[bytes]]:
 
 
 def padded(lines: list[bytes]) -> bytes:
-    """The event with PATH records added before its PROCTITLE until it has RECORDS lines."""
+    """Return the event with PATH records added before its PROCTITLE until it has RECORDS lines."""
     lines = list(lines)
     while len(lines) < RECORDS:
         lines.insert(-1, _PADDING % len(lines))

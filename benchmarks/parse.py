@@ -1,7 +1,7 @@
-"""Logs of several makers: sepolicyd, audit2allow, ausearch, audit2why and grep on the same file, in turn in one run.
+"""Compare sepolicyd, audit2allow, ausearch, audit2why and grep on logs of several generators, in one run.
 
-Run as ``python -m benchmarks.parse [--runs N] [NAME ...]``. Every figure is the processor time (user and system) of a whole
-process, the least of N runs; audit2allow and audit2why run once. What each prints is read through a pipe.
+Run as ``python -m benchmarks.parse [--runs N] [NAME ...]``. Every figure is the CPU time (user and system) of a whole process,
+the minimum of N runs; audit2allow and audit2why run once. The output of each program is read through a pipe.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def run(command: list[str], stdin: bytes = b"") -> tuple[float, float]:
 
 
 def measure(log: Path, runs: int) -> dict[str, tuple[float, float]]:
-    """The least time and the highest peak of each program, taken in turn so that all meet the same machine."""
+    """Return the minimum time and the maximum memory of each program. Runs alternate, so that load affects all programs."""
     best: dict[str, tuple[float, float]] = {}
     for number in range(runs):
         for name, command in commands(log).items():

@@ -1,4 +1,4 @@
-"""The policy room's figures: loading and indexing, judging, and the exact difference, beside sesearch, audit2why and sediff."""
+"""Measure loading, indexing, explaining and comparing policies against sesearch, audit2why and sediff."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ allow init_t bench_t:process transition;
 
 
 def questions() -> list[tuple[str, str, str, str]]:
-    """500 questions: those of the captured logs, then the same of other domains."""
+    """Return 500 accesses: those of the captured logs, then the same for other domains."""
     from tests.policy.questions import denials
 
     found = denials()
@@ -52,7 +52,7 @@ def load() -> dict[str, Any]:
 
 
 def judge() -> dict[str, Any]:
-    """500 accesses: type enforcement, booleans, constraints, roles, bounds, and who else holds each."""
+    """Explain 500 accesses: type enforcement, booleans, constraints, roles, bounds, and the other domains with each."""
     from sepolicyd.access import Access
     from sepolicyd.audit.model import Context
     from sepolicyd.policy.explain import explain
@@ -72,7 +72,7 @@ def judge() -> dict[str, Any]:
 
 
 def audit2why() -> float:
-    """Seconds that audit2why takes for the same questions, its initialisation left out."""
+    """Return the seconds that audit2why takes for the same accesses, without its initialisation."""
     from tests.policy.questions import WORKER
 
     worker = WORKER.replace("print(json.dumps", "import time; start = time.perf_counter()\nanswers = (json.dumps")
@@ -85,7 +85,7 @@ def audit2why() -> float:
 
 
 def difference(new: Path) -> dict[str, Any]:
-    """Both policies loaded, and every access gained and lost."""
+    """Load both policies and compute all gained and lost accesses."""
     from sepolicyd.policy.delta import difference as exact
 
     delta = exact(POLICY, new)
@@ -93,21 +93,21 @@ def difference(new: Path) -> dict[str, Any]:
 
 
 def linked(work: Path) -> Path:
-    """The distribution's policy with MODULE linked, in a copy of its store."""
+    """Return the distribution's policy with MODULE linked, in a copy of its store."""
     from tests.policy.stores import link, package
 
     return link(work / "policy-store", package(work, "bench", MODULE))
 
 
 def _ours(*words: str) -> dict[str, Any]:
-    """The quickest of three processes of this file."""
+    """Run this file in three processes and return the fastest result."""
     runs = [timed([sys.executable, "-m", "benchmarks.policy", *words], keep=True, cwd=ROOT) for _ in range(3)]
     found = [{**json.loads(run.stdout), "process": run.seconds, "rss": run.rss_mib} for run in runs]
     return min(found, key=lambda run: float(run.get("seconds", run["process"])))
 
 
 def figures(work: Path) -> list[Figure]:
-    """The three figures; about a minute and a half."""
+    """Measure the three figures, which takes about a minute and a half."""
     loaded, judged = _ours("load"), _ours("judge")
     query = best(["sesearch", "-A", "-t", "shadow_t", "-c", "file", "-p", "read", str(POLICY)])
     why = audit2why()

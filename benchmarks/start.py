@@ -1,4 +1,4 @@
-"""How long the command line takes to say --help, beside an interpreter that does nothing."""
+"""Measure the start-up time of the command line (--help) against a bare interpreter."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Write an audit log of a hub in which nearly every line differs, as auditd writes it with log_format=ENRICHED.
+"""Generate an audit log of a hub in which nearly every line differs, in auditd's log_format=ENRICHED.
 
 usage: python -m benchmarks.varied OUT EVENTS SHARE [SEED]
 
-Events have one to three AVC records and the usual companions; file names are quoted, or hex where they hold a blank, a quote or
-a byte above ASCII. Permissions stand in the order of the class. Some denials are dbus-daemon's. Processes live for a while,
-so that pids repeat, and students have categories of their own. SHARE (0 to 1) is that of events with denials.
+Events have one to three AVC records and the usual companion records. File names are quoted, or hexadecimal if they contain a
+blank, a quote or a byte above ASCII. Permissions are in the order of the class. Some denials are from dbus-daemon. Processes
+live for a while, so that pids repeat, and users have categories of their own. SHARE (0 to 1) is the share of events with
+denials.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ CALLS = {"openat": 257, "connect": 42, "bind": 49, "execve": 59, "newfstatat": 2
 
 
 def encoded(text: str) -> str:
-    """The text as audit_log_untrustedstring writes it."""
+    """Return the text as audit_log_untrustedstring writes it."""
     data = text.encode()
     if any(byte < 0x21 or byte > 0x7E or byte == 0x22 for byte in data):
         return data.hex().upper()
@@ -65,7 +66,7 @@ class Log:
         return pid, chance.randint(1, pid), chance.choice(PROGRAMS), domain, chance.choice((0, 998, 1000 + student)), mcs
 
     def event(self, *, denied: bool) -> Iterator[str]:
-        """The records of the next event."""
+        """Yield the records of the next event."""
         chance = self._chance
         self._now += chance.expovariate(60)
         self._serial += 1 if chance.random() < 0.97 else chance.randint(2, 40)
@@ -144,7 +145,7 @@ class Log:
 
 
 def lines(events: int, share: float, seed: int = 5) -> Iterator[bytes]:
-    """The lines of so many events; the same arguments give the same bytes."""
+    """Yield the lines of a number of events. The output is deterministic."""
     log, chance = Log(seed), random.Random(seed + 1)
     for _ in range(events):
         for record in log.event(denied=chance.random() < share):

@@ -1,4 +1,4 @@
-"""What holds for all tests: no example of a property is timed, for a busy machine is no failure."""
+"""Settings for all tests: hypothesis deadlines are disabled because the machine may be busy."""
 
 from __future__ import annotations
 

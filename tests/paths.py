@@ -1,4 +1,4 @@
-"""Where the tests find the checkout, its policies and the captured logs."""
+"""Paths of the checkout, its policies and the captured logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Help is documentation: every command has one imperative line, an example, documented options, and a man page that renders."""
+"""Documentation of the command line: help texts, examples, options, man pages and links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import directions, foreign libraries, file sizes and the small closure of what ends a lease."""
+"""Import directions, permitted libraries, file sizes, and the import closure of the program that ends leases."""
 
 from __future__ import annotations
 

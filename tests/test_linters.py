@@ -1,4 +1,4 @@
-"""ruff, mypy and shellcheck are tests; a missing linter fails, because make setup installs it."""
+"""ruff, mypy and shellcheck as tests; a missing linter is a failure, because make setup installs it."""
 
 from __future__ import annotations
 

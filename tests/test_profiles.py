@@ -1,4 +1,4 @@
-"""A profile is read with all its mistakes told at once, each with file, line and key path."""
+"""Profiles are loaded, or all their errors are reported at once with file, line and key path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schemas of guard.yaml and profile.yaml know the keys that the loaders know, and the shipped files fit them."""
+"""The JSON Schemas of guard.yaml and profile.yaml have the loaders' keys, and the shipped files validate."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def hostile(chance: random.Random) -> bytes:
 
 
 def event(chance: random.Random, serial: int) -> bytes:
-    """One event with bytes of a student wherever the kernel lets them stand."""
+    """Return one event with user-chosen bytes in every place that the kernel permits."""
     stamp = b"1795377%03d.%03d:%d" % (serial // 1000 % 1000, serial % 1000, serial)
     argv = [b"ls", *(hostile(chance) for _ in range(chance.randrange(3)))]
     kinds = {
@@ -92,7 +92,7 @@ def mutated(chance: random.Random, lines: list[bytes]) -> bytes:
 
 
 def differs(log: bytes, *, is_genuine: bool, pieces: int) -> str:
-    """What is wrong with the accesses of the log, "" if nothing."""
+    """Return what is wrong with the accesses of the log, "" if nothing."""
     expected: Counter[Row] = rows_by_records(log)
     if is_genuine and not set(expected) <= OF_THE_WRITER:
         return f"forged: {sorted(set(expected) - OF_THE_WRITER)[:3]}"

@@ -52,7 +52,8 @@ class Bench:
 
 
 def table(bench: Bench, path: Path) -> Iterator[str]:
-    """One line for each source: how many are too low or too high, and refusals of the expert that were not even review."""
+    """Yield one line for each source: how many are too low or too high, and refusals of the expert that were not even
+    review."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -72,7 +73,7 @@ def table(bench: Bench, path: Path) -> Iterator[str]:
 
 
 def alarms(bench: Bench, path: Path) -> str:
-    """The share of what maintainers granted outright that is review or refuse."""
+    """Return the share of what maintainers granted outright that is review or refuse."""
     levels: Counter[GuardLevel] = Counter()
     for text in path.read_text(encoding="utf-8").splitlines():
         case: dict[str, Any] = json.loads(text)

@@ -1,4 +1,4 @@
-"""Write man pages from the command tree: a directory in, sepolicyd.8 and one page per command out.
+"""Write man pages from the command tree: sepolicyd.8 and one page per command.
 
 usage: python -m tools.manpages build/man
 """
@@ -25,7 +25,7 @@ EXIT_STATUS = (
 def commands(
     group: click.Group, ctx: click.Context, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command, click.Context]]:
-    """Every command below a group with its path and context, depth first, by name."""
+    """Yield every command below a group with its path and context, depth first, by name."""
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
         assert command is not None, name
@@ -54,7 +54,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def page(path: tuple[str, ...], command: click.Command, ctx: click.Context) -> str:
-    """The man page of one command."""
+    """Return the man page of one command."""
     import inspect
 
     name = "-".join(("sepolicyd", *path))

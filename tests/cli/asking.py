@@ -1,4 +1,4 @@
-"""audit2why on a policy, in a process of its own (its state is the process's): questions in, its words out."""
+"""Run audit2why on a policy in a separate process, since its state is global."""
 
 from __future__ import annotations
 

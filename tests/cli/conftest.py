@@ -1,4 +1,4 @@
-"""The command line called in this process, with stdout and stderr apart."""
+"""Fixtures that run the command line in this process, with separate stdout and stderr."""
 
 from __future__ import annotations
 

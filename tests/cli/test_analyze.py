@@ -1,4 +1,4 @@
-"""analyze: counts, keys, policy text, and what it says of input that is not a log."""
+"""The `analyze` command: counts, keys, policy text, and messages for input that is not a log."""
 
 from __future__ import annotations
 

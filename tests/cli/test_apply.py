@@ -1,4 +1,4 @@
-"""From decisions to a policy store, by command; and the demo, which is all of it."""
+"""The commands from decisions to a policy store, and the demo."""
 
 from __future__ import annotations
 

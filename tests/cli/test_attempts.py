@@ -1,4 +1,4 @@
-"""Attempts to forge a record are told with their number and domain by analyze, and by status and show after the daemon."""
+"""Attempts to forge a record are reported with count and domain by `analyze`, `status` and `show`."""
 
 from __future__ import annotations
 

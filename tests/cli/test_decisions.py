@@ -1,4 +1,4 @@
-"""From the daemon's evidence to stored answers: list, show, approve, deny, reset, review."""
+"""The commands from evidence to stored decisions: list, show, approve, deny, reset, review."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""doctor: its JSON fits the schema, its exit codes are those that the help names, and names from processes are escaped."""
+"""The `doctor` command: JSON schema, documented exit codes, and escaped process names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every code that any command prints is explained."""
+"""The `explain` command knows every code that other commands print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""history: what a lease did stands in it, and one command finds a line that was touched, in either chain."""
+"""The `history` command shows leases, and --verify detects a modified line in either chain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""init on the command line: what it shows, what it asks, and what it leaves to a person."""
+"""The `init` command: its plan, its questions, and manual steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""metrics: a captured rollout's numbers, by Prometheus' own parser, printed and written; /run that cannot be written."""
+"""The `metrics` command on a captured rollout, checked with Prometheus' own parser; an unwritable /run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The captured logs, asked and answered, and the fixes carried out in a store of our own: the policy gives what was decided.
+"""End to end on captured logs: after the fixes are applied to a store, the policy grants exactly the decisions.
 
 What the resulting policy says is asked of audit2why and setools, not only of our own policy_index.
 """

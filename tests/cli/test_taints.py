@@ -1,4 +1,4 @@
-"""A real MAC_STATUS record goes the whole way: daemon, evidence.db, taints of a lease, `show`."""
+"""End to end with a real MAC_STATUS record: daemon, evidence.db, taints of a lease, `show`."""
 
 from __future__ import annotations
 

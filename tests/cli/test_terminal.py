@@ -1,4 +1,4 @@
-"""What a hostile name may look like on the terminal: one line, and never like another name."""
+"""Hostile names on the terminal: always one line, and never identical to another name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real daemon as a process of its own, and what its database says, for tests that kill it."""
+"""Run the real daemon as a process, and read its database, for tests that kill it."""
 
 from __future__ import annotations
 

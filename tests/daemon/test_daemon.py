@@ -1,4 +1,4 @@
-"""The daemon as a process: what it says to systemd, how it ends, what it does where it may not read or write."""
+"""The daemon as a process: notifications to systemd, termination, unreadable logs and unwritable databases."""
 
 from __future__ import annotations
 

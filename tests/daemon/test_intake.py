@@ -1,4 +1,4 @@
-"""Lines in, a batch out: counts, roles, the kernel's and auditd's own words, and names that no policy can hold."""
+"""From lines to a batch: counts, roles, messages of kernel and auditd, and invalid names."""
 
 from __future__ import annotations
 

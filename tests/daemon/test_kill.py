@@ -1,4 +1,4 @@
-"""kill -9 of the real daemon while the log is written and rotated: every denial once, none twice."""
+"""kill -9 of the real daemon during writes and rotations: every denial is counted exactly once."""
 
 from __future__ import annotations
 

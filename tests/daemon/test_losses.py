@@ -1,4 +1,4 @@
-"""Losses are announced once in a minute, with their number; a backlog and a copied log are not announced."""
+"""Losses are announced at most once per minute, with their number; a backlog or a copied log is not announced."""
 
 from __future__ import annotations
 

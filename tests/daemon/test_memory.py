@@ -1,4 +1,4 @@
-"""What the matcher knows of processes outlives the daemon: descent decides after a restart as it did before."""
+"""The matcher's process table survives a restart: attribution by ancestry gives the same result."""
 
 from __future__ import annotations
 

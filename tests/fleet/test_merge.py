@@ -1,4 +1,4 @@
-"""Exports of several hosts: what is left out of them, what a hostile host can reach, and what is refused."""
+"""Exports of several hosts: omitted fields, limits of a hostile host, and refused files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The estimate of what the next host brings, held against fleets of which the next host is known."""
+"""The estimate for the next host, compared with simulated fleets."""
 
 from __future__ import annotations
 

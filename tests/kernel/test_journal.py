@@ -1,4 +1,4 @@
-"""Messages to the journal: the native protocol, the fallback, and a catalog entry for each id."""
+"""Messages to the journal: native protocol, fallback, and a catalog entry for each id."""
 
 from __future__ import annotations
 

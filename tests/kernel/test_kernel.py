@@ -1,4 +1,4 @@
-"""The kernel's policy read and closed without any tool, and selinuxfs in place of which stands a directory."""
+"""Reading and closing the kernel policy without tools, and selinuxfs replaced by a directory."""
 
 from __future__ import annotations
 

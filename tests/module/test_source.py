@@ -1,4 +1,4 @@
-"""Module source: a function of the set of rules, taken by checkmodule whatever the log held, and nothing more or less in it."""
+"""Module source is a function of the set of rules, compiles for any log content, and contains exactly the rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of the distribution: a copy that links like the original, and what is said where one is missing or foreign."""
+"""The distribution's store: a copy links like the original; messages for a missing or foreign store."""
 
 from __future__ import annotations
 

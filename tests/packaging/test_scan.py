@@ -1,4 +1,4 @@
-"""sepolicyd-scan: the codes of a shell and of OpenSCAP's script engine, with the real command behind it."""
+"""sepolicyd-scan: exit codes of the shell and of OpenSCAP's script engine, with the real command."""
 
 from __future__ import annotations
 

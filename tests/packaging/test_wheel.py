@@ -1,4 +1,4 @@
-"""The wheel carries every policy file and unit: the patterns of pyproject.toml miss none."""
+"""The wheel contains every policy file and unit."""
 
 from __future__ import annotations
 

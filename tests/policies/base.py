@@ -1,4 +1,4 @@
-"""The base policy that the tests of the policies run on: this machine's, or the one that SEPOLICYD_POLICY_ROOT names.
+"""The base policy for policy tests: this machine's, or the directory in SEPOLICYD_POLICY_ROOT.
 
 docs/prove-on-your-policy.md says how an administrator collects such a directory.
 """

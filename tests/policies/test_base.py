@@ -1,4 +1,4 @@
-"""Which directories can serve as a base policy, what is said of those that cannot, and of those that were customised."""
+"""Directories that can serve as a base policy, messages for others, and notes on customised ones."""
 
 from __future__ import annotations
 

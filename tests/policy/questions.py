@@ -1,4 +1,4 @@
-"""What the captured logs ask of a policy, and audit2why as a process of its own that answers the same questions."""
+"""Accesses of the captured logs, and audit2why in a separate process to explain them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy of the distribution's policy store with modules linked: module files in, the kernel policy's path out."""
+"""Link modules in a copy of the distribution's policy store, and return the path of the kernel policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a boolean opens, beside setools' own expansion of the rules that name it."""
+"""Boolean effects, compared with setools' expansion of the conditional rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exact difference: against brute force on random policies, against sediff on the distribution's, and by hand."""
+"""Policy differences, compared with brute force on random policies, with sediff, and with expected values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The joint explanation: every operator of constraints, roles, bounds, booleans; and audit2why beside it on real denials."""
+"""Explanations: all constraint operators, roles, bounds and booleans; comparison with audit2why on real denials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One access judged: toy policies that hold every shape of rule, and the distribution's with figures known beforehand."""
+"""The policy index on small policies with every kind of rule, and on the distribution's policy with known figures."""
 
 from __future__ import annotations
 

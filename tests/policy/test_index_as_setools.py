@@ -1,4 +1,4 @@
-"""Every rule and declaration of an index beside setools' own query for it, expanded by setools."""
+"""Every rule and declaration of an index, compared with setools' query and expansion."""
 
 from __future__ import annotations
 

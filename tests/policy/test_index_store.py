@@ -1,4 +1,4 @@
-"""Indexes on disk: used when whole and private, never trusted otherwise, and never a reason for a command to fail."""
+"""Cached indexes are used if intact and private, rejected otherwise, and never make a command fail."""
 
 from __future__ import annotations
 

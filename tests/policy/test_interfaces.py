@@ -1,4 +1,4 @@
-"""Interfaces of the reference policy: the reading of their text, small headers of our own, and the truth of a linked module."""
+"""Interfaces of the reference policy: parsing, small test headers, and comparison with a linked module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths, ports and reach: libselinux' answers out of files of our own, and the distribution's with figures known beforehand."""
+"""Labels of paths and ports, from libselinux with test files, and from the distribution with known figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log judged by the policy that wrote it, and by another."""
+"""Logs that were written under the present policy, and logs written under another one."""
 
 from __future__ import annotations
 

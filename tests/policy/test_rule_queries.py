@@ -1,4 +1,4 @@
-"""Queries of single groups of rules beside the same question asked of every rule."""
+"""Queries by rule group, compared with the same query over all rules."""
 
 from __future__ import annotations
 

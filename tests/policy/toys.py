@@ -1,4 +1,4 @@
-"""Small kernel policies: CIL or policy.conf text in, the path of a compiled policy out."""
+"""Compile small kernel policies from CIL or policy.conf text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports made by hand, harmless or with every text replaced by a hostile one."""
+"""Handmade reports, with harmless text or with every text replaced by a hostile one."""
 
 from __future__ import annotations
 

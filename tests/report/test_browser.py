@@ -1,4 +1,4 @@
-"""The page in a real browser: at phone and desk width, without scripts, and printed."""
+"""The page in a real browser: at phone and desktop width, without scripts, and printed."""
 
 from __future__ import annotations
 

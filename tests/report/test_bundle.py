@@ -1,4 +1,4 @@
-"""A bundle is the same bytes for the same records, and its verifier finds whatever is changed in it."""
+"""A bundle is deterministic, and its verifier detects every modification."""
 
 from __future__ import annotations
 

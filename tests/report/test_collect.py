@@ -1,4 +1,4 @@
-"""What a report says of a rollout whose module the real tools have built, applied and taken back."""
+"""The content of a report on a rollout that real tools have built, applied and rolled back."""
 
 from __future__ import annotations
 

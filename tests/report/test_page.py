@@ -1,4 +1,4 @@
-"""The page: text from logs and persons never becomes markup, nothing is loaded from elsewhere, and it stays small."""
+"""The page: text never becomes markup, nothing is loaded from elsewhere, and the size stays small."""
 
 from __future__ import annotations
 

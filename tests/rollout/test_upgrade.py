@@ -1,4 +1,4 @@
-"""An upgrade in the middle: state that version 0.1.0 wrote, and the command lines of the timers that it armed."""
+"""An upgrade during a lease or trial: state of version 0.1.0, and timers that it armed."""
 
 from __future__ import annotations
 

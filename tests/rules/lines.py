@@ -1,4 +1,4 @@
-"""Audit lines as the kernel writes them, and the whole way from them to judged candidates."""
+"""Audit lines as the kernel writes them, and the path from lines to assessed candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Root's decisions: each one durable and exact, nothing ever changed, the present answer told from the rows."""
+"""Root's decisions are durable and exact, rows are never changed, and the answer in force follows from the rows."""
 
 from __future__ import annotations
 

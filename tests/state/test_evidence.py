@@ -1,4 +1,4 @@
-"""The daemon's database: what is saved together, what a stranger's reader believes, and what a failure leaves behind."""
+"""The daemon's database: atomic saves, checks of the reader, and state after failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Durable files and locks of sepolicyd, and the store's files."""
+"""Durable files, locks, and the files of the module store."""
 
 from __future__ import annotations
 

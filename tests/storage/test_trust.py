@@ -1,4 +1,4 @@
-"""Paths that root may rely on: owners, modes, parents and links that let another user change what root would run or label."""
+"""Trust checks of paths: owners, modes, parents and links."""
 
 from __future__ import annotations
 

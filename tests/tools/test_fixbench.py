@@ -1,4 +1,4 @@
-"""The harness over maintainers' fixes: how rows are read and what the figures count."""
+"""The benchmark of maintainers' fixes: reading of rows, and counting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fuzzer reads logs, and says where the readers differ."""
+"""The fuzzer reads logs and reports differences between readers."""
 
 from __future__ import annotations
 

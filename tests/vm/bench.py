@@ -1,4 +1,4 @@
-"""What scenarios stand on: a Context with the guest, its figures, assertions that say what was expected, and the denials."""
+"""The context of a scenario: guest, figures, assertions with a message, and denials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run of the bench can end other than by passing; each has its own exit code."""
+"""The failures of a bench run, each with its exit code."""
 
 from __future__ import annotations
 

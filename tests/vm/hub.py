@@ -1,4 +1,4 @@
-"""A class at work, seen from outside: a hub's address in, what its users did (and whether it worked) out.
+"""A class of users at work, driven from outside through the hub's address.
 
 HTTP and websockets as a browser speaks them: login form with its xsrf field, OAuth between hub and server by cookies,
 the contents API, a terminal, a kernel. Nothing but the standard library.

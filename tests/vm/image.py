@@ -1,4 +1,4 @@
-"""The guest's disk: a recipe in, a directory with vmlinuz, initrd and one labelled ext4 image for each policy out.
+"""Build the guest's disk from a recipe: vmlinuz, initrd and one labelled ext4 image per policy.
 
 Built once and kept under the recipe's hash in ${XDG_CACHE_HOME:-~/.cache}/sepolicyd-vm. Everything comes from the sources
 that this machine itself uses: apt's from /etc/apt, Python packages through this machine's pip, node's through its npm.

@@ -1,4 +1,4 @@
-"""One virtual machine: an Image in; commands run in it, files fetched from it, and Lost when it hangs or dies.
+"""One virtual machine: run commands in it, fetch files, and raise Lost if it hangs or dies.
 
 The guest's agent answers on a virtio port, the serial console goes to a file, QEMU's monitor speaks QMP on a socket.
 KVM only when the stock kernel really boots under it (a KVM device that accepts CREATE_VM may still crawl or stop with an

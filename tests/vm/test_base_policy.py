@@ -1,4 +1,4 @@
-"""The archive of a base policy for the guest, and the directories that are refused before a guest is started."""
+"""The archive of a base policy for the guest, and directories that are refused before a guest starts."""
 
 from __future__ import annotations
 

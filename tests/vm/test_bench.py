@@ -1,4 +1,4 @@
-"""The bench's own thinking, without a machine: package sources, denials, a module's text, the table, the exit codes."""
+"""The bench's logic without a machine: package sources, denials, module text, table, exit codes."""
 
 from __future__ import annotations
 

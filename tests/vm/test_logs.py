@@ -1,4 +1,4 @@
-"""The bench's audit logs before the project's parser: it finds what the bench's own few lines find, and loses no line."""
+"""The bench's audit logs: the project's parser finds the same denials as the bench's own code, and loses no line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`paper` and its twin `hand` side by side: what each had an administrator type, what each opened, and whether the class works.
+"""Comparison of `paper` and `hand`: commands typed, accesses opened, and whether the class works.
 
 What a rollout opens is read from the policies that the kernel had before and after it, attributes expanded; both are judged by
 the project's guard, which is the published list of what an expert refuses.

@@ -1,4 +1,4 @@
-"""The few pages of RFC 6455 that a test client needs: open a connection, send text, receive text and binary messages."""
+"""The parts of RFC 6455 that a test client needs: connect, send text, receive text and binary messages."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def show_misses(judge: Judge, chosen: Sequence[Row], answers: dict[str, Answer], what: str) -> None:
-    """One line for each row that the column counts and that was missed."""
+    """Return one line for each row that the column counts and that was missed."""
     for row in chosen:
         answer = answers[row.id]
         wanted = row.kinds & set(OTHER.values())

@@ -1,4 +1,4 @@
-"""What a tool answers to one row, in one shape for all tools."""
+"""The answer of a tool to one row, in one form for all tools."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Answer:
-    """The tool's proposals for each question that it makes of the row, best first."""
+    """The proposals for each of the tool's questions about the row, best first."""
 
     questions: tuple[tuple[Proposal, ...], ...] = ()
     flagged: frozenset[Access] = frozenset()
-    """Denied accesses that the tool would not give without a second look, or not at all."""
+    """Denied accesses that the tool refuses or marks for review."""
     refused: frozenset[Access] = frozenset()
-    """Those of them that it would not give at all."""
+    """Denied accesses that the tool refuses."""
     warns: bool = True
-    """Whether the tool has an opinion on whether an access should be given; one without cannot raise a false alarm."""
+    """Whether the tool assesses accesses at all; otherwise it cannot raise a false alarm."""
     judged: frozenset[Access] = frozenset()
     """Denied accesses that the tool could read and that the policy has names for."""
 
     def kinds(self, first: int) -> frozenset[str]:
-        """The kinds among the first proposals of each question."""
+        """Return the kinds among the first proposals of each question."""
         return frozenset(one.kind for question in self.questions for one in question[:first])
 
     def interfaces(self, first: int) -> frozenset[str]:
-        """The first interfaces of each question, other proposals between them not counted."""
+        """Return the first interfaces of each question, other proposals between them not counted."""
         named = ([one.interface for one in question if one.interface] for question in self.questions)
         return frozenset(name for names in named for name in names[:first])
 
     def opens(self) -> frozenset[Access]:
-        """What the first proposals open together."""
+        """Return the accesses that the first proposals grant together."""
         return frozenset(access for question in self.questions if question for access in question[0].opens)

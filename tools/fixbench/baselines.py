@@ -1,4 +1,4 @@
-"""audit2allow, audit2allow -R and audit2why on the rows, by their own library (sepolgen), in a process of its own."""
+"""Run audit2allow, audit2allow -R and audit2why on the rows through their library (sepolgen), in a separate process."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def run(judge: Judge, policy: Path, include: Path, rows: Sequence[Row], cache: P
 
 
 def _plain(said: dict[str, Any]) -> tuple[tuple[Proposal, ...], ...]:
-    """A rule per group; a boolean that a comment names comes first, because the comment says that it allows it."""
+    """Return a rule per group; a boolean that a comment names comes first, because the comment says that it allows it."""
     booleans = {(one[0], one[1], one[2]) for one in said.get("why", ()) if one[4] == "BOOLEAN"}
     questions = []
     for group in said.get("plain", ()):

@@ -1,4 +1,4 @@
-"""A policy index as it was before a fix: rules for the denied accesses of one row are hidden.
+"""A policy index in the state before a fix: rules for the denied accesses of one row are hidden.
 
 The policies at hand are newer than most rows and hold their fixes. A denial that the policy allows by now would be
 answered "nothing to do", which says nothing about the fix.

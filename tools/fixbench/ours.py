@@ -1,4 +1,4 @@
-"""sepolicyd's answers to the rows: assess with a profile that takes each source for a service of its own."""
+"""sepolicyd's answers to the rows, assessed with a profile that treats each source as a service of its own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Judge:
         self.guard = guard
 
     def assess(self, row: Row, *, masked: bool = True) -> list[Assessed]:
-        """Every candidate of the row; each source of the row is a service of its own."""
+        """Return every candidate of the row; each source of the row is a service of its own."""
         evidence = attribute(scan_stream(io.BytesIO(row.log.encode()), front=Front()), None).evidence
         if masked:
             self._hide(row, evidence)
@@ -92,7 +92,7 @@ class Judge:
         return Proposal(KINDS.get(fix.kind, fix.kind.value), opens, name)
 
     def interface_opens(self, name: str, source: str) -> Optional[frozenset[Access]]:
-        """What a call of an interface opens, attributes expanded; None where it is not plain rules."""
+        """Return the accesses that an interface call grants, with attributes expanded; None if it contains more than rules."""
         from sepolicyd.policy.interfaces import accesses_of
 
         text = self.interfaces.text(name) if name in self.interfaces else None

@@ -1,4 +1,4 @@
-"""Rows of a fixbench file: denials of one commit, with the fix that a policy maintainer wrote."""
+"""Rows of a fixbench file: the denials of one commit, with the policy maintainer's fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of one tool over the rows."""
+"""Scores of one tool over the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every denial of every log, asked of audit2why and of us: what it calls a boolean or a constraint is no plain allow of ours.
+"""Comparison with audit2why on every denial of every log: its booleans and constraints must not become plain allow rules.
 
 audit2why runs in a process of its own. Ours are judged against the distribution's policy, without the profile's filter.
 """

@@ -1,4 +1,4 @@
-"""Logs from public places: every mark accounted for, and no access missed that audit2allow finds, save where it is wrong.
+"""Public logs: every ``avc:`` mark is accounted for, and no access found by audit2allow is missed, with listed exceptions.
 
 Runs where the corpus is present: SEPOLICYD_CORPUS, or ../shared/corpus beside the repository.
 """

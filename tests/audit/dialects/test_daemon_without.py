@@ -1,4 +1,4 @@
-"""The daemon reads what auditd writes, and nothing else: it does not even load the dialects."""
+"""The daemon reads only auditd's form and does not import the dialects."""
 
 from __future__ import annotations
 

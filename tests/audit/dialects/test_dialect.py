@@ -1,4 +1,4 @@
-"""Each form of text as far as it goes, and what is said where it does not hold what a rule needs."""
+"""Every text form: the records read from it, and the message if it lacks information for a rule."""
 
 from __future__ import annotations
 

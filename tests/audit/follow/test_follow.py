@@ -1,4 +1,4 @@
-"""Each way in which a log changes under its reader, on real files."""
+"""The follower on real files, for every way in which a log can change while it is read."""
 
 from __future__ import annotations
 

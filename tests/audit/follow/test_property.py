@@ -1,4 +1,4 @@
-"""Any cutting of a log by writes, rotations, restarts and kills gives every line exactly once and in order."""
+"""Property: any sequence of writes, rotations, restarts and kills yields every line exactly once and in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log's writer and its rotations on real files, every line of it different: the truth that a follower is held against."""
+"""A log writer with rotations on real files, in which every line is unique: the reference for the follower."""
 
 from __future__ import annotations
 

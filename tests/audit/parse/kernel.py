@@ -1,4 +1,4 @@
-"""Writes records as the kernel, libselinux, systemd and dbus-daemon encode them, from any bytes.
+"""Encode records like the kernel, libselinux, systemd and dbus-daemon, from arbitrary bytes.
 
 Written from their sources and not from the parser: kernel/audit.c (audit_log_n_untrustedstring, audit_log_n_hex),
 kernel/auditsc.c (audit_log_execve_info, audit_log_proctitle), security/lsm_audit.c, security/selinux/avc.c, libselinux' avc.c

@@ -1,4 +1,4 @@
-"""Reads text as analyze does: dialects before the scan."""
+"""Read text like `analyze`: dialects first, then the scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a student can cause in the log, written as the kernel writes it: never another's access, however it is read.
+"""Texts that a user can cause in the log, as the kernel writes them: no reader takes them for another domain's access.
 
 Each attack names the hub's domain somewhere; the student's own denial, where there is one, stays as it is.
 """

@@ -1,4 +1,4 @@
-"""Each folder of golden/ is a case: audit.log says in its first line what it shows, expected.json what is read of it.
+"""Golden cases: one folder each, with audit.log (purpose in its first line) and expected.json.
 
 UPDATE_GOLDEN=1 rewrites what is expected; the difference is then for a person to read.
 """

@@ -1,4 +1,4 @@
-"""No input raises, none is lost silently, and nothing that a process writes of itself becomes another's access."""
+"""Hostile input: nothing raises, nothing is lost silently, and no process text becomes an access of another domain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any bytes that a process controls come back exactly as they were, and bring no other access with them.
+"""Round trip: bytes chosen by a process are read back unchanged and cause no other access.
 
 The events are written by kernel.py from the sources of the kernel, libselinux and systemd.
 """

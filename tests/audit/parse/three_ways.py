@@ -1,4 +1,4 @@
-"""The ways in which text becomes accesses: analyze, the whole scan, the daemon's pieces, and record by record."""
+"""All ways to read a log: analyze, the whole scan, the daemon's pieces, and record by record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joins records to events one by one, as auparse does: the reference that the scan is held against."""
+"""Reference implementation that joins records to events one by one, like auparse."""
 
 from __future__ import annotations
 

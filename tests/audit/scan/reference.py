@@ -1,4 +1,4 @@
-"""The record-by-record path over a whole log, to hold the fast path against: parse, Assembler, denials_of."""
+"""Reference implementation of the scan: parse, Assembler, denials_of, record by record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole files: the fast path says what the record-by-record path says, on captured and on generated logs."""
+"""The fast scan agrees with the record-by-record reference, on captured and generated logs."""
 
 from __future__ import annotations
 

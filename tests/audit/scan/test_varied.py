@@ -1,4 +1,4 @@
-"""Logs in which nearly every line differs: the same accesses, counts and times as record by record, in bounded memory."""
+"""Logs in which nearly every line differs: same accesses, counts and times as the reference, in bounded memory."""
 
 from __future__ import annotations
 

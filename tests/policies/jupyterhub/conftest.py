@@ -1,4 +1,4 @@
-"""A machine with a hub on which init has been run, once for all tests that only look at the result."""
+"""A machine with an initialized hub, built once for all read-only tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers and a base policy that differ from the reference policy's as Fedora's do, where that touches the base module.
+"""Policy headers and a base policy with those differences of Fedora's policy that affect the base module.
 
 Fedora's policy is not on this machine. Its sources (fedora-selinux/selinux-policy, policy/modules) say of these names what
 the tables in policies/jupyterhub/README.md repeat; this makes Debian's headers lack, call otherwise or hold more than the

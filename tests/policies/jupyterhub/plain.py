@@ -1,4 +1,4 @@
-"""Rewrite policies/jupyterhub/plain/jupyterhub.te out of jupyterhub.te: ``python -m tests.policies.jupyterhub.plain``."""
+"""Regenerate policies/jupyterhub/plain/jupyterhub.te: ``python -m tests.policies.jupyterhub.plain``."""
 
 from __future__ import annotations
 

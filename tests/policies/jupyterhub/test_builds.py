@@ -1,4 +1,4 @@
-"""The policy builds: with the distribution's headers, without any, with Fedora's names; lint and neverallow are content."""
+"""The policy builds with the distribution's headers, without headers, and with Fedora's names; SELint and neverallow pass."""
 
 from __future__ import annotations
 

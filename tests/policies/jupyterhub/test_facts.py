@@ -1,4 +1,4 @@
-"""What each domain may and may not do, asked of the kernel policy that init makes."""
+"""Accesses that each domain must and must not have in the kernel policy that `init` builds."""
 
 from __future__ import annotations
 

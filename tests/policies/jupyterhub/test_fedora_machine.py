@@ -1,5 +1,6 @@
-"""init on a machine that is called and laid out as Fedora's and RHEL's are: store "targeted", /run looked up as /var/run,
-Fedora's names in the headers and its rules for every domain in the base policy. What lies below is Debian's.
+"""`init` on a machine with the layout of Fedora and RHEL: store "targeted", /run mapped to /var/run, Fedora's interface names.
+
+The base policy is Debian's, with Fedora's rules for every domain added.
 """
 
 from __future__ import annotations

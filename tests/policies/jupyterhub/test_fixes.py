@@ -1,4 +1,4 @@
-"""Denials on a machine where the base module is loaded: each that a switch of it answers is answered by that switch."""
+"""Denials with the base module loaded: if a boolean of the module allows one, that boolean is proposed."""
 
 from __future__ import annotations
 

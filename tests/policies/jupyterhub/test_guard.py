@@ -1,4 +1,4 @@
-"""Our own policy before our own guard: what it holds that a decision could not give, and how much it holds at all."""
+"""The guard on the base module: accesses that a decision could not grant, and the number of accesses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hostile student's notebook on the real machine (tests/data/vm): what is put before the administrator, and how.
+"""A hostile user's notebook on the real machine (tests/data/vm): the candidates shown to the administrator.
 
 sudo, su, mount, dmesg, raw sockets, a port scan, the hub's ports, secrets and code, forged names, under a lease.
 """

@@ -1,4 +1,4 @@
-"""The bench's own audit logs (tests/data/vm), taken on a kernel that enforces with the base policy loaded: what is left to ask.
+"""Audit logs of the bench (tests/data/vm), captured in enforcing mode with the base policy: the remaining candidates.
 
 What `make test-vm` shows on the machine is kept here for every run of the tests: the base policy, changed, must still answer
 all but these of what a real class did under a lease with hidden denials.

@@ -1,4 +1,4 @@
-"""How much of a real rollout the base policy answers by itself: the captured logs judged by the policy that init makes.
+"""Captured rollouts against the policy that `init` builds: the share of denials that the base policy already answers.
 
 In log 04 hub and students ran in two permissive domains without any rule, so that everything they did is in it. Its labels
 are those of a machine before init; what init changes (ports, the cookie secret, the proxy's script, files made by

@@ -1,4 +1,4 @@
-"""A machine with a broker on which init has been run, once for all tests that only look at the result."""
+"""A machine with an initialized broker, built once for all read-only tests."""
 
 from __future__ import annotations
 

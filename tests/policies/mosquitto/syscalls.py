@@ -1,4 +1,4 @@
-"""The accesses that a program made, read from a trace of its system calls (strace -f -y)."""
+"""Derive the accesses of a program from a trace of its system calls (strace -f -y)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the broker may and may not do, asked of the kernel policy that init makes, and of the guard."""
+"""Accesses that the broker must and must not have in the kernel policy that `init` builds, and the guard's findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every access that the real broker made under strace, asked of the policy and the labels that init makes."""
+"""Every access of the real broker under strace is allowed by the policy and labels that `init` creates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sepolicyd's own module: built on this machine's headers, linked with every neverallow checked, and read with setools."""
+"""The module that confines sepolicyd: built with this machine's headers, linked with neverallow checks, read with setools."""
 
 from __future__ import annotations
 

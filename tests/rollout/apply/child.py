@@ -1,4 +1,4 @@
-"""One act in a process of its own: DIRECTORY [WRITE [ACT]]. Killed at the WRITE-th write (0: never) with half of it done.
+"""Run one operation as a child process, DIRECTORY [WRITE [ACT]], and kill it half-way through write number WRITE (0: never).
 
 ACT: apply (the default, on trial), more (an apply over it), copy (apply without one transaction), killed_judging and
 killed_begun (while the transaction waits), or one of test_disks. Exit code 7: an expected failure.

@@ -1,4 +1,4 @@
-"""Stores for the tests of apply: made once, copied for each test."""
+"""Stores for the tests of apply, built once and copied for each test."""
 
 from __future__ import annotations
 

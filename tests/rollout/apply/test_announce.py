@@ -1,4 +1,4 @@
-"""Changes of this machine's policy are announced with their id; those below another root are not."""
+"""Policy changes of this machine are announced with their message id; changes below another root are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From decisions to a verified policy in a real store, and back."""
+"""From decisions to a verified policy in a real store, and rollback."""
 
 from __future__ import annotations
 

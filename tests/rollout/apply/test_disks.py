@@ -1,4 +1,4 @@
-"""Rollback and confirm at each write that fails or is the last, and real disks without room under apply: old or new."""
+"""Rollback and confirm with failing or interrupted writes, and apply on full disks: always the old or the new version."""
 
 from __future__ import annotations
 

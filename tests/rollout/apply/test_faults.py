@@ -1,4 +1,4 @@
-"""A fault at every tool call and every write of apply: afterwards the old policy or the new, and the journal tells which."""
+"""Faults at every tool call and write of apply: afterwards the old or the new policy is in place, and the journal agrees."""
 
 from __future__ import annotations
 

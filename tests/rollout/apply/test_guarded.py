@@ -1,4 +1,4 @@
-"""What opens without a rule is refused with a reason of its own: an attribute joined, a constraint that lets pass, a base."""
+"""Changes without an allow rule are refused with a reason: joined attributes, constraint exemptions, base modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The history's chain: whatever is changed, missing, moved or cut off is found; what a crash leaves is not an accusation."""
+"""The history's hash chain detects changed, missing, moved and truncated lines, and accepts traces of a crash."""
 
 from __future__ import annotations
 

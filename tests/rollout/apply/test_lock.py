@@ -1,4 +1,4 @@
-"""The one lock of all that changes the policy: whoever works keeps it, a killed command's child does not."""
+"""The lock on policy changes: the holder keeps it, and the child of a killed command does not."""
 
 from __future__ import annotations
 

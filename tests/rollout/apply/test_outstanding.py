@@ -1,4 +1,4 @@
-"""`status` and `apply` give one answer to "what would apply do", for every kind of decision."""
+"""`status` and `apply` agree on outstanding changes for every kind of decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes back with an earlier version: the whole change, but nothing that was denied since; what is left out is told."""
+"""Return to an earlier version: the whole change except accesses denied since, which are listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trial's timer: armed in systemd before anything is loaded, and what it runs does the return without us."""
+"""The timer of a trial: armed before the load, and able to roll back without the daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy store of a few lines, which the real semodule links in milliseconds, and decisions to apply to it."""
+"""A policy store of a few lines, which the real semodule links in milliseconds, and decisions to apply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of security baselines: what fails each, what a lease covers, and that doubt is never a pass."""
+"""Checks of security baselines: reasons to fail, exceptions for leases, and no pass in doubt."""
 
 from __future__ import annotations
 

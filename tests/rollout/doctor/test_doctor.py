@@ -1,4 +1,4 @@
-"""Each thing that spoils a rollout is one finding with the command that mends it; a healthy machine has none."""
+"""Each condition that impairs a rollout gives one problem with its repair; a healthy machine has none."""
 
 from __future__ import annotations
 

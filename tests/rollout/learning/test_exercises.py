@@ -1,4 +1,4 @@
-"""Exercises: kept in order, read back by another user, and names that are safe to show."""
+"""Exercises keep their order, can be read by another user, and have printable names."""
 
 from __future__ import annotations
 

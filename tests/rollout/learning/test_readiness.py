@@ -1,4 +1,4 @@
-"""How many accesses are unseen: checked against three published outputs of SpadeR, and what `ready` says and why."""
+"""The estimate of unseen accesses, compared with three published results of SpadeR, and the reasons of `ready`."""
 
 from __future__ import annotations
 

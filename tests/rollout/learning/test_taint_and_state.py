@@ -1,4 +1,4 @@
-"""What spoils evidence, by whose hand; and the state that facts amount to."""
+"""Taints of evidence, and the stage derived from facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine in memory: kernel, store, systemd and clocks that keep state and fail or die at a chosen call."""
+"""A machine in memory: kernel, store, systemd and clocks with state, which fail or die at a chosen call."""
 
 from __future__ import annotations
 

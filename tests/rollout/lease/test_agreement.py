@@ -1,4 +1,4 @@
-"""Kernel, store and the next boot's policy after restores, resumed memory and foreign modules: real files and real semodule."""
+"""Consistency of kernel, store and boot policy after restores and foreign modules, with real files and real semodule."""
 
 from __future__ import annotations
 

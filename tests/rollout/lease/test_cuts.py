@@ -1,4 +1,4 @@
-"""Every change of the file system that a lease's commands and their real semodule make is made the last one.
+"""Power failure after each change of the file system by a lease command and its semodule.
 
 After each cut the machine is booted: the boot loads the policy file, then sepolicyd-boot.service runs before any service. Then
 nothing of the lease may be left. The sample here has the changes around libsemanage's renames; `make cuts` has all of them.

@@ -1,4 +1,4 @@
-"""The lease as somebody at the keyboard meets it: opened, refused, renewed, stopped, enforced, marked, shown."""
+"""The lease commands: open, refuse, renew, stop, enforce, mark, show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the real ports say to semodule and systemd, what they read back, and the one-shot as its own process."""
+"""Calls of semodule and systemd by the real implementation, their results, and the one-shot command as a process."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The real one-shot and the real semodule on a store and a state directory that are mounted for it alone, so that disks can be
-full, read-only or gone; only the kernel is a directory (tests/vm has a real one)."""
+"""The real one-shot command and semodule in a mount namespace, on full, read-only and missing disks.
+
+Only the kernel is simulated by a directory (tests/vm has a real one).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The one promise: one tick after the deadline kernel, store and the next boot's policy are closed, or a record is kept that
-ends the lease once the faults are gone.
+"""Property: one tick after the deadline, kernel, store and boot policy enforce, or a record remains that ends the lease later.
 
-Faults: any call fails (before or after its effect), the process dies at any call, also between semodule's renames, clocks jump,
-the machine reboots, timers are stopped, the module or the lease record is removed, /etc is restored from a lease that is over.
+Faults: any call fails (before or after its effect), the process dies at any call or between semodule's renames, clocks jump,
+the machine reboots, timers are stopped, the module or the lease record is removed, /etc is restored from the time of an ended
+lease.
 """
 
 from __future__ import annotations

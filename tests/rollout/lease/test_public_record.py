@@ -1,4 +1,4 @@
-"""/run/sepolicyd/lease.json: there while anything is open, gone after every way to close, and never needed."""
+"""/run/sepolicyd/lease.json exists while a lease is open, is removed after every kind of end, and is never required."""
 
 from __future__ import annotations
 

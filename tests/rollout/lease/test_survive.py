@@ -1,4 +1,4 @@
-"""What a lease survives besides the faults of test_promise: lost state, a full disk, a store at work, a kernel that refuses."""
+"""Leases and lost state, a full disk, a busy store, and a kernel that refuses policy loads."""
 
 from __future__ import annotations
 

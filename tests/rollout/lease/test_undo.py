@@ -1,4 +1,4 @@
-"""Undo files and the history of leases on a real disk: whole, damaged, another's, without room."""
+"""Lease records and history on a real disk: intact, damaged, of another user, and without space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The units as systemd reads them, and installing and removing all of it under DESTDIR."""
+"""The systemd units, and installation and removal under DESTDIR."""
 
 from __future__ import annotations
 

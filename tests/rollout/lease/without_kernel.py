@@ -1,4 +1,4 @@
-"""The one-shot as a process of its own where no kernel has SELinux: what it writes to selinuxfs is done to a directory."""
+"""The one-shot command as a process on a machine without SELinux, with selinuxfs replaced by a directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics are read back by Prometheus' own parser; the file is replaced whole; what cannot be read is missing."""
+"""Metrics checked with Prometheus' own parser; atomic replacement of the file; unreadable facts are omitted."""
 
 from __future__ import annotations
 

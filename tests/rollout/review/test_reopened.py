@@ -1,4 +1,4 @@
-"""A denial that comes again after its fix: the question is open again, by the log's clock and not by this machine's."""
+"""A denial that recurs after its fix reopens the decision, by the time in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine on which init has been run, shared with the tests of the policy."""
+"""The machine on which `init` has been run, shared with the policy tests."""
 
 from __future__ import annotations
 

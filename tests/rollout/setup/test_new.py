@@ -1,4 +1,4 @@
-"""A profile for another service: a small web application under gunicorn, from its unit to a linked policy."""
+"""`init --new` for a small web application under gunicorn, from its unit to a linked policy."""
 
 from __future__ import annotations
 

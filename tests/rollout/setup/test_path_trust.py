@@ -1,4 +1,4 @@
-"""What init refuses to obey or relabel, and what is only a warning; with real owners, modes and links."""
+"""Files that `init` refuses to read or relabel, and warnings, with real owners, modes and links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The template of a first base module: each block is there for the services that need it, and no mark is left."""
+"""The template of a base module: conditional blocks and placeholders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of files that systemd opens for a unit, or mounts over, are given where systemd may do so."""
+"""Labels of files that systemd opens or mounts for a unit are used only if systemd has access to the type."""
 
 from __future__ import annotations
 

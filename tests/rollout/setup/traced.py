@@ -1,4 +1,4 @@
-"""A program run under strace in, the accesses out that a policy would be asked for: what a rollout on this service would see.
+"""Run a program under strace and return the accesses that a policy would be asked for.
 
 Only calls that succeed count, and only files, programs and addresses: enough to say of a first base module how much of a
 real service it carries. The kernel's own view (a denial) stays the measure; here is none, for no SELinux runs.

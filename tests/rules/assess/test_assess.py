@@ -1,4 +1,4 @@
-"""Candidates judged together: who asked, what looks like an attack, what is only a consequence, what a rule opens."""
+"""Candidates assessed together: user code, signs of an attack, consequences, and effects of a rule."""
 
 from __future__ import annotations
 

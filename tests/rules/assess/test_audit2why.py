@@ -1,4 +1,4 @@
-"""Beside audit2why on the same denials: what it calls a boolean or a constraint is never presented as a plain allow."""
+"""Comparison with audit2why on the same denials: booleans and constraints are never presented as a plain allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One attribution for the daemon and `analyze`: the same lines give the same evidence in both."""
+"""The daemon and `analyze` attribute the same lines to the same evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which denials are the service's, in which role, and why."""
+"""Attribution of denials to the service, with role and reason."""
 
 from __future__ import annotations
 

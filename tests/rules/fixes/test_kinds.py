@@ -1,4 +1,4 @@
-"""The first fix of each kind, judged neutrally on the distribution's policy. No line is from a report or a commit."""
+"""The first fix of each kind, assessed with a generic profile on the distribution's policy; no line comes from a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The known denials of JupyterHub, one case per row, and the answer that an expert gives to each."""
+"""The known denials of JupyterHub, one case per row, with an expert's answer."""
 
 from __future__ import annotations
 

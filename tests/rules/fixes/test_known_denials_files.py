@@ -1,4 +1,4 @@
-"""Files of known denials: what they may say, and every mistake of one at once."""
+"""Known-denials files: permitted content, and all errors of a file reported at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many refused accesses as few rules, and the same rules back as overrides."""
+"""Grouping of refused accesses into rules, and parsing these rules as overrides."""
 
 from __future__ import annotations
 

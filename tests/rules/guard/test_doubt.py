@@ -1,4 +1,4 @@
-"""Level none is earned by the installed policy: kinds of access, on types that no list names."""
+"""Level none depends on the installed policy: kinds of access to types that no list names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fedora's and RHEL's names: each rule of the guard catches them too, and what a hub there would be denied gets its level.
+"""The guard with type names of Fedora and RHEL.
 
 The names are of fedora-selinux/selinux-policy; Debian's policy has none of them, so they are judged by name alone.
 """

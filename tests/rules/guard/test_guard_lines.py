@@ -1,4 +1,4 @@
-"""One golden case per line of the list of what is refused, reviewed or better mended otherwise."""
+"""One golden case per line of the list of refused, reviewed and otherwise fixed accesses."""
 
 from __future__ import annotations
 

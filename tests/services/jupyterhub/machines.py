@@ -1,4 +1,4 @@
-"""Machines that have a JupyterHub: a root directory in, the files that each way of installing leaves below it."""
+"""Root directories with the files of each way to install JupyterHub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a hub: each way of installing it, and each thing that hinders."""
+"""Discovery of a hub: each way of installing it, and each obstacle."""
 
 from __future__ import annotations
 

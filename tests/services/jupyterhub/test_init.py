@@ -1,4 +1,4 @@
-"""init on a machine in a directory: what it shows, what it changes, what stops it, and that undo leaves nothing behind."""
+"""`init` on a machine in a directory: its plan, its changes, its refusals, and a complete undo."""
 
 from __future__ import annotations
 

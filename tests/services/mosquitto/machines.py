@@ -1,4 +1,4 @@
-"""Machines that have a mosquitto broker, made of the files of its packages."""
+"""Root directories with a mosquitto broker, from the files of its packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found of a broker: files, listeners, bridges and plugins, through the unit, its drop-ins and every included file."""
+"""Discovery of a broker: files, listeners, bridges and plugins, through unit, drop-ins and included files."""
 
 from __future__ import annotations
 

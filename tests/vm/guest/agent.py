@@ -1,4 +1,4 @@
-"""Runs in the guest: takes commands as JSON lines from the virtio port, runs each in a thread, answers with JSON lines.
+"""Agent in the guest: executes commands received as JSON lines from the virtio port, each in a thread.
 
 Started by bench-agent.service as unconfined_u:unconfined_r:unconfined_t, which is what an administrator's root shell is
 on this distribution. A heartbeat every few seconds is how the host tells a slow guest from a dead one.

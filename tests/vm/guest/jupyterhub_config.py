@@ -1,4 +1,4 @@
-"""JupyterHub as the published procedure sets it up: TLS, own cookie secret, real users through PAM, full paths."""
+"""JupyterHub configuration as in the published procedure: TLS, cookie secret, real users through PAM, full paths."""
 
 import sys
 

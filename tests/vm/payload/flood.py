@@ -1,4 +1,4 @@
-"""Run in the hub's student domain: refused accesses at a pace. argv: how many, how many a second, kind.
+"""Run in the hub's user domain: cause denials at a given rate. argv: count, rate per second, kind.
 
 Each open of the hub's cookie secret directory listing is one event with one denied permission. Kinds vary the class, so that
 the count of each can be compared with the evidence.

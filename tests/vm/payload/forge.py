@@ -1,4 +1,4 @@
-"""Runs in a student's notebook: puts text of the student's choice into every field of the log that he can choose.
+"""Run in a user's notebook: put chosen text into every log field that a user can influence.
 
 One line of output for each trial. Each ends in a denial, or in nothing: no trial changes what others need.
 """

@@ -1,4 +1,4 @@
-"""Allow rules that the loaded policy has for questions on stdin, one "source target class permissions" a line, "-" for any.
+"""Print the allow rules of the loaded policy for queries on stdin: "source target class permissions" per line, "-" for any.
 
 The policy is read once; sesearch would read it for each question. Answers: the question, a tab, the rule.
 """

@@ -1,4 +1,4 @@
-"""Runs in a student's notebook: all that a hostile student tries; one line for each out, "name: got it" or "name: no".
+"""Run in a user's notebook: try the accesses of a hostile user; prints "name: got it" or "name: no" per line.
 
 Every trial is harmless where it succeeds: it opens, it does not change what others need.
 """

@@ -1,4 +1,4 @@
-"""The scenarios, in the order in which they are run: long ones first, so that two lanes end together."""
+"""The scenarios, longest first, so that two lanes end at about the same time."""
 
 from __future__ import annotations
 

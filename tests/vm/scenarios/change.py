@@ -1,4 +1,4 @@
-"""A decided change on a kernel that enforces: on trial and taken back by itself, killed half way, confirmed, rolled back."""
+"""Policy changes in enforcing mode: trial and its rollback, kill during apply, confirmation, rollback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The power fails at the worst moment of a lease's end, and in a boot into the rescue target: the next boot enforces."""
+"""Power failure at critical moments of a lease's end, and a boot into the rescue target: the next boot enforces."""
 
 from __future__ import annotations
 

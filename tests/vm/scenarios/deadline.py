@@ -1,4 +1,4 @@
-"""By the deadline the machine enforces: after kill -9 of all that is ours, with the clock moved, over a power cut."""
+"""Leases end by their deadline: after kill -9 of all processes, a clock change, and a power failure."""
 
 from __future__ import annotations
 

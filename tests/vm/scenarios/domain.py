@@ -1,4 +1,4 @@
-"""The hub as a service in its own domains under a domain lease, the rest of the machine enforcing throughout."""
+"""The hub as a service in its own domains under a domain lease, while the rest of the machine enforces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A student forges audit records: the kernel, systemd and the system bus log his text, and nothing of it is believed."""
+"""A user forges audit records: kernel, systemd and system bus log the text, and none of it becomes evidence."""
 
 from __future__ import annotations
 

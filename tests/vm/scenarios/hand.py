@@ -1,4 +1,4 @@
-"""The twin of `paper`: the published procedure by hand, with grep, audit2allow -M, semodule and setenforce.
+"""The counterpart of `paper`: the published procedure by hand, with grep, audit2allow -M, semodule and setenforce.
 
 First as published, with the policy's dontaudit rules in place; then once more with `semodule -DB`, which the procedure does
 not know. Whether the class works at the end of each is a figure here, not an assertion: the assertion is that the procedure

@@ -1,4 +1,4 @@
-"""A hostile student during the lease: nothing of it reaches the module by the default path, all of it is denied afterwards."""
+"""A hostile user during a lease: none of the accesses reaches the module by default, and all are denied afterwards."""
 
 from __future__ import annotations
 

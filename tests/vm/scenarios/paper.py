@@ -1,4 +1,4 @@
-"""The published procedure by sepolicyd: whole-system lease, hub from a root shell, enforcing returns by itself."""
+"""The published procedure with sepolicyd: whole-system lease, hub from a root shell, automatic return to enforcing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""auditd rotates under a flood while the daemon is killed and started again: events in the log against events in evidence."""
+"""auditd rotates under a flood while the daemon is killed and restarted: events in the log equal those in the evidence."""
 
 from __future__ import annotations
 

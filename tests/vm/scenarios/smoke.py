@@ -1,4 +1,4 @@
-"""The whole policy of the distribution: denials reach the log, init fits, a class works under enforcing, nothing learned."""
+"""The distribution's whole policy: denials reach the log, `init` works, and a class works under enforcing without learning."""
 
 from __future__ import annotations
 

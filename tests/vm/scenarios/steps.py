@@ -1,4 +1,4 @@
-"""Steps that several scenarios take with the project: install, init, answer the queue, apply, look at the kernel."""
+"""Steps shared by several scenarios: install, init, answer the queue, apply, query the kernel."""
 
 from __future__ import annotations
 

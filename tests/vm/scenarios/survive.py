@@ -1,4 +1,4 @@
-"""What happens to a machine after its rollout: another release of JupyterHub by pip, a reboot; the hub stays in its domain."""
+"""After a rollout: an upgrade of JupyterHub by pip, and a reboot; the hub stays in its domain."""
 
 from __future__ import annotations
 

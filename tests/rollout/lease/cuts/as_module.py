@@ -1,4 +1,4 @@
-"""Run another module as ``python -m`` would, on a machine whose kernel is a directory: ``as_module MODULE ARGUMENT...``."""
+"""Run a module like ``python -m``, on a machine whose kernel is a directory: ``as_module MODULE ARGUMENT...``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of a lease on a machine whose kernel is a directory: deadline, stop, enforce, start."""
+"""The lease commands on a machine whose kernel is a directory: deadline, stop, enforce, start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One machine of directories in a mount namespace: a lease, a command that is cut off, and the boot that follows."""
+"""A simulated machine in a mount namespace: a lease, an interrupted command, and the following boot."""
 
 from __future__ import annotations
 
