@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -13,7 +14,7 @@ from sepolicyd.audit.dialects.preprocess import Front
 from sepolicyd.audit.scan.scan_files import ScanResult, scan_files, scan_stream
 from sepolicyd.cli import json_output as keys
 from sepolicyd.cli import terminal
-from sepolicyd.cli.options import json_option, policy_option, profile_option, settings_from, state_options
+from sepolicyd.cli.options import json_option, policy_option, profile_option, sarif_option, settings_from, state_options
 from sepolicyd.errors import Exit, UsageError
 from sepolicyd.rules.attribution.gather_evidence import Attributed, attribute
 from sepolicyd.rules.candidate import group
@@ -38,6 +39,7 @@ SHOWN_UNPARSED = 5
 @click.option("--grouped", is_flag=True, help="Only group denials into candidates; do not judge them or read a policy.")
 @click.option("--unparsed", "show_unparsed", is_flag=True, help="List every line that could not be parsed.")
 @json_option
+@sarif_option
 @profile_option
 @policy_option
 @state_options
@@ -50,6 +52,7 @@ def analyze_command(
     grouped: bool,
     show_unparsed: bool,
     as_json: bool,
+    as_sarif: bool,
     profile_name: Optional[str],
     policy_file: Optional[Path],
     **paths: Optional[Path],
@@ -67,6 +70,7 @@ def analyze_command(
     Example:
       sepolicyd analyze --json /var/log/audit/audit.log.1 /var/log/audit/audit.log
     """
+    _check_options(grouped=grouped, as_sarif=as_sarif)
     settings = settings_from(**paths)
     front = Front()
     names = files or (str(settings.log),)
@@ -77,23 +81,56 @@ def analyze_command(
     else:
         session = _open_session(profile_name, **paths)
         taken = _attribute(result, None if everything else session.profile)
-        items, judged_notes, policy_note = _judge(session, settings, result, taken, policy_file, everything=everything)
-        notes = (*notes, *judged_notes)
+        judged = _judge(session, settings, result, taken, policy_file, everything=everything)
+        notes = (*notes, *judged.notes)
         if te:
-            _print_te(name, items)
+            _print_te(name, judged.items)
+        elif as_sarif:
+            terminal.print_json(_sarif(session, judged, names, notes))
         elif as_json:
-            more = {"input_notes": list(notes), "policy_note": policy_note or None}
-            terminal.print_json({**document(result, taken), **more, "candidates": [keys.assessed(item) for item in items]})
+            terminal.print_json(_document(result, taken, judged, notes))
         else:
-            _print(items, details)
-            _print_counts(result, taken, len(items))
-        if policy_note:
-            terminal.print_err(f"sepolicyd: {terminal.escape(policy_note)}")
+            _print(judged.items, details)
+            _print_counts(result, taken, len(judged.items))
+        if judged.policy_note:
+            terminal.print_err(f"sepolicyd: {terminal.escape(judged.policy_note)}")
+    _print_remarks(result, notes, show_unparsed=show_unparsed)
+    return int(Exit.FINDINGS if is_unread(result, front) else Exit.DONE)
+
+
+def _check_options(*, grouped: bool, as_sarif: bool) -> None:
+    if grouped and as_sarif:
+        raise UsageError("--sarif needs what --grouped leaves out", "leave one of them out")
+
+
+def _print_remarks(result: ScanResult, notes: Sequence[str], *, show_unparsed: bool) -> None:
     for line in (*result.unparsed, *result.imitations) if show_unparsed else ():
         terminal.print_err(f"line {line.line}: {terminal.escape(line.message)}: {terminal.escape(line.text)}")
     for text in notes:
         terminal.print_err(f"sepolicyd: {text}")
-    return int(Exit.FINDINGS if is_unread(result, front) else Exit.DONE)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    items: Sequence[Assessed]
+    notes: Sequence[str]
+    """Whether log and policy belong together."""
+    policy_note: str
+    """Why no policy could be read, "" if one was."""
+
+
+def _sarif(session: Session, judged: _Judged, names: Sequence[str], notes: Sequence[str]) -> dict[str, Any]:
+    from sepolicyd.report.log_lines import find_lines
+    from sepolicyd.report.sarif import analyzed
+
+    samples = {item.candidate.id: item.candidate.merged.samples for item in judged.items}
+    places = find_lines([Path(name) for name in names if name != "-"], samples)
+    return analyzed(judged.items, places, session.guard(), [*notes, *([judged.policy_note] if judged.policy_note else [])])
+
+
+def _document(result: ScanResult, taken: Attributed, judged: _Judged, notes: Sequence[str]) -> dict[str, Any]:
+    more = {"input_notes": list(notes), "policy_note": judged.policy_note or None}
+    return {**document(result, taken), **more, "candidates": [keys.assessed(item) for item in judged.items]}
 
 
 def _attribute(result: ScanResult, profile: Optional[Profile]) -> Attributed:
@@ -118,8 +155,7 @@ def _judge(
     policy_file: Optional[Path],
     *,
     everything: bool,
-) -> tuple[Sequence[Assessed], Sequence[str], str]:
-    """Return (assessed candidates, notes on whether log and policy belong together, why no policy could be read or "")."""
+) -> _Judged:
     from sepolicyd.rollout.review.all_sources import judge_all
     from sepolicyd.rollout.review.queue import judge
     from sepolicyd.rollout.session import open_policy
@@ -128,10 +164,10 @@ def _judge(
     judged = judge_all if everything else judge
     items = judged(session, taken.evidence, policy_index, foreign=policy_file is not None)
     if policy_index is None:
-        return items, (), policy_note
+        return _Judged(items, (), policy_note)
     from sepolicyd.cli.origin import origin_notes
 
-    return items, origin_notes(result.sightings, policy_index, session.profile), policy_note
+    return _Judged(items, origin_notes(result.sightings, policy_index, session.profile), policy_note)
 
 
 def _profile(settings: Settings, name: Optional[str]) -> Profile:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import click
 
 from sepolicyd.cli import terminal
 from sepolicyd.cli.learn import seconds_of
-from sepolicyd.cli.options import json_option, profile_option, reason_option, state_options, yes_option
+from sepolicyd.cli.options import json_option, profile_option, reason_option, sarif_option, state_options, yes_option
 from sepolicyd.cli.plan_view import document, lines, outline
 from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit
@@ -18,17 +18,19 @@ from sepolicyd.rollout.apply import rollback as back
 from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rollout.apply.execute import Applied, Order
 from sepolicyd.rollout.apply.module_draft import Draft
+from sepolicyd.rollout.apply.proved_plan import Plan
 from sepolicyd.rollout.apply.session_draft import decided_now, drafted_now, planned
-from sepolicyd.rollout.session import invoking_user
+from sepolicyd.rollout.session import Session, invoking_user
 from sepolicyd.state.decisions import pending
 
 
 @click.command("preview")
 @click.option("--te", is_flag=True, help="Print only the module's source.")
 @json_option
+@sarif_option
 @profile_option
 @state_options
-def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **paths: Optional[Path]) -> int:
+def preview_command(te: bool, as_json: bool, as_sarif: bool, profile_name: Optional[str], **paths: Optional[Path]) -> int:
     """Show what apply would change, and change nothing.
 
     Builds the module, links it in a copy of the store, and compares the two policies access by access with attributes
@@ -44,9 +46,23 @@ def preview_command(te: bool, as_json: bool, profile_name: Optional[str], **path
             terminal.print_out(plan.source.te.rstrip("\n"))
         elif as_json:
             terminal.print_json(document(plan))
+        elif as_sarif:
+            terminal.print_json(_sarif(session, plan))
         else:
             terminal.print_out("\n".join(lines(plan)))
         return int(Exit.FINDINGS if plan.proof.refusals else Exit.DONE)
+
+
+def _sarif(session: Session, plan: Plan) -> dict[str, Any]:
+    """The SARIF log of a plan, with the lines of the audit log that still hold the denials behind it."""
+    from sepolicyd.report.log_lines import find_lines
+    from sepolicyd.report.sarif import previewed
+
+    log = session.settings.log
+    rotated = sorted(log.parent.glob(f"{log.name}.[0-9]*"), key=lambda path: (len(path.name), path.name))
+    evidence = session.snapshot().evidence
+    samples = {str(access): evidence[access].samples for access in plan.delta.gained if access in evidence}
+    return previewed(plan, find_lines([log, *rotated], samples), session.guard())
 
 
 @click.command("apply")

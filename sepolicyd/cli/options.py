@@ -14,6 +14,7 @@ from sepolicyd.settings import Settings
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with the keys that the README documents.")
+sarif_option = click.option("--sarif", "as_sarif", is_flag=True, help="Print SARIF 2.1.0, for code hosts.")
 profile_option = click.option(
     "--profile", "profile_name", metavar="NAME|FILE", help="The service's profile, by name or file [default: as configured]."
 )
