@@ -1,4 +1,4 @@
-"""A profile's base module and the file contexts of one installation in, a package (.pp) out; with or without policy headers."""
+"""Build the package (.pp) of a base module with the file contexts of an installation, with or without policy headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sepolicyd.module.source import FileContext, SourceText, render_fc
 from sepolicyd.profiles import Profile
 
 LIMITS = "limits.cil"
-PLAIN = "plain"  # POLICY/plain/NAME.te: the same source, expanded with the reference policy's headers
+PLAIN = "plain"  # POLICY/plain/NAME.te: the source expanded with the reference policy's headers
 MAKE_TIMEOUT_S = 300.0
 GEN_CONTEXT = re.compile(r"^(/\S*)\s+(?:(-[-bcdlps])\s+)?gen_context\(\w+:object_r:(\w+)(?:,\s*\w+)?\)\s*$", re.MULTILINE)
 MODULE = re.compile(r"^policy_module\(\s*(\w+)\s*,\s*([0-9.]+)\s*\)", re.MULTILINE)
@@ -23,12 +23,12 @@ TUNABLE = re.compile(r"^gen_tunable\(\s*(\w+)\s*,", re.MULTILINE)
 
 
 def contexts_of(fc: str) -> tuple[FileContext, ...]:
-    """File contexts of a .fc as profiles write it, with gen_context()."""
+    """Parse the file contexts of a .fc written with gen_context()."""
     return tuple(FileContext(pattern, type_name, kind) for pattern, kind, type_name in GEN_CONTEXT.findall(fc))
 
 
 def render_gen_fc(contexts: Iterable[FileContext]) -> str:
-    """A .fc for the policy headers, sorted: their m4 decides whether a context ends in a level."""
+    """Return a sorted .fc for the policy headers, whose m4 macros decide whether a context has a level."""
     lines = []
     for item in sorted(set(contexts)):
         kind = f"\t{item.kind}" if item.kind else ""
@@ -37,23 +37,23 @@ def render_gen_fc(contexts: Iterable[FileContext]) -> str:
 
 
 def headers_here(headers: Path) -> Optional[Path]:
-    """Return the Makefile of the policy headers, None where they are not installed."""
+    """Return the Makefile of the policy headers, None if they are not installed."""
     makefile = headers / "Makefile"
     return makefile if makefile.is_file() else None
 
 
 def build_base(profile: Profile, contexts: Iterable[FileContext], workdir: Path, *, headers: Path, mls: bool = True) -> Path:
-    """The base module as a package in ``workdir``.
+    """Build the base module as a package in ``workdir``.
 
-    With policy headers the .te is expanded for the base policy that is installed here; without them the expanded text that
-    lies beside it is taken, which was made with the reference policy's.
+    With policy headers, the .te is expanded for the installed base policy. Without them, the text in plain/ is used, which was
+    expanded with the reference policy's headers.
 
-    :raises ToolError: a compiler refused it
-    :raises ToolMissingError: neither headers nor an expanded text are there
+    :raises ToolError: a compiler rejected the source
+    :raises ToolMissingError: there are neither headers nor an expanded text
     """
     te = _read(profile.file(".te"))
     name, version = module_of(te, profile.file(".te"))
-    # checked again on the way into text that a compiler reads: patterns come from paths of this machine
+    # checked again before they are written to source: patterns come from paths of this machine
     render_fc(contexts, mls=mls)
     if headers_here(headers):
         return _with_headers(profile, name, te, render_gen_fc(contexts), workdir, headers)
@@ -65,9 +65,9 @@ def build_base(profile: Profile, contexts: Iterable[FileContext], workdir: Path,
 
 
 def limits_of(profile: Profile, name: str, workdir: Path) -> Optional[Path]:
-    """Write the CIL module of constraints on the profile's domains, which a .te of a module cannot hold.
+    """Write the CIL module with the constraints on the profile's domains, which the .te of a module cannot contain.
 
-    :param name: of the base module; the module of constraints is NAME_limits
+    :param name: name of the base module; the module with constraints is NAME_limits
     :returns: the file in ``workdir``, None for a profile without limits.cil
     """
     source = profile.directory / LIMITS
@@ -79,30 +79,30 @@ def limits_of(profile: Profile, name: str, workdir: Path) -> Optional[Path]:
 
 
 def limits_name(module: str) -> str:
-    """Return the name of the module of constraints that belongs to a base module."""
+    """Return the name of the module with constraints for a base module."""
     return f"{module}_limits"
 
 
 def module_of(te: str, path: Path) -> tuple[str, str]:
-    """Name and version of a module's source.
+    """Return name and version of a module's source.
 
-    :raises InputError: it has no policy_module() line
+    :raises InputError: the source has no policy_module() line
     """
     match = MODULE.search(te)
     if match is None:
-        raise InputError(f"{path} has no policy_module() line", "write policy_module(NAME, 1.0.0) in its first line")
+        raise InputError(f"{path} has no policy_module() line", "add policy_module(NAME, 1.0.0) as the first line")
     return match.group(1), match.group(2)
 
 
 def booleans_of(te: str) -> tuple[str, ...]:
-    """Names of the booleans that a module's source declares."""
+    """Return the names of the booleans that a module's source declares."""
     return tuple(TUNABLE.findall(te))
 
 
 def expand(te: str, name: str, workdir: Path, *, headers: Path) -> str:
-    """The .te with every interface expanded by the headers' own Makefile, blank lines and comments left out.
+    """Return the .te with all interfaces expanded by the headers' Makefile, without blank lines and comments.
 
-    :raises ToolError: the headers' m4 or checkmodule refused it
+    :raises ToolError: m4 or checkmodule rejected the source
     """
     (workdir / f"{name}.te").write_text(te, encoding="utf-8")
     for suffix in (".fc", ".if"):
@@ -122,17 +122,17 @@ def _with_headers(profile: Profile, name: str, te: str, fc: str, workdir: Path, 
 
 
 def run_make(headers: Path, target: str, workdir: Path) -> None:
-    """The headers' Makefile on one target, on headers that may lie elsewhere than where they were installed."""
+    """Run the headers' Makefile for one target; the headers may be in another directory than where they were installed."""
     argv = ["make", "-s", "-f", str(headers / "Makefile"), f"HEADERDIR={headers / 'include'}", target]
     done = process.run(argv, cwd=workdir, timeout=MAKE_TIMEOUT_S, ok=(0, 1, 2))
     said = f"{done.stdout}\n{done.stderr}".strip()
     # an interface that the headers lack stays in the text, and checkmodule stops there
     if done.returncode or not (workdir / target).is_file():
-        raise ToolError(f"the policy headers do not take {target}: {said[-1500:]}", f"run: {done.command}", stderr=said)
+        raise ToolError(f"the policy headers failed to build {target}: {said[-1500:]}", f"run: {done.command}", stderr=said)
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", "mend its mode or its text") from None
+        raise InputError(f"{path} cannot be read: {error}", "correct its mode or its text") from None

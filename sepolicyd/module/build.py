@@ -1,4 +1,4 @@
-"""Module source in, a module package (.pp) out, by checkmodule and semodule_package in a private directory."""
+"""Build a module package (.pp) from source with checkmodule and semodule_package, in a private directory."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from sepolicyd.module.source import SourceText
 
 BUILD_TIMEOUT_S = 120.0
 PREFIX = "sepolicyd-"
-LEFT = re.compile(r"sepolicyd-[a-z]+-([0-9]+)-[a-z0-9_]+\Z")  # purpose, process, mkdtemp's own
+LEFT = re.compile(r"sepolicyd-[a-z]+-([0-9]+)-[a-z0-9_]+\Z")  # purpose, process id, mkdtemp's suffix
 LEFT_S = 3600.0
 SELINUXFS = Path("/sys/fs/selinux")
 
 
 @contextmanager
 def workdir(purpose: str = "build") -> Iterator[Path]:
-    """A private directory (0700) that goes away afterwards, with a label with which semodule can work on an enforcing machine.
+    """Provide a temporary private directory (0700), with a label that semodule can use on an enforcing machine.
 
-    A root shell's semodule runs as semanage_t, which may map a package only where it lies as user_tmp_t, user_home_t or
-    usr_t (not under /var/lib, /run or /etc: seen on a real kernel, with the error text lost), and may write a copy of the
-    store in none of these. Of semanage_store_t it may do both, and setfiles, which it calls to check file contexts, may read
-    the built policy there (of semanage_tmp_t it may not). What is made inside inherits the directory's type.
+    A root shell's semodule runs as semanage_t, which may map packages only if they are user_tmp_t, user_home_t or usr_t (not
+    under /var/lib, /run or /etc, as seen on a real kernel), and may not write a copy of the store to any of these. With
+    semanage_store_t it may do both, and setfiles, which it runs to check file contexts, may read the built policy (unlike with
+    semanage_tmp_t). New files inherit the directory's type.
     """
     try:
         path = Path(mkdtemp(prefix=f"{PREFIX}{purpose}-{os.getpid()}-"))
@@ -41,7 +41,7 @@ def workdir(purpose: str = "build") -> Iterator[Path]:
         ) from error
     _sweep(Path(gettempdir()))
     if (SELINUXFS / "enforce").exists():
-        with suppress(OSError):  # a file system without labels, or a policy without that type: it stays user_tmp_t
+        with suppress(OSError):  # without file system labels, or in a policy without that type, it stays user_tmp_t
             os.setxattr(path, LABEL, b"system_u:object_r:semanage_store_t:s0\0")
     try:
         yield path
@@ -50,7 +50,7 @@ def workdir(purpose: str = "build") -> Iterator[Path]:
 
 
 def _sweep(place: Path) -> None:
-    """What killed processes of ours have left there: copies of the store, 20 MB each. After an hour no orphan uses it."""
+    """Remove directories of killed sepolicyd processes (copies of the store, 20 MB each) that are older than an hour."""
     for path in place.glob(f"{PREFIX}*"):
         match = LEFT.match(path.name)
         if match is None or Path(f"/proc/{match.group(1)}").exists():
@@ -70,11 +70,11 @@ def argv_package(mod: Path, pp: Path, fc: Path, *, with_fc: bool) -> list[str]:
 
 
 def build(source: SourceText, directory: Path, *, mls: bool = True) -> Path:
-    """The package of a module's source; ``directory`` gets NAME.te, NAME.fc, NAME.mod and NAME.pp.
+    """Build the package of a module's source; ``directory`` gets NAME.te, NAME.fc, NAME.mod and NAME.pp.
 
-    :raises ToolError: a compiler refused it (``command`` repeats it by hand), or the disk is full
+    :raises ToolError: a compiler rejected the source (``command`` can be run by hand), or the disk is full
     """
-    # checkmodule wants the output's base name to be the module's (checkmodule.c)
+    # checkmodule requires that the output file is named like the module (checkmodule.c)
     te, fc, mod, pp = (directory / f"{source.name}.{suffix}" for suffix in ("te", "fc", "mod", "pp"))
     try:
         te.write_text(source.te, encoding="utf-8")
@@ -84,5 +84,5 @@ def build(source: SourceText, directory: Path, *, mls: bool = True) -> Path:
     process.run(argv_checkmodule(te, mod, mls=mls), timeout=BUILD_TIMEOUT_S)
     process.run(argv_package(mod, pp, fc, with_fc=bool(source.fc)), timeout=BUILD_TIMEOUT_S)
     if not pp.is_file() or not pp.stat().st_size:
-        raise ToolError(f"semodule_package made no {pp}", "see whether the disk is full")
+        raise ToolError(f"semodule_package did not write {pp}", "check for free disk space")
     return pp

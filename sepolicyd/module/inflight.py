@@ -16,20 +16,20 @@ TRANSACTION = b"sepolicyd.module.transaction"
 
 
 def wait_for(works_on: Callable[[list[bytes]], bool], what: str, wait: float = WAIT_S) -> None:
-    """Wait until no semodule and no transaction process is left that works on ``what``.
+    """Wait until no semodule and no transaction process works on ``what``.
 
-    :param works_on: tells from its arguments whether a process does
-    :raises ToolError: one is still at work
+    :param works_on: tells from a process's arguments whether it works on ``what``
+    :raises ToolError: a process is still running after the wait
     """
     give_up = time.monotonic() + wait
     while running(works_on):
         if time.monotonic() >= give_up:
-            raise ToolError(f"a semodule of a killed sepolicyd still works on {what}", "see: pgrep -a semodule")
+            raise ToolError(f"a semodule of a killed sepolicyd is still working on {what}", "see: pgrep -a semodule")
         time.sleep(PAUSE_S)
 
 
 def running(works_on: Callable[[list[bytes]], bool]) -> list[int]:
-    """Return process ids. Only processes of this user count: any user can name a process semodule, and would delay a revert."""
+    """Return process ids. Other users' processes are ignored, since anyone can name a process semodule."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -43,7 +43,7 @@ def running(works_on: Callable[[list[bytes]], bool]) -> list[int]:
 
 
 def _started_by_us(process: Path) -> bool:
-    """The real user id (proc(5), Uid:), which a set-user-ID program does not change."""
+    """Tell whether the real user id is this user's (proc(5), Uid:); a set-user-ID program does not change it."""
     for line in (process / "status").read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith("Uid:"):
             return int(line.split()[1]) == os.getuid()

@@ -1,7 +1,7 @@
 """Render decided accesses as sorted, byte-stable module source (.te, .fc). Lists what cannot be rendered, with the reason.
 
-The text is plain checkmodule language: no macro, so it builds where no reference-policy header is installed. It is made of
-checked identifiers only; what a person wrote stands in comments, escaped.
+The text is plain checkmodule language without macros, so it builds without the reference policy's headers. It consists of
+checked identifiers; user-written text appears only in comments, escaped.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sepolicyd.audit.model import ErrorOperation
 from sepolicyd.errors import RefusedError
 
 ALLOW, DONTAUDIT = "allow", "dontaudit"
-# Permissions of a class are bits of a 32-bit word (libsepol, sepol_access_vector_t); checkmodule takes a 33rd, shifted away.
+# Permissions of a class are bits of a 32-bit word (libsepol, sepol_access_vector_t); checkmodule silently loses a 33rd.
 MAX_PERMISSIONS = 32
 MAX_XPERM = 0xFFFF
 XPERM_PERMISSIONS = ("ioctl", "nlmsg")
 MAX_REASON = 200
-# Keywords of checkmodule (checkpolicy/policy_scan.l), each in both of its spellings; found again by trying each (tests).
+# Keywords of checkmodule (checkpolicy/policy_scan.l), valid in lower and upper case; a test tries each.
 _KEYWORDS = """
 alias allow allowxperm and attribute attribute_role auditallow auditallowxperm auditdeny bool category class
 clone common constrain default_range default_role default_type default_user devicetreecon dom domby dominance
@@ -35,14 +35,14 @@ type_transition typealias typeattribute typebounds types u1 u2 u3 user validatet
 """
 KEYWORDS = frozenset(_KEYWORDS.split())
 RESERVED = KEYWORDS | {word.upper() for word in KEYWORDS}
-# What semodule_package takes as a file context: pattern, blanks, a file kind or none, blanks, context.
+# Syntax of file contexts for semodule_package: pattern, blanks, optional file kind, blanks, context.
 FILE_KINDS = ("", "--", "-d", "-l", "-s", "-p", "-b", "-c")
 PATTERN = re.compile(r"/[\x21-\x7e]*\Z")
 
 
 @dataclass(frozen=True, order=True)
 class Provenance:
-    """The decision behind a rule: its id in decisions.db, the person, the time (epoch seconds) and the reason."""
+    """The decision behind a rule: its id in decisions.db, the user, the time (epoch seconds) and the reason."""
 
     decision: str
     by: str
@@ -113,14 +113,14 @@ class SourceText:
 
 
 def version_text(number: int) -> str:
-    """The module's version by its counter."""
+    """Return the module's version string for a version number."""
     return f"{number}.0"
 
 
 def render_te(name: str, accesses: Iterable[Access]) -> SourceText:
     """Return the source of a module that allows these accesses, for `analyze --te`. checkmodule accepts it for any log.
 
-    :raises RefusedError: the name cannot be a module's
+    :raises RefusedError: the name is not valid for a module
     """
     return render(name, 1, [Rule(access) for access in accesses])
 
@@ -136,15 +136,15 @@ def render(
 ) -> SourceText:
     """Return the source of one module; the text depends only on the set of rules. Of equal rules the earliest decision is kept.
 
-    :param mls: whether the policy has MLS or MCS levels, so that contexts of .fc end in ``:s0``
-    :raises RefusedError: the name, a file context or a transition cannot stand in a module
+    :param mls: whether the policy has MLS or MCS levels, so that contexts in the .fc end in ``:s0``
+    :raises RefusedError: the name, a file context or a transition cannot be written in a module
     """
     moves = tuple(sorted(set(transitions)))
     for word in (word for move in moves for word in (move.source, move.target, move.tclass, move.type)):
         if name_problem(word):
             raise RefusedError(f"a type transition cannot be written: {name_problem(word)}", "choose another fix for it")
     if not is_identifier(name) or name in RESERVED or "." in name:
-        raise RefusedError(f"{name[:128]!r} cannot be the name of a module", "use letters, digits, _ and -")
+        raise RefusedError(f"{name[:128]!r} is not a valid module name", "use letters, digits, _ and -")
     distinct = _distinct(rules)
     reasons = _reasons([rule.access for rule in distinct])
     kept = tuple(rule for rule in distinct if rule.access not in reasons)
@@ -155,27 +155,30 @@ def render(
 
 
 def render_fc(contexts: Iterable[FileContext], *, mls: bool = True) -> str:
-    """
-    :raises RefusedError: a pattern or type that could leave its line
+    """Return the text of a .fc.
+
+    :raises RefusedError: an invalid pattern or type
     """
     lines = []
     for item in sorted(set(contexts)):
         if not PATTERN.match(item.pattern) or item.kind not in FILE_KINDS or name_problem(item.type):
-            raise RefusedError(f"{item.pattern[:200]!r} as {item.type[:128]!r} is no file context", "patterns begin with /")
+            raise RefusedError(
+                f"{item.pattern[:200]!r} as {item.type[:128]!r} is not a valid file context", "patterns begin with /"
+            )
         kind = f"\t{item.kind}" if item.kind else ""
         lines.append(f"{item.pattern}{kind}\tsystem_u:object_r:{item.type}{':s0' if mls else ''}\n")
     return "".join(lines)
 
 
 def name_problem(name: str) -> str:
-    """Return why a type, class or permission cannot be written in module source, "" if it can."""
+    """Return the reason why a type, class or permission cannot be written in module source, "" if it can."""
     shown = escape(name)[:MAX_REASON]
     if not is_identifier(name):
-        return f"{shown} is no identifier"
+        return f"{shown} is not a valid identifier"
     if name in RESERVED:
-        return f"{shown} is a word of checkmodule's language"
+        return f"{shown} is a keyword of checkmodule's language"
     if "." in name:
-        return f"{shown} belongs to a CIL block, and checkmodule cannot require it"
+        return f"{shown} belongs to a CIL block, which checkmodule cannot reference"
     return ""
 
 
@@ -213,23 +216,23 @@ def _reasons(accesses: Iterable[Access]) -> dict[Access, str]:
 def _reason(access: Access) -> str:
     names = [access.source, access.tclass, access.permission] + ([] if access.target == SELF else [access.target])
     for name in names:
-        problem = name_problem(name) or (f"{SELF} is no type" if name == SELF else "")
+        problem = name_problem(name) or (f"{SELF} is not a type" if name == SELF else "")
         if problem:
             return problem
     if ErrorOperation.of(access.permission) is not None:
-        return f"{access.permission} is an error of the kernel's security server and no permission"
+        return f"{access.permission} is an error of the kernel's security server, not a permission"
     if access.xperms and access.permission not in XPERM_PERMISSIONS:
-        return f"permission {access.permission} has no numbers"
+        return f"permission {access.permission} takes no ioctl numbers"
     if any(not 0 <= low <= high <= MAX_XPERM for low, high in access.xperms):
-        return "its ioctl numbers are no ranges of 0x0 to 0xffff"
+        return "its ioctl numbers are not ranges within 0x0 to 0xffff"
     return ""
 
 
 def _te(name: str, version: str, rules: tuple[Rule, ...], moves: tuple[TypeTransition, ...]) -> str:
-    """Rules that name a type which is no source stand in an optional block for that type.
+    """Return the .te. Rules with a type that is not a source are in an optional block for that type.
 
-    Where a package update takes such a type away, the block goes and the rest of the policy is built; without it our module
-    would stop every transaction of the store, and with it the update (coreos/fedora-coreos-tracker issue 1839).
+    If a package update removes such a type, only the block is dropped. Otherwise the module would make every transaction of the
+    store fail, including the update (coreos/fedora-coreos-tracker issue 1839).
     """
     own = {rule.access.source for rule in rules} | {move.source for move in moves}
     blocks: dict[tuple[str, ...], list[str]] = {(): []}
@@ -261,7 +264,7 @@ def _require(own: Iterable[str], accesses: Iterable[Access], moves: Iterable[Typ
         classes.setdefault(access.tclass, set()).add(access.permission)
     lines = [f"\ttype {name};" for name in sorted(own)]
     lines += [f"\tclass {tclass} {{ {' '.join(sorted(classes[tclass] or {'create'}))} }};" for tclass in sorted(classes)]
-    # checkmodule takes no module without a require block or declaration, and no empty block; this role every base has
+    # checkmodule requires a non-empty require block or a declaration; every base policy has this role
     return "\n".join(["require {", *(lines or ["\trole object_r;"]), "}", ""])
 
 
@@ -282,7 +285,7 @@ def _group(key: tuple[str, str, str, str], rules: list[Rule]) -> list[str]:
 
 
 def _numbers(accesses: Iterable[Access]) -> Mapping[str, list[tuple[int, int]]]:
-    """Ranges by permission, where any are decided; an access without ranges beside one with them means all numbers."""
+    """Return the ioctl ranges by permission. An access without ranges next to one with ranges means all numbers."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     whole = set()
     for access in accesses:

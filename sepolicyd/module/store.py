@@ -21,7 +21,7 @@ from sepolicyd.settings import HEADERS
 from sepolicyd.storage.store_files import READ_LOCK, TRANSACTION_LOCK, StoreFiles
 
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest
-SPACE_FACTOR = 3  # libsemanage makes the next store beside the present one and keeps that until the end
+SPACE_FACTOR = 3  # libsemanage builds a new store and keeps the present one until the end
 MODULE_LINE = re.compile(r"^\s*(\d+)\s+(\S+)\s+(\S+)(\s+disabled)?\s*$")
 PACKAGES = "selinux-policy-default (Debian) or selinux-policy-targeted (Fedora, RHEL)"
 LOCK_PAUSE_S = 0.2
@@ -30,7 +30,7 @@ LOCK_WAIT_S = 60.0
 
 @dataclass(frozen=True, order=True)
 class Installed:
-    """One module of a store; of modules with the same name the highest priority counts. ``language``: pp or cil."""
+    """One module of a store. ``language`` is pp or cil. Of several with the same name, the highest priority counts."""
 
     name: str
     priority: int
@@ -39,7 +39,7 @@ class Installed:
 
 
 def parse_modules(listing: str) -> tuple[Installed, ...]:
-    """The output of ``semodule -lfull``."""
+    """Parse the output of ``semodule -lfull``."""
     found = (MODULE_LINE.match(line) for line in listing.splitlines())
     return tuple(sorted(Installed(m.group(2), int(m.group(1)), m.group(3), bool(m.group(4))) for m in found if m))
 
@@ -74,7 +74,7 @@ class Store:
 
     @property
     def directory(self) -> Path:
-        """``/var/lib/selinux/TYPE``, or where semanage.conf's store-root puts it; under the root."""
+        """``/var/lib/selinux/TYPE``, or as set by store-root in semanage.conf, below the root."""
         return store_directory(self.root, self.kind)
 
     @property
@@ -88,9 +88,9 @@ class Store:
         return self.files.active
 
     def policy(self) -> Path:
-        """The kernel policy that the store's last transaction made.
+        """Return the path of the kernel policy that the last transaction built.
 
-        :raises ToolError: there is none
+        :raises ToolError: the store has no built policy
         """
         path = self.files.built_policy
         if not path.is_file():
@@ -98,13 +98,13 @@ class Store:
         return path
 
     def linked_policy(self) -> Path:
-        """The kernel policy that a transaction has linked and not yet installed; exists while its verifier runs."""
+        """Return the path of the policy that a transaction has linked but not installed; it exists while the verifier runs."""
         return self.directory / "tmp/policy.kern"
 
     def installed_policy(self) -> Path:
-        """The policy file that the next boot loads (policy.N of the highest N).
+        """Return the path of the boot policy (policy.N with the highest N).
 
-        :raises ToolError: there is none
+        :raises ToolError: there is no policy file
         """
         return BootPolicy(policy_directory(self.root, self.kind)).newest()
 
@@ -114,19 +114,20 @@ class Store:
         return self.files.dontaudit_off
 
     def argv(self, *words: str) -> list[str]:
-        """A semodule command on this store; ``-s`` because semodule asks the machine's own config, even with -p."""
+        """Return a semodule command for this store; with -p, semodule would otherwise read this machine's config."""
         return ["semodule", *([] if self.live else ["-p", str(self.root), "-n", "-s", self.kind]), *words]
 
     def modules(self) -> tuple[Installed, ...]:
-        """
+        """Return all modules of the store.
+
         :raises ToolError: semodule failed
         """
         return parse_modules(process.run(self.argv("-lfull"), timeout=SEMODULE_TIMEOUT_S).stdout)
 
     def install(self, packages: Sequence[Path], priority: int, remove: Sequence[str] = ()) -> None:
-        """One transaction: all or nothing, as libsemanage swaps directories at its end. -D stays as it was.
+        """Install and remove modules in one atomic transaction. Disabled dontaudit rules stay disabled.
 
-        :param packages: .pp or .cil files; the module's name is the file's
+        :param packages: .pp or .cil files, named like their module
         :raises ToolError: nothing has been changed
         """
         words = ["-X", str(priority)]
@@ -137,7 +138,7 @@ class Store:
         process.run(self.argv(*words), timeout=SEMODULE_TIMEOUT_S)
 
     def rebuild(self) -> None:
-        """Make the policy anew out of the present modules ; -B alone would bring dontaudit rules back.
+        """Rebuild the policy from the present modules. Disabled dontaudit rules stay disabled.
 
         :raises ToolError: nothing has been changed
         """
@@ -145,37 +146,39 @@ class Store:
 
     @property
     def aligned(self) -> bool:
-        """Whether the policy that the next boot loads is the one that the store made."""
+        """Whether the boot policy is the one that the store built."""
         return self.installed_policy().read_bytes() == self.policy().read_bytes()
 
     def realign(self) -> None:
-        """Have the next boot load what the store holds. Where the kernel refuses a new policy, libsemanage puts the old store
-        back and leaves the refused policy in /etc (semanage_install_sandbox; seen with a load_policy that fails).
+        """Install the store's policy as the boot policy.
 
-        :raises ToolError: it is another policy still
+        If the kernel refuses a new policy, libsemanage restores the old store but leaves the refused policy in /etc
+        (semanage_install_sandbox; seen with a failing load_policy).
+
+        :raises ToolError: the boot policy still differs
         """
         if self.aligned:
             return
         try:
             self.rebuild()
         except ToolError:
-            if not self.aligned:  # it fails for the load again, after the files were put in place
+            if not self.aligned:  # it fails again because of the load, after the files were installed
                 raise
 
     def mend(self) -> bool:
-        """Put the previous store back where a killed semodule has left none; tell whether that was necessary.
+        """Restore the previous store if a killed semodule left none; tell whether that was necessary.
 
-        :raises ToolError: it could not be put back
+        :raises ToolError: the store could not be restored
         """
         return self.files.put_back_previous()
 
     def extract(self, name: str, priority: int, directory: Path) -> Path:
-        """The package of an installed module, as a new file in ``directory``.
+        """Extract the package of an installed module into ``directory``, and return its path.
 
         :raises ToolError: no such module
         """
         before = set(directory.iterdir())
-        # without -p made absolute, since semodule writes into its working directory
+        # with an absolute root path, since semodule writes into its working directory
         process.run(self._absolute().argv("-X", str(priority), "-E", name), cwd=directory, timeout=SEMODULE_TIMEOUT_S)
         made = sorted(set(directory.iterdir()) - before)
         if len(made) != 1:
@@ -183,11 +186,11 @@ class Store:
         return made[0]
 
     def copy(self, destination: Path) -> Store:
-        """A private copy under ``destination``, which is an empty or missing directory, for :meth:`install` to link in.
+        """Copy the active store to ``destination`` (an empty or missing directory), for linking in the copy.
 
-        The active store alone, under libsemanage's read lock, so that no other semodule swaps it half way.
+        The copy is made under libsemanage's read lock, so that no semodule swaps the store in between.
 
-        :raises ToolError: it cannot be read, or the disk is full
+        :raises ToolError: the store cannot be read, or the disk is full
         """
         target = Store(destination, self.kind)
         try:
@@ -195,7 +198,7 @@ class Store:
             for name in ("config", "semanage.conf"):
                 if (self.etc / name).exists():
                     shutil.copyfile(self.etc / name, destination / "etc/selinux" / name)
-            # the old policy and compiled contexts are made anew by every transaction
+            # every transaction rebuilds the policy and compiled contexts
             ignore = shutil.ignore_patterns("policy.*", "*.bin")
             _copytree(self.etc / self.kind, target.etc / self.kind, ignore)
             with self.files.reading():
@@ -205,9 +208,10 @@ class Store:
         return target
 
     def check(self) -> None:
-        """
-        :raises RefusedError: no store, not writable, not enough space for a transaction
-        :raises ToolMissingError: the distribution's policy is not set up
+        """Check that the store exists, is writable, and has space for a transaction.
+
+        :raises RefusedError: it is not writable, or has not enough space
+        :raises ToolMissingError: the distribution's policy package is not installed
         """
         if not (self.active / "modules").is_dir():
             raise ToolMissingError(f"there is no policy store at {self.directory}", f"install the package {PACKAGES}")
@@ -217,13 +221,14 @@ class Store:
         free = shutil.disk_usage(self.directory).free
         if free < needed:
             raise RefusedError(
-                f"{self.directory} has {free >> 20} MiB free, a transaction needs {needed >> 20}", "free space on that disk"
+                f"{self.directory} has {free >> 20} MiB free, a transaction needs {needed >> 20} MiB",
+                "free space on that file system",
             )
 
     def wait_for_lock(self, seconds: float = LOCK_WAIT_S, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """Wait until no other semodule, semanage or package manager holds the store's transaction lock.
 
-        :raises RefusedError: it is held still after ``seconds``; nothing has been changed
+        :raises RefusedError: the lock is still held after ``seconds``; nothing has been changed
         """
         holder = self.files.locked_by()
         for _ in range(round(seconds / LOCK_PAUSE_S)):
@@ -233,24 +238,26 @@ class Store:
             holder = self.files.locked_by()
         if holder is not None:
             who = holder or "another process"
-            raise RefusedError(f"the policy store {self.directory} is locked by {who}", "wait for it to end, then try again")
+            raise RefusedError(
+                f"the policy store {self.directory} is locked by {who}", "wait until it has finished, then try again"
+            )
 
     def _absolute(self) -> Store:
         return Store(self.root.absolute(), self.kind)
 
 
 def create_store(destination: Path, source: Path = Path("/"), kind: str = "") -> Store:
-    """A store of its own under ``destination``, made from the distribution's, for demo and tests; its headers are a link.
+    """Create a store below ``destination`` from the distribution's, for demo and tests; the headers are a symbolic link.
 
-    :raises ToolMissingError: the distribution's policy package is not set up here
-    :raises RefusedError: something is there already
+    :raises ToolMissingError: the distribution's policy package is not installed
+    :raises RefusedError: there is already a store
     """
     origin = Store(source, kind)
     if not (origin.active / "modules").is_dir():
         raise ToolMissingError(f"there is no policy store at {origin.directory}", f"install the package {PACKAGES}")
     target = Store(destination, origin.kind)
     if target.directory.exists():
-        raise RefusedError(f"there is a policy store in {destination} already", "name another directory, or remove this one")
+        raise RefusedError(f"{destination} already contains a policy store", "give another directory, or remove this one")
     made = origin.copy(destination)
     try:
         _copytree(origin.etc / origin.kind, target.etc / origin.kind)
@@ -265,7 +272,7 @@ def create_store(destination: Path, source: Path = Path("/"), kind: str = "") ->
 
 
 def size_of(directory: Path) -> int:
-    """Bytes of all files in a tree."""
+    """Return the total size in bytes of all files in a tree."""
     total = 0
     for place, _, names in os.walk(directory):
         for name in names:
@@ -275,7 +282,7 @@ def size_of(directory: Path) -> int:
 
 
 def _copytree(source: Path, target: Path, ignore: Optional[Callable[[str, list[str]], set[str]]] = None) -> None:
-    # copyfile and not copy2: labels must come from the new place, see build.workdir
+    # copyfile instead of copy2: labels must be those of the new directory, see build.workdir
     shutil.copytree(source, target, symlinks=True, ignore=ignore, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
 
@@ -286,4 +293,4 @@ def _short(error: Exception) -> str:
 
 
 def _space_hint() -> str:
-    return "see whether the disk is full; TMPDIR names another place for copies"
+    return "check for free disk space; set TMPDIR to use another directory for copies"

@@ -1,17 +1,18 @@
 """One libsemanage transaction of modules, booleans and port labels, with an optional check before it installs.
 
-semodule takes modules alone and semanage knows no other root, so that a change of both would need two transactions. This
-module runs as a process of its own (``python -m``, request as JSON on stdin, answer as JSON on stdout): the bindings of
-python3-semanage are process-wide, not thread-safe, and hold the interpreter lock during a commit.
+semodule handles modules only, and semanage does not support other roots, so that a change of both would need two transactions.
+This module runs as a separate process (``python -m``, request as JSON on stdin, response as JSON on stdout), because the
+bindings of python3-semanage have process-wide state, are not thread-safe, and hold the interpreter lock during a commit.
 
-The check is libsemanage's kernel policy verifier (semanage.conf(5), ``[verify kernel]``): a program that runs after linking
-and before installing, and whose exit status ends the transaction. Here that program is a shell script of one line that
-reports on a pipe and waits on another; the process that asked for the transaction reads the linked policy, decides, and
-answers. If that process dies, the pipe closes, the script fails and the store stays as it was. libsemanage reads
-semanage.conf once, when its handle is made, from below the root that is set at that moment; a private root holds a copy with
-our verifier, and the store's own root is set before libsemanage connects. The machine's file is never touched, and no mount
-namespace is needed. All of it runs in the caller's SELinux domain: there is no transition to semanage_t, which could not
-execute our program or read our state.
+The check uses libsemanage's kernel policy verifier (semanage.conf(5), ``[verify kernel]``): a program that runs between linking
+and installing, and whose failure aborts the transaction. Here it is a one-line shell script that writes to a pipe and waits on
+another. The requesting process reads the linked policy, decides, and responds. If that process dies, the pipe closes, the
+script fails, and the store is unchanged.
+
+libsemanage reads semanage.conf once, when its handle is created, below the root set at that time. A private root contains a
+copy with sepolicyd's verifier; the real root is set before libsemanage connects. The machine's file is not modified, and no
+mount namespace is needed. Everything runs in the caller's SELinux domain, without a transition to semanage_t, which could not
+execute the script or read sepolicyd's state.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PROTOCOLS = {"udp": 0, "tcp": 1, "dccp": 2, "sctp": 3}  # SEMANAGE_PROTO_*, sema
 
 @dataclass(frozen=True, order=True)
 class PortLabel:
-    """A local port label; ``type`` "" takes the local label away, so that the policy's own counts again."""
+    """A local port label. An empty ``type`` removes the local label, so that the policy's own applies."""
 
     protocol: str
     number: int
@@ -54,7 +55,7 @@ class PortLabel:
 
 @dataclass(frozen=True, order=True)
 class BooleanValue:
-    """A boolean's lasting value; ``on`` None takes the local value away."""
+    """A boolean's persistent value. ``on`` is None to remove the local value."""
 
     name: str
     on: Optional[bool]
@@ -62,7 +63,7 @@ class BooleanValue:
 
 @dataclass(frozen=True)
 class Before:
-    """The local labels and values that a transaction replaced: what takes it back."""
+    """The local labels and values that a transaction replaced, needed for its undo."""
 
     ports: tuple[PortLabel, ...] = ()
     booleans: tuple[BooleanValue, ...] = ()
@@ -70,12 +71,12 @@ class Before:
 
 @dataclass(frozen=True)
 class Check:
-    """A judgement between linking and installing."""
+    """A check between linking and installing."""
 
     directory: Path
     """An existing private directory (0700) for the verifier and its configuration."""
     judge: Callable[[], None]
-    """Called while the transaction waits, with the linked policy at :meth:`Store.linked_policy`; raise to refuse it."""
+    """Called while the transaction waits. The linked policy is at :meth:`Store.linked_policy`; an exception aborts."""
 
 
 def commit(
@@ -90,10 +91,10 @@ def commit(
     dry: bool = False,
     check: Optional[Check] = None,
 ) -> Before:
-    """Do all of it or nothing; for "/" the kernel loads the result.
+    """Run one atomic transaction; for the root "/", the kernel loads the result.
 
     :param dry: only report the present labels and values
-    :param check: judge the linked policy before it is installed
+    :param check: check of the linked policy before it is installed
     :raises ToolError: nothing has been changed
     :raises ToolMissingError: no semanage bindings
     """
@@ -117,7 +118,7 @@ def commit(
             "the semanage bindings of Python are not installed",
             "install the package python3-semanage or policycoreutils-python-utils",
         )
-    # libsemanage prints messages of its own to stdout, before or after
+    # libsemanage also prints messages to stdout, before or after
     answer = json.loads(next(line for line in done.stdout.splitlines() if line.startswith(ANSWER)))
     return Before(
         tuple(PortLabel(**item) for item in answer["ports"]), tuple(BooleanValue(**item) for item in answer["booleans"])
@@ -125,9 +126,9 @@ def commit(
 
 
 def _commit_checked(argv: Sequence[str], env: Mapping[str, str], request: dict[str, Any], check: Check) -> process.Completed:
-    """Run the transaction and answer its verifier.
+    """Run the transaction and respond to its verifier.
 
-    :raises SepolicydError: what ``check.judge`` raised; nothing has been changed
+    :raises SepolicydError: the exception of ``check.judge``; nothing has been changed
     """
     ready, ready_write = os.pipe()
     answer_read, answer = os.pipe()
@@ -140,13 +141,13 @@ def _commit_checked(argv: Sequence[str], env: Mapping[str, str], request: dict[s
             still_open.remove(descriptor)
 
     def attend() -> None:
-        close(ready_write, answer_read)  # from here only the transaction and its verifier hold them: their end is our EOF
+        close(ready_write, answer_read)  # only the transaction and its verifier hold them now, so their end causes EOF here
         try:
             if os.read(ready, len(READY)) == READY:
                 check.judge()
                 os.write(answer, YES)
         except BrokenPipeError:
-            pass  # the transaction was killed meanwhile
+            pass  # the transaction was killed
         except SepolicydError as error:
             refusal.append(error)
         finally:
@@ -167,14 +168,14 @@ def _commit_checked(argv: Sequence[str], env: Mapping[str, str], request: dict[s
 
 
 class _Handle:
-    """The few libsemanage calls that are needed; every negative return code is an error (semanage/handle.h)."""
+    """The libsemanage calls in use. Every negative return code is an error (semanage/handle.h)."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         import semanage  # python3-semanage; only this process imports it
 
         self.lib = semanage
         self.live = request["root"] == "/"
-        self.running = self.live and ENFORCE.exists()  # running values exist only where SELinux runs
+        self.running = self.live and ENFORCE.exists()  # current values exist only if SELinux is enabled
         root = "" if self.live else request["root"]
         self.sandbox = store_directory(Path(request["root"]), request["kind"]) / "tmp"
         if "check" in request:
@@ -187,7 +188,7 @@ class _Handle:
             self.handle = semanage.semanage_handle_create()
         if not self.live:
             semanage.semanage_select_store(self.handle, request["kind"], semanage.SEMANAGE_CON_DIRECT)
-            semanage.semanage_set_reload(self.handle, 0)  # the default is to load where SELinux runs
+            semanage.semanage_set_reload(self.handle, 0)  # by default, it loads the policy if SELinux is enabled
         self.check(semanage.semanage_connect(self.handle), "connect to the store")
         self.check(semanage.semanage_set_default_priority(self.handle, request["priority"]), "set the priority")
 
@@ -198,7 +199,7 @@ class _Handle:
         return value
 
     def port(self, label: Mapping[str, Any], *, dry: bool) -> str:
-        """Set one local port label; the type it had before."""
+        """Set one local port label, and return the previous type."""
         lib, sh, number = self.lib, self.handle, label["number"]
         key = self.check(lib.semanage_port_key_create(sh, number, number, PROTOCOLS[label["protocol"]]), "make a port key")
         exists = self.check(lib.semanage_port_exists_local(sh, key), "look for a port")
@@ -223,7 +224,7 @@ class _Handle:
         return str(before)
 
     def boolean(self, value: Mapping[str, Any], *, dry: bool) -> Optional[bool]:
-        """Set one lasting value; the one it had before, None where it had none."""
+        """Set one persistent value, and return the previous one, None for none."""
         lib, sh, name = self.lib, self.handle, value["name"]
         key = self.check(lib.semanage_bool_key_create(sh, name), "make a boolean key")
         exists = self.check(lib.semanage_bool_exists_local(sh, key), "look for a boolean")
@@ -234,7 +235,7 @@ class _Handle:
             return before
         if value["on"] is None:
             self.check(lib.semanage_bool_del_local(sh, key) if exists else 0, "take a boolean's value away")
-            if self.running:  # the kernel keeps its running value over a load: give it the policy's own
+            if self.running:  # the kernel keeps its current value over a load: set it to the policy's default
                 lib.semanage_bool_set_active(sh, key, self.check(lib.semanage_bool_query(sh, key), "read a boolean"))
             return before
         made = self.check(lib.semanage_bool_create(sh), "make a boolean")
@@ -242,20 +243,20 @@ class _Handle:
         lib.semanage_bool_set_value(made, int(value["on"]))
         self.check(lib.semanage_bool_modify_local(sh, key, made), f"set the boolean {name}")
         if self.running:
-            lib.semanage_bool_set_active(sh, key, made)  # the running value too, as setsebool -P does
+            lib.semanage_bool_set_active(sh, key, made)  # also the current value, like setsebool -P
         return before
 
     def act(self, what: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call a function of libsemanage that changes something."""
+        """Call a modifying function of libsemanage."""
         try:
             self.check(function(*arguments), what)
-        except OSError:  # the bindings turn a negative code into one, with an errno that means nothing
+        except OSError:  # the bindings raise OSError for a negative code, with a meaningless errno
             raise OSError(f"libsemanage could not {what}") from None
 
     def discard(self) -> None:
-        """Remove what a failed transaction leaves in the sandbox, under the store's lock, and give the lock up.
+        """Remove the sandbox of a failed transaction under the store's lock, then release the lock.
 
-        A failed commit has given it up already, and libsemanage keeps the sandbox until the next transaction.
+        A failed commit has already released the lock, and libsemanage keeps the sandbox until the next transaction.
         """
         with suppress(OSError):
             self.lib.semanage_begin_transaction(self.handle)
@@ -271,8 +272,8 @@ class _Handle:
 
 
 def _private_root(root: str, *, directory: str, ready: int, answer: int) -> str:
-    """Make a root that holds nothing but semanage.conf and the verifier; returns its path."""
-    # dash(1) redirects to descriptors of one digit only; the two may stand in each other's way
+    """Create a root that contains only semanage.conf and the verifier, and return its path."""
+    # dash(1) redirects only to single-digit descriptors; the two may overlap
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for fd in (ready, answer)]
     for fd, number in zip(high, (READY_FD, ANSWER_FD)):
         os.dup2(fd, number, inheritable=True)
@@ -280,7 +281,7 @@ def _private_root(root: str, *, directory: str, ready: int, answer: int) -> str:
         os.close(fd)
     place = Path(directory) / "etc/selinux"
     place.mkdir(parents=True)
-    # as semanage_conf_path() looks: below the root, else the machine's own
+    # like semanage_conf_path(): below the root, otherwise this machine's
     found = next((path for path in (Path(f"{root}{CONF}"), Path(CONF)) if path.exists()), None)
     text = "" if found is None else found.read_text(encoding="utf-8", errors="surrogateescape")
     text += f"\n[verify kernel]\npath = /bin/sh\nargs = {SCRIPT}\n[end]\n"
@@ -288,12 +289,15 @@ def _private_root(root: str, *, directory: str, ready: int, answer: int) -> str:
     Path(directory, SCRIPT).write_text(
         f'printf {READY.decode()} >&{READY_FD} && read -r answer <&{ANSWER_FD} && [ "$answer" = yes ]\n', encoding="ascii"
     )
-    os.chdir(directory)  # the script is named relative to it: a path could hold blanks, which semanage.conf splits at
+    os.chdir(directory)  # relative path to the script, since semanage.conf would split a path at blanks
     return directory
 
 
 def main() -> None:
-    """:raises SystemExit: 1 when nothing was changed, 9 without bindings"""
+    """Run the transaction of the request on stdin.
+
+    :raises SystemExit: 1 if nothing was changed, 9 without the bindings
+    """
     request = json.loads(sys.stdin.read())
     os.umask(0o077)
     try:
@@ -310,7 +314,7 @@ def main() -> None:
 
 
 def _transact(handle: _Handle, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The labels and values before."""
+    """Run the transaction, and return the previous labels and values."""
     dry, lib = bool(request["dry"]), handle.lib
     if not dry:
         handle.act("begin: the store is locked or not writable", lib.semanage_begin_transaction, handle.handle)

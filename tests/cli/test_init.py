@@ -42,7 +42,7 @@ def test_a_boolean_of_another_module_is_refused_before_anything_is_changed(sepol
     before = Store(root).policy().read_bytes()
     ran = sepolicyd("init", "jupyterhub", "--root", root, "--yes", "--boolean", "allow_ypbind")
     assert ran.code == 2
-    assert "no boolean of the module jupyterhub" in ran.err
+    assert "not a boolean of the module jupyterhub" in ran.err
     assert Store(root).policy().read_bytes() == before
 
 

@@ -129,15 +129,15 @@ def test_a_type_that_an_update_takes_away_takes_its_rules_with_it_and_no_more(tm
 
 def test_refused_with_reasons() -> None:
     cases = {
-        A("class", "etc_t", "file", "read"): "class is a word of checkmodule's language",
-        A("a.b", "etc_t", "file", "read"): "a.b belongs to a CIL block, and checkmodule cannot require it",
-        A("svc_t", "etc_t", "file", "re\nad"): r"re\nad is no identifier",
-        Access("self", "etc_t", "file", "read"): "self is no type",
-        A("svc_t", "etc_t", "file", "read", ((1, 2),)): "permission read has no numbers",
+        A("class", "etc_t", "file", "read"): "class is a keyword of checkmodule's language",
+        A("a.b", "etc_t", "file", "read"): "a.b belongs to a CIL block, which checkmodule cannot reference",
+        A("svc_t", "etc_t", "file", "re\nad"): r"re\nad is not a valid identifier",
+        Access("self", "etc_t", "file", "read"): "self is not a type",
+        A("svc_t", "etc_t", "file", "read", ((1, 2),)): "permission read takes no ioctl numbers",
         A("init_t", "svc_t", "process", "security_bounded_transition"): (
-            "security_bounded_transition is an error of the kernel's security server and no permission"
+            "security_bounded_transition is an error of the kernel's security server, not a permission"
         ),
-        A("svc_t", "etc_t", "file", "ioctl", ((5, 2),)): "its ioctl numbers are no ranges of 0x0 to 0xffff",
+        A("svc_t", "etc_t", "file", "ioctl", ((5, 2),)): "its ioctl numbers are not ranges within 0x0 to 0xffff",
     }
     source = render_te("m", [*cases, A("svc_t", "etc_t", "file", "read")])
     assert {item.access: item.reason for item in source.refused} == cases

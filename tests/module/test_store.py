@@ -41,7 +41,7 @@ def test_a_module_in_the_distributions_own_policy(tmp_path: Path) -> None:
     assert store.policy().read_bytes() == original
     assert Installed("one", 360) in copy.modules()
     assert len(copy.modules()) == len(store.modules()) + 1
-    with pytest.raises(RefusedError, match="there is a policy store"):
+    with pytest.raises(RefusedError, match="already contains a policy store"):
         create_store(tmp_path / "root")
 
 

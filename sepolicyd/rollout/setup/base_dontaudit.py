@@ -1,8 +1,8 @@
 """The base module's own dontaudit rules, recorded at `init`.
 
-During a `--hidden` lease (``semodule -DB``) the loaded policy has no dontaudit rules. Denials that the base module's rules
-cover are not offered as candidates then: `ps` in a notebook alone would be thirty. Only rules whose source is a domain of the
-profile are recorded; what a rule on an attribute hides may be a need of this service.
+During a `--hidden` lease (``semodule -DB``) the loaded policy has no dontaudit rules. Denials covered by the base module's
+dontaudit rules are then not offered as candidates (`ps` in a notebook alone would cause thirty). Only rules whose source is a
+domain of the profile are recorded, because a rule on an attribute may hide denials that matter for this service.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def path_of(settings: Settings, profile: str) -> Path:
 def write(settings: Settings, profile: str, base: BaseDontaudits) -> None:
     """Record the rules of a profile's base module.
 
-    :raises StateError: it cannot be written
+    :raises StateError: the record cannot be written
     """
     rows = [[*key, sorted(permissions)] for key, permissions in sorted(base.rules.items())]
     write_whole(path_of(settings, profile), json.dumps({"version": VERSION, "rules": rows}).encode())
 
 
 def read(settings: Settings, profile: str) -> BaseDontaudits:
-    """Return what `init` recorded, nothing where it has not been run.
+    """Return the recorded rules, or an empty record if `init` has not been run.
 
     :raises StateError: the file is damaged
     """
@@ -79,5 +79,5 @@ def read(settings: Settings, profile: str) -> BaseDontaudits:
 
 
 def remove(settings: Settings, profile: str) -> None:
-    """Remove the record; a missing one is fine."""
+    """Remove the record; a missing record is not an error."""
     path_of(settings, profile).unlink(missing_ok=True)

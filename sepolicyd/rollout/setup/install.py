@@ -29,7 +29,7 @@ from sepolicyd.settings import Settings
 
 @dataclass(frozen=True)
 class InitDone:
-    """What run_init or undo_init did, and what the administrator still has to do."""
+    """The result of run_init or undo_init, and remaining manual steps."""
 
     module: str
     relabelled: tuple[str, ...] = ()
@@ -40,21 +40,21 @@ class InitDone:
 
 
 def run_init(settings: Settings, profile: Profile, plan: InitPlan, switch: Sequence[str] = ()) -> InitDone:
-    """Load the module, take the ports, relabel exactly the plan's paths. The undo is on disk before the first change.
+    """Load the module, relabel the ports and exactly the plan's paths. The undo record is written before the first change.
 
-    :param switch: booleans of the module to switch on with it, in one transaction
-    :raises UsageError: one of these is not the module's; nothing has been changed
-    :raises RefusedError: the plan has a finding that stops it, or the store is locked; nothing has been changed
-    :raises ToolError: a tool failed; :func:`undo_init` takes back what was done
+    :param switch: booleans of the module to switch on in the same transaction
+    :raises UsageError: a boolean is not declared by the module; nothing has been changed
+    :raises RefusedError: a problem of severity STOP, or the store is locked; nothing has been changed
+    :raises ToolError: a tool failed; :func:`undo_init` reverts the completed steps
     """
     if plan.stopped:
         raise RefusedError(plan.stopped[0].what, plan.stopped[0].hint)
     if not plan.package:
-        raise UsageError("this plan has not been proved", "plan again")
+        raise UsageError("this plan has not been proved", "run init again")
     foreign = sorted(set(switch) - set(plan.tunables))
     if foreign:
-        raise UsageError(f"{foreign[0]} is no boolean of the module {plan.module}", f"setsebool -P {foreign[0]} on")
-    # the person has read the plan for a while: what is relabelled is looked at again
+        raise UsageError(f"{foreign[0]} is not a boolean of the module {plan.module}", f"run: setsebool -P {foreign[0]} on")
+    # the files may have changed while the user read the plan: check the paths again
     unsafe = stops(path_trust.relabelled(settings.root, plan.labels, plan.found))
     if unsafe:
         raise RefusedError(unsafe[0].what, unsafe[0].hint)
@@ -81,7 +81,7 @@ def run_init(settings: Settings, profile: Profile, plan: InitPlan, switch: Seque
 
 
 def _packages(plan: InitPlan, place: Path) -> list[Path]:
-    """Write the base module and, where the profile has them, its constraints."""
+    """Write the base module and the profile's constraints, if any."""
     package = place / f"{plan.module}.pp"
     package.write_bytes(plan.package)
     if not plan.limits:
@@ -100,7 +100,7 @@ def _install(store: Store, packages: Sequence[Path], plan: InitPlan, switch: Seq
 
 
 def _journal(settings: Settings, plan: InitPlan, paths: tuple[str, ...]) -> SetupJournal:
-    """Return the state of the machine before the first init; the record of an earlier init takes precedence."""
+    """Return the undo record with the state before the first init; the record of an earlier init takes precedence."""
     old = init_journal.read(settings, plan.profile) or SetupJournal(plan.profile, plan.module, plan.priority)
     return replace(
         old,
@@ -120,14 +120,14 @@ def undo_init(settings: Settings, profile_name: str) -> InitDone:
     """
     journal = init_journal.read(settings, profile_name)
     if journal is None:
-        raise RefusedError(f"init {profile_name} has not been done here", "nothing is to be undone")
+        raise RefusedError(f"init {profile_name} has not been run on this machine", "there is nothing to undo")
     store = Store(settings.root)
     store.check()
     store.wait_for_lock()
     ours = (journal.module, limits_name(journal.module))
     here = [item.name for item in store.modules() if item.name in ours and item.priority == journal.priority]
     _ports_back(settings, store, journal.ports)
-    # while the module is there: a value of a boolean that is not can only be edited away
+    # before the module is removed: values of booleans that no longer exist cannot be removed by libsemanage
     left = [BooleanValue(name, None) for name in sorted(local_booleans(store.active) & set(journal.booleans))]
     if here and left:
         transaction.commit(store.root, store.kind, priority=journal.priority, booleans=left)
@@ -136,7 +136,7 @@ def undo_init(settings: Settings, profile_name: str) -> InitDone:
     elif not settings.live:
         process.run(store.argv("-B"), timeout=900)
     paths = tuple(path for path in journal.paths if inside(settings.root, path).exists())
-    # first what the rules say, for files that are younger than the policy; then what each of the older ones had
+    # first the contexts of the remaining policy, for files newer than it; then the recorded context of each older file
     relabelled = relabel(settings, store, paths)
     if relabelled:
         init_labels.write_contexts(settings.root, journal.labels)
@@ -174,7 +174,7 @@ def argv_relabel(settings: Settings, store: Store, paths: Iterable[str]) -> list
 
 
 def relabel(settings: Settings, store: Store, paths: Sequence[str]) -> tuple[str, ...]:
-    """Relabel these paths and return them; below a root without security xattrs (no right to set them) none is.
+    """Relabel these paths and return them; () if security xattrs cannot be set below the root.
 
     :raises ToolError: restorecon failed
     """

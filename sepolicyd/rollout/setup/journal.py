@@ -18,7 +18,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class SetupJournal:
-    """What one `init` changes."""
+    """The changes of one `init`, with the previous state."""
 
     profile: str
     module: str
@@ -27,7 +27,7 @@ class SetupJournal:
     paths: tuple[str, ...] = ()
     """Trees that were relabelled."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """The context that each tree had before, "" for none."""
+    """The previous context of each path, "" for none."""
     booleans: tuple[str, ...] = ()
     """Booleans of the module. `init --undo` removes their local values, so that the next init starts without them."""
 
@@ -38,15 +38,15 @@ def path_of(settings: Settings, profile: str) -> Path:
 
 
 def read(settings: Settings, profile: str) -> Optional[SetupJournal]:
-    """Return the record of a profile, None where init has not been run.
+    """Return the record of a profile, None if init has not been run.
 
-    :raises StateError: it cannot be read or is damaged
+    :raises StateError: the record cannot be read or is damaged
     """
     path = path_of(settings, profile)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["version"] != VERSION:
-            raise StateError(f"{path} is of version {data['version']!r}", "use the sepolicyd that wrote it")
+            raise StateError(f"{path} has format version {data['version']!r}", "use the version of sepolicyd that wrote it")
         changes = tuple(PortChange(**change) for change in data["ports"])
         return SetupJournal(
             data["profile"],
@@ -60,19 +60,19 @@ def read(settings: Settings, profile: str) -> Optional[SetupJournal]:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "undo by hand: semodule -lfull, semanage port -l -C, restorecon -R"
+        hint = "undo by hand; see: semodule -lfull; semanage port -l -C; restorecon -R"
         raise StateError(f"the journal {path} cannot be read: {error}", hint) from error
 
 
 def write(settings: Settings, journal: SetupJournal) -> None:
-    """Write the record; nothing may be changed before this returns.
+    """Write the record; the first change may be made only after this call has returned.
 
-    :raises StateError: it cannot be written
+    :raises StateError: the record cannot be written
     """
     text = json.dumps({"version": VERSION, **asdict(journal)}, indent=1, sort_keys=True)
     write_whole(path_of(settings, journal.profile), text.encode())
 
 
 def remove(settings: Settings, profile: str) -> None:
-    """Remove the record; a missing one is fine."""
+    """Remove the record; a missing record is not an error."""
     path_of(settings, profile).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""File labels of a plan: as file contexts, compared with what others own and where labels can be kept, read and written."""
+"""File labels of a plan: conversion to file contexts, conflicts with other modules, reading and writing of labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def context_of(label: Label, subs: Mapping[str, str]) -> FileContext:
 
 
 def substituted(path: str, subs: Mapping[str, str]) -> str:
-    """Return the path under which libselinux looks a path up: of the aliases that begin it the longest, once (label_file.c)."""
+    """Return the path that libselinux looks up: the longest matching alias is replaced, once (label_file.c)."""
     for alias in sorted(subs, key=len, reverse=True):
         if path == alias or path.startswith(alias.rstrip("/") + "/"):
             return subs[alias].rstrip("/") + path[len(alias.rstrip("/")) :]
@@ -41,7 +41,7 @@ def substituted(path: str, subs: Mapping[str, str]) -> str:
 
 
 def read_subs(contexts: Path) -> dict[str, str]:
-    """Aliases of file_contexts.subs_dist and .subs (selabel_file(5)), the administrator's over the distribution's.
+    """Read the aliases of file_contexts.subs_dist and .subs (selabel_file(5)); the administrator's take precedence.
 
     :param contexts: path of file_contexts
     """
@@ -57,24 +57,25 @@ def read_subs(contexts: Path) -> dict[str, str]:
 
 
 def owner_findings(labels: Iterable[Label], present: Callable[[str, str], Optional[str]], own: frozenset[str]) -> list[Problem]:
-    """Return the paths that file contexts of another module already name.
+    """Return a problem for each path that already has a file context of another module.
 
-    :param present: the type that file_contexts gives a path now, by path and class ("file", "dir"), None for none
+    :param present: returns the type in file_contexts for a path and class ("file", "dir"), None for none
     """
     findings = []
     for label in labels:
         now = present(label.path, "dir" if label.tree else "file")
         if now and now not in GENERIC and now not in own:
-            what = f"{label.path} is {now} now: another module owns it"
-            hint = "remove that module or that file context, or put the file elsewhere"
+            what = f"{label.path} has the type {now} of another module"
+            hint = "remove that module or that file context, or move the file elsewhere"
             findings.append(Problem(Severity.STOP, "I-path", what, hint))
     return findings
 
 
 def mount_findings(labels: Iterable[Label], mounts: Optional[str]) -> list[Problem]:
-    """Paths on file systems that keep no labels. ``mounts`` is /proc/self/mounts; the kernel writes ``seclabel`` where it may.
+    """Return a problem for each path on a file system without labels.
 
-    None, and a machine whose root has no ``seclabel`` (SELinux is off there), give nothing to judge by.
+    :param mounts: /proc/self/mounts, in which the kernel marks file systems with labels by ``seclabel``. Without it, or if the
+        root has no ``seclabel`` (SELinux is off), nothing is reported.
     """
     table = _mounts(mounts or "")
     root = next((options for point, _, options in reversed(table) if point == "/"), ())
@@ -102,7 +103,7 @@ def _mounts(text: str) -> list[tuple[str, str, Sequence[str]]]:
 
 
 def _mount_of(path: str, table: Sequence[tuple[str, str, Sequence[str]]]) -> tuple[str, str, Sequence[str]]:
-    """Return the longest mount point above a path; of several mounts on it, the last one is visible."""
+    """Return the longest mount point above a path; of several mounts on it, the last one counts."""
     best: tuple[str, str, Sequence[str]] = ("/", "", ())
     for point, kind, options in table:
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[0]):
@@ -111,7 +112,7 @@ def _mount_of(path: str, table: Sequence[tuple[str, str, Sequence[str]]]) -> tup
 
 
 def label_of(context: FileContext) -> Label:
-    """Return a label of a .fc line: the plain text in front of the pattern's first meta character is what is relabelled."""
+    """Return the label of a .fc line. The path to relabel is the literal part of the pattern before its first metacharacter."""
     if context.pattern.endswith("(/.*)?"):
         return Label(_plain(context.pattern[: -len("(/.*)?")]), context.type, tree=True)
     return Label(_plain(context.pattern), context.type, tree=context.kind == "-d")
@@ -134,15 +135,15 @@ def _plain(pattern: str) -> str:
 
 
 def read_contexts(root: Path, paths: Iterable[str]) -> dict[str, str]:
-    """Return the whole context of each path and of all below it, links not followed; "" for one without a label."""
+    """Return the context of each path and of everything below it, "" if unlabelled. Links are not followed."""
     places = (item for path in paths for item in _walk(root / path.lstrip("/")))
     return {"/" + place.relative_to(root).as_posix(): read_context(place) for place in places}
 
 
 def write_contexts(root: Path, contexts: Mapping[str, str]) -> None:
-    """Restore the recorded context of each path that has a different one now.
+    """Restore the recorded context of each path whose context has changed.
 
-    :raises ToolError: a path is there and cannot be labelled
+    :raises ToolError: an existing path cannot be labelled
     """
     for path, context in sorted(contexts.items()):
         place = root / path.lstrip("/")
@@ -156,12 +157,12 @@ def write_contexts(root: Path, contexts: Mapping[str, str]) -> None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            what = f"{path} cannot become {context or 'unlabelled'}: {error.strerror}"
+            what = f"{path} cannot be labelled {context or 'unlabelled'}: {error.strerror}"
             raise ToolError(what, f"run: chcon {context} {path}") from error
 
 
 def can_label(root: Path) -> bool:
-    """Tell whether security xattrs can be set below a root (the right to, and a file system that keeps them)."""
+    """Tell whether security xattrs can be set below a root (which needs permission and a suitable file system)."""
     probe = root / ".sepolicyd-label"
     try:
         probe.touch()

@@ -27,7 +27,7 @@ from sepolicyd.services.unit_labels import unit_labels
 from sepolicyd.settings import Settings, policy_dirs
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
-# host:port, :port, [::1]:port, of --bind, -b, --listen, --http-address and their like
+# host:port, :port, [::1]:port, as in --bind, -b, --listen, --http-address
 ADDRESS = re.compile(r"(?:^|=|//)(?:\[[0-9A-Fa-f:]*\]|[A-Za-z0-9_.*-]*):(\d{2,5})(?:/|\Z)")
 PORT_WORDS = frozenset(("-p", "--port", "--listen-port", "--http-port"))
 PORT_VARIABLES = ("PORT", "LISTEN_PORT", "HTTP_PORT")
@@ -39,7 +39,7 @@ SHARED_PROGRAMS = ("/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/bin/", "/sbin
 
 @dataclass(frozen=True)
 class NewProfile:
-    """The files that were written, and what should be checked in them."""
+    """The written files, and points to check in them."""
 
     name: str
     directory: Path
@@ -50,15 +50,15 @@ class NewProfile:
 def new_profile(settings: Settings, name: str, unit: str, out: Path) -> NewProfile:
     """Write ``out``/NAME/{profile.yaml,NAME.te,NAME.fc}. The machine is only read.
 
-    :raises UsageError: the name cannot be a module's, or there is no such unit
-    :raises RefusedError: such a profile or type is there already, or the unit starts nothing that can be told apart
+    :raises UsageError: the name is not valid for a module, or there is no such unit
+    :raises RefusedError: the profile or a type already exists, or the unit's program does not identify the service
     :raises ToolError: the files cannot be written
     """
     if not NAME.match(name) or not is_identifier(name):
-        raise UsageError(f"{name!r} cannot be the name of a profile", "small letters, digits and _, 31 at most")
+        raise UsageError(f"{name!r} is not a valid profile name", "use up to 31 lower-case letters, digits and _")
     directory = out / name
     if directory.exists():
-        raise RefusedError(f"{directory} is there already", "remove it, or take another name")
+        raise RefusedError(f"{directory} already exists", "remove it, or use another name")
     _check_types(settings, name)
     service = read_service(settings.root, name, unit)
     template = new_profile_text.read_template(settings.policy_dirs or policy_dirs())
@@ -68,7 +68,7 @@ def new_profile(settings: Settings, name: str, unit: str, out: Path) -> NewProfi
         f"{name}.fc": new_profile_text.render_fc(service, init_labels.read_subs(_contexts(settings))),
     }
     files = tuple(_write(directory / file, text) for file, text in texts.items())
-    profiles.load(str(directory), ())  # what we write, we can read
+    profiles.load(str(directory), ())  # check that the written profile can be loaded
     return NewProfile(name, directory, files, service.findings)
 
 
@@ -81,13 +81,13 @@ def _check_types(settings: Settings, name: str) -> None:
     present = PolicyIndex.load(Store(settings.root).policy()).types
     taken = sorted(each for each in present if each in (f"{name}_t", f"{name}_exec_t"))
     if taken:
-        raise RefusedError(f"the policy has {taken[0]} already: this service has a policy", "take another name")
+        raise RefusedError(f"the policy already defines {taken[0]}, so this service has a policy", "use another name")
 
 
 def read_service(root: Path, name: str, unit_name: str) -> Service:
-    """Read from a unit its programs, its files and the ports on which it listens.
+    """Read programs, files and ports of a service from its unit.
 
-    :raises RefusedError: nothing by which its domain could be entered
+    :raises RefusedError: there is no program through which a domain could be entered
     """
     unit = read_unit(unit_name, root)
     program, findings = _program(root, unit)
@@ -98,43 +98,43 @@ def read_service(root: Path, name: str, unit_name: str) -> Service:
             seen.setdefault(label.path, label)
     ports = _ports(root, unit)
     if not ports:
-        what = f"no port was found in {unit_name}: {name}_port_t is declared and has no number yet"
+        what = f"no port was found in {unit_name}: {name}_port_t is declared, but has no number yet"
         findings.append(Problem(Severity.NOTE, "I-noport", what, f"add it under ports: in {profiles.FILE}"))
     ordered = tuple(sorted(seen.values(), key=lambda label: label.path))
     return Service(name, unit, program, ordered, ports, tuple(findings))
 
 
 def _program(root: Path, unit: Unit) -> tuple[str, list[Problem]]:
-    """Return the file on whose label the domain is entered, links followed."""
+    """Return the program file whose label causes the domain transition, with links resolved."""
     argv = unit.argv
     if not argv or not argv[0].startswith("/"):
-        raise RefusedError(f"{unit.name} has no ExecStart with an absolute path", "give it one")
+        raise RefusedError(f"{unit.name} has no ExecStart with an absolute path", "set ExecStart to an absolute path")
     name = Path(argv[0]).name
     if name in CONTAINERS:
-        raise RefusedError(f"{unit.name} starts a container ({name})", "its runtime confines it already")
+        raise RefusedError(f"{unit.name} starts a container ({name})", "the container runtime already confines it")
     if is_shared(name):
-        what = f"{unit.name} starts {name}, which others share: its label cannot tell this service apart"
-        raise RefusedError(what, "let ExecStart name a script of the service's own, with a #! line")
+        what = f"{unit.name} starts {name}, which is shared by other services, so its label does not identify this service"
+        raise RefusedError(what, "let ExecStart name a script of the service's own with a #! line")
     program = rootfs.resolve(root, argv[0])
     if not inside(root, program).is_file():
-        raise RefusedError(f"{unit.name} starts {argv[0]}, and no such file is there", "install the service first")
+        raise RefusedError(f"{unit.name} starts {argv[0]}, which does not exist", "install the service first")
     if not program.startswith(SHARED_PROGRAMS):
         return program, []
-    what = f"{program} may be started by others too, who would come into this domain where a transition is for them"
-    return program, [Problem(Severity.WARN, "I-shared", what, "let the service have a copy or an environment of its own")]
+    what = f"other services may also start {program}, and would then enter this domain if they have the transition"
+    return program, [Problem(Severity.WARN, "I-shared", what, "give the service its own copy or environment")]
 
 
 def _labels(root: Path, unit: Unit, name: str) -> list[Label]:
-    """Return the directories that systemd creates for the unit, and the files that the unit names."""
+    """Return labels for the directories that systemd creates for the unit, and for files named in the unit."""
     labels = list(unit_labels(unit, name))
     own = {f"/etc/{name}": "etc", f"/var/lib/{name}": "var_lib", f"/var/log/{name}": "log", f"/run/{name}": "runtime"}
     for path, kind in own.items():
         if inside(root, path).is_dir():
-            labels.append(Label(path, f"{name}_{kind}_t", tree=True, what="the directory of its name"))
+            labels.append(Label(path, f"{name}_{kind}_t", tree=True, what="the directory named after the service"))
     for word in (*unit.argv[1:], *(path.lstrip("-") for path in unit.words("EnvironmentFile"))):
         path = word.partition("=")[2] if word.startswith("-") else word
         if path.startswith("/etc/") and inside(root, path).is_file() and not _covered(path, labels):
-            labels.append(Label(path, f"{name}_etc_t", what="named by the unit"))
+            labels.append(Label(path, f"{name}_etc_t", what="named in the unit"))
     for word in unit.argv[1:]:
         socket = SOCKET.search(word)
         if socket and not _covered(socket.group(1), labels):
@@ -143,7 +143,7 @@ def _labels(root: Path, unit: Unit, name: str) -> list[Label]:
     labels += [Label(path, f"{name}_var_lib_t", tree=True, what="ReadWritePaths") for path in unit.words("ReadWritePaths")]
     work = os.path.normpath(unit.get("WorkingDirectory").lstrip("-") or "/")
     if work.startswith(("/srv/", "/opt/", "/var/www/")) and not _covered(work, labels):
-        labels.append(Label(work, f"{name}_content_t", tree=True, what="the application's own files, which it only reads"))
+        labels.append(Label(work, f"{name}_content_t", tree=True, what="the application's own files (read only)"))
     return labels
 
 
@@ -152,7 +152,7 @@ def _covered(path: str, labels: Iterable[Label]) -> bool:
 
 
 def _ports(root: Path, unit: Unit) -> tuple[int, ...]:
-    """Numbers that the command line, the environment or a configuration that it names binds, each once."""
+    """Return the ports in the command line, the environment and the configuration file that these name."""
     argv = unit.argv[1:]
     found: list[str] = []
     for index, word in enumerate(argv):
@@ -167,7 +167,7 @@ def _ports(root: Path, unit: Unit) -> tuple[int, ...]:
 
 
 def _bound_by(root: Path, unit: Unit, word: str) -> Sequence[str]:
-    """``bind = "127.0.0.1:8500"`` of a configuration file (gunicorn.conf.py, an .ini) named on the command line."""
+    """Read ``bind = "127.0.0.1:8500"`` from a configuration file (gunicorn.conf.py, .ini) named on the command line."""
     if not word.endswith((".py", ".ini", ".conf", ".cfg", ".toml")):
         return ()
     place = inside(root, os.path.normpath(Path(unit.get("WorkingDirectory").lstrip("-") or "/") / word))
@@ -185,5 +185,5 @@ def _write(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ToolError(f"{path} cannot be written: {error.strerror}", "name another directory with --out") from error
+        raise ToolError(f"{path} cannot be written: {error.strerror}", "give another directory with --out") from error
     return path

@@ -1,8 +1,8 @@
-"""Which paths of a plan root may obey and relabel: what another user can change stops `init`, or is a warning.
+"""Trust checks of the paths in a plan: paths that another user can change stop `init`, or cause a warning.
 
-What `init` runs or obeys itself must be root's alone. What the service owns is judged by what root trusts already: the
-service's own user and system accounts are a warning, since the service is installed so on many machines; a person's
-account, and what every user can write, stop the plan.
+Files that `init` runs or acts on must be writable by root only. For the service's own files, write access of the service's user
+or of a system account is a warning, since many machines install services that way; write access of a person's account or of
+every user stops the plan.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from sepolicyd.storage.trust import Weakness, entry_weaknesses, links_below, wea
 
 TOOLS = ("make", "checkmodule", "semodule_package", "semodule", "semanage", "restorecon", "setfiles")
 FIRST_PERSON = 1000  # login.defs(5), UID_MIN and GID_MIN
-USERS_GROUP = 100  # "users", of which every person is a member on some distributions
+USERS_GROUP = 100  # "users", which contains all persons on some distributions
 NOBODY = 65534
 SHOWN = 3
 """Problems that are named for each tree; the rest is counted."""
 
 
 def judge(settings: Settings, profile: Profile, headers: Path, found: Found) -> list[Problem]:
-    """Judge everything that `init` obeys and relabels."""
+    """Check all files that `init` acts on and relabels."""
     return [*obeyed(settings, profile, headers, found), *relabelled(settings.root, found.labels, found)]
 
 
 def obeyed(settings: Settings, profile: Profile, headers: Path, found: Found) -> list[Problem]:
-    """Judge what `init` runs and reads as configuration; nothing where the caller is not root, who risks nothing of others."""
+    """Check the files that `init` runs or reads as configuration. Skipped if the caller is not root."""
     if os.geteuid() != 0:
         return []
     problems = []
@@ -44,16 +44,16 @@ def obeyed(settings: Settings, profile: Profile, headers: Path, found: Found) ->
     for file in found.unit.files if found.unit else ():
         place = Path("/") / file.relative_to(settings.root)
         for weak in weaknesses_along(place, root=settings.root):
-            problems.append(_stop(weak, f"the unit file {place} says what is relabelled"))
+            problems.append(_stop(weak, f"the unit file {place} determines which paths are relabelled"))
     trusted = _service_users(settings.root, found)
     for text in found.configuration:
         for weak in weaknesses_along(Path(text), root=settings.root):
-            problems.append(_judged(weak, trusted, f"{text} says which paths are relabelled"))
+            problems.append(_judged(weak, trusted, f"{text} determines which paths are relabelled"))
     return list(dict.fromkeys(problems))
 
 
 def relabelled(root: Path, labels: Iterable[Label], found: Found) -> list[Problem]:
-    """Judge the paths that get a label: every parent, and the links below."""
+    """Check the paths that get a label: all parents, and the links below."""
     if os.geteuid() != 0:
         return []
     trusted = _service_users(root, found)
@@ -80,13 +80,13 @@ def _run_and_read(settings: Settings, profile: Profile, headers: Path) -> Iterat
     if settings.config.exists():
         yield settings.config.absolute(), "obeys"
     for folder in (profile.directory.absolute(), *(path.absolute() for path in settings.policy_dirs)):
-        # a checkout is trusted as far as the program in it
+        # a source checkout is trusted as much as the program that runs from it
         if folder.is_dir() and not (process.SOURCE_TREE and process.SOURCE_TREE in folder.parents):
             yield from ((path, "loads") for path in sorted(folder.glob("*")) if path.is_file())
 
 
 def _service_users(root: Path, found: Found) -> frozenset[int]:
-    """The user ids of the unit's User=; empty where it is root or not known."""
+    """Return the user ids of the unit's User=; empty if it is root or unknown."""
     if found.unit is None or found.unit.user in ("root", "0"):
         return frozenset()
     name = found.unit.user
@@ -106,7 +106,7 @@ def _service_users(root: Path, found: Found) -> frozenset[int]:
 
 
 def _is_service(weak: Weakness, trusted: frozenset[int]) -> bool:
-    """Whether the weakness is a system account's or the service's own user's."""
+    """Tell whether the write access belongs to a system account or the service's own user."""
     if weak.user is not None:
         return weak.user in trusted or weak.user < FIRST_PERSON
     if weak.group is not None:
@@ -122,21 +122,21 @@ def _stop(weak: Weakness, purpose: str) -> Problem:
 def _judged(weak: Weakness, trusted: frozenset[int], purpose: str) -> Problem:
     if not _is_service(weak, trusted):
         return _stop(weak, purpose)
-    hint = f"stop the service while init runs; better: chown root {weak.path}; chmod go-w {weak.path}"
+    hint = f"stop the service while init runs, or preferably run: chown root {weak.path}; chmod go-w {weak.path}"
     return Problem(Severity.WARN, SetupCode.TRUST.value, f"{weak}, and {purpose}", hint)
 
 
 def _link(weak: Weakness, trusted: frozenset[int], label: Label) -> Problem:
-    """Judge a link: a hard link where another user than root can make one, and a symbolic link of a person, stop the plan."""
+    """Check a link. Hard links that a user other than root can create, and symbolic links of persons, stop the plan."""
     what = f"{weak}, and it is to become {label.type}"
     roots = not any(entry_weaknesses(weak.path.parent))
     if weak.path.is_symlink():
         roots = roots and not any(entry_weaknesses(weak.path))
         calm = roots or (_is_service(weak, trusted) and weak.user != 0)
-        hint = "init labels the link, not its target" if calm else f"look where it points, then remove it: {weak.path}"
+        hint = "init labels the link, not its target" if calm else f"check its target, then remove it: {weak.path}"
     else:
         calm = roots
-        hint = f"find its other names: find / -xdev -samefile {weak.path}; then replace it by a copy"
+        hint = f"find its other names: find / -xdev -samefile {weak.path}; then replace it with a copy"
     return Problem(Severity.WARN if calm else Severity.STOP, SetupCode.LINK.value, what, hint)
 
 

@@ -35,15 +35,15 @@ from sepolicyd.settings import Settings, policy_dirs
 
 NOT_SILENT = base_dontaudit.BaseDontaudits()
 CONTEXTS = "contexts/files/file_contexts"
-FEDORAS = frozenset(("unconfined_service_t", "passwd_file_t"))  # what Fedora's base policy has, and the reference policy not
+FEDORAS = frozenset(("unconfined_service_t", "passwd_file_t"))  # types of Fedora's base policy that the reference policy lacks
 SELINUXFS = Path("/sys/fs/selinux/enforce")
 
 
 @dataclass(frozen=True)
 class InitPlan:
-    """All changes of an init, tried in a copy of the store. A finding of severity STOP prevents it from running.
+    """All changes of an init, tested in a copy of the store. A problem of severity STOP prevents it from running.
 
-    ``booleans`` are those that the configuration asks for, with what says so; all that the module brings are ``tunables``.
+    ``booleans`` are those that the configuration needs, with the reason; ``tunables`` are all booleans of the module.
     """
 
     profile: str
@@ -61,7 +61,7 @@ class InitPlan:
     by_systemd: UsedBySystemd = NOTHING
     package: bytes = b""
     limits: bytes = b""
-    """CIL text of the constraints on the service's domains, empty where the profile has none."""
+    """CIL text of the constraints on the service's domains, empty if the profile has none."""
     quiet: base_dontaudit.BaseDontaudits = NOT_SILENT
     again: bool = False
 
@@ -81,10 +81,10 @@ def plan_init(
 ) -> InitPlan:
     """Find the service, build its module, link it in a private copy of the store, and list the changes. Writes only below /tmp.
 
-    :param headers: directory of the policy headers, None for those that the settings name
-    :param mounts: /proc/self/mounts of the machine, None to read this machine's where the root is "/"
-    :param proc: its /proc, None for this machine's where the root is "/", and no processes otherwise
-    :raises RefusedError: nothing to confine is here (not installed, a container's)
+    :param headers: directory of the policy headers, None for the configured one
+    :param mounts: /proc/self/mounts of the machine, None to read this machine's if the root is "/"
+    :param proc: /proc of the machine, None for this machine's if the root is "/", and no processes otherwise
+    :raises RefusedError: there is nothing to confine (not installed, or in a container)
     :raises ToolError: the module does not build or link; nothing has been changed
     """
     store = Store(settings.root)
@@ -133,12 +133,12 @@ def _label_findings(
 def _off(settings: Settings) -> list[Problem]:
     if not settings.live or SELINUXFS.exists():
         return []
-    what = "SELinux is off on this machine: the policy is built and the files are labelled when it is switched on"
+    what = "SELinux is off on this machine: the policy is built now, and files are labelled when it is switched on"
     return [Problem(Severity.WARN, "I-off", what, "Debian: selinux-activate; Fedora: SELINUX=enforcing in /etc/selinux/config")]
 
 
 def _find(root: Path, profile: Profile, unit: str) -> Found:
-    """Ask the service's own discovery; a service without one has its unit in the profile and its paths in its .fc."""
+    """Find the service with its discovery code, or else by the unit in the profile and the paths in its .fc."""
     discover = discovery_of(profile.name)
     if discover is not None:
         return discover(root, unit)
@@ -164,12 +164,12 @@ def _conflicts(
     others = [module for module in store.modules() if module.name == name]
     for module in others:
         if ours is None or module.priority != ours.priority:
-            what = f"there is a module {name} at priority {module.priority} already"
+            what = f"a module {name} is already installed at priority {module.priority}"
             hint = f"remove it first: semodule -X {module.priority} -r {name}"
             findings.append(Problem(Severity.STOP, "I-policy", what, hint))
     present = sorted(profile.own_types & set(before.types))
     if present and not others:
-        what = f"the policy has {', '.join(present[:3])} already, from another module"
+        what = f"the policy already defines {', '.join(present[:3])}, from another module"
         findings.append(Problem(Severity.STOP, "I-policy", what, "find it: semodule -lfull | grep -i " + profile.name))
     return findings
 
@@ -197,9 +197,9 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
         contexts = [init_labels.context_of(label, subs) for label in plan.labels]
         package = base_module.build_base(profile, contexts, place, headers=headers, mls=mls)
         copy = store.copy(place / "store")
-        # a lease may have switched dontaudit off; what the base denies in silence is read off the copy
+        # a lease may have disabled dontaudit rules, so those of the base module are read from the copy
         (copy.active / "disable_dontaudit").unlink(missing_ok=True)
-        # the ports' types come with the module: libsemanage takes both in one transaction
+        # the port types are declared by the module: libsemanage needs both in one transaction
         ports.write_local(copy.active, plan.ports, level=":s0" if mls else "")
         limits = base_module.limits_of(profile, plan.module, place)
         copy.install([package, *([limits] if limits else [])], plan.priority)
@@ -217,14 +217,17 @@ def _proved(plan: InitPlan, store: Store, profile: Profile, headers: Path, befor
 
 
 def _check_family(before: PolicyIndex, headers: Path) -> None:
-    """:raises ToolMissingError: the text that needs no headers is the reference policy's, and this is Fedora's"""
+    """Refuse to build without headers on Fedora's policy, because the expanded text is for the reference policy.
+
+    :raises ToolMissingError: the policy headers are not installed
+    """
     if base_module.headers_here(headers) is None and before.types.keys() >= FEDORAS:
-        what = "the policy headers are not installed, and without them a base module can be built for Debian's policy only"
-        raise ToolMissingError(what, "dnf install selinux-policy-devel")
+        what = "the policy headers are not installed; without them, a base module can be built for Debian's policy only"
+        raise ToolMissingError(what, "run: dnf install selinux-policy-devel")
 
 
 def _refused(before: PolicyIndex, after: PolicyIndex, profile: Profile, settings: Settings) -> list[Problem]:
-    """Return what the guard refuses in the base module, whose rules no decision has approved."""
+    """Return a problem for each rule of the base module that the guard refuses."""
     overrides, _ = parse_overrides(settings.overrides)
     guard = load_guard(settings.policy_dirs or policy_dirs())
     hint = f"remove these rules from {profile.file('.te')}; to keep them, list each under overrides in {settings.config}"
@@ -235,19 +238,21 @@ def _refused(before: PolicyIndex, after: PolicyIndex, profile: Profile, settings
 
 
 def _unlike(plan: InitPlan, copy: Store, after: PolicyIndex) -> list[Problem]:
-    """Return deviations of the result from the plan: a label that another pattern overrides, a port with another type."""
+    """Return a problem for each deviation from the plan: a label overridden by another pattern, a port with another type."""
     findings = []
     contexts = FileContexts.load(copy.etc / copy.kind / CONTEXTS)
     for label in plan.labels:
         result = contexts.lookup(label.path, "dir" if label.tree else "file")
         if result != label.type:
-            what = f"{label.path} would be {result or 'without a label'} and not {label.type}: another file context wins"
+            what = (
+                f"{label.path} would be {result or 'unlabelled'} instead of {label.type}: another file context takes precedence"
+            )
             findings.append(Problem(Severity.STOP, "I-label", what, "see: semanage fcontext -l -C"))
     table = Ports.from_policy(after)
     for change in plan.ports:
         result = table.owner(change.protocol, change.number)
         if result != change.after:
-            what = f"{change.protocol} port {change.number} would stay {result}"
+            what = f"{change.protocol} port {change.number} would keep the type {result}"
             findings.append(Problem(Severity.STOP, "I-port", what, "see: semanage port -l -C"))
     return findings
 
@@ -258,7 +263,7 @@ def _processes(settings: Settings, profile: Profile, unit: str, proc: Optional[P
 
 
 def _programs(settings: Settings, labels: Iterable[Label]) -> list[tuple[str, str, str]]:
-    """Programs by whose label a domain is entered, the type that each should have and has; none below a root without labels."""
+    """Return (program, intended type, present type) of programs that start a domain; [] below a root without labels."""
     programs = [label for label in labels if label.type.endswith("_exec_t")]
     have = init_labels.read_contexts(settings.root, [label.path for label in programs])
     types = [(label.path, label.type, (have.get(label.path, "").split(":") + [""] * 3)[2]) for label in programs]

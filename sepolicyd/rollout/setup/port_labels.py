@@ -1,7 +1,7 @@
-"""Port labels of a store: which number has which type, and the local records that take a number over and give it back.
+"""Port labels of a store: the type of each port, and the local records that change and restore it.
 
-The kernel takes the first portcon that fits, and libsemanage puts the local ones first (``semanage port -m``). A portcon in a
-module does not help: secilc keeps the base policy's for the same number (tried: the module links, the label stays).
+The kernel uses the first matching portcon, and libsemanage writes local ones first (``semanage port -m``). A portcon in a
+module has no effect, since secilc keeps the base policy's for the same number (tested: the module links, but the label stays).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ NO_TAKE: Mapping[str, frozenset[str]] = MappingProxyType({})
 RECORD = re.compile(r"portcon\s+(\w+)\s+(\d+)(?:-(\d+))?\s+(\w+:\w+:(\w+)(?::\S+)?)\s*\Z")
 NETBASE = "install netbase (Debian) or setup (Fedora, RHEL)"
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
-# Types whose numbers may be taken: ranges without an owner, and two of services that are rarely installed
+# Types whose ports may be relabelled: generic ranges, and two services that are rarely installed
 TAKEABLE = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "soundd_port_t", "transproxy_port_t"))
 RANGES = frozenset(("port_t", "unreserved_port_t", "ephemeral_port_t", "reserved_port_t", "hi_reserved_port_t"))
-# Many services share these: a service may be given the right to use them, the number stays what it is
+# Types shared by many services: a service may be allowed to use them, but the ports are not relabelled
 WEB = frozenset(("http_port_t", "http_cache_port_t"))
 
 
 @dataclass(frozen=True, order=True)
 class LocalPort:
-    """A local record: one number, or a range that is the administrator's own."""
+    """A local record: one port, or a range set by the administrator."""
 
     protocol: str
     low: int
@@ -47,7 +47,7 @@ class LocalPort:
 
 @dataclass(frozen=True, order=True)
 class PortChange:
-    """One number that changes its type. ``local`` is the local record's type that it replaces, "" where there is none."""
+    """One port that gets another type. ``local`` is the type of the local record that is replaced, "" for none."""
 
     protocol: str
     number: int
@@ -57,7 +57,7 @@ class PortChange:
 
 
 def parse_local(text: str) -> tuple[LocalPort, ...]:
-    """Records of ports.local; other lines (comments) are left out."""
+    """Parse the records of ports.local; other lines (comments) are skipped."""
     found = []
     for line in text.splitlines():
         match = RECORD.match(line.strip())
@@ -68,9 +68,9 @@ def parse_local(text: str) -> tuple[LocalPort, ...]:
 
 
 def read_local(active: Path) -> tuple[LocalPort, ...]:
-    """Local records of a store's active directory; none where the file is missing.
+    """Return the local records in a store's active directory; () if the file does not exist.
 
-    :raises ToolError: it is there and cannot be read
+    :raises ToolError: the file cannot be read
     """
     try:
         return parse_local((active / LOCAL).read_text(encoding="utf-8", errors="replace"))
@@ -86,41 +86,45 @@ def judge(
     web_hints: Mapping[str, str] = NO_HINTS,
     take: Mapping[str, frozenset[str]] = NO_TAKE,
 ) -> list[Problem]:
-    """Return the objections to taking over these numbers.
+    """Return the problems of relabelling these ports.
 
     :param own: types of the service's module
-    :param web_hints: by port type of the service, what to do where web servers have the number
-    :param take: by port type of the service, the foreign types whose numbers its profile takes over
+    :param web_hints: hints for ports shared by web servers, by port type of the service
+    :param take: types of other services whose ports the profile relabels, by port type of the service
     """
     findings = []
     for change in changes:
         name = f"{change.protocol} port {change.number}"
         if change.local and change.local not in own:
-            what = f"the administrator has made {name} {change.local}"
-            hint = f"semanage port -d -p {change.protocol} {change.number}, or let the service use another port"
+            what = f"the administrator has labelled {name} as {change.local}"
+            hint = f"run: semanage port -d -p {change.protocol} {change.number}; or let the service use another port"
             findings.append(Problem(Severity.STOP, "I-port", what, hint))
         elif change.before in WEB:
-            what = f"{name} stays {change.before}, which web servers share"
-            hint = web_hints.get(change.after, "a rollout asks for the right to listen there")
+            what = f"{name} keeps the type {change.before}, which web servers share"
+            hint = web_hints.get(change.after, "allow the service to listen on it during the rollout")
             findings.append(Problem(Severity.WARN, "I-web", what, hint))
         elif change.before in take.get(change.after, ()):
-            what = f"{name} is taken from {change.before}, and given back on removal"
-            hint = f"whoever is allowed {change.before} no longer reaches this number; a service that listens there cannot run"
+            what = f"{name} is relabelled from {change.before}; the old label is restored on removal"
+            hint = (
+                f"domains with access to {change.before} can no longer use this port; a service that listens on it would fail"
+            )
             findings.append(Problem(Severity.WARN, "I-taken", what, hint))
         elif change.before not in TAKEABLE and change.before not in own:
-            what = f"{name} is {change.before}: another module owns it"
+            what = f"{name} has the type {change.before} of another module"
             findings.append(Problem(Severity.STOP, "I-port", what, "let the service use another port"))
         elif change.before in ("soundd_port_t", "transproxy_port_t"):
-            what = f"{name} is taken from {change.before}, and given back on removal"
-            findings.append(Problem(Severity.NOTE, "I-taken", what, "who served it under that type no longer may"))
+            what = f"{name} is relabelled from {change.before}; the old label is restored on removal"
+            findings.append(
+                Problem(Severity.NOTE, "I-taken", what, "services that used the port with the old type can no longer do so")
+            )
     return findings
 
 
 def line_take(change: PortChange) -> str:
-    """Return a line of ``semanage import``: ``-m`` for a number with a record of its own, ``-a`` for one that a range holds.
+    """Return a line of ``semanage import``: ``-m`` for a port with a record of its own, ``-a`` for a port inside a range.
 
-    semanage refuses ``-a`` for a number that the policy defines by itself (tried: "Port tcp/8000 already defined"), and
-    ``-m`` for one that it does not (seobject.py).
+    semanage refuses ``-a`` for a port that the policy defines separately (tested: "Port tcp/8000 already defined"), and ``-m``
+    for one that it does not (seobject.py).
     """
     verb = "-m" if change.local or change.before not in RANGES else "-a"
     return f"port {verb} -t {change.after} -p {change.protocol} {change.number}"
@@ -134,9 +138,9 @@ def line_give_back(change: PortChange) -> str:
 
 
 def render_local(present: str, changes: Iterable[PortChange], *, level: str = ":s0", back: bool = False) -> str:
-    """Return the text of ports.local with these numbers taken over or given back; other lines are unchanged.
+    """Return the text of ports.local with these ports relabelled or restored; other lines are unchanged.
 
-    :raises RefusedError: a type, protocol or number that could leave its line
+    :raises RefusedError: an invalid type, protocol or number
     """
     wanted: dict[tuple[str, int], Optional[str]] = {}
     for change in checked(changes):
@@ -167,23 +171,26 @@ def write_local(active: Path, changes: Iterable[PortChange], *, level: str = ":s
         else:
             path.unlink(missing_ok=True)
     except (OSError, StateError) as error:
-        raise ToolError(f"{path} cannot be written: {error}", "free space on that disk") from error
+        raise ToolError(f"{path} cannot be written: {error}", "free space on that file system") from error
 
 
 def checked(changes: Iterable[PortChange]) -> tuple[PortChange, ...]:
-    """:raises RefusedError: a type, protocol or number that could leave its line"""
+    """Check that the changes are safe to write as text.
+
+    :raises RefusedError: an invalid type, protocol or number
+    """
     found = tuple(changes)
     for change in found:
         names = [name for name in (change.after, change.local) if name]
         if change.protocol not in PROTOCOLS or not 0 < change.number < 65536 or not all(map(is_identifier, names)):
-            raise RefusedError(f"{change} is no port", "mend the profile")
+            raise RefusedError(f"{change} is not a valid port", "correct the profile")
     return found
 
 
 def run_live(active: Path, changes: Iterable[PortChange], *, back: bool = False) -> None:
-    """Take over or give back the numbers on this machine, in one transaction and with one policy load.
+    """Relabel or restore the ports on this machine, in one transaction and with one policy load.
 
-    :raises ToolError: semanage failed, or said nothing and did nothing
+    :raises ToolError: semanage failed, or had no effect
     """
     wanted = checked(changes)
     if not wanted:
@@ -195,10 +202,10 @@ def run_live(active: Path, changes: Iterable[PortChange], *, back: bool = False)
         if "protocol not found" not in error.stderr:
             raise
         # seobject.py asks getprotobyname, which reads /etc/protocols; a minimal Debian has none
-        raise ToolError("semanage does not know the protocols of ports: there is no /etc/protocols", NETBASE) from error
+        raise ToolError("semanage cannot resolve port protocols, because /etc/protocols is missing", NETBASE) from error
     local = read_local(active)
     for change in wanted:
         kind = next((item.type for item in local if item.holds(change.protocol, change.number)), "")
         if kind != (change.local if back else change.after):
-            what = f"semanage left {change.protocol} port {change.number} {kind or 'without a local record'}"
+            what = f"after semanage, {change.protocol} port {change.number} is {kind or 'without a local record'}"
             raise ToolError(what, f"run: semanage {lines[wanted.index(change)]}", stderr=done.stderr)

@@ -1,4 +1,4 @@
-"""What `init --new` reads from a unit about a service."""
+"""Properties of a service that `init --new` reads from its unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sepolicyd.services.unit_file import Unit
 
 @dataclass(frozen=True)
 class Service:
-    """The properties of a service read from its unit and files. Paths are as the service sees them."""
+    """The properties of a service, from its unit and files. Paths are as seen by the service."""
 
     name: str
     unit: Unit
@@ -22,6 +22,6 @@ class Service:
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The kinds of type that it needs: "exec", "etc", "var_lib" ..."""
+        """The kinds of types that the service needs: "exec", "etc", "var_lib" ..."""
         prefix = f"{self.name}_"
         return frozenset(label.type[len(prefix) : -len("_t")] for label in self.labels if label.type.startswith(prefix))

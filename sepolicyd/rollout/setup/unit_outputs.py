@@ -1,8 +1,8 @@
-"""Labels on files that systemd itself uses for a unit: a label that systemd may not use would keep the service from starting.
+"""Labels on files that systemd itself uses for a unit. A type to which systemd has no access would prevent the service's start.
 
-systemd opens the file of StandardOutput=append:PATH in its own domain, before the service's program runs (systemd.exec(5)).
-Where that is denied the unit fails with 209/STDOUT, and again at each restart. Over the paths of ReadOnlyPaths=,
-InaccessiblePaths= and the like it mounts something; where that is denied the unit fails with 226/NAMESPACE.
+systemd opens the file of StandardOutput=append:PATH in its own domain, before it starts the program (systemd.exec(5)). If that
+is denied, the unit fails with 209/STDOUT. It also mounts over the paths of ReadOnlyPaths=, InaccessiblePaths= and similar
+options; if that is denied, the unit fails with 226/NAMESPACE.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def of_unit(unit: Optional[Unit]) -> UsedBySystemd:
 
 
 def refused(labels: Iterable[Label], used: UsedBySystemd, policy: PolicyIndex) -> dict[Label, Problem]:
-    """Return the labels that would keep the unit from starting, each with the warning that it is not given.
+    """Return the labels that would prevent the unit from starting, each with a warning that it is not applied.
 
-    :param policy: the policy that the module of the labels' types is part of
+    :param policy: the policy with the module that declares the types
     """
     labels = tuple(labels)
     found = {}

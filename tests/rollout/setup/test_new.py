@@ -164,7 +164,7 @@ def linked(machine: Settings, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def test_from_a_unit_to_a_policy(machine: Settings, linked: Made) -> None:
     policy, contexts, place = linked.policy, linked.contexts, linked.directory
-    with pytest.raises(RefusedError, match="is there already"):
+    with pytest.raises(RefusedError, match="already exists"):
         new_profile(machine, "guestbook", "guestbook.service", place)
     if process.which("selint"):
         process.run(["selint", "-F", str(place / "guestbook/guestbook.te"), str(place / "guestbook/guestbook.fc")])
@@ -244,7 +244,7 @@ def ask(port: int, text: Optional[bytes] = None) -> bytes:
         ("/usr/bin/python3 -m gunicorn app:app", "starts python3"),
         ("/usr/bin/podman run x", "container"),
         ("gunicorn app:app", "absolute path"),
-        ("/opt/nothing/bin/run", "no such file"),
+        ("/opt/nothing/bin/run", "does not exist"),
     ],
 )
 def test_what_cannot_be_told_apart(tmp_path: Path, start: str, said: str) -> None:
@@ -265,7 +265,7 @@ def test_a_shared_program_is_told(tmp_path: Path) -> None:
 
 def test_names(machine: Settings, tmp_path: Path) -> None:
     for name in ("Guestbook", "a-b", "../x", "", "x" * 40):
-        with pytest.raises(UsageError, match="cannot be the name"):
+        with pytest.raises(UsageError, match="not a valid profile name"):
             new_profile(machine, name, "guestbook.service", tmp_path)
     with pytest.raises(RefusedError, match="sshd_exec_t already"):
         new_profile(machine, "sshd", "guestbook.service", tmp_path)

@@ -96,7 +96,7 @@ def test_undo_leaves_the_machine_as_it_was(inited: Inited, tmp_path: Path) -> No
         assert label(root / "srv/jupyterhub") is None
         assert label(root / "opt/jupyterhub/bin/jupyterhub") is None
         assert label(root / "srv/jupyterhub/younger") == "var_t"
-    with pytest.raises(RefusedError, match="has not been done"):
+    with pytest.raises(RefusedError, match="has not been run"):
         undo_init(settings, "jupyterhub")
 
 
@@ -115,7 +115,7 @@ def test_booleans_are_switched_with_the_module_and_forgotten_with_it(machine: Se
     put(machine.root, "/etc/jupyterhub/jupyterhub_config.py", "c.JupyterHub.db_url = 'postgresql://db/hub'\n")
     plan = plan_init(machine, profile)
     assert plan.booleans == (BooleanRequest("jupyterhub_connect_db", "db_url is a postgresql server"),)
-    with pytest.raises(UsageError, match="no boolean of the module"):
+    with pytest.raises(UsageError, match="not a boolean of the module"):
         run_init(machine, profile, plan, ["httpd_can_network_connect"])
     assert not journal.path_of(machine, profile.name).exists()
     done = run_init(machine, profile, plan, ["jupyterhub_connect_db"])
@@ -189,7 +189,7 @@ def test_init_twice_is_harmless_to_plan(inited: Inited, profile: Profile) -> Non
 def test_a_port_that_the_administrator_gave_away(machine: Settings, profile: Profile) -> None:
     record = "portcon tcp 8000 system_u:object_r:http_port_t:s0\n"
     put(machine.root, "/var/lib/selinux/default/active/ports.local", record)
-    assert "the administrator has made tcp port 8000 http_port_t" in told(machine, profile, "I-port")
+    assert "the administrator has labelled tcp port 8000 as http_port_t" in told(machine, profile, "I-port")
 
 
 def test_a_port_of_another_module(machine: Settings, profile: Profile) -> None:
