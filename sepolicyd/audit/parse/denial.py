@@ -40,6 +40,9 @@ _MESSAGE = re.compile(r"[ \t]*avc:[ \t]+(?:received|op=|netlink|could not|unable
 _OTHER_MODULE = re.compile(r"[ \t]*(?:apparmor=|lsm=(?!selinux\b))", re.IGNORECASE)
 # Some phone kernels omit the blank between two fields.
 _GLUED = re.compile(r"(?<=[a-z0-9)])(?=(?:scontext|tcontext|tclass|permissive)=)")
+_BROKEN_CONTEXT = re.compile(
+    r"\b(?P<key>[st]context)=(?P<before>[^ \t=\"]+) (?P<after>[^ \t=\"]+)(?=[ \t]+(?:tcontext|tclass)=)"
+)
 _WORD = re.compile(r"[ \t]*[^ \t\"]+")
 _WORD_BEFORE_CONTEXTS = re.compile(r"[ \t]*[A-Za-z]+(?=[ \t]+scontext=)")
 _NEXT_HEADER = re.compile(r"[ \t]*(?:(?:node|host)=[^ ]+ )?type=[A-Z]")
@@ -199,6 +202,11 @@ def _kernel_message(record: Record, companions: Companions, raw: tuple[str, ...]
             body, found = mended, field.read_fields(mended, decision.end())
             doubt = _doubt_of_fields(found, body)
     if doubt is not None:
+        mended = _rejoin_contexts(body, decision.end())
+        if mended != body:
+            body, found = mended, field.read_fields(mended, decision.end())
+            doubt = _doubt_of_fields(found, body)
+    if doubt is not None:
         return _unparsed(record, *doubt)
     values = found.values
     labels = _labels(decision["permissions"], values["scontext"], values["tcontext"], values["tclass"])
@@ -214,6 +222,22 @@ def _kernel_message(record: Record, companions: Companions, raw: tuple[str, ...]
         **_object(values, labels["tclass"], companions),
         **companions.process(values),
     )
+
+
+def _rejoin_contexts(body: str, start: int) -> str:
+    """Join a context that a blank has broken in its user, its role or its range, as wrapped text on a web page has it.
+
+    A rule holds neither of these three. A broken type stays broken: its halves may be names of their own.
+    """
+    quoted = max(body.rfind('"') + 1, start)  # no process can write text after the last quote
+    return body[:quoted] + _BROKEN_CONTEXT.sub(_rejoined, body[quoted:])
+
+
+def _rejoined(found: re.Match[str]) -> str:
+    before, after = found["before"], found["after"]
+    context = Context.parse(before + after)
+    whole = context is not None and context.role.endswith("_r") and before.count(":") != 2  # a break after two is in the type
+    return f"{found['key']}={before}{after}" if whole else found[0]
 
 
 def _doubt_of_fields(found: field.Fields, body: str) -> Optional[Doubt]:

@@ -78,7 +78,7 @@ def constraint(question: Question) -> Iterator[Fix]:
         elif ContextPart.ROLE in parts and source.role != target.role:
             text = f"no allow rule helps: a constraint compares the roles, and {source.role} is not {target.role}"
             yield Fix(FixKind.CONTEXT, text, (f"runcon -r {target.role} COMMAND",))
-        elif question.unknown and not parts and not _dominates(source.range, target.range):
+        elif question.unknown and not parts and _is_separated(source.range, target.range):
             yield _range(question, source, target)
         else:
             continue
@@ -114,10 +114,13 @@ def _level(text: str) -> str:
     return text.rpartition("-")[2]
 
 
-def _dominates(source: str, target: str) -> bool:
-    """Whether the high level of a source holds the categories of a target; True where one of them cannot be read."""
+def _is_separated(source: str, target: str) -> bool:
+    """Whether ranges keep a process from an object that it does not dominate; False where one of them cannot be read.
+
+    Policies compare categories of processes that have some of their own: containers, virtual machines, sandboxes.
+    """
     mine, theirs = _categories(_level(source)), _categories(_level(target))
-    return mine is None or theirs is None or theirs <= mine
+    return bool(mine) and theirs is not None and mine is not None and not theirs <= mine
 
 
 def _categories(level: str) -> Optional[frozenset[int]]:

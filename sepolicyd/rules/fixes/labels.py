@@ -196,7 +196,7 @@ def _endings(name: str) -> Iterator[str]:
 def tree_label(question: Question) -> Iterator[Fix]:
     """Behind the rule: a file under a label that covers a whole tree, which the source only reads."""
     words = vocabulary()
-    if not question.is_file or question.target not in words.generic - {"etc_t", "usr_t"} or question.is_unlabelled_mount:
+    if question.tclass != "file" or question.allowed or question.target not in words.generic - {"etc_t", "usr_t"}:
         return
     if not question.paths or question.permissions & words.changes or mislabelled(question) or question.owned:
         return

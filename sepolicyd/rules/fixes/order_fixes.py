@@ -113,6 +113,8 @@ def application(question: Question) -> Iterator[Fix]:
         for known in one.fixes:
             if known.kind is FixKind.ALLOW:
                 yield replace(known, commands=fix.rules_of(question.accesses))
+            elif known.kind is FixKind.DONTAUDIT and not known.commands:
+                yield replace(known, commands=fix.rules_of(question.accesses, "dontaudit"))
             else:
                 yield _about(known, question.paths)
 

@@ -15,6 +15,7 @@ from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.rules.vocabulary import vocabulary
 
 RUN = frozenset({"execute", "execute_no_trans"})
+OBJECT_MANAGERS = ("dbus", "service", "passwd", "nscd")  # classes of objects that user space manages
 BEFORE = frozenset({"getattr"})
 LIBRARY = re.compile(r"\.so(\.[0-9.]+)?\Z")
 MAX_PATHS = 5
@@ -64,7 +65,7 @@ def _program_of_process(question: Question) -> tuple[str, str]:
     if policy is None or labels is None or question.unknown or question.source in question.profile.user_domains:
         return "", ""
     programs = {labels.lookup(exe) or "" for exe in question.seen.exes}
-    if len(programs) != 1 or Kind.USER_AVC.value in question.seen.kinds:
+    if len(programs) != 1 or Kind.USER_AVC.value in question.seen.kinds or question.tclass in OBJECT_MANAGERS:
         return "", ""
     program = policy.resolve(programs.pop())
     if program not in policy.types or not program.endswith("_exec_t") or program in vocabulary().programs:
