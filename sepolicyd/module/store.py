@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
@@ -16,32 +14,16 @@ from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError, ToolMissingError
 from sepolicyd.kernel.boot_policy import BootPolicy
 from sepolicyd.kernel.policy_image import PolicyFormatError, is_mls
+from sepolicyd.module.listing import Installed, parse_modules
 from sepolicyd.policy.selinux_config import policy_directory, selinux_type, store_directory
 from sepolicyd.settings import HEADERS
 from sepolicyd.storage.store_files import READ_LOCK, TRANSACTION_LOCK, StoreFiles
 
 SEMODULE_TIMEOUT_S = 900.0  # 38 s in an emulated guest
 SPACE_FACTOR = 3  # libsemanage builds a new store and keeps the present one until the end
-MODULE_LINE = re.compile(r"^\s*(\d+)\s+(\S+)\s+(\S+)(\s+disabled)?\s*$")
 PACKAGES = "selinux-policy-default (Debian) or selinux-policy-targeted (Fedora, RHEL)"
 LOCK_PAUSE_S = 0.2
 LOCK_WAIT_S = 60.0
-
-
-@dataclass(frozen=True, order=True)
-class Installed:
-    """One module of a store. ``language`` is pp or cil. Of several with the same name, the highest priority counts."""
-
-    name: str
-    priority: int
-    language: str = "pp"
-    disabled: bool = False
-
-
-def parse_modules(listing: str) -> tuple[Installed, ...]:
-    """Parse the output of ``semodule -lfull``."""
-    found = (MODULE_LINE.match(line) for line in listing.splitlines())
-    return tuple(sorted(Installed(m.group(2), int(m.group(1)), m.group(3), bool(m.group(4))) for m in found if m))
 
 
 def policy_is_mls(policy: Path) -> bool:

@@ -9,8 +9,9 @@ import pytest
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError, ToolError, ToolMissingError
 from sepolicyd.module.build import build, workdir
+from sepolicyd.module.listing import Installed, parse_modules
 from sepolicyd.module.source import render_te
-from sepolicyd.module.store import Installed, Store, create_store, parse_modules, policy_is_mls
+from sepolicyd.module.store import Store, create_store, policy_is_mls
 from sepolicyd.policy.delta import difference
 from tests.rollout.apply.world import make_store
 
@@ -120,4 +121,4 @@ def test_mls_is_told_by_the_header(store: Store, tmp_path: Path) -> None:
 
 def test_the_listing_of_modules() -> None:
     listing = "100 accountsd       pp         \n360 sepolicyd_x     cil disabled\n\nnonsense\n"
-    assert parse_modules(listing) == (Installed("accountsd", 100), Installed("sepolicyd_x", 360, "cil", True))
+    assert parse_modules(listing) == (Installed("accountsd", 100), Installed("sepolicyd_x", 360, disabled=True))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from sepolicyd.audit.follow.rotated_file import EVENT_ID, MAX_DONE, TAIL_BYTES, LogPosition, digest
+from sepolicyd.audit.follow.rotated_file import MAX_DONE, TAIL_BYTES, LogPosition, digest
+from sepolicyd.audit.parse.header import EVENT_ID, match_header_bytes, type_name
 
 WINDOW_BYTES = 1 << 16  # an event is expected to begin within this distance before its last line
 MAX_LINE_BYTES = 1 << 20  # the kernel's limit is 8970 (MAX_AUDIT_MESSAGE_LENGTH)
@@ -16,12 +17,11 @@ PATIENCE_SECONDS = 1.0  # in real time: longest wait for the rest of an event
 ALONE_PATIENCE_SECONDS = 0.05  # the same for a log without SYSCALL records (-a task,never)
 
 # Only kernel events have several records; user-space messages (1100-1199, 2100-2999) and auditd's own have one.
-TYPE = re.compile(rb"type=([A-Z0-9_]+)")
 SEVERAL = re.compile(
-    rb"(?:AVC|AVC_PATH|SELINUX_ERR|SYSCALL|PATH|CWD|EXECVE|SOCKADDR|SOCKETCALL|IPC|IPC_SET_PERM|MMAP|OBJ_PID|FD_PAIR|BPRM_FCAPS"
-    rb"|CAPSET|KERN_MODULE|MQ_\w+|MAC_\w+|CONFIG_CHANGE|NETFILTER_CFG|TIME_\w+|URINGOP|OPENAT2|DM_\w+|1[34]\d\d)\Z"
+    r"(?:AVC|AVC_PATH|SELINUX_ERR|SYSCALL|PATH|CWD|EXECVE|SOCKADDR|SOCKETCALL|IPC|IPC_SET_PERM|MMAP|OBJ_PID|FD_PAIR|BPRM_FCAPS"
+    r"|CAPSET|KERN_MODULE|MQ_\w+|MAC_\w+|CONFIG_CHANGE|NETFILTER_CFG|TIME_\w+|URINGOP|OPENAT2|DM_\w+|1[34]\d\d)\Z"
 )
-LAST = re.compile(rb"(?:PROCTITLE|EOE|1327|1320)\Z")
+LAST = frozenset({"PROCTITLE", "EOE"})
 
 
 @dataclass(frozen=True)
@@ -159,15 +159,15 @@ class Tail:
         newest = 0.0
         position = base
         for line in text[base:whole].split(b"\n"):  # not splitlines(): a message may contain a carriage return
-            found = EVENT_ID.search(line)
-            kind = TYPE.search(line)
-            if found and kind:
-                key = (found.group(1), found.group(2))
-                newest = max(newest, float(found.group(1)))
-                if LAST.match(kind.group(1)):
+            header = match_header_bytes(line)
+            if header:
+                key = (header["time"], header["serial"])
+                newest = max(newest, float(header["time"]))
+                kind = type_name(header["type"].decode())
+                if kind in LAST:
                     begun.pop(key, None)
-                elif SEVERAL.match(kind.group(1)):
-                    self._has_syscalls = self._has_syscalls or kind.group(1) in (b"SYSCALL", b"1300")
+                elif SEVERAL.match(kind):
+                    self._has_syscalls = self._has_syscalls or kind == "SYSCALL"
                     begun.setdefault(key, position)
             position += len(line) + 1
         return min((at for (seconds, _), at in begun.items() if newest - float(seconds) < EXPIRY_SECONDS), default=whole)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from sepolicyd.audit.follow.event_boundary import Chunk, Tail
-from sepolicyd.audit.follow.rotated_file import EVENT_ID, LogFile, LogPosition, close_all, digest, event_of, generations
+from sepolicyd.audit.follow.rotated_file import LogFile, LogPosition, close_all, digest, event_of, generations
 from sepolicyd.audit.model import LogEventKind
+from sepolicyd.audit.parse.header import EVENT_ID
 from sepolicyd.errors import InputError
 
 if TYPE_CHECKING:

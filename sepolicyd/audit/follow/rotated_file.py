@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from sepolicyd.audit.parse.header import EVENT_ID
+
 HEAD_BYTES = 1024  # a file is identified by its first line, up to this length
 TAIL_BYTES = 64
 MAX_DONE = 1024
@@ -238,9 +240,6 @@ def event_of(line: bytes) -> Optional[tuple[float, int]]:
     """Return (time, serial) of the first event id in the bytes, None if there is none."""
     found = EVENT_ID.search(line)
     return (float(found.group(1)), int(found.group(2))) if found else None
-
-
-EVENT_ID = re.compile(rb"audit\((\d{1,12}\.\d{1,9}):(\d{1,18})\)")
 
 
 def _listing(log: Path) -> dict[str, tuple[int, int]]:

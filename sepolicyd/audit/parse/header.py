@@ -41,13 +41,26 @@ _SYSLOG = (
 _PRINTK = r"(?:\[[^]\"={}\n]{1,40}\](?:\[ *[A-Z][0-9]+\])? )?"
 KERNEL = rf"(?:<[0-9]{{1,3}}>)?(?:{_SYSLOG}kernel: )?{_PRINTK}(?:audit: )?{TYPE} {STAMP}: ?"
 
+EXACT = rb"(?:node=([^ \n]+) )?type=%s msg=audit\(([0-9]{10}\.[0-9]{3}:[0-9]{1,20})\): "
+"""AUDITD in the one form that auditd writes, for records of type ``%s``: groups node and "time:serial", whose texts compare as
+their times do. The fast scan (audit.scan.avc_patterns) begins with it."""
+EVENT_ID = re.compile(STAMP.encode())
+"""The id of an event anywhere in a line. Groups: time, serial."""
+
 _AUDITD = re.compile(AUDITD)
 _KERNEL = re.compile(KERNEL)
+_AUDITD_BYTES = re.compile(AUDITD.encode())
+_KERNEL_BYTES = re.compile(KERNEL.encode())
 
 
 def match_header(text: str) -> re.Match[str] | None:
     """Match the header at the beginning of the line (groups node, type, time, serial); None if there is no header."""
     return _AUDITD.match(text) or _KERNEL.match(text)
+
+
+def match_header_bytes(line: bytes) -> re.Match[bytes] | None:
+    """As :func:`match_header`, of a line that is not decoded."""
+    return _AUDITD_BYTES.match(line) or _KERNEL_BYTES.match(line)
 
 
 def node_of(match: re.Match[str]) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from sepolicyd.audit.parse.header import EXACT
+
 # Groups of both expressions. STAMP is "seconds.milliseconds:serial", BRACE the permissions as written, DETAILS the fields
 # that tell two denials of one process apart, SOURCE and TARGET contexts without their range.
 NODE, STAMP, VERDICT, BRACE, PID, COMM, DETAILS, IOCTL, SOURCE, TARGET, CLASS, PERMISSIVE = range(1, 13)
@@ -20,7 +22,6 @@ LIKE_KERNEL = (BRACE, COMM, DETAILS, IOCTL, PERMISSIVE, PID)
 """What the records of one slot share; the process among it, for it decides whose the denial is."""
 LIKE_USER = (BRACE, COMM, DETAILS, MANAGER, PERMISSIVE, PID)
 
-_HEADER = rb"(?:node=([^ \n]+) )?type=%s msg=audit\(([0-9]{10}\.[0-9]{3}:[0-9]{1,20})\): "
 _DECISION = rb"avc:  (denied|granted)  \{ ([a-z][a-z0-9_]{0,63}(?: [a-z][a-z0-9_]{0,63})*) \} for "
 _PART = rb"[A-Za-z][A-Za-z0-9_.-]{0,63}"
 _CONTEXT = rb"(" + _PART + rb":" + _PART + rb":[A-Za-z][A-Za-z0-9_]{0,127})(?::[a-z0-9.,:-]+)?"
@@ -28,7 +29,7 @@ _OBJECT = rb" {1,2}scontext=" + _CONTEXT + rb" tcontext=" + _CONTEXT + rb" tclas
 
 # The kernel writes it in security/selinux/avc.c (avc_audit_pre_callback, ...) and security/lsm_audit.c.
 KERNEL_AVC = re.compile(
-    _HEADER % rb"AVC"
+    EXACT % rb"AVC"
     + _DECISION
     + rb' pid=([0-9]{1,10}) comm=("[^" \n]*"|[0-9A-F]+)'
     + rb'((?:  ?(?!ino=|ioctl|sc|tc|permissive)[a-z_-]+=(?:"[^" \n]*"|[^ "\'\n]+))*)'
@@ -38,7 +39,7 @@ KERNEL_AVC = re.compile(
 )
 # libselinux' avc_log through audit_log_user_avc_message as dbus-daemon and dbus-broker call it: no value is quoted
 USER_AVC = re.compile(
-    _HEADER % rb"USER_AVC"
+    EXACT % rb"USER_AVC"
     + rb"pid=[0-9]+ uid=[0-9]+ auid=[0-9]+ ses=[0-9]+ subj=[^ '\"\n]+ msg='"
     + _DECISION.rstrip()
     + rb"()()((?: (?!sc|tc|permissive)[a-z_]+=[^ \"'=\n\x1d]+)*)()"

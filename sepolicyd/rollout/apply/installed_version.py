@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sepolicyd.errors import RefusedError, ToolError
-from sepolicyd.module.store import Installed, Store
+from sepolicyd.module.listing import Installed
+from sepolicyd.module.store import Store
 from sepolicyd.module.transaction import BooleanValue, Check, PortLabel, commit
 from sepolicyd.rollout.apply.outstanding import Outstanding
 from sepolicyd.rollout.apply.versions import EMPTY, NONE, Version, Versions, sha256

@@ -11,6 +11,7 @@ from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
 from sepolicyd.kernel.boot_policy import BootPolicy
 from sepolicyd.kernel.policy_image import PolicyFormatError, PolicyHead, parse_head, same_but_permissive
 from sepolicyd.module import inflight
+from sepolicyd.module.listing import parse_modules
 from sepolicyd.policy.selinux_config import policy_directory, store_directory
 from sepolicyd.rollout.lease.lease import MODULE_PREFIX, Lease
 from sepolicyd.storage.store_files import StoreFiles
@@ -38,12 +39,6 @@ def argv_remove(module: str, priority: int, *more: str) -> list[str]:
     :param more: ``-n`` leaves the kernel's policy unchanged
     """
     return ["semodule", *more, "-X", str(priority), "-r", module]
-
-
-def parse_lease_modules(listing: str) -> dict[str, int]:
-    """Parse ``semodule -lfull`` (priority, name, language per line) into lease modules and their priority."""
-    rows = [line.split() for line in listing.splitlines()]
-    return {row[1]: int(row[0]) for row in rows if len(row) > 1 and row[0].isdigit() and row[1].startswith(MODULE_PREFIX)}
 
 
 def types_in(text: str) -> list[str]:
@@ -125,7 +120,8 @@ class SemoduleStore:
         if not self.files.directory.is_dir():
             return {}  # the machine has a policy but no module store
         if not self.files.modules.is_dir():
-            return parse_lease_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
+            found = parse_modules(process.run(["semodule", "-lfull"], timeout=SEMODULE_TIMEOUT_S).stdout)
+            return {module.name: module.priority for module in found if module.name.startswith(MODULE_PREFIX)}
         return self.files.priorities(MODULE_PREFIX)
 
     def module_types(self, module: str) -> frozenset[str]:

@@ -10,7 +10,8 @@ from typing import Optional
 from sepolicyd.errors import StateError, ToolMissingError
 from sepolicyd.module import base_module
 from sepolicyd.module.build import workdir
-from sepolicyd.module.store import Installed, Store, policy_is_mls
+from sepolicyd.module.listing import Installed
+from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import FileContexts, Ports

@@ -26,7 +26,7 @@ from sepolicyd.rollout.lease import __main__, end, host, semodule
 from sepolicyd.rollout.lease import systemd as systemd_module
 from sepolicyd.rollout.lease.lease import Lease, carried_lease, module_name, module_text, render_lease
 from sepolicyd.rollout.lease.lease_records import LeaseBook
-from sepolicyd.rollout.lease.semodule import SemoduleStore, argv_open, parse_lease_modules
+from sepolicyd.rollout.lease.semodule import SemoduleStore, argv_open
 from sepolicyd.rollout.lease.systemd import argv_arm, one_shot
 from tests.paths import ROOT
 from tests.rollout.apply.world import make_store
@@ -44,9 +44,6 @@ def test_what_semodule_is_told() -> None:
     assert argv_open(360, cil, hidden=False) == ["semodule", "-X", "360", "-i", "/x/m.cil"]
     assert argv_open(360, None, hidden=True) == ["semodule", "-D", "-B"]
     assert argv_open(360, None, hidden=False) == []
-    assert parse_lease_modules("100 apache pp\n360 sepolicyd_lease_hub cil\n400 permissive_x cil\n") == {
-        "sepolicyd_lease_hub": 360
-    }
 
 
 def test_what_systemd_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
