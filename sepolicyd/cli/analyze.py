@@ -277,10 +277,10 @@ def document(result: ScanResult, taken: Attributed) -> dict[str, Any]:
 
 def _print_te(name: str, items: Sequence[Assessed]) -> None:
     """Print module source. Candidates without a rule become comments in it and warnings on stderr."""
-    from sepolicyd.cli.module_text import comments, granted, warning
+    from sepolicyd.cli.module_text import comments, warning
     from sepolicyd.module.source import render_te
 
-    kept = [access for item in items for access in granted(item)]
+    kept = [access for item in items for access in item.ruled]
     source = render_te(name, kept)
     terminal.print_out(source.te.rstrip("\n"))
     for item in items:

@@ -112,11 +112,11 @@ def document(session: Session, waiting: Queue) -> dict[str, Any]:
 def described(item: Assessed, found: Queue) -> dict[str, Any]:
     """Return the JSON of one candidate, with the decisions on its accesses."""
     shown = keys.assessed(item)
-    standing = {
+    effective = {
         found.decided[access].id: found.decided[access] for access in item.candidate.accesses if access in found.decided
     }
     shown["attempts"] = found.snapshot.attempts.get(item.candidate.source, 0)
-    shown["decisions"] = [keys.decision(standing[number], number) for number in sorted(standing)]
+    shown["decisions"] = [keys.decision(effective[number], number) for number in sorted(effective)]
     return shown
 
 

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from sepolicyd.access import Access
 from sepolicyd.cli import terminal
 from sepolicyd.rules.assess.assess import Assessed
-from sepolicyd.rules.fixes.detail import OnlyPermissions
-from sepolicyd.rules.fixes.fix import FixKind
-from sepolicyd.rules.guard.rule import About
 
-RULES = (FixKind.ALLOW, FixKind.INTERFACE)
 SHOWN_COMMANDS = 4
-
-
-def granted(item: Assessed) -> tuple[Access, ...]:
-    """Return the accesses to allow by a rule; () if the proposed fix is not a rule or may not be approved."""
-    if item.fix.kind not in RULES or not item.approvable or _allowed_now(item):
-        return ()
-    detail = item.fix.detail
-    if isinstance(detail, OnlyPermissions):
-        return tuple(access for access in item.candidate.accesses if access.permission in detail.permissions)
-    return item.candidate.accesses
 
 
 def comments(item: Assessed) -> list[str]:
     """Return comment lines for the accesses that get no rule, each printable; [] if the rule covers all of them."""
-    left = set(item.candidate.accesses) - set(granted(item))
+    left = set(item.candidate.accesses) - set(item.ruled)
     if not left:
         return []
     lines = [f"# {terminal.access_text(item.candidate)} ({item.level.value})"]
-    if item.fix.kind in RULES and granted(item):
+    if item.ruled:
         lines.append(f"#   no rule for {' '.join(sorted(access.permission for access in left))}")
     if item.why_not:
         lines.append(f"#   cannot be approved: {_line(item.why_not)}")
@@ -41,10 +26,6 @@ def warning(item: Assessed) -> str:
     """Return one line that says why the candidate has no rule."""
     why = f" ({item.why_not})" if item.why_not else ""
     return f"no rule for {terminal.access_text(item.candidate)}: {item.fix.kind}: {_line(item.fix.text + why)}"
-
-
-def _allowed_now(item: Assessed) -> bool:
-    return any(finding.about is About.ALLOWED for finding in item.findings)
 
 
 def _line(text: str) -> str:

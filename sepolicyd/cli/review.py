@@ -133,7 +133,7 @@ def _ask(session: Session, store: DecisionStore, item: Assessed) -> str:
 
 def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) -> bool:
     reason = ""
-    if item.level == "review" and item.approvable:
+    if item.needs_reason:
         reason = _read("this wants a written reason: ") or ""
     try:
         terminal.print_out(decision_line(store_decision(session, store, AnswerKind.ALLOW, item, number or 1, reason), item))

@@ -53,10 +53,10 @@ def status_command(as_json: bool, profile_name: Optional[str], policy_file: Opti
 
 def lines(session: Session, picture: Picture) -> list[str]:
     """Return the screen as lines of text."""
-    snapshot = picture.queue.snapshot
+    snapshot, stage = picture.queue.snapshot, picture.stage_report
     shown = [
-        f"profile   {session.profile.name}: {terminal.style(picture.standing.state.value, bold=True)}, {picture.standing.why}",
-        f"next      {picture.standing.next}",
+        f"profile   {session.profile.name}: {terminal.style(stage.state.value, bold=True)}, {stage.why}",
+        f"next      {stage.next}",
     ]
     if picture.lease is not None:
         shown += lease_lines(picture.lease)
@@ -108,9 +108,9 @@ def document(session: Session, picture: Picture) -> dict[str, Any]:
     levels = Counter(item.level for item in picture.queue.items)
     return {
         "profile": session.profile.name,
-        "state": picture.standing.state.value,
-        "why": picture.standing.why,
-        "next": picture.standing.next,
+        "state": picture.stage_report.state.value,
+        "why": picture.stage_report.why,
+        "next": picture.stage_report.next,
         "lease": None if picture.lease is None else lease_document(picture.lease),
         "pending": {name.value: levels[name] for name in GuardLevel},
         "accesses": len(picture.queue.snapshot.evidence),

@@ -17,8 +17,8 @@ class Notifier:
 
     @classmethod
     def from_environment(cls) -> Notifier:
-        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        usec = os.environ.get("WATCHDOG_USEC", "0") if ours else "0"
+        for_this_process = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        usec = os.environ.get("WATCHDOG_USEC", "0") if for_this_process else "0"
         return cls(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1e6 if usec.isdigit() else 0.0)
 
     def limit(self, wait: float) -> float:

@@ -71,11 +71,11 @@ def is_mls(policy: bytes) -> bool:
 def without_permissive(policy: bytes, names: Iterable[str]) -> bytes:
     """Return the policy with these types enforcing, unchanged if none of them was permissive. Unknown names are ignored."""
     head = parse_head(policy)
-    gone = {head.types[name] for name in names if name in head.types}
-    if not gone & head.permissive_bits:
+    removed = {head.types[name] for name in names if name in head.types}
+    if not removed & head.permissive_bits:
         return policy
     start, end = head.span
-    return policy[:start] + render_ebitmap(head.permissive_bits - gone) + policy[end:]
+    return policy[:start] + render_ebitmap(head.permissive_bits - removed) + policy[end:]
 
 
 def same_but_permissive(one: bytes, other: bytes) -> bool:

@@ -125,10 +125,10 @@ def run_make(headers: Path, target: str, workdir: Path) -> None:
     """Run the headers' Makefile for one target; the headers may be in another directory than where they were installed."""
     argv = ["make", "-s", "-f", str(headers / "Makefile"), f"HEADERDIR={headers / 'include'}", target]
     done = process.run(argv, cwd=workdir, timeout=MAKE_TIMEOUT_S, ok=(0, 1, 2))
-    said = f"{done.stdout}\n{done.stderr}".strip()
+    output = f"{done.stdout}\n{done.stderr}".strip()
     # an interface that the headers lack stays in the text, and checkmodule stops there
     if done.returncode or not (workdir / target).is_file():
-        raise ToolError(f"the policy headers failed to build {target}: {said[-1500:]}", f"run: {done.command}", stderr=said)
+        raise ToolError(f"the policy headers failed to build {target}: {output[-1500:]}", f"run: {done.command}", stderr=output)
 
 
 def _read(path: Path) -> str:

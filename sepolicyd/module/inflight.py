@@ -36,8 +36,8 @@ def running(works_on: Callable[[list[bytes]], bool]) -> list[int]:
             continue
         with suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            ours = words[0].endswith(b"semodule") or (b"python" in words[0] and TRANSACTION in words)
-            if ours and works_on(words) and _started_by_us(entry):
+            is_store_tool = words[0].endswith(b"semodule") or (b"python" in words[0] and TRANSACTION in words)
+            if is_store_tool and works_on(words) and _started_by_us(entry):
                 found.append(int(entry.name))
     return found
 

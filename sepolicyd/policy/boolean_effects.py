@@ -50,14 +50,6 @@ def opened_count(
     return sum(count(gain.others) for gain in _gains(policy, settings, states, among))
 
 
-def switched_sources(policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping[str, bool]) -> frozenset[str]:
-    """The source types of the rules that these settings switch on: whose booleans they are."""
-    found = 0
-    for row in _switched(policy, settings, states):
-        found |= policy.tables.members(row.source)
-    return frozenset(policy.tables.names_of(found))
-
-
 def _accesses(policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping[str, bool]) -> Iterator[Access]:
     tables = policy.tables
     for gain in _gains(policy, settings, states, None):

@@ -172,10 +172,6 @@ class Delta:
         """Accesses whose denial is no longer logged."""
         return self.dontaudit_gain.accesses
 
-    @property
-    def dontaudit_lost(self) -> frozenset[Access]:
-        return self.dontaudit_loss.accesses
-
     def conditions(self, access: Access) -> tuple[Condition, ...]:
         """Return the conditions of a gained (or lost) access, () if it is unconditional."""
         gains = self.gain.of(access) or self.loss.of(access)
@@ -217,10 +213,6 @@ class Delta:
     @property
     def permissive_gained(self) -> frozenset[str]:
         return self.after.permissive_types - self.before.permissive_types
-
-    @property
-    def permissive_lost(self) -> frozenset[str]:
-        return self.before.permissive_types - self.after.permissive_types
 
 
 def difference(old: Union[Path, PolicyIndex], new: Union[Path, PolicyIndex]) -> Delta:

@@ -292,10 +292,6 @@ class PolicyIndex(PolicyDeclarations):
         """The confined domains that hold at least one of several permissions, sorted."""
         return self.tables.names_of(self._source_bits(tclass, permissions, target_type) & self._confined_bits)
 
-    def holder_count(self, tclass: str, permission: str, target_type: str) -> int:
-        """The number of :meth:`holders`."""
-        return count(self._source_bits(tclass, (permission,), target_type) & self._confined_bits)
-
     def count_holding_all(self, accesses: Iterable[Access]) -> int:
         """The number of confined domains that hold every one of some accesses, whose own sources do not count."""
         found = self._confined_bits

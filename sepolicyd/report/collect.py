@@ -24,7 +24,7 @@ from sepolicyd.rollout.learning import taint
 from sepolicyd.rollout.lease.lease_records import LeaseBook
 from sepolicyd.rollout.review.queue import undecided
 from sepolicyd.rollout.session import Session, open_policy
-from sepolicyd.rollout.stage import standing
+from sepolicyd.rollout.stage import stage_report
 from sepolicyd.rollout.status import lease_of, readiness_of, stage_facts
 from sepolicyd.state.decisions import Decision
 
@@ -55,7 +55,7 @@ def collect(session: Session, now: float, policy_file: Optional[Path] = None) ->
         made=now,
         host=os.uname().nodename if settings.live else "",
         sepolicyd=__version__,
-        stage=standing(stage_facts(session, len(waiting), decided, lease, policy)),
+        stage=stage_report(stage_facts(session, len(waiting), decided, lease, policy)),
         module=module,
         version=version.number,
         policy="" if policy is None else f"{policy.path} (format {policy.version})",

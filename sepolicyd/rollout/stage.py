@@ -48,7 +48,7 @@ class StageReport:
     next: str
 
 
-def standing(facts: StageFacts) -> StageReport:
+def stage_report(facts: StageFacts) -> StageReport:
     """Return the stage. Of several that apply, the most permissive one is reported."""
     if not facts.domains_loaded:
         return StageReport(Rollout.NEW, "the loaded policy defines no domain of this service", "sepolicyd init")

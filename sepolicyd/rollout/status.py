@@ -21,7 +21,7 @@ from sepolicyd.rollout.learning.readiness import Readiness
 from sepolicyd.rollout.lease import status
 from sepolicyd.rollout.review.queue import Queue, queue
 from sepolicyd.rollout.session import Session, open_policy
-from sepolicyd.rollout.stage import StageFacts, StageReport, standing
+from sepolicyd.rollout.stage import StageFacts, StageReport, stage_report
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.state.decisions import Decision
 
@@ -30,7 +30,7 @@ from sepolicyd.state.decisions import Decision
 class Picture:
     """The content of one `status` screen; ``lease`` is None if only root can read it."""
 
-    standing: StageReport
+    stage_report: StageReport
     queue: Queue
     lease: Optional[status.LeaseStatus]
     lease_note: str
@@ -57,7 +57,7 @@ def look(session: Session, policy_file: Optional[Path]) -> Picture:
     taints = (*waiting.snapshot.taints, *taint.summary(waiting.taints))
     pending = sum(len(item.candidate.evidence) for item in waiting.items)
     return Picture(
-        standing=standing(stage_facts(session, pending, waiting.decided, lease, policy_index)),
+        stage_report=stage_report(stage_facts(session, pending, waiting.decided, lease, policy_index)),
         queue=waiting,
         lease=lease,
         lease_note=lease_note,

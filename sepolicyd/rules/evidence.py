@@ -222,13 +222,6 @@ def _details(denial: Denial, role: str, reason: str) -> Iterable[tuple[str, tupl
     yield "nodes", _some(denial.event.node)
 
 
-def evidence_of(sighting: Sighting, *, role: str = "", reason: str = "") -> Evidence:
-    """The evidence that one sighting is, for any of its accesses."""
-    gathering = Gathering()
-    gathering.add(sighting, role=role, reason=reason)
-    return next(iter(gathering.by_role().values()))
-
-
 def _some(text: str) -> tuple[str, ...]:
     return (text,) if text else ()
 

@@ -118,21 +118,21 @@ class DecisionStore:
 
         :param last: the number of the last row to look at; by default all count
         """
-        standing: dict[Access, Decision] = {}
+        effective: dict[Access, Decision] = {}
         for decision in (decision for decision, undone in self._history(last) if not undone):
             for access in decision.accesses:
                 if decision.answer == AnswerKind.RESET:
-                    standing.pop(access, None)
+                    effective.pop(access, None)
                 else:
-                    standing[access] = decision
-        return standing
+                    effective[access] = decision
+        return effective
 
     def undo_last(self, by: str, at: float, reason: str = "undo") -> Optional[Decision]:
         """Undo the user's latest decision that is still in force; return that decision, or None if there was none."""
-        standing = [decision for decision in self.all() if decision.by == by]
-        if not standing:
+        effective = [decision for decision in self.all() if decision.by == by]
+        if not effective:
             return None
-        last = standing[-1]
+        last = effective[-1]
         self._insert(Decision(AnswerKind.RESET, last.accesses, by, at, reason, last.candidate_id), last.id)
         return last
 

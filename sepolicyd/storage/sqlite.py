@@ -78,22 +78,22 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        said = str(error)
-        raise StateError(f"{path}: {said}", _hint(path, said)) from error
+        message = str(error)
+        raise StateError(f"{path}: {message}", _hint(path, message)) from error
     except UnicodeDecodeError as error:  # SQLite's message quotes a name from a damaged schema
         raise StateError(f"{path}: the file is damaged", _hint(path, "malformed")) from error
 
 
-def _hint(path: Path, said: str) -> str:
-    if "locked" in said:
+def _hint(path: Path, message: str) -> str:
+    if "locked" in message:
         return "another process holds it: end that process, then try again"
-    if "full" in said:
+    if "full" in message:
         return f"free space on the file system of {path.parent}; saved data is intact"
-    if "readonly" in said or "unable to open" in said:
+    if "readonly" in message or "unable to open" in message:
         return f"check owner and mode of {path} and {path.parent}"
-    if "malformed" in said or "not a database" in said:
+    if "malformed" in message or "not a database" in message:
         return "move the file away to start with an empty one, and keep it for analysis"
-    if "disk I/O" in said:
+    if "disk I/O" in message:
         return f"check the file system of {path.parent} and the kernel log"
     return ""
 

@@ -76,20 +76,6 @@ def weaknesses_along(path: Path, *, root: Path = Path("/"), creates: bool = Fals
         todo += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 
-def require_trusted(path: Path, purpose: str, *, root: Path = Path("/")) -> None:
-    """Refuse a path that another user than root can change.
-
-    :param purpose: the use that root makes of the path, such as "root would run it"
-    :raises RefusedError: names the component and the command that corrects it
-    """
-    weak = weakness_of(path, root=root)
-    if weak is not None:
-        raise RefusedError(
-            f"{weak}, so {path} cannot be trusted: {purpose}",
-            f"run: chown root {weak.path}; chmod go-w {weak.path}; or use another path",
-        )
-
-
 def refuse_unsafe(directory: Path) -> None:
     """Refuse a state directory that another user can change, since root acts on the versions and commands stored in it.
 

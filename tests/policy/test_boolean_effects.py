@@ -11,7 +11,7 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.policy import boolean_effects
-from sepolicyd.policy.boolean_effects import opened, opened_count, switched_sources
+from sepolicyd.policy.boolean_effects import opened, opened_count
 from sepolicyd.policy.index import PolicyIndex
 from tests.cli.asking import under_boolean
 from tests.policy.toys import DISTRIBUTION, FURTHER_POLICIES, compile_cil, needs_distribution, needs_secilc, types
@@ -75,7 +75,6 @@ def test_counts_and_lists_agree_with_the_definition(
         for source in sorted({access.source for access in expected})[:3]:
             mine = [access for access in expected if access.source == source]
             assert opened_count(distribution, settings, states, [source]) == len(mine)
-        assert {access.source for access in expected} <= switched_sources(distribution, settings, states)
         seen += bool(expected)
     assert seen >= 2
 
@@ -89,8 +88,6 @@ def test_whose_a_boolean_is(tmp_path: Path) -> None:
     )
     policy = PolicyIndex.load(compile_cil(body, tmp_path / "policy"))
     off = {"web_reads": False, "both": False}
-    assert switched_sources(policy, {"web_reads": True}, off) == {"web_t"}
-    assert switched_sources(policy, {"both": True}, off) == {"web_t", "mail_t"}
     assert opened_count(policy, {"both": True}, off) == 3
     assert opened_count(policy, {"both": True}, off, ["mail_t"]) == 1
     assert opened_count(policy, {"both": True}, {**off, "web_reads": True}, ["web_t"]) == 1

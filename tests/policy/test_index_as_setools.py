@@ -213,4 +213,3 @@ def test_who_holds_an_access(both: tuple[PolicyIndex, Any], tclass: str, permiss
     assert policy_index.sources_of(tclass, permission, target) == theirs
     held_back = theirs & policy_index.domains - policy_index.unconfined
     assert policy_index.holders(tclass, permission, target) == sorted(held_back)
-    assert policy_index.holder_count(tclass, permission, target) == len(held_back)

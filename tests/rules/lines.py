@@ -20,7 +20,7 @@ from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.attribution.gather_evidence import attribute
 from sepolicyd.rules.attribution.matcher import Matcher
 from sepolicyd.rules.candidate import Candidate, group
-from sepolicyd.rules.evidence import Evidence, evidence_of
+from sepolicyd.rules.evidence import Evidence, Gathering
 from sepolicyd.rules.guard.guard import Guard, load_guard
 from tests.audit.scan.assembler import Assembler
 from tests.paths import DATA, ROOT
@@ -57,6 +57,13 @@ def denial(text: str) -> Denial:
     found = denials_of_line(text).denials
     assert len(found) == 1, text
     return found[0]
+
+
+def evidence_of(sighting: Sighting, *, role: str = "", reason: str = "") -> Evidence:
+    """The evidence that one sighting is, for any of its accesses."""
+    gathering = Gathering()
+    gathering.add(sighting, role=role, reason=reason)
+    return next(iter(gathering.by_role().values()))
 
 
 def fold(evidence: dict[Access, Evidence], accesses: Iterable[Access], seen: Evidence) -> dict[Access, Evidence]:

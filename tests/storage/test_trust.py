@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sepolicyd.errors import RefusedError
-from sepolicyd.storage.trust import links_below, refuse_unsafe, require_trusted, weakness_of
+from sepolicyd.storage.trust import links_below, refuse_unsafe, weakness_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 NOBODY = 65534
@@ -64,7 +64,6 @@ UNSAFE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def test_what_root_alone_can_write_is_trusted(root: Path) -> None:
     assert weakness_of(PROGRAM, root=root) is None
-    require_trusted(PROGRAM, "root would run it", root=root)
 
 
 @pytest.mark.parametrize("how", UNSAFE)
@@ -74,9 +73,6 @@ def test_what_another_user_can_change_is_not(root: Path, how: str) -> None:
     found = weakness_of(PROGRAM, root=root)
     assert found is not None
     assert found.path == root / where
-    with pytest.raises(RefusedError, match="root would run it") as refused:
-        require_trusted(PROGRAM, "root would run it", root=root)
-    assert str(root / where) in refused.value.hint
 
 
 @pytest.mark.parametrize("target", ["/opt/other", "other", "../opt/./other"])

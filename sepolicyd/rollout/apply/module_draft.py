@@ -132,8 +132,8 @@ class _Drafting:
         place, priority = self.place / "bases", self.settings.priority
         kept = find_installed(self.store, self.versions, priority, self.place / "kept")
         fresh = fresh_bases(self.store, kept, base, priority, place)
-        ours = unchanged_bases(self.store, kept.modules, kept.version, self.versions.name, priority, place)
-        carried = {name: self.versions.package(kept.version.number, name) for name in ours}
+        own_bases = unchanged_bases(self.store, kept.modules, kept.version, self.versions.name, priority, place)
+        carried = {name: self.versions.package(kept.version.number, name) for name in own_bases}
         return kept, fresh, {**carried, **fresh}
 
     def _with_bases(self, fresh: Mapping[str, bytes]) -> PolicyIndex:

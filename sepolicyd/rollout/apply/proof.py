@@ -106,8 +106,8 @@ def _switched(
     opened: Iterable[Access], linked: PolicyIndex, guard: Judge, profile: Profile
 ) -> dict[Access, tuple[Finding, ...]]:
     """Check the accesses that a boolean enables for the service. Those for other domains are only shown in the preview."""
-    mine = sorted(access for access in opened if access.source in profile.domains)
-    found = guard.judge(mine, profile, linked)
+    own_accesses = sorted(access for access in opened if access.source in profile.domains)
+    found = guard.judge(own_accesses, profile, linked)
     return {access: tuple(items) for access, items in found.items()}
 
 

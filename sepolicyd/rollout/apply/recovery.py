@@ -57,14 +57,14 @@ def settle(settings: Settings, operation: Operation) -> Settled:
     versions = Versions(settings.rollout_dir, str(details["module"]))
     origin, target = int(details["from"]), int(details["to"])
     with workdir("settle") as place:
-        held = find_installed(store, versions, settings.priority, place / "held").version.number
-        if held == target and target != origin:
+        installed = find_installed(store, versions, settings.priority, place / "held").version.number
+        if installed == target and target != origin:
             return _finish_or_undo(settings, store, versions, operation, place)
     store.realign()
     _tidy(details)
     text = f"{details['kind']} of {versions.name} version {target} was interrupted before the store changed"
-    if held != origin:
-        text += f"; another program has installed version {held} since"
+    if installed != origin:
+        text += f"; another program has installed version {installed} since"
     return close(settings, operation, Outcome.UNDONE, text)
 
 
@@ -130,15 +130,15 @@ def to_version(settings: Settings, store: Store, versions: Versions, origin: int
     old, new = versions.load(origin), versions.load(target)
     modules = store.modules()
     present = {module.name for module in modules if module.priority == settings.priority}
-    ours = {versions.name, *unchanged_bases(store, modules, old, versions.name, settings.priority, place / "bases")}
+    own_modules = {versions.name, *unchanged_bases(store, modules, old, versions.name, settings.priority, place / "bases")}
     # a base module installed by another program since then is neither removed nor replaced
-    packages = {name: data for name, data in versions.packages(target).items() if name in ours or name not in present}
+    packages = {name: data for name, data in versions.packages(target).items() if name in own_modules or name not in present}
     install(
         store,
         packages,
         settings.priority,
         place,
-        remove=sorted((set(old.modules) - set(new.modules)) & present & ours),
+        remove=sorted((set(old.modules) - set(new.modules)) & present & own_modules),
         ports=target_ports(old.changes, ports_of(new.changes)),
         booleans=target_booleans(old.changes, booleans_of(new.changes)),
     )
@@ -147,10 +147,10 @@ def to_version(settings: Settings, store: Store, versions: Versions, origin: int
 def relabel(store: Store, old: Version, new: Version) -> None:
     """Relabel exactly the paths of both versions according to the store's policy. Only on this machine."""
     paths = {*paths_of(old.changes), *paths_of(new.changes)}
-    there = sorted(path for path in paths if os.path.lexists(path))
-    if store.live and there:
+    existing = sorted(path for path in paths if os.path.lexists(path))
+    if store.live and existing:
         # without -F, so that user, role and range are kept; every path begins with "/", so none looks like an option
-        process.run(["restorecon", "-v", *there], timeout=RELABEL_TIMEOUT_S)
+        process.run(["restorecon", "-v", *existing], timeout=RELABEL_TIMEOUT_S)
 
 
 def _wait_for_leftovers(place: str) -> None:

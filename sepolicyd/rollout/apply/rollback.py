@@ -90,8 +90,8 @@ def move(settings: Settings, request: Move) -> Settled:
     store.check()
     store.wait_for_lock()
     with workdir(request.kind.value) as place:
-        held = find_installed(store, versions, settings.priority, place / "held").version
-        target = _target(versions, held, request)
+        installed = find_installed(store, versions, settings.priority, place / "held").version
+        target = _target(versions, installed, request)
         left_out: tuple[str, ...] = ()
         if request.still is not None:
             part = part_of(target, request.still)
@@ -99,11 +99,11 @@ def move(settings: Settings, request: Move) -> Settled:
             if left_out:
                 mls = policy_is_mls(store.policy())
                 target = keep_part(versions, target, part, versions.next(), place / "part", mls=mls)
-        operation = _planned(settings, request, held, target, left_out, place)
+        operation = _planned(settings, request, installed, target, left_out, place)
         kernel = SelinuxFs()
         loads = kernel.loads() if store.live and kernel.enabled() else -1
         try:
-            to_version(settings, store, versions, held.number, target.number, place)
+            to_version(settings, store, versions, installed.number, target.number, place)
             store.realign()
             if loads >= 0:
                 verify_kernel(kernel, loads, PolicyIndex.load(store.policy()), lambda: load_policy(settings, LIVE_POLICY))
@@ -111,46 +111,46 @@ def move(settings: Settings, request: Move) -> Settled:
             settle(settings, operation)
             raise
         finish(settings, versions, operation)
-        return Settled(operation.id, Outcome.DONE, _summary(request.module, held, target, left_out))
+        return Settled(operation.id, Outcome.DONE, _summary(request.module, installed, target, left_out))
 
 
-def _target(versions: Versions, held: Version, request: Move) -> Version:
+def _target(versions: Versions, installed: Version, request: Move) -> Version:
     """Return the version to install, with its packages checked.
 
     :raises RefusedError: no version is installed, or it is already that one
     :raises StateError: no such version, or its package is damaged
     """
     kept = ", ".join(map(str, versions.numbers())) or "none, since nothing was applied"
-    target = versions.load(held.parent if request.to is None else request.to)
-    if request.to is None and held.number == NONE:
+    target = versions.load(installed.parent if request.to is None else request.to)
+    if request.to is None and installed.number == NONE:
         raise RefusedError(
             f"no version of {request.module} is installed, so there is no previous version",
             f"run: sepolicyd rollback --to VERSION; versions kept: {kept}",
         )
-    if held.number == target.number:
-        raise AlreadyThereError(f"{request.module} is already at version {held.number}", f"versions kept: {kept}")
+    if installed.number == target.number:
+        raise AlreadyThereError(f"{request.module} is already at version {installed.number}", f"versions kept: {kept}")
     versions.packages(target.number)
     return target
 
 
 def _planned(
-    settings: Settings, request: Move, held: Version, target: Version, left_out: Sequence[str], place: Path
+    settings: Settings, request: Move, installed: Version, target: Version, left_out: Sequence[str], place: Path
 ) -> Operation:
     """Write the operation's first line to the journal, and return the operation."""
     details = {
         "kind": request.kind.value,
         "module": request.module,
-        "from": held.number,
+        "from": installed.number,
         "to": target.number,
         "linked_policy": "",
         "workdir": str(place),
         "by": request.by,
         "history": {
-            "previous": held.number,
+            "previous": installed.number,
             "reason": request.reason,
             "left_out": list(left_out),
-            "added_rules": rules_to(set(target.rules) - set(held.rules)),
-            "dropped_rules": rules_to(set(held.rules) - set(target.rules)),
+            "added_rules": rules_to(set(target.rules) - set(installed.rules)),
+            "dropped_rules": rules_to(set(installed.rules) - set(target.rules)),
         },
     }
     at = time.time()
@@ -159,8 +159,8 @@ def _planned(
     return operation
 
 
-def _summary(module: str, held: Version, target: Version, left_out: Sequence[str]) -> str:
-    back, gone = len(set(target.rules) - set(held.rules)), len(set(held.rules) - set(target.rules))
-    text = f"{module} went from version {held.number or 'none'} to {target.number or 'none'}"
+def _summary(module: str, installed: Version, target: Version, left_out: Sequence[str]) -> str:
+    back, gone = len(set(target.rules) - set(installed.rules)), len(set(installed.rules) - set(target.rules))
+    text = f"{module} went from version {installed.number or 'none'} to {target.number or 'none'}"
     text += f": {back} rules added, {gone} removed"
     return text + (f"; {LEFT_OUT}: {shortlist(left_out)}" if left_out else "")

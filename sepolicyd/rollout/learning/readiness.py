@@ -54,9 +54,9 @@ def curve(evidence: Mapping[Access, Evidence], order: Sequence[str]) -> tuple[Cu
     met: set[Access] = set()
     steps = []
     for name in dict.fromkeys(order):
-        here = {access for access, seen in evidence.items() if name in seen.exercises}
-        steps.append(CurvePoint(name, len(here), len(here - met)))
-        met |= here
+        in_exercise = {access for access, seen in evidence.items() if name in seen.exercises}
+        steps.append(CurvePoint(name, len(in_exercise), len(in_exercise - met)))
+        met |= in_exercise
     return tuple(steps)
 
 

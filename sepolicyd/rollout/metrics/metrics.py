@@ -81,7 +81,7 @@ def _state(facts: MetricsFacts) -> list[Metric]:
     if picture is None:
         return []
     levels = Counter(item.level for item in picture.queue.items)
-    states = [Sample(float(picture.standing.state is state), {**labels, "state": state.value}) for state in Rollout]
+    states = [Sample(float(picture.stage_report.state is state), {**labels, "state": state.value}) for state in Rollout]
     pending = [Sample(levels[level], {**labels, "level": level.value}) for level in GuardLevel]
     return [
         gauge("state", "The stage of the rollout: 1 for the present one, 0 for the others.", *states),

@@ -27,7 +27,7 @@ def store_decision(
             f"{candidate.id} cannot be approved: {item.why_not}",
             f"only an override in {session.settings.config} can allow it" if item.level == "refuse" else "",
         )
-    if item.level == "review" and answer == AnswerKind.ALLOW and not reason:
+    if answer == AnswerKind.ALLOW and item.needs_reason and not reason:
         raise RefusedError(
             f"{candidate.id} requires a written reason: {'; '.join(f'{f.code} {f.text}' for f in item.findings[:2])}",
             f'sepolicyd approve {candidate.id} --reason "..."',

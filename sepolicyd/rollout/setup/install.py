@@ -124,15 +124,15 @@ def undo_init(settings: Settings, profile_name: str) -> InitDone:
     store = Store(settings.root)
     store.check()
     store.wait_for_lock()
-    ours = (journal.module, limits_name(journal.module))
-    here = [item.name for item in store.modules() if item.name in ours and item.priority == journal.priority]
+    own_modules = (journal.module, limits_name(journal.module))
+    present = [item.name for item in store.modules() if item.name in own_modules and item.priority == journal.priority]
     _ports_back(settings, store, journal.ports)
     # before the module is removed: values of booleans that no longer exist cannot be removed by libsemanage
     left = [BooleanValue(name, None) for name in sorted(local_booleans(store.active) & set(journal.booleans))]
-    if here and left:
+    if present and left:
         transaction.commit(store.root, store.kind, priority=journal.priority, booleans=left)
-    if here:
-        process.run(store.argv("-X", str(journal.priority), *(word for name in here for word in ("-r", name))), timeout=900)
+    if present:
+        process.run(store.argv("-X", str(journal.priority), *(word for name in present for word in ("-r", name))), timeout=900)
     elif not settings.live:
         process.run(store.argv("-B"), timeout=900)
     paths = tuple(path for path in journal.paths if inside(settings.root, path).exists())
@@ -157,11 +157,11 @@ def local_booleans(active: Path) -> frozenset[str]:
 def _ports_back(settings: Settings, store: Store, changes: Sequence[PortChange]) -> None:
     # only if the local record is still the one that init made: an administrator may have changed it since
     local = ports.read_local(store.active)
-    mine = [c for c in changes if any(item.holds(c.protocol, c.number) and item.type == c.after for item in local)]
+    own_changes = [c for c in changes if any(item.holds(c.protocol, c.number) and item.type == c.after for item in local)]
     if settings.live:
-        ports.run_live(store.active, mine, back=True)
-    elif mine:
-        ports.write_local(store.active, mine, level=":s0" if policy_is_mls(store.policy()) else "", back=True)
+        ports.run_live(store.active, own_changes, back=True)
+    elif own_changes:
+        ports.write_local(store.active, own_changes, level=":s0" if policy_is_mls(store.policy()) else "", back=True)
 
 
 def argv_relabel(settings: Settings, store: Store, paths: Iterable[str]) -> list[str]:

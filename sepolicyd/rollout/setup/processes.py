@@ -68,10 +68,10 @@ def why_unconfined(
 
     :param labels: (path, intended type, present type) of each program
     """
-    wrong = [(path, meant, now) for path, meant, now in labels if now != meant]
+    wrong = [(path, expected, present) for path, expected, present in labels if present != expected]
     outside = still_elsewhere(processes, profile)
     if not outside or not wrong:
         return outside
-    path, meant, now = wrong[0]
-    what = f"the service runs outside its domain because {path} is {now or 'unlabelled'} instead of {meant}"
+    path, expected, present = wrong[0]
+    what = f"the service runs outside its domain because {path} is {present or 'unlabelled'} instead of {expected}"
     return (Problem(Severity.WARN, "I-unlabelled", what, f"run: restorecon -v {path}; restart the service"), *outside)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
+from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.interfaces import Interfaces, Offer
 from sepolicyd.policy.labels import Labels
@@ -17,12 +18,14 @@ from sepolicyd.rules.assess.summary import sentence
 from sepolicyd.rules.candidate import Candidate
 from sepolicyd.rules.fixes import known_denials, order_fixes
 from sepolicyd.rules.fixes.candidate_facts import Question
+from sepolicyd.rules.fixes.detail import OnlyPermissions
 from sepolicyd.rules.fixes.fix import Fix, FixKind, rules_of
 from sepolicyd.rules.guard.guard import Guard
 from sepolicyd.rules.guard.level import GuardLevel, worst
 from sepolicyd.rules.guard.override import Override
 from sepolicyd.rules.guard.rule import About, Finding
 
+RULES = (FixKind.ALLOW, FixKind.INTERFACE)
 # fixes that give the domain nothing
 CLOSED = (
     FixKind.APPLICATION, FixKind.CONTEXT, FixKind.DONTAUDIT, FixKind.OWNER, FixKind.REFUSE, FixKind.RELABEL, FixKind.UNKNOWN,
@@ -46,15 +49,34 @@ class Assessed:
     opens: tuple[str, ...]
     """Sentences of fact on what a rule would open."""
     sentence: str
-    approvable: bool
     why_not: str = ""
-    """Why it cannot be approved."""
+    """Why it cannot be approved, "" where it can."""
     roles: tuple[str, ...] = ()
     frozen: tuple[Burst, ...] = ()
     """Bursts that stop the questions of this role."""
     cascade_of: str = ""
     """Id of the candidate that this one is a consequence of."""
     rarity: int = risk.UNJUDGED
+
+    @property
+    def approvable(self) -> bool:
+        return not self.why_not
+
+    @property
+    def needs_reason(self) -> bool:
+        """Whether an approval must come with a written reason."""
+        return self.approvable and self.level is GuardLevel.REVIEW
+
+    @property
+    def ruled(self) -> tuple[Access, ...]:
+        """The accesses that approving the proposed fix allows by a rule; () where it is no rule or may not be approved."""
+        allowed = any(finding.about is About.ALLOWED for finding in self.findings)
+        if self.fix.kind not in RULES or not self.approvable or allowed:
+            return ()
+        detail = self.fix.detail
+        if isinstance(detail, OnlyPermissions):
+            return tuple(access for access in self.candidate.accesses if access.permission in detail.permissions)
+        return self.candidate.accesses
 
     @property
     def order(self) -> tuple[int, int, str, str, str, str]:
@@ -122,7 +144,6 @@ def assess_one(candidate: Candidate, context: AssessmentContext) -> Assessed:
         alternatives=tuple(fixes[1:]),
         opens=(*risk.opens(question), *(f"overridden by {one.by}: {one.reason}" for one in overridden[:1])),
         sentence=sentence(question),
-        approvable=not why_not,
         why_not=why_not,
         roles=question.seen.roles,
         frozen=frozen,

@@ -34,14 +34,14 @@ def opens(question: Question) -> list[str]:
     policy = question.policy
     if policy is None:
         return []
-    said = _rarity(question, policy)
+    sentences = _rarity(question, policy)
     if question.candidate.target != "self":
-        said.extend(_reach(question))
+        sentences.extend(_reach(question))
     if question.target in question.profile.secrets:
-        said.append(f"{question.target} holds the service's secrets: who reads it can become any of its users")
-    said.extend(question.obstacles)
-    said.extend(text for text in (capabilities.about(question),) if text)
-    return said
+        sentences.append(f"{question.target} holds the service's secrets: who reads it can become any of its users")
+    sentences.extend(question.obstacles)
+    sentences.extend(text for text in (capabilities.about(question),) if text)
+    return sentences
 
 
 def _rarity(question: Question, policy: PolicyIndex) -> list[str]:
@@ -49,32 +49,32 @@ def _rarity(question: Question, policy: PolicyIndex) -> list[str]:
     groups: dict[tuple[str, ...], list[str]] = {}
     for permission in sorted(question.permissions):
         groups.setdefault(question.holders(permission), []).append(permission)
-    said = []
+    sentences = []
     for names, permissions in sorted(groups.items(), key=lambda item: (len(item[0]), item[1])):
         what = f"{question.tclass} {' '.join(permissions)} on {question.candidate.target}"
         shown = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
-        said.append(f"{len(names)} of {confined} confined domains may do this: {what}" + (f" ({shown})" if names else ""))
-    return said
+        sentences.append(f"{len(names)} of {confined} confined domains may do this: {what}" + (f" ({shown})" if names else ""))
+    return sentences
 
 
 def _reach(question: Question) -> list[str]:
     if question.labels is None:
         return []
     reach = question.labels.reach(question.target)
-    said = []
+    sentences = []
     if reach.patterns:
         examples = ", ".join(reach.examples[:3])
-        said.append(
+        sentences.append(
             f"{question.target} covers {_count(reach.patterns, 'pattern')} of file_contexts, "
             f"{_count(reach.trees, 'whole tree')} among them: {examples}"
         )
     if reach.ports:
         shown = ", ".join(_port(item.protocol, item.low, item.high) for item in reach.ports[:MAX_NAMES])
-        said.append(f"{question.target} is {_count(len(reach.ports), 'range')} of ports: {shown}")
+        sentences.append(f"{question.target} is {_count(len(reach.ports), 'range')} of ports: {shown}")
     if reach.writers and question.permissions & RUNS:
         names = ", ".join(reach.writers[:MAX_NAMES])
-        said.append(f"{_count(len(reach.writers), 'confined domain')} may write {question.target}: {names}")
-    return said
+        sentences.append(f"{_count(len(reach.writers), 'confined domain')} may write {question.target}: {names}")
+    return sentences
 
 
 def write_and_run(accesses: Iterable[Access], policy: Optional[PolicyIndex]) -> dict[tuple[str, str], str]:

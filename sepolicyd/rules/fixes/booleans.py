@@ -93,13 +93,13 @@ def booleans_of_others(question: Question) -> Iterator[Fix]:
 
 def partly(question: Question) -> str:
     """What booleans allow where none allows all of it: "read: X=on (...)", "" where none allows any."""
-    said: dict[str, list[str]] = {}
+    by_boolean: dict[str, list[str]] = {}
     for access, why in sorted(question.whys.items()):
         if why.te.kind is VerdictKind.BOOLEAN and why.booleans:
-            said.setdefault(str(why.booleans[0]), []).append(access.permission)
+            by_boolean.setdefault(str(why.booleans[0]), []).append(access.permission)
         elif why.te.kind is VerdictKind.BOOLEAN:
-            said.setdefault("several together", []).append(access.permission)
-    return "; ".join(f"{' '.join(permissions)} by {name}" for name, permissions in said.items())
+            by_boolean.setdefault("several together", []).append(access.permission)
+    return "; ".join(f"{' '.join(permissions)} by {name}" for name, permissions in by_boolean.items())
 
 
 def is_small(question: Question, effect: BooleanFix) -> bool:

@@ -101,9 +101,9 @@ def about(question: Question) -> str:
     if not question.tclass.startswith("cap"):
         return ""
     known = vocabulary().capabilities
-    said = [f"{name}: {known[name]}" for name in sorted(question.permissions) if name in known]
+    facts = [f"{name}: {known[name]}" for name in sorted(question.permissions) if name in known]
     files = files_of(question) if question.permissions & OWNERSHIP else ()
-    said += [f"the event names {one}" for one in files[:2]]
+    facts += [f"the event names {one}" for one in files[:2]]
     if question.permissions & DAC and not files:
-        said.append("no PATH record names the file: `auditctl -w /etc/shadow -p w` makes the kernel record paths")
-    return "; ".join(said)
+        facts.append("no PATH record names the file: `auditctl -w /etc/shadow -p w` makes the kernel record paths")
+    return "; ".join(facts)

@@ -90,13 +90,17 @@ def _usable_types(question: Question) -> list[str]:
     asked = [permission for permission in ASKS if permission in question.permissions]
     named = policy.types_of("port_type") - vocabulary().ports - {question.target}
     own = {port.type for port in question.profile.ports}
-    may = [name for name in named - own if all(policy.grants(question.source, name, question.tclass, one) for one in asked)]
-    if len(may) > len(named) // 2:  # it may use nearly every port: none is meant for it
+    permitted = [
+        name for name in named - own if all(policy.grants(question.source, name, question.tclass, one) for one in asked)
+    ]
+    if len(permitted) > len(named) // 2:  # it may use nearly every port: none is meant for it
         return []
-    mine = precedents.stem(question.source)
+    service_stem = precedents.stem(question.source)
     direct = precedents.named_targets(policy, policy.resolve(question.source), question.tclass)
-    meant = [name for name in may if precedents.related(mine, name) or name in direct]
-    return sorted(meant, key=lambda name: (-precedents.related(mine, name), _users(policy, question.tclass, asked, name), name))
+    likely = [name for name in permitted if precedents.related(service_stem, name) or name in direct]
+    return sorted(
+        likely, key=lambda name: (-precedents.related(service_stem, name), _users(policy, question.tclass, asked, name), name)
+    )
 
 
 def _users(policy: PolicyIndex, tclass: str, asked: list[str], name: str) -> int:

@@ -61,10 +61,12 @@ def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Overr
     it) and is not judged; nor is that a rule's source is another's domain (R-017), which interfaces do on purpose; nor what
     every domain, daemon or application of the base policy has.
     """
-    ours = {*profile.own_types, *profile.domains, *delta.new_types}
+    own_names = {*profile.own_types, *profile.domains, *delta.new_types}
     excused = {override.access for override in overrides}
     asked = [
-        one for one in delta.gained if one not in excused and (one.source in profile.domains or one.target_type not in ours)
+        one
+        for one in delta.gained
+        if one not in excused and (one.source in profile.domains or one.target_type not in own_names)
     ]
     refused: dict[str, list[tuple[Access, Finding]]] = {}
     for access, findings in sorted(guard.judge(asked, profile, delta.after).items()):

@@ -72,8 +72,8 @@ class PolicyFacts:
 
     def are_kin(self, source: str, target: str) -> bool:
         """Whether both types belong to the same service."""
-        mine = self.service_of(source)
-        if mine and mine == self.service_of(target):
+        own_service = self.service_of(source)
+        if own_service and own_service == self.service_of(target):
             return True
         return target.startswith(f"{_stem(source)}_") or source.startswith(f"{_stem(target)}_")
 

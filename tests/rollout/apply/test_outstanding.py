@@ -11,7 +11,7 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rollout.apply.module_draft import drafted
 from sepolicyd.rollout.apply.outstanding import outstanding_by_records
 from sepolicyd.rollout.apply.versions import Versions
-from sepolicyd.rollout.stage import Rollout, StageFacts, standing
+from sepolicyd.rollout.stage import Rollout, StageFacts, stage_report
 from tests.rollout.apply.world import MODULE, OPEN, PORT, READ, World, allow, dontaudit
 
 pytestmark = pytest.mark.toolchain
@@ -64,4 +64,4 @@ def test_what_the_policy_has_no_name_for_is_no_work_for_apply(machine: World) ->
 
 
 def test_unapplied_changes_are_never_called_enforced() -> None:
-    assert standing(StageFacts(domains_loaded=True, unapplied=1, version=3)).state is Rollout.REVIEWING
+    assert stage_report(StageFacts(domains_loaded=True, unapplied=1, version=3)).state is Rollout.REVIEWING

@@ -15,7 +15,7 @@ from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.rollout.learning.taint import Window, annotate, is_own_claim, own_acts, read_records, summary, taints, windows
 from sepolicyd.rollout.lease.exercises import ExerciseMark, append, path
 from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
-from sepolicyd.rollout.stage import Rollout, StageFacts, standing
+from sepolicyd.rollout.stage import Rollout, StageFacts, stage_report
 from sepolicyd.rules.evidence import Evidence
 from sepolicyd.settings import Settings
 
@@ -109,7 +109,7 @@ def test_summary_counts() -> None:
     ],
 )
 def test_states(facts: StageFacts, state: Rollout) -> None:
-    found = standing(facts)
+    found = stage_report(facts)
     assert found.state is state
     assert found.why
     assert found.next.startswith("sepolicyd")

@@ -14,7 +14,6 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Labels
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.candidate import group
-from sepolicyd.rules.evidence import evidence_of
 from sepolicyd.rules.fixes.detail import DomainTransition, LabelledPorts, OwnType, labels_of
 from sepolicyd.rules.guard.override import Override, parse_overrides
 from tests.rules.lines import (
@@ -24,6 +23,7 @@ from tests.rules.lines import (
     captured,
     denial,
     evidence_from,
+    evidence_of,
     evidence_of_log,
     fold,
     judge,

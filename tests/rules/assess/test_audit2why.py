@@ -11,9 +11,8 @@ from sepolicyd.audit.model import Context, Sighting
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rules.assess.assess import Assessed, assess
 from sepolicyd.rules.candidate import group
-from sepolicyd.rules.evidence import evidence_of
 from tests.rules.conftest import POLICY
-from tests.rules.lines import GUARD, PROFILE, captured, denials_of_log, fold
+from tests.rules.lines import GUARD, PROFILE, captured, denials_of_log, evidence_of, fold
 
 pytestmark = pytest.mark.toolchain
 BOOLEAN, CONSTRAINT, RBAC, BOUNDS = 3, 4, 5, 6

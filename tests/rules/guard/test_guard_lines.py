@@ -16,9 +16,8 @@ from sepolicyd.errors import InputError
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.rules.assess.assess import assess
 from sepolicyd.rules.candidate import group
-from sepolicyd.rules.evidence import evidence_of
 from sepolicyd.rules.guard.guard import Guard, explain, load_guard
-from tests.rules.lines import GUARD, POLICIES, PROFILE, candidates_from, fold, judge, line, one
+from tests.rules.lines import GUARD, POLICIES, PROFILE, candidates_from, evidence_of, fold, judge, line, one
 
 HUB, USER = "jupyterhub_t", "jupyterhub_user_t"
 
