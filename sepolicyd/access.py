@@ -12,7 +12,7 @@ MAX_IDENTIFIER = 128
 
 
 def is_identifier(text: str) -> bool:
-    """Whether the text may stand as a type, class or permission in policy source."""
+    """Tell whether the text is valid as the name of a type, class or permission in policy source."""
     return len(text) <= MAX_IDENTIFIER and IDENTIFIER.match(text) is not None
 
 

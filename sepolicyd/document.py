@@ -174,7 +174,7 @@ def read(path: Path, mistakes: Optional[Mistakes] = None) -> Section:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "name another file or check its permissions") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}", "give another file, or check its permissions") from None
     if len(data) > MAX_BYTES:
         raise InputError(f"{path} has {len(data)} bytes; a file of this kind has at most {MAX_BYTES}")
     return parse(data, str(path), mistakes)
@@ -206,7 +206,7 @@ def _compose(text: str) -> Optional[yaml.Node]:
 
 def type_name(text: str) -> str:
     """Check for :meth:`Section.texts`: return a mistake if the text cannot be the name of a type, class or attribute."""
-    return "" if is_identifier(text) else f"{text!r} cannot be the name of a type"
+    return "" if is_identifier(text) else f"{text!r} is not a valid type name"
 
 
 def _walk(node: Optional[yaml.Node], above: tuple[int, ...]) -> Iterator[yaml.Node]:

@@ -133,7 +133,7 @@ class Profile:
         return frozenset(self.domains) - self.user_domains
 
     def is_user_code(self, roles: Sequence[str]) -> bool:
-        """Whether all of these roles run user code; False if there are none."""
+        """Tell whether all of these roles run user code; False if there are none."""
         known = {role.name: role.user_code for role in self.roles}
         return bool(roles) and all(known.get(role, False) for role in roles)
 
@@ -175,14 +175,14 @@ def find(name_or_path: str, dirs: Sequence[Path]) -> Path:
         if path.is_dir():
             path = path / FILE
         if not path.is_file():
-            raise UsageError(f"there is no profile at {name_or_path}", "name a directory with a profile.yaml, or that file")
+            raise UsageError(f"there is no profile at {name_or_path}", "give a directory with a profile.yaml, or that file")
         return path
     for directory in dirs:
         path = directory / name_or_path / FILE
         if name_or_path not in ("", ".", "..") and path.is_file():
             return path
     names = ", ".join(available(dirs)) or "none"
-    raise UsageError(f"there is no profile {name_or_path!r}", f"there are: {names}; or name a profile.yaml by its path")
+    raise UsageError(f"there is no profile {name_or_path!r}", f"available: {names}; or give the path of a profile.yaml")
 
 
 def available(dirs: Sequence[Path]) -> tuple[str, ...]:
@@ -247,7 +247,7 @@ def _answering(part: Section) -> Answering:
 
 
 def _program(text: str) -> str:
-    return f"{text!r} has a slash: give the program's name alone, or put it under exes" if "/" in text else ""
+    return f"{text!r} contains a slash: give only the program's name, or put it under exes" if "/" in text else ""
 
 
 def _port(part: Section) -> Port:
@@ -278,10 +278,10 @@ def _path(part: Section) -> OwnedPath:
 
 def _check(top: Section, profile: Profile) -> None:
     if not is_identifier(profile.name):
-        top.wrong("name", f"{profile.name!r} cannot be the name of a module")
+        top.wrong("name", f"{profile.name!r} is not a valid module name")
     names = [role.name for role in profile.roles]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        top.wrong("roles", f"the role {name!r} stands twice")
+        top.wrong("roles", f"the role {name!r} is defined twice")
     if profile.roles and not profile.domains:
         top.wrong("roles", "no role has a domain")
     for domain in profile.domains:
@@ -289,7 +289,7 @@ def _check(top: Section, profile: Profile) -> None:
             top.wrong("noise", f"{domain} is a domain of the service")
     for module in profile.modules:
         if not (profile.directory / module).is_file():
-            top.wrong("modules", f"there is no file {module} in {profile.directory}")
+            top.wrong("modules", f"{profile.directory} contains no file {module}")
 
 
 DECLARED = re.compile(r"^type\s+([A-Za-z]\w*)\s*(?:alias\s+[^;,]+)?[;,]", re.MULTILINE)

@@ -26,13 +26,13 @@ DEFAULT_METRICS = Path("/run/sepolicyd/sepolicyd.prom")
 
 # key -> (type, default, description); docs/configuration.md describes each key
 KEYS: dict[str, tuple[type, Any, str]] = {
-    "profile": (str, DEFAULT_PROFILE, "the profile that commands use when none is named"),
+    "profile": (str, DEFAULT_PROFILE, "the default profile of commands"),
     "log": (str, str(DEFAULT_LOG), "the audit log to follow"),
     "state": (str, str(DEFAULT_STATE), "directory of evidence, decisions and journals"),
-    "priority": (int, MODULE_PRIORITY, "semodule priority of our modules (1 to 399)"),
+    "priority": (int, MODULE_PRIORITY, "semodule priority of sepolicyd's modules (1 to 399)"),
     "max_lease_seconds": (int, 8 * 3600, "longest single lease"),
-    "max_lease_seconds_per_day": (int, 12 * 3600, "all leases of one day together"),
-    "alert_command": (list, [], "argv run for an alert that a person must see; the text is its last argument"),
+    "max_lease_seconds_per_day": (int, 12 * 3600, "limit for all leases of 24 hours together"),
+    "alert_command": (list, [], "command (argv) run for critical alerts; the text is its last argument"),
     "metrics_file": (
         str,
         str(DEFAULT_METRICS),

@@ -85,15 +85,15 @@ modules: [nothing.te]
     text = str(error.value)
     for mistake in (
         f"{file}:1: description: is missing",
-        f"{file}:1: name: 'x y' cannot be the name of a module",
+        f"{file}:1: name: 'x y' is not a valid module name",
         f"{file}:3: bogus: unknown key",
-        f"{file}:5: roles[0].domains[0]: 'a b' cannot be the name of a type",
+        f"{file}:5: roles[0].domains[0]: 'a b' is not a valid type name",
         f"{file}:5: roles[0].nme: unknown key",
-        f"{file}:5: roles: the role 'a' stands twice",
+        f"{file}:5: roles: the role 'a' is defined twice",
         f"{file}:6: roles[1].user_code: must be true or false",
         f"{file}:6: roles[1].exes[0]: 'bin' must begin with /",
         f"{file}:8: ports[0].number: must be a number from 1 to 65535",
-        f"{file}:8: ports[0].type: '1' cannot be the name of a type",
+        f"{file}:8: ports[0].type: '1' is not a valid type name",
         f"{file}:9: ports[1].protocol: is 'icmp'",
         f"{file}:11: paths[0].pattern: 'x(' is not a regular expression",
         f"{file}:13: answering[0].classes: is missing",
@@ -152,5 +152,5 @@ def test_without_a_name_the_directory_names_it(tmp_path: Path) -> None:
     write(tmp_path, SMALL.replace("name: webapp\n", ""), "guestbook")
     assert profiles.load("guestbook", [tmp_path]).name == "guestbook"
     write(tmp_path, SMALL.replace("name: webapp\n", ""), "Not A Name")
-    with pytest.raises(InputError, match="cannot be the name of a module"):
+    with pytest.raises(InputError, match="is not a valid module name"):
         profiles.load(str(tmp_path / "Not A Name"), [])

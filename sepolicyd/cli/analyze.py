@@ -1,4 +1,4 @@
-"""The `analyze` command: judge the denials of log files without any state; print candidates, JSON or module source."""
+"""The `analyze` command: assess the denials of log files without any state; print candidates, JSON or module source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sepolicyd.errors import Exit, UsageError
 from sepolicyd.rules.attribution.gather_evidence import Attributed, attribute
 from sepolicyd.rules.candidate import group
 
-# The modules that judge are imported where they are used: --grouped does not need them and must start fast.
+# The assessing modules are imported where they are used, because --grouped does not need them and must start fast.
 if TYPE_CHECKING:
     from sepolicyd.profiles import Profile
     from sepolicyd.rollout.session import Session
@@ -32,11 +32,13 @@ SHOWN_UNPARSED = 5
 
 @click.command("analyze")
 @click.argument("files", nargs=-1, metavar="[FILE|-]...")
-@click.option("--all", "everything", is_flag=True, help="Take every denial; judge each source as a service of its own.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Include every denial; assess each source type as a service of its own."
+)
 @click.option("--te", is_flag=True, help="Print module source: allow rules, and comments where the fix is not a rule.")
 @click.option("--name", default="local_candidates", metavar="NAME", help="The module's name for --te.")
 @click.option("--details", is_flag=True, help="Show each candidate in full.")
-@click.option("--grouped", is_flag=True, help="Only group denials into candidates; do not judge them or read a policy.")
+@click.option("--grouped", is_flag=True, help="Only group denials into candidates; do not assess them or read a policy.")
 @click.option("--unparsed", "show_unparsed", is_flag=True, help="List every line that could not be parsed.")
 @json_option
 @sarif_option
@@ -177,7 +179,7 @@ def _profile(settings: Settings, name: Optional[str]) -> Profile:
 
 
 def _grouped(result: ScanResult, taken: Attributed, as_json: bool, notes: Sequence[str]) -> None:
-    """Print the candidates without judging them."""
+    """Print the candidates without assessing them."""
     candidates = group(taken.evidence, {})
     if as_json:
         terminal.print_json(
@@ -197,7 +199,7 @@ def _grouped(result: ScanResult, taken: Attributed, as_json: bool, notes: Sequen
 def _scan(files: Sequence[str], front: Front) -> ScanResult:
     if "-" in files:
         if len(files) > 1:
-            raise UsageError("standard input cannot be read together with files", "name the files, or - alone")
+            raise UsageError("standard input cannot be combined with files", "give the files, or - alone")
         return scan_stream(sys.stdin.buffer, front=front)
     paths = [Path(name) for name in files]
     size = sum(path.stat().st_size for path in paths if path.is_file())
@@ -214,7 +216,7 @@ def input_notes(result: ScanResult, front: Front, names: Sequence[str]) -> tuple
         forms = ", ".join(form.value for form, _ in front.forms.most_common())
         notes.append(
             f"{terminal.plural(front.lines, 'line')} in a form that is not auditd's ({forms}): "
-            "anybody can write such text, so it proves nothing; compare it with `ausearch --raw` on the machine"
+            "its origin is unproven; compare it with the output of `ausearch --raw` on the machine"
         )
     notes.extend(refusal.value for refusal in front.refusals)
     attempts = result.attempts + result.imitation_count
@@ -224,7 +226,7 @@ def input_notes(result: ScanResult, front: Front, names: Sequence[str]) -> tuple
     shown = terminal.escape(", ".join(names))
     if result.lines and not front.refusals and not _holds_records(result, front):
         notes.append(
-            f"{shown}: not one of these lines is an audit record: is this the audit log? "
+            f"{shown}: none of the lines is an audit record. "
             "Give /var/log/audit/audit.log, or the output of `ausearch --raw -m AVC`"
         )
     elif is_unread(result, front) and result.unparsed:
@@ -234,12 +236,12 @@ def input_notes(result: ScanResult, front: Front, names: Sequence[str]) -> tuple
 
 
 def _most(result: ScanResult) -> list[tuple[str, int]]:
-    """The three domains with most attempts."""
+    """Return the three domains with the most attempts."""
     return sorted(result.attempt_sources.items(), key=lambda item: (-item[1], item[0]))[:3]
 
 
 def is_unread(result: ScanResult, front: Front) -> bool:
-    """Whether the input is not empty but no denial in it could be parsed."""
+    """Tell whether the input is not empty but no denial in it could be parsed."""
     unread = bool(front.refusals or result.unparsed_count) or not _holds_records(result, front)
     return bool(result.lines or result.unparsed_count) and unread and not (result.denials or result.granted)
 

@@ -54,7 +54,7 @@ def preview_command(te: bool, as_json: bool, as_sarif: bool, profile_name: Optio
 
 
 def _sarif(session: Session, plan: Plan) -> dict[str, Any]:
-    """The SARIF log of a plan, with the lines of the audit log that still hold the denials behind it."""
+    """Return the SARIF log of a plan, with the lines of the audit log that still hold the denials behind it."""
     from sepolicyd.report.log_lines import find_lines
     from sepolicyd.report.sarif import previewed
 
@@ -117,7 +117,7 @@ def _report(draft: Draft, done: Applied, *, as_json: bool) -> None:
             }
         )
     elif not done.changed:
-        terminal.print_out(f"nothing to do: version {done.version} of {draft.module} holds all of it")
+        terminal.print_out(f"nothing to do: version {done.version} of {draft.module} already contains everything")
     else:
         terminal.print_out(f"{draft.module} version {done.version} loaded and verified ({done.verified})")
         if done.plan is not None:
@@ -127,10 +127,10 @@ def _report(draft: Draft, done: Applied, *, as_json: bool) -> None:
             )
         if done.now_allowed:
             terminal.print_out(
-                f"{terminal.plural(len(done.now_allowed), 'pending access', 'pending accesses')} allowed by it too"
+                f"{terminal.plural(len(done.now_allowed), 'pending access', 'pending accesses')} also allowed by it"
             )
     for text in draft.desired.manual:
-        terminal.print_err(f"still to be done by hand: {terminal.escape(text)}")
+        terminal.print_err(f"to be done by hand: {terminal.escape(text)}")
     if done.deadline:
         terminal.print_err(f"the previous version returns at {terminal.when(done.deadline)} unless you run: sepolicyd confirm")
 
@@ -175,7 +175,7 @@ def rollback_command(
     settled = back.rollback(session.settings, session.profile.name, by=invoking_user(), to=version, reason=reason, still=still)
     terminal.print_out(terminal.escape(settled.text))
     if back.LEFT_OUT in settled.text:
-        terminal.print_err("`sepolicyd rollback --as-it-was --to VERSION` would restore it too")
+        terminal.print_err("to restore it as well, run: sepolicyd rollback --as-it-was --to VERSION")
 
 
 def _step(word: str) -> None:

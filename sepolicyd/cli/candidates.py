@@ -33,8 +33,8 @@ def list_command(
 ) -> None:
     """List the candidates that wait for a decision.
 
-    Refused candidates come first, then those of level review, then the rest by how rare the access is among the confined
-    domains of the installed policy.
+    Refused candidates come first, then those of level review. The others follow by the rarity of the access among the
+    confined domains of the installed policy.
 
     \b
     Example:
@@ -98,7 +98,7 @@ def show_command(
 
 
 def document(session: Session, waiting: Queue) -> dict[str, Any]:
-    """The JSON of list."""
+    """Return the JSON of list."""
     return {
         "profile": session.profile.name,
         "updated": waiting.snapshot.updated or None,
@@ -140,7 +140,9 @@ def _print_counts(session: Session, waiting: Queue) -> None:
         levels[item.level] = levels.get(item.level, 0) + 1
     by_level = ", ".join(f"{count} {name}" for name, count in levels.items())
     if not waiting.snapshot.present:
-        terminal.print_err(f"no evidence yet in {session.settings.evidence_db}: is the daemon running? (sepolicyd run)")
+        terminal.print_err(
+            f"no evidence yet in {session.settings.evidence_db}: check that the daemon is running (sepolicyd run)"
+        )
     else:
         terminal.print_err(f"{terminal.plural(len(waiting.items), 'candidate')}" + (f" ({by_level})" if by_level else ""))
     for taint in waiting.snapshot.taints:

@@ -1,4 +1,4 @@
-"""demo: a captured rollout fed to the real daemon, answered, applied into a store of its own, and replayed; text out."""
+"""The `demo` command: a captured rollout through the real daemon, review, apply into a store of its own, and a replay."""
 
 from __future__ import annotations
 
@@ -60,24 +60,24 @@ def demo_command(keep: Optional[Path]) -> None:
     with _work_directory(keep) as place:
         settings = replace(settings_from(None, place / "state", place / "root"), log=place / "audit.log")
         session = Session(settings, profiles.load(DEFAULT_PROFILE, settings.policy_dirs))
-        _heading("1. A policy store made from the distribution's policy, and in it the service's domains (sepolicyd init)")
+        _heading("1. Create a policy store from the distribution's policy, with the service's domains (sepolicyd init)")
         with workdir("demo") as directory:
             store = create_store(settings.root)
             store.install([base_package(session, directory)], settings.priority)
-        _heading("2. The daemon follows an audit log that grows: a hub, two students, a terminal, notebooks")
+        _heading("2. The daemon follows a growing audit log: a hub, two users, a terminal, notebooks")
         _follow(session)
-        _heading("3. What it asks, and a careful administrator's answers")
+        _heading("3. Candidates, and the answers of a careful administrator")
         _answer(session)
-        _heading("4. What would change: built, linked in a copy of the store, compared access by access")
+        _heading("4. Preview: build, link in a copy of the store, compare access by access")
         with planned(session) as plan:
             terminal.print_out("\n".join(lines(plan)))
-            _heading("5. Applied in one transaction, verified in the resulting policy")
+            _heading("5. Apply in one transaction, and verify the resulting policy")
             order, guard = Order(invoking_user()), session.guard()
             done = pipeline.apply(plan, settings, guard, order, on_step=lambda word: terminal.print_err(f"   ... {word}"))
         terminal.print_out(f"{plan.module} version {done.version} loaded and verified ({done.verified})")
-        _heading("6. The same log once more, with what the policy says now")
+        _heading("6. Replay the same log under the new policy")
         _replay(session)
-    terminal.print_out(f"\nThe whole took {time.monotonic() - began:.0f} s.")
+    terminal.print_out(f"\nTotal time: {time.monotonic() - began:.0f} s.")
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def _answer(session: Session) -> None:
         levels = Counter(item.level for item in waiting.items)
         terminal.print_out(
             f"{len(waiting.items)} candidates: {', '.join(f'{count} {level}' for level, count in levels.items())}"
-            + (f"; {waiting.solved} accesses are allowed already" if waiting.solved else "")
+            + (f"; {waiting.solved} accesses are already allowed" if waiting.solved else "")
         )
         if number == 0:
             _show_first(waiting.items)
@@ -196,7 +196,7 @@ def _replay(session: Session) -> None:
     left = queue(Session(again, session.profile))
     seen = len(left.snapshot.evidence)
     terminal.print_out(
-        f"{seen} distinct accesses were denied in that log; {left.solved} of them are allowed by now, the rest is decided."
+        f"{seen} distinct accesses were denied in that log; {left.solved} of them are now allowed, the others are decided."
     )
     terminal.print_out(f"{len(left.items)} pending.")
     if left.items:

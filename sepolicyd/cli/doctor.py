@@ -18,7 +18,7 @@ from sepolicyd.rollout.doctor.baseline import BaselineCheck, CheckReport, CheckR
 from sepolicyd.rollout.doctor.gather_baseline import gather_baseline
 
 SCHEMA_VERSION = 1
-WORDS = {Severity.STOP: ("must mend", "red"), Severity.WARN: ("warning", "yellow"), Severity.NOTE: ("note", "cyan")}
+WORDS = {Severity.STOP: ("must fix", "red"), Severity.WARN: ("warning", "yellow"), Severity.NOTE: ("note", "cyan")}
 RESULT_COLOURS = {CheckResult.PASS: "green", CheckResult.FAIL: "red", CheckResult.UNKNOWN: "yellow"}
 BASELINE_EXITS = {CheckResult.PASS: Exit.DONE, CheckResult.FAIL: Exit.FINDINGS, CheckResult.UNKNOWN: Exit.TOOL_FAILED}
 LEVELS = {Severity.STOP: "stop", Severity.WARN: "warn", Severity.NOTE: "note"}
@@ -39,7 +39,7 @@ LEVELS = {Severity.STOP: "stop", Severity.WARN: "warn", Severity.NOTE: "note"}
 def doctor_command(
     baseline: bool, names: Sequence[str], as_json: bool, profile_name: Optional[str], **paths: Optional[Path]
 ) -> int:
-    """Check the machine for problems that would spoil a rollout, and say how to fix each.
+    """Check the machine for problems that would impair a rollout, and show the fix for each.
 
     Exit code 1 if a problem must be fixed before a rollout.
 

@@ -1,4 +1,4 @@
-"""evidence: export this host's evidence as a file, and merge the files of many hosts for one review."""
+"""The `evidence` command: export this host's evidence as a file, and merge the files of many hosts for one review."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def export_command(
 @click.option("--policy", "wanted", default="", metavar="HASH", help="Merge the hosts of this base policy.")
 @json_option
 def merge_command(directory: Path, into: Optional[Path], allowed_signers: Optional[Path], wanted: str, as_json: bool) -> int:
-    """Merge the exports in DIRECTORY into one evidence.
+    """Merge the exports in DIRECTORY for one review.
 
-    An access that one host alone has claimed is a question of its own. Hosts with another base policy are kept apart.
+    An access reported by only one host becomes a candidate of its own. Hosts with another base policy are kept apart.
 
     \b
     Example:
@@ -119,14 +119,14 @@ def _lines(result: MergeResult, merged: MergedEvidence, estimate: Optional[NextH
     if len(merged.claimed_by) > 20:
         lines.append(f"  and {len(merged.claimed_by) - 20} more")
     if estimate is None:
-        lines.append(f"{MIN_HOSTS} hosts at least are needed to estimate what the next one brings")
+        lines.append(f"an estimate for the next host needs at least {MIN_HOSTS} hosts")
     else:
         lines.append(
-            f"the next host is expected to bring {estimate.expected:.1f} new accesses, and no more than {estimate.upper} with"
-            f" {estimate.confidence:.0%} confidence; about {estimate.unseen.unseen:.0f} are unseen in all (Chao2)"
+            f"the next host is expected to add {estimate.expected:.1f} new accesses, and at most {estimate.upper} with"
+            f" {estimate.confidence:.0%} confidence; about {estimate.unseen.unseen:.0f} are still unseen in total (Chao2)"
         )
     if not result.signed:
-        lines.append("signatures were not checked: each file could have been written by anybody (--allowed-signers)")
+        lines.append("signatures were not checked, so the origin of the files is unproven (see --allowed-signers)")
     lines += [f"hosts with another base policy, not merged: {', '.join(g.hosts)}" for g in result.groups if g is not merged]
     lines += [f"tainted: {terminal.escape(text)}" for text in merged.taints]
     if into is not None:

@@ -1,4 +1,4 @@
-"""explain: print the meaning and the source of a code that another command printed."""
+"""The `explain` command: print the meaning and the source of a code that another command printed."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def explain_command(codes: tuple[str, ...], **paths: Optional[Path]) -> None:
         elif code in guard.codes:
             text = explain(guard, code)
         else:
-            raise UsageError(f"there is no code {code}", "`sepolicyd explain` lists them all")
+            raise UsageError(f"unknown code {code}", "to list all codes, run: sepolicyd explain")
         terminal.print_out(terminal.escape_lines(text) + "\n")

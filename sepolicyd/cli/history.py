@@ -34,7 +34,7 @@ class Line:
 @profile_option
 @state_options
 def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **paths: Optional[Path]) -> int:
-    """Show what was decided, loaded and rolled back, and verify that record.
+    """Show decisions, applies, rollbacks and leases, and verify that record.
 
     Lists decisions, applies, rollbacks and leases in order of time.
 
@@ -52,7 +52,7 @@ def history_command(verify: bool, as_json: bool, profile_name: Optional[str], **
             applied, leased = len(book.entries()), len(leases.history())
             terminal.print_err(
                 f"{terminal.plural(applied, 'entry', 'entries')} of applies and {leased} of leases verified:"
-                " each holds the hash of the one before"
+                " each contains the hash of its predecessor"
             )
         return int(Exit.FINDINGS if problems else Exit.DONE)
     lines = sorted(_lines(session, book, leases), key=lambda line: line.at)

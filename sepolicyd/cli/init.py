@@ -24,7 +24,7 @@ LABELS_SHOWN = 40
 @click.command("init")
 @click.argument("profile_name", metavar="[PROFILE]", required=False)
 @click.option("--unit", default="", metavar="UNIT", help="The service's systemd unit [default: the profile's first].")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show the planned changes without making them.")
 @click.option(
     "--boolean", "switch", multiple=True, metavar="NAME", help="Switch this boolean of the module on as well; repeatable."
 )
@@ -103,11 +103,10 @@ def lines(plan: InitPlan) -> list[str]:
     if len(plan.labels) > LABELS_SHOWN:
         shown.append(f"           and {len(plan.labels) - LABELS_SHOWN} more (--json lists all)")
     shown += [
-        f"  port     {port.protocol} {port.number}: taken from {port.before or 'nobody'} for {port.after}"
-        for port in plan.ports
+        f"  port     {port.protocol} {port.number}: from {port.before or 'no type'} to {port.after}" for port in plan.ports
     ]
     shown += [
-        f"  boolean  {one.name}, asked for by: {terminal.escape(one.why)}; it stays off unless you say so"
+        f"  boolean  {one.name}, needed for: {terminal.escape(one.why)}; stays off unless you switch it on"
         for one in plan.booleans
     ]
     shown += [
@@ -124,7 +123,7 @@ def lines(plan: InitPlan) -> list[str]:
 
 
 def document(plan: InitPlan) -> dict[str, Any]:
-    """The JSON of init."""
+    """Return the JSON of the plan."""
     return {
         "profile": plan.profile,
         "module": plan.module,
@@ -148,12 +147,12 @@ def _report(done: InitDone, *, undone: bool, off: Sequence[str] = ()) -> None:
     terminal.print_out(
         f"module {done.module} {'removed' if undone else 'loaded'}, "
         f"{terminal.plural(len(done.relabelled), 'path')} relabelled, "
-        f"{terminal.plural(len(done.ports), 'port')} {'given back' if undone else 'taken'}"
+        f"{terminal.plural(len(done.ports), 'port')} {'restored' if undone else 'relabelled'}"
     )
     if done.booleans:
         terminal.print_out(f"{'values forgotten' if undone else 'switched on'}: {', '.join(done.booleans)}")
     for name in off:
-        terminal.print_err(f"off, and the configuration asks for it: setsebool -P {name} on")
+        terminal.print_err(f"a boolean that the configuration needs is off; run: setsebool -P {name} on")
     for finding in done.findings:
         terminal.print_err(f"{finding.code} {terminal.escape(str(finding))}")
     if done.restart:
@@ -172,5 +171,5 @@ def _new(name: str, unit: str, out: Optional[Path], **paths: Optional[Path]) -> 
         terminal.print_out(str(path))
     for finding in made.findings:
         terminal.print_err(f"{finding.code} {terminal.escape(str(finding))}")
-    terminal.print_err(f"look at these files, then: sepolicyd init {name}")
+    terminal.print_err(f"review these files, then run: sepolicyd init {name}")
     return int(Exit.DONE)

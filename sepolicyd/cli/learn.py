@@ -26,11 +26,11 @@ MAX_PENDING_SHOWN = 20
 def seconds_of(text: str) -> float:
     """Seconds of "90", "90s", "10m" or "2h".
 
-    :raises UsageError: it is none of these
+    :raises UsageError: the text has none of these forms
     """
     match = DURATION.match(text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is not a length of time", "write 90s, 10m or 2h")
+        raise UsageError(f"{text!r} is not a duration", "give a duration such as 90s, 10m or 2h")
     return float(int(match.group(1)) * UNITS[match.group(2) or "s"])
 
 
@@ -84,7 +84,9 @@ def start_command(
     what = "the whole system" if lease.whole_system else ", ".join(lease.domains)
     terminal.print_out(f"permissive until {terminal.when(lease.deadline_wall)}: {what}")
     if hidden is None:
-        terminal.print_err("dontaudit rules still hide some needs; --hidden shows them too and makes one round enough")
+        terminal.print_err(
+            "dontaudit rules suppress some denials; with --hidden these are logged too, and one round is usually enough"
+        )
     terminal.print_err('next: use the service, one `sepolicyd learn mark "NAME"` before each exercise, then `sepolicyd review`')
 
 
@@ -180,7 +182,7 @@ def enforce_command(profile_name: Optional[str], **paths: Optional[Path]) -> int
             terminal.print_err(f"  and {len(result.pending.items) - MAX_PENDING_SHOWN} more: sepolicyd list")
     code = _ended(result.ended) if result.ended is not None else int(Exit.DONE)
     if result.ended is not None and not result.ended.closed:
-        terminal.print_out("NOT all is enforced: `sepolicyd learn status` shows what is open still")
+        terminal.print_out("NOT everything is enforced; see: sepolicyd learn status")
     else:
         terminal.print_out("enforcing" if result.enforcing else "NOT enforcing")
     return code if result.enforcing else int(Exit.TOOL_FAILED)
@@ -199,16 +201,16 @@ def _ended(ended: Ended) -> int:
     if ended.closed:
         terminal.print_out(f"lease of {ended.profile} ended, enforcing again after {ended.seconds_to_closed:.1f} s")
     else:
-        terminal.print_out(f"lease of {ended.profile} could NOT be ended; the timer tries again every minute")
+        terminal.print_out(f"lease of {ended.profile} could NOT be ended; the timer retries every minute")
     if ended.closed and not ended.done:
-        terminal.print_err("the kernel enforces; the timer's next run removes the lease module that is left in the store")
+        terminal.print_err("the kernel enforces; the timer's next run removes the remaining lease module from the store")
     for error in dict.fromkeys(ended.errors):
         terminal.print_err(f"  {terminal.escape(error)}")
     return int(Exit.DONE if ended.closed else Exit.TOOL_FAILED)
 
 
 def lease_document(status: status_module.LeaseStatus) -> dict[str, Any]:
-    """The JSON of learn status; times in epoch seconds."""
+    """Return the JSON of learn status; times in epoch seconds."""
     lease = status.lease
     return {
         "lease": None

@@ -22,12 +22,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "confirm": ("apply", "Keep a module that was applied with --confirm-within."),
     "demo": ("demo", "Replay a captured rollout into a policy store of its own."),
     "deny": ("decide", "Decide that what a candidate asks stays denied."),
-    "doctor": ("doctor", "Check the machine for problems that would spoil a rollout, and say how to fix each."),
+    "doctor": ("doctor", "Check the machine for problems that would impair a rollout, and show the fix for each."),
     "dontaudit": ("decide", "Deny what a candidate asks, and stop logging it."),
     "enforce": ("learn", "End the lease now and go back to enforcing."),
     "evidence": ("evidence", "Export this host's evidence, and merge the evidence of many hosts."),
     "explain": ("explain", "Explain what a code means and where it comes from."),
-    "history": ("history", "Show what was decided, loaded and rolled back, and verify that record."),
+    "history": ("history", "Show decisions, applies, rollbacks and leases, and verify that record."),
     "init": ("init", "Give a service a domain of its own: types, labels and ports."),
     "learn": ("learn", "Make a domain permissive until a deadline, and collect what it needs."),
     "list": ("candidates", "List the candidates that wait for a decision."),
@@ -67,9 +67,9 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Bring a service under SELinux and end in enforcing.
 
-    The daemon collects the denials of one service while it is used; a person reviews them as few questions; what is
-    approved is compiled, checked against the policy it would change, and loaded. A lease lets the service's domain be
-    permissive until a deadline, and enforcing returns by itself.
+    The daemon collects the denials of one service while it is used. You review them as a few candidates. Approved
+    accesses are compiled into a module, proved against the policy that it changes, and loaded. A lease makes the
+    service's domain permissive until a deadline, at which enforcing returns automatically.
 
     \b
     Example:
@@ -85,7 +85,7 @@ def run_cli(argv: Sequence[str]) -> int:
     except click.exceptions.Exit as ended:
         return int(ended.exit_code)
     except click.exceptions.Abort:
-        print_err("stopped; every answer given so far is kept")
+        print_err("stopped; all answers given so far are stored")
         return 130
     except click.ClickException as mistake:
         mistake.show(sys.stderr)

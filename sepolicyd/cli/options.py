@@ -13,7 +13,7 @@ from sepolicyd.settings import Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with the keys that the README documents.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (keys: docs/json.md).")
 sarif_option = click.option("--sarif", "as_sarif", is_flag=True, help="Print SARIF 2.1.0, for code hosts.")
 profile_option = click.option(
     "--profile", "profile_name", metavar="NAME|FILE", help="The service's profile, by name or file [default: as configured]."
@@ -23,7 +23,7 @@ policy_option = click.option(
     "policy_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Judge against this kernel policy instead of the machine's own.",
+    help="Assess against this kernel policy instead of the machine's own.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 reason_option = click.option("--reason", default="", metavar="TEXT", help="Reason, kept in the history.")

@@ -1,4 +1,4 @@
-"""Warnings for a log that seems to come from a machine with another policy than the one it is judged by."""
+"""Warnings for a log that seems to come from a machine with another policy than the one it is assessed with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sepolicyd.profiles import Profile
 MANY = 0.5  # share of the enforced denials that this policy allows
 UNKNOWN = 0.2  # share of the types that this policy does not have
 SHOWN = 4
-ADVICE = "judge it with the policy of that machine: --policy FILE, or --root DIR with its file contexts too"
+ADVICE = "assess it with that machine's policy: --policy FILE, or --root DIR to include its file contexts"
 
 
 def origin_notes(sightings: Iterable[Sighting], policy_index: PolicyIndex, profile: Profile) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def _settings(draft: Draft, opened: Mapping[str, Collection[Access]]) -> list[st
 
 
 def document(plan: Plan) -> dict[str, Any]:
-    """The JSON of preview."""
+    """Return the JSON of preview."""
     todo, covered = plan.outstanding, plan.proof.covered
     return {
         "module": plan.module,

@@ -134,7 +134,7 @@ def _ask(session: Session, store: DecisionStore, item: Assessed) -> str:
 def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) -> bool:
     reason = ""
     if item.needs_reason:
-        reason = _read("this wants a written reason: ") or ""
+        reason = _read("this requires a reason: ") or ""
     try:
         terminal.print_out(decision_line(store_decision(session, store, AnswerKind.ALLOW, item, number or 1, reason), item))
     except (RefusedError, UsageError) as failure:
@@ -145,7 +145,7 @@ def _allow(session: Session, store: DecisionStore, item: Assessed, number: int) 
 
 def _undo(review: ReviewSession, store: DecisionStore) -> None:
     if not review.answered:
-        terminal.print_err("nothing to undo in this review; `sepolicyd reset ID` takes an older decision back")
+        terminal.print_err("nothing to undo in this review; to withdraw an older decision, run: sepolicyd reset ID")
         return
     store.undo_last(invoking_user(), time.time())
     review.answered -= 1

@@ -72,18 +72,18 @@ def lines(session: Session, picture: Picture) -> list[str]:
             f"{snapshot.counts.get('ignored', 0)} denials of others, {snapshot.counts.get('unparsed', 0)} lines unparsed"
         )
     else:
-        shown.append("evidence  none yet: is the daemon running?")
+        shown.append("evidence  none yet; check that the daemon is running")
     shown += _attempt_lines(snapshot)
     last = picture.last
     by = f"{last.what} by {terminal.escape(last.who)}, {terminal.when(last.at)}" if last is not None else ""
-    shown.append(f"module    {last.module} version {picture.version} ({by})" if last is not None else "module    none of ours")
+    shown.append(f"module    {last.module} version {picture.version} ({by})" if last is not None else "module    none")
     shown += [f"problem   {terminal.escape(text)}" for text in (problem(session.settings),) if text]
     shown += [f"tainted   {terminal.escape(text)}" for text in picture.taints]
     return shown + _ready_lines(picture.readiness)
 
 
 def _attempt_lines(snapshot: Snapshot) -> list[str]:
-    """Who tried to be misread, and the first of what was tried."""
+    """Return lines on attempts to forge a record: the counts by domain, and the first attempts."""
     if not snapshot.attempt_count:
         return []
     shown = [f"attempts  {snapshot.attempt_count} to forge a record ({terminal.escape(snapshot.attempts_text)})"]
@@ -103,7 +103,7 @@ def _ready_lines(ready: Readiness) -> list[str]:
 
 
 def document(session: Session, picture: Picture) -> dict[str, Any]:
-    """The JSON of status."""
+    """Return the JSON of status."""
     unseen = picture.readiness.unseen
     levels = Counter(item.level for item in picture.queue.items)
     return {
@@ -136,7 +136,7 @@ def document(session: Session, picture: Picture) -> dict[str, Any]:
 
 
 def attempts_document(snapshot: Snapshot) -> dict[str, Any]:
-    """The attempts to forge a record; the key "" of ``by_domain`` stands for domains that nothing proves."""
+    """Return the attempts to forge a record; the key "" of ``by_domain`` stands for domains that nothing proves."""
     lines = snapshot.attempt_lines[:ATTEMPTS_IN_JSON]
     return {
         "count": snapshot.attempt_count,

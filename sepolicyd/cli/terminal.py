@@ -58,7 +58,7 @@ _PLAIN_SCRIPTS = ("LATIN", "CJK UNIFIED", "HIRAGANA", "KATAKANA", "HANGUL SYLLAB
 
 
 def _is_deceptive(char: str) -> bool:
-    """Whether a character outside ASCII is invisible, is interpreted by a terminal, or resembles another one."""
+    """Tell whether a character outside ASCII is invisible, is interpreted by a terminal, or resembles another one."""
     if unicodedata.category(char) in _HIDDEN or unicodedata.normalize("NFKC", char) != char:
         return True
     name = unicodedata.name(char, "")

@@ -24,7 +24,7 @@ def first(sepolicyd: Runner, **wanted: object) -> dict[str, Any]:
 def test_nothing_is_there_before_the_daemon_ran(sepolicyd: Runner) -> None:
     ran = sepolicyd("list")
     assert (ran.code, ran.out) == (0, "")
-    assert "is the daemon running" in ran.err
+    assert "check that the daemon is running" in ran.err
 
 
 def test_refused_come_first_and_cannot_be_approved(learned: Runner) -> None:

@@ -33,4 +33,4 @@ def test_every_code_in_the_source_is_known(capsys: pytest.CaptureFixture[str]) -
 
 def test_an_unknown_code_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["explain", "D-NONE"]) == 2
-    assert "there is no code D-NONE" in capsys.readouterr().err
+    assert "unknown code D-NONE" in capsys.readouterr().err

@@ -29,7 +29,7 @@ def test_a_boolean_that_the_configuration_asks_for_is_switched_only_by_a_person(
     done = sepolicyd("init", "jupyterhub", "--root", root, "--yes", "--boolean", "jupyterhub_connect_db")
     assert done.code == 0, done.err
     for name in ("jupyterhub_connect_web", "jupyterhub_connect_db"):
-        assert f"{name}, asked for by: " in done.out
+        assert f"{name}, needed for: " in done.out
     assert "switched on: jupyterhub_connect_db" in done.out
     assert "setsebool -P jupyterhub_connect_web on" in done.err
     booleans = PolicyIndex.load(Store(root).policy()).booleans

@@ -76,7 +76,7 @@ def _end_forgotten(settings: Settings, module: str) -> Optional[Settled]:
 
 
 def _over(settings: Settings, operation: str, text: str) -> Settled:
-    """The end of a trial without a change of versions (that is announced where it is recorded)."""
+    """Return the end of a trial without a change of versions (that is announced where it is recorded)."""
     announce(settings, text, MessageId.TRIAL_RETURNED)
     return Settled(operation, Outcome.DONE, text)
 

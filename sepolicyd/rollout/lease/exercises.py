@@ -37,7 +37,7 @@ def check_name(name: str) -> None:
     :raises RefusedError: the name holds other characters than letters, digits, blanks and ``. _ + -``
     """
     if not NAME.match(name):
-        raise RefusedError(f"{name!r} cannot be the name of an exercise", "use up to 64 letters, digits, blanks, and . _ + -")
+        raise RefusedError(f"{name!r} is not a valid exercise name", "use up to 64 letters, digits, blanks, and . _ + -")
 
 
 def append(file: Path, mark: ExerciseMark) -> None:

@@ -49,11 +49,11 @@ class BrokerConfig:
     """The files that were read, the main one first."""
 
     def all(self, *names: str) -> tuple[str, ...]:
-        """All values of these options."""
+        """Return all values of these options."""
         return tuple(value for name, value in self.values if name in names and value)
 
     def last(self, name: str, default: str = "") -> str:
-        """The last value of an option, which is the one that counts."""
+        """Return the last value of an option, which is the one that counts."""
         return next((value for key, value in reversed(self.values) if key == name and value), default)
 
     def flag(self, name: str) -> bool:
@@ -103,7 +103,7 @@ def _options(root: Path, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _included(root: Path, directory: str) -> list[str]:
-    """The files in the order in which the broker reads them: by bytes, capital letters first."""
+    """Return the files in the order in which the broker reads them: by bytes, capital letters first."""
     try:
         entries = inside(root, resolve(root, directory)).iterdir()
         names = sorted(entry.name for entry in entries if entry.name.endswith(".conf"))
@@ -113,7 +113,7 @@ def _included(root: Path, directory: str) -> list[str]:
 
 
 def _listeners(values: list[tuple[str, str]], more_ports: Sequence[int]) -> list[Listener]:
-    """The listeners. Options before the first ``listener`` belong to the default one.
+    """Return the listeners. Options before the first ``listener`` belong to the default one.
 
     ``port`` or ``bind_address`` opens the default listener, and it opens by itself where nothing else listens.
     """
@@ -136,5 +136,5 @@ def _listeners(values: list[tuple[str, str]], more_ports: Sequence[int]) -> list
 
 
 def _port(text: str) -> int:
-    """The number, 0 for what is no port."""
+    """Return the number, 0 for what is no port."""
     return int(text) if text.isdigit() and int(text) < 65536 else 0

@@ -44,7 +44,7 @@ class BrokerFiles:
     workdir: str = "/"
 
     def path(self, text: str) -> str:
-        """A path of the configuration, made absolute from the working directory, without symbolic links.
+        """Return a path of the configuration, made absolute from the working directory, without symbolic links.
 
         :raises RefusedError: links that never end
         """

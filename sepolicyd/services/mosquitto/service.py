@@ -55,7 +55,7 @@ def _unit(root: Path, name: str) -> Optional[Unit]:
 
 
 def _program(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
-    """The broker's program, links followed, and what hinders a transition on it."""
+    """Return the broker's program, links followed, and what hinders a transition on it."""
     if unit is None:
         found = next((path for path in USUAL_PROGRAMS if inside(root, path).is_file()), "")
         if not found:
@@ -76,7 +76,7 @@ def _program(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
 
 
 def _config(root: Path, unit: Optional[Unit], workdir: str) -> tuple[BrokerConfig, list[Problem]]:
-    """The configuration that the unit names, and what is strange about it."""
+    """Return the configuration that the unit names, and what is strange about it."""
     argv = unit.argv if unit else ("mosquitto", "-c", USUAL_CONFIG)
     options = [(word, argv[index + 1]) for index, word in enumerate(argv[:-1])]
     path = next((value for word, value in options if word in ("-c", "--config-file")), "")

@@ -224,7 +224,7 @@ def test_enforce_does_not_say_enforcing_where_a_domain_is_open(
     assert run_cli(["enforce"]) == 3
     said = capsys.readouterr()
     assert "could NOT be ended" in said.out
-    assert "NOT all is enforced" in said.out
+    assert "NOT everything is enforced" in said.out
     assert "\nenforcing" not in said.out
     assert said.err.count("kernel.close_types is broken") == 1
 
