@@ -1,6 +1,6 @@
 """Measure all figures and print the table; with --write, update docs/figures.md.
 
-usage: python -m benchmarks [--write] [parse policy follower apply start]
+usage: python -m benchmarks [--write] [parse policy follower apply start rows crafted]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.figures import HEADER, Figure
 from tests.paths import ROOT
 
-PARTS = ("start", "parse", "policy", "follower", "apply")
+PARTS = ("start", "parse", "policy", "follower", "apply", "rows", "crafted")
 FIGURES = ROOT / "docs" / "figures.md"
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 

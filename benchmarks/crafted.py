@@ -10,7 +10,9 @@ import io
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from benchmarks.figures import Figure
 from sepolicyd.audit.dialects.preprocess import Front
 from sepolicyd.audit.scan.incremental import IncrementalScan
 from sepolicyd.audit.scan.scan_files import scan_stream
@@ -145,6 +147,21 @@ def measure(size: int) -> list[tuple[float, str, str]]:
             run(text)
             found.append(((time.process_time() - begin) * MB / len(text), way, name))
     return sorted(found, reverse=True)
+
+
+def figures(work: Path) -> list[Figure]:
+    """The slowest case of each way."""
+    found = measure(MB // 4)
+    worst = {way: next(one for one in found if one[1] == way) for way in WAYS}
+    return [
+        Figure(
+            f"crafted lines, {len(found) // len(WAYS)} kinds, the slowest: {worst[way][2]}",
+            f"python -m benchmarks.crafted ({way})",
+            f"{worst[way][0]:.2f} s/MB",
+            goal=f"at most {LIMIT} s/MB",
+        )
+        for way in WAYS
+    ]
 
 
 def main() -> int:

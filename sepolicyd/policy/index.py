@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Optional
 
@@ -39,6 +39,7 @@ class PolicyIndex(PolicyDeclarations):
     def __init__(self, tables: Tables, path: Path) -> None:
         super().__init__(tables, path)
         self._groups: dict[tuple[str, int], Group] = {}
+        self._source_bits = lru_cache(maxsize=1024)(self._compute_source_bits)
         self._by_key: dict[str, tuple[dict[Key, frozenset[str]], dict[Key, tuple[Conditional, ...]]]] = {}
 
     @classmethod
@@ -290,7 +291,7 @@ class PolicyIndex(PolicyDeclarations):
 
     def holders_of_any(self, tclass: str, permissions: Iterable[str], target_type: str) -> list[str]:
         """The confined domains that hold at least one of several permissions, sorted."""
-        return self.tables.names_of(self._source_bits(tclass, permissions, target_type) & self._confined_bits)
+        return self.tables.names_of(self._source_bits(tclass, tuple(permissions), target_type) & self._confined_bits)
 
     def count_holding_all(self, accesses: Iterable[Access]) -> int:
         """The number of confined domains that hold every one of some accesses, whose own sources do not count."""
@@ -303,7 +304,7 @@ class PolicyIndex(PolicyDeclarations):
         """Return every type that a rule allows the access, counting both branches of conditional rules."""
         return frozenset(self.tables.names_of(self._source_bits(tclass, (permission,), target_type)))
 
-    def _source_bits(self, tclass: str, permissions: Iterable[str], target_type: str) -> int:
+    def _compute_source_bits(self, tclass: str, permissions: tuple[str, ...], target_type: str) -> int:
         """Return the types that hold at least one of the permissions, counting both branches of conditional rules."""
         found = 0
         if target_type == SELF:

@@ -105,13 +105,14 @@ def silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str)
 
 
 def _silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str) -> int:
-    left = (policy.domains - policy.unconfined).difference(policy.holders(tclass, permission, target))
     if target == "self":
+        left = (policy.domains - policy.unconfined).difference(policy.holders(tclass, permission, target))
         return sum(permission in policy.rule("dontaudit", source, source, tclass) for source in left)
     named: set[str] = set()
     for other in (target, *policy.attributes_of(target)):
         named |= policy.rule_sources("dontaudit", other, tclass, permission, conditional=False)
-    return len(left & named)
+    confined = {name for name in named if name in policy.domains and name not in policy.unconfined}
+    return len(confined.difference(policy.holders(tclass, permission, target))) if confined else 0
 
 
 def named_targets(policy: PolicyIndex, source: str, tclass: str) -> frozenset[str]:

@@ -75,11 +75,12 @@ class Guard:
     ) -> list[Finding]:
         """What the lines say of one access, the heaviest first. Without a policy attributes match by name alone."""
         view = View(access, profile, policy)
-        matching = [
-            rule
-            for rule, patterns in self._of_source(access.source, access.tclass, access.permission)
-            if any(pattern.fits_target(view) for pattern in patterns)
-        ]
+        matching = []
+        for rule, patterns in self._of_source(access.source, access.tclass, access.permission):
+            for pattern in patterns:
+                if pattern.fits_target(view):
+                    matching.append(rule)
+                    break
         harmless = any(rule.level is GuardLevel.NONE for rule in matching)
         demoted = {rule.demotes for rule in matching if rule.demotes is not None}
         found = [

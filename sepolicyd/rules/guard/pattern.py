@@ -14,6 +14,7 @@ from sepolicyd.document import Section
 from sepolicyd.profiles import Profile
 from sepolicyd.rules.guard.type_facts import PolicyFacts, facts_of_policy
 
+Matcher = Callable[[str], bool]
 OWN_CODE, SECRETS = "@own_code", "@secrets"
 WHEN = (
     "target_own",
@@ -80,10 +81,17 @@ class View:
             return True
         return self.facts is not None and self.facts.are_kin(access.source, access.target_type)
 
-    def has_paths(self, globs: tuple[str, ...]) -> bool:
+    def has_paths(self, globs: tuple[str, ...], key: str) -> bool:
         """Whether most of the paths that file_contexts gives the target's type match."""
-        paths = self.facts.paths_of(self.access.target_type) if self.facts is not None else ()
-        return bool(paths) and sum(map(compile_names(globs), paths)) >= PATHS_SHARE * len(paths)
+        if self.facts is None:
+            return False
+        place = (key, self.access.target_type)
+        found = self.facts.matched_paths.get(place)
+        if found is None:
+            paths = self.facts.paths_of(self.access.target_type)
+            found = bool(paths) and sum(map(compile_names(globs), paths)) >= PATHS_SHARE * len(paths)
+            self.facts.matched_paths[place] = found
+        return found
 
 
 def _own(access: Access, profile: Optional[Profile]) -> bool:
@@ -203,24 +211,49 @@ class Pattern:
         return self.fits_target(view)
 
     def fits_target(self, view: View) -> bool:
-        """Whether target and conditions fit, where source and operation do."""
+        """Whether target and conditions match, given that source and operation do."""
         if not self._fits_name(view):
             return False
-        if self.not_target and _any(_of_profile(self.not_target, view.profile), view.access.target_type):
+        if self.not_target and self._excludes(view):
             return False
         return all(view.holds(condition) for condition in self.when)
 
     def _fits_name(self, view: View) -> bool:
-        target = view.access.target_type
         if self.not_attributes and not view.attributes.isdisjoint(self.not_attributes):
             return False
-        if self.paths and view.has_paths(self.paths):
+        target = view.access.target_type
+        if self.target and (self._target_matcher or _matcher_for(self.target, view.profile))(target):
             return True
-        if self.target and _any(_of_profile(self.target, view.profile) or ("",), target):
+        if self.attributes and (target in self.attributes or not view.attributes.isdisjoint(self.attributes)):
             return True
-        if self.attributes:
-            return target in self.attributes or not view.attributes.isdisjoint(self.attributes)
-        return not self.target and not self.paths
+        if self.paths:
+            return view.has_paths(self.paths, self._paths_key)
+        return not self.target and not self.attributes
+
+    def _excludes(self, view: View) -> bool:
+        return (self._not_target_matcher or _matcher_for(self.not_target, view.profile))(view.access.target_type)
+
+    @cached_property
+    def _target_matcher(self) -> Optional[Matcher]:
+        return _own_matcher(self.target)
+
+    @cached_property
+    def _not_target_matcher(self) -> Optional[Matcher]:
+        return _own_matcher(self.not_target)
+
+    @cached_property
+    def _paths_key(self) -> str:
+        """The paths as one string, whose hash Python keeps."""
+        return "\n".join(self.paths)
+
+
+def _own_matcher(names: tuple[str, ...]) -> Optional[Matcher]:
+    """Return the matcher of names that do not depend on a profile, None if they do."""
+    return None if OWN_CODE in names or SECRETS in names else compile_names(names)
+
+
+def _matcher_for(names: tuple[str, ...], profile: Optional[Profile]) -> Matcher:
+    return compile_names(_of_profile(names, profile))
 
 
 def expand_sets(names: Sequence[str], sets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -235,7 +268,7 @@ def expand_sets(names: Sequence[str], sets: Mapping[str, Sequence[str]]) -> tupl
 
 
 @lru_cache(maxsize=512)
-def compile_names(names: tuple[str, ...]) -> Callable[[str], bool]:
+def compile_names(names: tuple[str, ...]) -> Matcher:
     """Whether a name is one of these or fits one of these shell patterns."""
     plain = frozenset(name for name in names if not set(name) & set("*?["))
     globs = [translate(name) for name in names if set(name) & set("*?[")]

@@ -41,6 +41,8 @@ class PolicyFacts:
         self._services: dict[str, str] = {}
         self._narrow_names: dict[str, frozenset[str]] = {}
         self._narrow_attributes: dict[str, bool] = {}
+        self.matched_paths: dict[tuple[str, str], bool] = {}
+        """Whether most paths of a type match some patterns; the key is the patterns and the type."""
         self._holding: dict[tuple[str, str, str], frozenset[str]] = {}
 
     def service_of(self, type_name: str) -> str:

@@ -37,6 +37,7 @@ KINDS = [
     ("state of another service", "write", "chronyd_var_lib_t", "file", GuardLevel.REVIEW),
     ("state of another service", "read", "chronyd_var_lib_t", "file", GuardLevel.REVIEW),
     ("a socket of another service", "connectto", "sshd_t", "unix_stream_socket", GuardLevel.REVIEW),
+    ("a datagram to another service", "sendto", "sshd_t", "unix_dgram_socket", GuardLevel.REVIEW),
     ("a process of another service", "sigkill", "sshd_t", "process", GuardLevel.REVIEW),
     ("a device", "read", "usb_device_t", "chr_file", GuardLevel.REVIEW),
     ("raw packets", "create", HUB, "packet_socket", GuardLevel.REVIEW),
