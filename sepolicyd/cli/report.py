@@ -23,6 +23,13 @@ from sepolicyd.storage.files import write_whole
 )
 @click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="Write the records behind the report to FILE.")
 @click.option("--details", is_flag=True, help="Keep paths, commands and raw records in the bundle; they name users.")
+@click.option("--upstream", is_flag=True, help="Print reports to policy maintainers: title, records, rule.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="POLICY|DIR",
+    help="Leave out of --upstream what this policy, or the newest in this directory, allows.",
+)
 @policy_option
 @state_options
 def report_command(
@@ -30,6 +37,8 @@ def report_command(
     output: Optional[Path],
     bundle: Optional[Path],
     details: bool,
+    upstream: bool,
+    against: Optional[Path],
     policy_file: Optional[Path],
     **paths: Optional[Path],
 ) -> int:
@@ -41,19 +50,43 @@ def report_command(
     With --bundle the records themselves: evidence, decisions, module sources, the exact difference and the histories, in a
     file that verify_bundle.py checks without sepolicyd. Its seal is printed: keep it elsewhere.
 
+    With --upstream reports in the form that policy maintainers take, on what was denied and allowed by a decision.
+
     \b
     Example:
       sepolicyd report jupyterhub -o jupyterhub.html
     """
-    if bundle is None and details:
-        raise UsageError("--details belongs to --bundle", "sepolicyd report SERVICE --bundle FILE --details")
+    _check_options(bundle, upstream=upstream, details=details, against=against)
     session = open_session(service, **paths)
     now = time.time()
     if bundle is not None:
         _bundle(session, bundle, now, details=details)
-    if output is not None or bundle is None:
+    if upstream:
+        _upstream(session, output, against)
+    elif output is not None or bundle is None:
         _page(session, output or Path(f"{session.profile.name}-report.html"), now, policy_file)
     return int(Exit.DONE)
+
+
+def _check_options(bundle: Optional[Path], *, upstream: bool, details: bool, against: Optional[Path]) -> None:
+    if details and bundle is None:
+        raise UsageError("--details belongs to --bundle", "sepolicyd report SERVICE --bundle FILE --details")
+    if against is not None and not upstream:
+        raise UsageError("--against belongs to --upstream", "sepolicyd report SERVICE --upstream --against POLICY")
+    if upstream and bundle is not None:
+        raise UsageError("--upstream and --bundle are two reports", "write them one after the other")
+
+
+def _upstream(session: Session, target: Optional[Path], against: Optional[Path]) -> None:
+    from sepolicyd.report.upstream import text_of, upstream_reports
+
+    found = upstream_reports(session, against)
+    text = text_of(found)
+    if target is None:
+        terminal.print_out(text.rstrip("\n"))
+    else:
+        write_whole(target, text.encode(), mode=0o600)
+    terminal.print_err(f"{terminal.plural(len(found.reports), 'report')}; records name users and paths: read before you send")
 
 
 def _page(session: Session, target: Path, now: float, policy_file: Optional[Path]) -> None:

@@ -154,7 +154,7 @@ def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path
     Called for one candidate at a time because it takes 80 ms; a list of all candidates does without interfaces.
     """
     policy_index, _ = open_policy(session.settings, policy_file)
-    interfaces = _interfaces(session.settings.policy_headers / "include")
+    interfaces = open_interfaces(session.settings.policy_headers / "include")
     if policy_index is None or interfaces is None or not item.approvable:
         return item
     refined = assess(
@@ -165,7 +165,8 @@ def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path
 
 
 @lru_cache(maxsize=1)
-def _interfaces(include: Path) -> Optional[Interfaces]:
+def open_interfaces(include: Path) -> Optional[Interfaces]:
+    """The reference policy's interfaces below a directory, None where they are not installed."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepolicyd"
     try:
         return Interfaces.load(cache, include)
