@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from sepolicyd.rollout.lease.end import EXIT_DONE, EXIT_PENDING, end_all, end_due
+from sepolicyd.errors import SepolicydError
+from sepolicyd.rollout.lease.end import EXIT_DONE, EXIT_PENDING, LOCK_WAIT_S, end_all, end_due
+from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.kernel import Ended
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR, CorruptLease, Lease, carried_lease
 from sepolicyd.rollout.lease.orphans import last_resort
+from sepolicyd.rollout.lease.without_kernel import end_all_in_store
 
 
 def _carried(word: str) -> Optional[Lease]:
@@ -39,6 +42,8 @@ def main(arguments: Optional[list[str]] = None) -> int:
     if given.check:
         return EXIT_PENDING if any(isinstance(item, CorruptLease) for item in world.book.all()) else EXIT_DONE
     if not world.kernel.enabled():
+        if given.all:
+            return _end_without_selinux(world)
         print("<4>SELinux is disabled: nothing to end in the kernel; lease records are kept")
         return EXIT_DONE
     try:
@@ -53,6 +58,18 @@ def main(arguments: Optional[list[str]] = None) -> int:
             + "".join(f"; {error}" for error in item.errors)
         )
     return EXIT_DONE if all(item.done for item in ended) else EXIT_PENDING
+
+
+def _end_without_selinux(world: Environment) -> int:
+    try:
+        errors = end_all_in_store(world, LOCK_WAIT_S)
+    except SepolicydError as error:
+        errors = [str(error)]
+    if errors:
+        print(f"<2>SELinux is disabled, and leases are left in the module store: {'; '.join(errors)}")
+        return EXIT_PENDING
+    print("<5>SELinux is disabled: nothing of a lease is left in the module store")
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.vm.bench import Scenario
-from tests.vm.scenarios import change, cut, deadline, domain, forgery, hand, hostile, paper, rotation, smoke, survive
+from tests.vm.scenarios import change, cut, deadline, domain, forgery, hand, hostile, package, paper, rotation, smoke, survive
 
 ALL: tuple[Scenario, ...] = tuple(
-    module.SCENARIO for module in (smoke, domain, hand, hostile, survive, paper, deadline, cut, forgery, change, rotation)
+    module.SCENARIO
+    for module in (smoke, domain, hand, hostile, survive, package, paper, deadline, cut, forgery, change, rotation)
 )
