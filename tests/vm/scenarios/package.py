@@ -196,7 +196,7 @@ def play(context: Context) -> None:
 SCENARIO = Scenario(
     "package",
     "slim",
-    "the Debian packages: install, upgrade, downgrade, remove and purge during leases; each lease ends, nothing stays permissive",
+    "the Debian packages: installed, upgraded, downgraded, removed and purged during leases; nothing stays permissive",
     play,
     "booted",
 )
