@@ -52,7 +52,7 @@ NOUNS = {
 
 
 @dataclass(frozen=True)
-class Rule:
+class LeastRule:
     """The least rule for some accesses: an interface, or plain rules."""
 
     accesses: tuple[Access, ...]
@@ -68,7 +68,7 @@ class UpstreamReport:
     accesses: tuple[Access, ...]
     seen: Evidence
     reasons: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[LeastRule, ...]
     module: str = ""
     """The module of the policy that declares the source type, "" where that is not known."""
 
@@ -208,7 +208,7 @@ def _reports(
 
 def _rules(
     accesses: Sequence[Access], policy: PolicyIndex, interfaces: Optional[Interfaces], refuses: Callable[[Access], bool]
-) -> Iterable[Rule]:
+) -> Iterable[LeastRule]:
     """One rule for all accesses where one interface covers them, or else one for each class."""
 
     def best(some: Sequence[Access]) -> Optional[Offer]:
@@ -217,13 +217,13 @@ def _rules(
 
     whole = best(accesses)
     if whole is not None:
-        yield Rule(tuple(accesses), whole)
+        yield LeastRule(tuple(accesses), whole)
         return
     classes: dict[str, list[Access]] = {}
     for access in accesses:
         classes.setdefault(access.tclass, []).append(access)
     for some in classes.values():
-        yield Rule(tuple(some), best(some) if len(classes) > 1 else None)
+        yield LeastRule(tuple(some), best(some) if len(classes) > 1 else None)
 
 
 # -- text ------------------------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def _report(one: UpstreamReport, against: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rule(rule: Rule) -> list[str]:
+def _rule(rule: LeastRule) -> list[str]:
     plain = [f"    {text}" for text in rules_of(rule.accesses)]
     if rule.offer is None:
         return plain
