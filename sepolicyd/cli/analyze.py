@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def analyze_command(
       sepolicyd analyze --json /var/log/audit/audit.log.1 /var/log/audit/audit.log
     """
     _check_options(grouped=grouped, as_sarif=as_sarif)
+    gc.disable()  # the process is short and makes no large cycles; the collector would take a fifth of its time
     settings = settings_from(**paths)
     front = Front()
     names = files or (str(settings.log),)

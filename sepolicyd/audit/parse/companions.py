@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
 from sepolicyd.audit.parse import fields as field
 
 MAX_ITEMS = 64
+# audit_log_exit and audit_log_task_info of kernel/auditsc.c; a record of another form is separated field by field.
+_VALUE = r'("[^"]*"|[^ \t"]*)'
+_SYSCALL = re.compile(
+    r"arch=[0-9a-f]+ syscall=([0-9]+)(?: per=[0-9a-f]+)? success=(yes|no) exit=-?[0-9]+(?: a[0-3]=[0-9a-f]+){4} items=[0-9]+"
+    r" ppid=([0-9]+) pid=([0-9]+) auid=([0-9]+) uid=([0-9]+)(?: (?!comm)[a-z]+=[^ \t\"]+)* comm="
+    + _VALUE
+    + " exe="
+    + _VALUE
+    + r" subj=([^ \t\"]+)"
+)
+_OF_SYSCALL = ("syscall", "success", "ppid", "pid", "auid", "uid", "comm", "exe", "subj")
 
 
 class Companions:
@@ -34,7 +46,8 @@ class Companions:
         """Fields of SYSCALL; ``syscall`` is a name if the record is enriched, else a number."""
         if self._syscall is None:
             plain, _, enriched = self._bodies.get("SYSCALL", "").partition(field.SEPARATOR)
-            found = field.read_fields(plain).values
+            match = _SYSCALL.match(plain)
+            found = field.read_fields(plain).values if match is None else _decoded(match)
             name = enriched.partition("SYSCALL=")[2].partition(" ")[0]
             self._syscall = {**found, "syscall": name} if name else found
         return self._syscall
@@ -80,6 +93,13 @@ class Companions:
     def _fields(self, kind: str) -> dict[str, str]:
         body = self._bodies.get(kind)
         return field.read_fields(body.partition(field.SEPARATOR)[0]).values if body else {}
+
+
+def _decoded(match: re.Match[str]) -> dict[str, str]:
+    """The fields of SYSCALL that are asked for."""
+    *numbers, comm, exe, subj = match.groups()
+    values = [*numbers, field.value_of(comm), field.value_of(exe), field.value_of(subj, encoded=False)]
+    return dict(zip(_OF_SYSCALL, values))
 
 
 def normal_auid(written: str) -> str:

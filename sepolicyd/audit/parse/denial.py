@@ -49,7 +49,7 @@ _NEXT_HEADER = re.compile(r"[ \t]*(?:(?:node|host)=[^ ]+ )?type=[A-Z]")
 # Kernel records whose values cannot contain a blank except in hexadecimal form: a header between two of their fields can only
 # be a record whose newline was lost.
 _KERNELS = frozenset({"AVC", "SELINUX_ERR", "SYSCALL", "PATH", "CWD", "EXECVE", "PROCTITLE", "SOCKADDR"})
-_COMPANION = re.compile(rb"type=(?:SYSCALL|PATH|CWD|EXECVE|PROCTITLE|SOCKADDR|13[0-9]{2}) ")
+COMPANION = re.compile(rb"type=(?:SYSCALL|PATH|CWD|EXECVE|PROCTITLE|SOCKADDR|13[0-9]{2}) ")
 _PORTS = ("src", "dest", "lport", "fport")
 _OWN = frozenset({"pid", "comm", "exe", "path", "name", "dev", "ino", "ioctlcmd", "scontext", "tcontext", "tclass",
                   "permissive", "srawcon", "trawcon", "hostname", "addr", "terminal", "sauid", *_PORTS})  # fmt: skip
@@ -99,7 +99,7 @@ def denials_of_lines(lines: Sequence[bytes], number: int = 0) -> Denials:
         return Denials()
     if isinstance(first, Unparsed):
         return Denials(unparsed=(first,))
-    others = [line for line in lines[1:] if _COMPANION.search(line, 0, MAX_HEADER)][:MAX_COMPANIONS]
+    others = [line for line in lines[1:] if COMPANION.search(line, 0, MAX_HEADER)][:MAX_COMPANIONS]
     records = [record for record in map(parse, others) if isinstance(record, Record) and record.key == first.key]
     return denials_of(Event(first.event, (first, *records)), first_only=True)
 
@@ -219,7 +219,7 @@ def _kernel_message(record: Record, companions: Companions, raw: tuple[str, ...]
         permissive={"1": True, "0": False}.get(values.get("permissive", "")[:1]),
         raw=raw,
         **labels,
-        **_object(values, labels["tclass"], companions),
+        **object_fields(values, labels["tclass"], companions),
         **companions.process(values),
     )
 
@@ -277,7 +277,7 @@ def _labels(permissions: str, scontext: str, tcontext: str, tclass: str) -> Unio
     return {"scontext": contexts[0], "tcontext": contexts[1], "tclass": tclass, "permissions": names}
 
 
-def _object(values: Mapping[str, str], tclass: str, companions: Companions) -> dict[str, Any]:
+def object_fields(values: Mapping[str, str], tclass: str, companions: Companions) -> dict[str, Any]:
     """Return the fields of a Denial that describe the object of a kernel AVC."""
     name, ino = values.get("name", ""), values.get("ino", "")
     sockaddr = companions.sockaddr

@@ -10,13 +10,13 @@ another; what is beyond the limit is counted for its domain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Optional, Union
 
 from sepolicyd.audit.model import AvcDecision, Denial, Kind, Remainder, Sighting, Tally
 from sepolicyd.audit.parse import fields as field
-from sepolicyd.audit.parse.denial import denials_of_lines
+from sepolicyd.audit.scan.kept_record import read_kept
 
 SLOTS_OF_PLACE = 48
 SLOTS_OF_DOMAIN = 512
@@ -60,8 +60,7 @@ class Slot:
     def read(self) -> Optional[Denial]:
         """The denial, parsed at the first call; None where the parser reads no denial from its line."""
         if isinstance(self._source, list):
-            found = denials_of_lines(self._source)
-            self._source = next(iter((*found.denials, *found.granted)), None)
+            self._source = read_kept(self._source)
         return self._source
 
     def add(self, stamp: bytes) -> None:
@@ -83,22 +82,42 @@ class Domain:
 
 
 class Place:
-    """Denials of one source context, target context and class; ``rest`` is [count, enforced, first, last] by permission."""
+    """Denials of one source context, target context and class.
+
+    ``rest`` is [count, enforced, first, last] by permission, in the order in which they were first counted.
+    """
 
     __slots__ = (
-        *("comms", "domain", "ioctls", "look_at", "newest", "open", "permissions", "ports", "rest", "rest_count", "slots"),
+        *(
+            "comms",
+            "domain",
+            "ioctls",
+            "look_at",
+            "newest",
+            "open",
+            "permissions",
+            "pids",
+            "ports",
+            "rest",
+            "rest_count",
+            "slots",
+        ),
+        "gathers_ports",
     )
 
     def __init__(self, domain: Domain, *, has_ports: bool) -> None:
         self.domain = domain
         self.slots: dict[Any, Slot] = {}
+        self.pids: set[bytes] = set()
+        """Processes of the slots."""
         self.open = True
         self.permissions: set[bytes] = set()
         self.rest: dict[bytes, list[Any]] = {}
         self.rest_count = 0
         self.look_at = SPREAD_FROM
         self.comms: dict[bytes, int] = {}
-        self.ports: Optional[set[tuple[bytes, bytes]]] = set() if has_ports else None
+        self.ports: set[tuple[bytes, bytes]] = set()
+        self.gathers_ports = has_ports
         self.ioctls: set[bytes] = set()
         self.newest = b""
 
@@ -114,16 +133,15 @@ class Place:
     def count(self, permissions: Iterable[bytes], permissive: Optional[bytes], stamp: bytes, comm: bytes) -> None:
         """Count a record that gets no slot."""
         self.rest_count += 1
-        enforced = permissive != b"1"
+        enforced = 0 if permissive == b"1" else 1
         rest = self.rest
         for permission in permissions:
             tally = rest.get(permission)
             if tally is None:
-                rest[permission] = [1, int(enforced), stamp, stamp]
+                rest[permission] = [1, enforced, stamp, stamp]
                 continue
             tally[0] += 1
-            if enforced:
-                tally[1] += 1
+            tally[1] += enforced
             if stamp > tally[3]:
                 tally[3] = stamp
             elif stamp < tally[2]:
@@ -173,9 +191,10 @@ class Places:
         place.open = place.open and room and len(place.slots) < SLOTS_OF_PLACE
         return bool(fresh) or place.open or spread or new_comm
 
-    def keep(self, place: Place, key: Any, slot: Slot, comm: bytes) -> Slot:
+    def keep(self, place: Place, key: Any, slot: Slot, comm: bytes, pid: bytes) -> Slot:
         """Keep a slot for the records that share the key."""
         place.slots[key] = slot
+        place.pids.add(pid)
         if len(place.comms) < MAX_FACETS:
             place.comms.setdefault(comm, 0)
         place.domain.slots += 1
@@ -188,8 +207,11 @@ class Places:
         taken = len(self._slots)
         return Detail.EVENT if taken < SLOTS else Detail.FOLLOWING if taken < SLOTS_WITH_EVENT else Detail.LINE
 
-    def add(self, denial: Denial) -> None:
-        """Count one denial that the parser has read."""
+    def add(self, denial: Denial, enriched: Optional[Callable[[], Denial]] = None) -> None:
+        """Count one denial that the parser has read.
+
+        :param enriched: gives the denial with the other records of its event; it is asked if the denial gets a slot
+        """
         contexts = [f"{one.user}:{one.role}:{one.type}".encode() for one in (denial.scontext, denial.tcontext)]
         node = denial.event.node.encode() or None
         tclass = denial.tclass.encode()
@@ -206,7 +228,7 @@ class Places:
         if slot is None:
             wanted = self.wants(place, permissions, comm)
             if wanted:
-                slot = self.keep(place, like, Slot(denial, stamp), comm)
+                slot = self.keep(place, like, Slot(enriched() if enriched else denial, stamp), comm, b"%d" % (denial.pid or 0))
             elif wanted is None:
                 slot = place.domain.overflow
         if slot is not None:
@@ -248,7 +270,7 @@ def _remainder(place: Place, example: Denial) -> Remainder:
         permission.decode(): Tally(count, enforced, seconds(first), seconds(last))
         for permission, (count, enforced, first, last) in place.rest.items()
     }
-    ports = sorted((key.decode(), int(port)) for key, port in place.ports or ())
+    ports = sorted((key.decode(), int(port)) for key, port in place.ports)
     comms = tuple(sorted((field.value_of(comm.decode("utf-8", "backslashreplace")), n) for comm, n in place.comms.items() if n))
     ioctls = tuple(sorted(int(text.partition(b"=")[2], 16) for text in place.ioctls))
     return Remainder(example, place.rest_count, tallies, comms, tuple(ports), ioctls)

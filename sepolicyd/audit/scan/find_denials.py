@@ -84,13 +84,14 @@ class Sweep:
 
     def _denials(self, before: bytes, block: bytes, after: bytes) -> None:
         find, rfind, kernel, user = block.find, block.rfind, KERNEL_AVC.match, USER_AVC.match
-        blocks, record = (before, block, after), self._record
+        blocks, record, count_alike = (before, block, after), self._record, self._count_alike
         position = find(MARK)
         while position >= 0:
             start = rfind(b"\n", 0, position) + 1
             match = kernel(block, start)
             if match is not None:
-                record(blocks, start, match, match.group(*KEY), match.group(*LIKE_KERNEL))
+                if not count_alike(match.groups()):
+                    record(blocks, start, match, match.group(*KEY), match.group(*LIKE_KERNEL))
             else:
                 match = user(block, start)
                 if match is None:
@@ -98,6 +99,22 @@ class Sweep:
                     continue
                 record(blocks, start, match, (*match.group(*KEY), Kind.USER_AVC), match.group(*LIKE_USER))
             position = find(MARK, match.end())
+
+    def _count_alike(self, groups: tuple[Any, ...]) -> bool:
+        """Count a record of the kernel that differs from counted ones in nothing that is kept; False for any other.
+
+        This is the way of nearly all records of a long log, and the shortest: no slot is like one of a new process.
+        """
+        node, stamp, verdict, brace, pid, comm, _, ioctl, source, target, tclass, permissive = groups
+        place = self.places.by_key.get((node, verdict, source, target, tclass))
+        if place is None or place.open or pid in place.pids or stamp <= place.newest or ioctl or place.gathers_ports:
+            return False
+        permissions = self._braces.get(brace)
+        if permissions is None or place.may_keep(permissions, comm):
+            return False
+        place.newest = stamp
+        place.count(permissions, permissive, stamp, comm)
+        return True
 
     def _record(
         self, blocks: tuple[bytes, bytes, bytes], start: int, match: re.Match[bytes], key: Any, like: tuple[Any, ...]
@@ -126,20 +143,21 @@ class Sweep:
         self, blocks: tuple[bytes, bytes, bytes], start: int, place: Place, like: tuple[Any, ...], stamp: bytes
     ) -> Optional[Slot]:
         """A slot for a record that is like none of the place; None where it was counted without."""
-        brace, comm, details, ioctl, permissive, _ = like
+        brace, comm, details, ioctl, permissive, pid = like
         permissions = self._braces.get(brace) or self._permissions(brace)
         if place.may_keep(permissions, comm):
             wanted = self.places.wants(place, permissions, comm)
             if wanted:
                 lines = event_of(*blocks, start, self.places.detail)
-                return self.places.keep(place, like, Slot(lines, stamp), comm)
+                return self.places.keep(place, like, Slot(lines, stamp), comm, pid)
             if wanted is None:
                 return place.domain.overflow
-        place.count(permissions, permissive, stamp, comm)
+        if place.gathers_ports:
+            place.ports.update(PORTS.findall(details))
+            place.gathers_ports = len(place.ports) < MAX_FACETS
         if comm and ioctl and len(place.ioctls) < MAX_FACETS:
             place.ioctls.add(ioctl)
-        if place.ports is not None and len(place.ports) < MAX_FACETS:
-            place.ports.update(PORTS.findall(details))
+        place.count(permissions, permissive, stamp, comm)
         return None
 
     def _first(
@@ -148,7 +166,7 @@ class Sweep:
         """A new place with its first slot, if the parser reads that record as the expression did."""
         if key in self._doubted:
             return None
-        found = denials_of_lines(event_of(*blocks, start, self.places.detail))
+        found = denials_of_lines([match[0]])
         denial = next(iter((*found.denials, *found.granted)), None)
         permissions = self._permissions(like[0])
         if denial is None or not _agree(denial, match, permissions):
@@ -158,7 +176,8 @@ class Sweep:
         place = self.places.make(key, match[SOURCE], match[CLASS])
         place.newest = match[STAMP]
         if self.places.wants(place, permissions, like[1]):
-            self.places.keep(place, like, Slot(denial, match[STAMP]), like[1])
+            lines = event_of(*blocks, start, self.places.detail)
+            self.places.keep(place, like, Slot(lines, match[STAMP]), like[1], like[5])
         return place
 
     def _permissions(self, brace: bytes) -> tuple[bytes, ...]:
@@ -191,14 +210,27 @@ class Sweep:
         line = block[block.rfind(b"\n", 0, position) + 1 : end]
         if has_stamp(line) and self._is_repeated(line):
             return end
-        # only a denial and an error gain by the other records of their event
-        gains = b"tclass=" in line or (b"SELINUX_ERR" in line and len(self.errors) < MAX_LISTED)
+        # only a denial that is kept and an error gain by the other records of their event
+        gains = b"SELINUX_ERR" in line and len(self.errors) < MAX_LISTED
         found = denials_of_lines(event_of(before, block, after, position, Detail.EVENT) if gains else [line])
+        if len(found.denials) == 1 and not (gains or found.unparsed or found.granted or found.notices or found.other):
+            self._add(before, block, after, position, found)
+            return end
         if found.unparsed:
             number = self._number(block, position)
             found = replace(found, unparsed=tuple(replace(one, line=number) for one in found.unparsed))
         self.take(found)
         return end
+
+    def _add(self, before: bytes, block: bytes, after: bytes, position: int, found: Denials) -> None:
+        """Count a denial that was read from its line alone; the other records of its event are read if it is kept."""
+        [denial] = found.denials
+
+        def enriched() -> Denial:
+            again = denials_of_lines(event_of(before, block, after, position, self.places.detail))
+            return next(iter(again.denials), denial)
+
+        self.places.add(denial, enriched)
 
     def _number(self, block: bytes, position: int) -> int:
         """The number of the line at this place; places are asked for in ascending order, so that lines are counted once."""
