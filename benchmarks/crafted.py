@@ -99,6 +99,9 @@ def cases(size: int) -> dict[str, bytes]:
     found["different headers without a message"] = b"".join(numbered)
     broken = [HEADER + b"avc: %d tclass=\n" % n for n in range(size // 60)]
     found["different broken records of one event"] = b"".join(broken)
+    dotted = CONTEXTS.replace(b"tclass=file", b"tclass=")
+    unclassed = [HEADER + AVC + b'"c%d"' % n + dotted + b"\n" for n in range(size // 160)]
+    found["different records of one event without a class"] = b"".join(unclassed)
     errors = [HEADER.replace(b"AVC", b"SELINUX_ERR") + b"op=setxattr invalid_context=%d\n" % n for n in range(size // 85)]
     found["different errors of one event"] = b"".join(errors)
     dots = [
