@@ -21,6 +21,8 @@ OPTIONAL = frozenset(("why",))
 MODULE_PREFIX = "sepolicyd_lease_"
 DEFAULT_DIR = Path("/var/lib/sepolicyd/rollout")
 DAY_S = 86400.0
+LAST_SECOND = 1e11
+"""No clock of a machine is later (the year 5138)."""
 
 
 class LeasePhase(str, Enum):
@@ -123,9 +125,12 @@ def _values(lease: Lease) -> dict[str, Any]:
 def parse_lease(text: str) -> Lease:
     """Parse a record.
 
-    :raises ValueError: not a lease record of this schema
+    :raises ValueError: not a lease record of this schema, or a time that no clock reaches (NaN would never be due)
     """
-    values = json.loads(text)
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError("not a lease record") from None
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         raise ValueError("not a lease record of this version")
     names = {spec.name for spec in fields(Lease)}
@@ -138,8 +143,18 @@ def parse_lease(text: str) -> Lease:
     values["why"] = str(values.get("why", ""))
     values["phase"] = LeasePhase(values["phase"])
     for key in ("deadline_wall", "deadline_boottime"):
-        values[key] = float(values[key])
+        values[key] = _seconds(values[key])
+    opened = values["opened"]
+    values["opened"] = Moment(_seconds(opened.wall), _seconds(opened.boottime), str(opened.boot_id))
+    if not all(isinstance(values[key], str) for key in ("profile", "id", "module")) or type(values["priority"]) is not int:
+        raise ValueError("a name or the priority has a wrong type")
     return Lease(**values)
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < LAST_SECOND:
+        raise ValueError(f"{str(value)[:40]} is no point in time")
+    return float(value)
 
 
 def carry_lease(lease: Lease) -> str:

@@ -94,7 +94,7 @@ def test_on_a_disk_it_is_whole_and_readable_for_all(tmp_path: Path) -> None:
     path.write_text("{}")
     assert "does not match" in disagreement(path, book.all())
     book.remove(LEASE.profile)
-    assert "over" in disagreement(path, book.all())
+    assert "has ended" in disagreement(path, book.all())
     book.publish()
     assert not path.exists()
 

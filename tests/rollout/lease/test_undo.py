@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +31,21 @@ def test_an_undo_file_comes_back_as_it_was(tmp_path: Path) -> None:
     assert book.all() == []
 
 
+def _with(key: str, text: str) -> str:
+    """The record with another value of a key."""
+    values = {**json.loads(render_lease(LEASE)), key: "@"}
+    return json.dumps(values).replace('"@"', text)
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"schema": 2}', render_lease(LEASE)[:-40], render_lease(LEASE).replace('"id"', '"di"'), "\x00" * 300],
+    [
+        *("", "[]", "{}", '{"schema": 2}', "\x00" * 300, "[" * 100_000),
+        *(render_lease(LEASE)[:-40], render_lease(LEASE).replace('"id"', '"di"')),
+        *(_with("deadline_wall", text) for text in ("NaN", "Infinity", "1e300", "1" + "0" * 400, '"1"', "true", "-1")),
+        *(_with("deadline_boottime", "NaN"), _with("priority", '"360"'), _with("module", "[]")),
+    ],
+    ids=range(18),
 )
 def test_a_damaged_undo_file_is_never_passed_over(tmp_path: Path, text: str) -> None:
     book = LeaseBook(tmp_path)
