@@ -19,7 +19,7 @@ from sepolicyd.module.store import Store
 from tests.policies import base
 from tests.vm.bench import AUDIT_LOG, Context, listed, unique
 from tests.vm.errors import CannotRun
-from tests.vm.image import BasePolicy
+from tests.vm.image import BasePolicy, cache_directory
 from tests.vm.machine import Machine
 
 PARTS = ("etc/selinux", "var/lib/selinux", "usr/share/selinux")
@@ -40,9 +40,25 @@ FORGET = f"rm -f {AUDIT_LOG}.*; : > {AUDIT_LOG}"
 
 
 def load(root: Path) -> BasePolicy:
-    """Check that a directory can serve as the guest's base policy.
+    """Return a directory as the guest's base policy, checked unless a guest has booted with the same bytes before.
 
-    :raises CannotRun: in one sentence, why it cannot
+    :raises CannotRun: in one sentence, why it cannot serve
+    """
+    label = re.sub(r"[^A-Za-z0-9_]+", "", root.name) or "root"
+    policy = BasePolicy(label, Store(root).kind, archive(root), CHANGE_OVER + RELABEL)
+    if not booted_before(policy):
+        check(root)
+    return policy
+
+
+def booted_before(policy: BasePolicy) -> bool:
+    """Tell whether there is a saved state of a guest with this policy."""
+    return any(cache_directory().glob(f"image-*/state-{policy.name}-*-changed"))
+
+
+def check(root: Path) -> None:
+    """
+    :raises CannotRun: in one sentence, why a directory cannot serve as the guest's base policy
     """
     with tempfile.TemporaryDirectory(prefix="sepolicyd-vm-") as place:
         reason = base.why_unusable(root, Path(place) / "store")
@@ -51,8 +67,6 @@ def load(root: Path) -> BasePolicy:
     told = base.customisations(root)
     if told:
         print(told, flush=True)
-    label = re.sub(r"[^A-Za-z0-9_]+", "", root.name) or "root"
-    return BasePolicy(label, Store(root).kind, archive(root), CHANGE_OVER + RELABEL)
 
 
 def archive(root: Path) -> bytes:

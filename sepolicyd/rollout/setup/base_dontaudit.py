@@ -20,6 +20,9 @@ from sepolicyd.storage.files import write_whole
 
 VERSION = 1
 Key = tuple[str, str, str]
+# Asked by the kernel at each change of domain (selinux_bprm_committing_creds); where denied, the program starts without its
+# parent's environment, limits and signals.
+ASKED_AT_TRANSITION = frozenset({"noatsecure", "rlimitinh", "siginh"})
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,23 @@ class BaseDontaudits:
 
 
 def silent_of(policy_index: PolicyIndex, domains: Iterable[str]) -> BaseDontaudits:
-    """Collect the unconditional dontaudit rules of a policy whose source is one of these domains (not an attribute)."""
+    """Collect the unconditional dontaudit rules of a policy whose source is one of these domains.
+
+    Of rules on an attribute only what each domain transition asks is taken: the reference policy's pattern for transitions has
+    such a rule for the two domains, Fedora's policy has one for all of them.
+    """
     own = frozenset(domains)
-    rules = policy_index.rules("dontaudit", own)
-    return BaseDontaudits({key: permissions for key, permissions, condition in rules if condition is None})
+    found: dict[Key, frozenset[str]] = {}
+    for key, permissions, condition in policy_index.rules("dontaudit", own):
+        if condition is None:
+            found[key] = found.get(key, frozenset()) | permissions
+    for domain in sorted(own):
+        for (_, target, tclass), permissions, condition in policy_index.rules("dontaudit", policy_index.attributes_of(domain)):
+            asked = permissions & ASKED_AT_TRANSITION if tclass == "process" and condition is None else frozenset()
+            if asked:
+                key = (domain, target, tclass)
+                found[key] = found.get(key, frozenset()) | asked
+    return BaseDontaudits(found)
 
 
 def path_of(settings: Settings, profile: str) -> Path:

@@ -11,6 +11,7 @@ from sepolicyd.audit.model import Context
 from sepolicyd.policy.explain import explain
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import Ports
+from sepolicyd.rollout.setup import base_dontaudit
 from tests.paths import POLICIES
 from tests.policies.base import is_fedoras
 
@@ -275,6 +276,14 @@ def test_every_port_that_the_kernel_may_choose_can_be_reached(policy: PolicyInde
 def test_who_may_enter_the_students_domain(either: PolicyIndex) -> None:
     entering = {source for source in either.domains if either.allowed(Access.of(source, USER, "process", "transition")).allowed}
     assert entering - either.unconfined == {HUB}
+
+
+def test_what_each_transition_asks_is_no_question_in_a_lease_without_dontaudit_rules(either: PolicyIndex) -> None:
+    silent = base_dontaudit.silent_of(either, (HUB, PROXY, USER))
+    asked = {Access.of(HUB, target, "process", each) for target in (PROXY, USER) for each in ("noatsecure", "siginh")}
+    assert silent.among(asked, either) == asked
+    # of a rule on an attribute nothing else is recorded: it may hide a need of this service
+    assert not silent.among({Access.of(HUB, "init_t", "process", "ptrace"), Access.of(HUB, "shadow_t", "file", "read")}, either)
 
 
 def test_categories_hold_where_the_spawner_gives_them(either: PolicyIndex) -> None:
