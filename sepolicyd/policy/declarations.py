@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -147,12 +147,22 @@ class PolicyDeclarations:
 
     def plain_transitions(self) -> Iterator[Transition]:
         """The transitions that apply to any file name."""
-        symbols, classes = self.tables.symbols, self.tables.class_names
         for key, rows in self._transition_rows.items():
-            target, tclass = symbols[key >> CLASS_BITS], classes[class_of(key)]
-            for source, kind, default, condition in rows:
-                text = str(self.conditions[condition - 1]) if condition else ""
-                yield Transition(TRANSITION_RULES[kind], symbols[source], target, tclass, symbols[default], "", text)
+            yield from self._plain(key, rows)
+
+    def transitions_on(self, target: str, tclass: str) -> Iterator[Transition]:
+        """The transitions of one target and class for any file name: a look-up, where :meth:`transitions` reads all of them."""
+        numbers = self.tables.numbers.get(target), self.tables.class_numbers.get(tclass)
+        if numbers[0] is not None and numbers[1] is not None:
+            key = key_of(numbers[0], numbers[1])
+            yield from self._plain(key, self._transition_rows.get(key, ()))
+
+    def _plain(self, key: int, rows: Iterable[tuple[int, int, int, int]]) -> Iterator[Transition]:
+        symbols, classes = self.tables.symbols, self.tables.class_names
+        target, tclass = symbols[key >> CLASS_BITS], classes[class_of(key)]
+        for source, kind, default, condition in rows:
+            text = str(self.conditions[condition - 1]) if condition else ""
+            yield Transition(TRANSITION_RULES[kind], symbols[source], target, tclass, symbols[default], "", text)
 
     @cached_property
     def named_transitions(self) -> Mapping[tuple[str, str, str, str], frozenset[str]]:

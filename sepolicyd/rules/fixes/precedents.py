@@ -51,8 +51,8 @@ def domain_of_program(policy: PolicyIndex, program: str) -> str:
 
 def _domain_of_program(policy: PolicyIndex, program: str) -> str:
     named: dict[str, int] = {}
-    for rule in policy.transitions():
-        if rule.rule == "type_transition" and rule.tclass == "process" and rule.target == program and rule.default != program:
+    for rule in policy.transitions_on(program, "process"):
+        if rule.rule == "type_transition" and rule.default != program:
             named[rule.default] = named.get(rule.default, 0) + 1
     own = f"{stem(program)}_t"
     if named:
@@ -68,8 +68,8 @@ def starters(policy: PolicyIndex, program: str) -> int:
 
     def count() -> int:
         found: set[str] = set()
-        for rule in policy.transitions():
-            if rule.rule == "type_transition" and rule.tclass == "process" and rule.target == program:
+        for rule in policy.transitions_on(program, "process"):
+            if rule.rule == "type_transition":
                 found |= policy.types_of(rule.source)
         return len(found & policy.domains)
 
