@@ -59,13 +59,14 @@ def report_command(
     _check_options(bundle, upstream=upstream, details=details, against=against)
     session = open_session(service, **paths)
     now = time.time()
-    if bundle is not None:
-        _bundle(session, bundle, now, details=details)
+    done = Exit.DONE
+    if bundle is not None and not _bundle(session, bundle, now, details=details):
+        done = Exit.FINDINGS
     if upstream:
         _upstream(session, output, against)
     elif output is not None or bundle is None:
         _page(session, output or Path(f"{session.profile.name}-report.html"), now, policy_file)
-    return int(Exit.DONE)
+    return int(done)
 
 
 def _check_options(bundle: Optional[Path], *, upstream: bool, details: bool, against: Optional[Path]) -> None:
@@ -98,7 +99,8 @@ def _page(session: Session, target: Path, now: float, policy_file: Optional[Path
     terminal.print_err(f"{terminal.escape(str(target))}: {len(text) / 1e6:.1f} MB; it names users and paths of this machine")
 
 
-def _bundle(session: Session, target: Path, now: float, *, details: bool) -> None:
+def _bundle(session: Session, target: Path, now: float, *, details: bool) -> bool:
+    """Write the bundle. Return whether its module follows from its decisions; if not, it will not verify."""
     from sepolicyd.report.bundle import make_bundle
 
     made = make_bundle(session, now, details=details)
@@ -107,3 +109,4 @@ def _bundle(session: Session, target: Path, now: float, *, details: bool) -> Non
     terminal.print_err(f"{terminal.escape(str(target))}: {terminal.plural(made.files, 'file')}; the line on stdout is its seal")
     for note in made.notes:
         terminal.print_err(f"note: {terminal.escape(note)}")
+    return made.rebuilt

@@ -17,7 +17,7 @@ from sepolicyd.fleet.transfer import export_of
 from sepolicyd.module.source import SourceText, render
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.report.archive import canonical, pack
-from sepolicyd.report.collect import changed_since, check_readable
+from sepolicyd.report.collect import changed_since, check_profile, check_readable
 from sepolicyd.report.version_history import gained_by
 from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rollout.apply.versions import NONE, Version, Versions, module_name
@@ -30,6 +30,10 @@ from sepolicyd.state.decisions import DecisionStore
 FORMAT = "sepolicyd-bundle"
 VERSION = 1
 BASE_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}\Z")
+NOT_REBUILT = (
+    "the text of version {} is not what the decisions give: another version of sepolicyd has written it, or it was altered;"
+    " apply again"
+)
 TRIED = 200  # decisions before the version's time that are tried as the last one it rests on
 
 
@@ -42,6 +46,8 @@ class Bundle:
     """SHA-256 of the chain. Whoever knows it recognizes the bundle, even if all hashes in it were computed anew."""
     notes: tuple[str, ...]
     files: int
+    rebuilt: bool
+    """Whether the text of the installed version follows from the decisions; if not, the bundle will not verify."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class _Origin:
     """The number of the last decision that the text rests on."""
     mls: bool = True
     left_out: tuple[Access, ...] = ()
+    rebuilt: bool = True
 
 
 def make_bundle(session: Session, now: float, *, details: bool) -> Bundle:
@@ -61,10 +68,11 @@ def make_bundle(session: Session, now: float, *, details: bool) -> Bundle:
 
     :param now: epoch seconds
     :param details: keep paths, commands, contexts and raw records in the evidence; they name users
-    :raises RefusedError: only root can read the records
-    :raises StateError: a record is damaged, or the installed version cannot be rebuilt from the decisions
+    :raises RefusedError: only root can read the records, or they belong to another service
+    :raises StateError: a record is damaged
     """
     check_readable(session)
+    check_profile(session, session.snapshot())
     settings, module = session.settings, module_name(session.profile.name)
     versions = Versions(settings.rollout_dir, module)
     entries = [entry for entry in History(settings.rollout_dir).entries() if entry.module == module]
@@ -78,6 +86,7 @@ def make_bundle(session: Session, now: float, *, details: bool) -> Bundle:
     evidence, notes = _evidence(session, now, details=details)
     changed = changed_since(session, entries)
     notes += [changed] if changed else []
+    notes += [] if origin.rebuilt else [NOT_REBUILT.format(version.number)]
     difference = {
         "version": version.number,
         "gained": sorted(map(str, gained_by(entries, versions))),
@@ -99,7 +108,7 @@ def make_bundle(session: Session, now: float, *, details: bool) -> Bundle:
         **_base(session),
     }
     data, seal = pack(files)
-    return Bundle(data, seal, tuple(notes), len(files))
+    return Bundle(data, seal, tuple(notes), len(files), origin.rebuilt)
 
 
 def _evidence(session: Session, now: float, *, details: bool) -> tuple[dict[str, bytes], list[str]]:
@@ -180,10 +189,7 @@ def _aliases(version: Version, policy: Optional[PolicyIndex]) -> Mapping[str, st
 
 
 def _origin(store: DecisionStore, versions: Versions, version: Version, entries: list[Entry]) -> _Origin:
-    """Find the decisions that the text of the installed version rests on, by rendering it again.
-
-    :raises StateError: the text is not what any state of the decisions gives
-    """
+    """Find the decisions that the text of the installed version rests on, by rendering it again."""
     if version.number == NONE:
         return _Origin("none")
     directory = versions.directory / str(version.number)
@@ -202,9 +208,7 @@ def _origin(store: DecisionStore, versions: Versions, version: Version, entries:
             made = render(versions.name, version.number, rules, desired.contexts, desired.transitions, mls=mls)
             if len(rules) == len(kept) and _is(made, te, fc):
                 return _Origin("apply", last, mls, tuple(rule.access for rule in desired.rules if rule not in kept))
-    raise StateError(
-        f"{directory} does not hold the text that the decisions give", "compare it with `sepolicyd preview --te`; see history"
-    )
+    return _Origin("apply", max((row["id"] for row in store.rows()), default=0), rebuilt=False)
 
 
 def _is(made: SourceText, te: Optional[bytes], fc: Optional[bytes]) -> bool:

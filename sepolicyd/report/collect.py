@@ -27,18 +27,20 @@ from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.stage import stage_report
 from sepolicyd.rollout.status import lease_of, readiness_of, stage_facts
 from sepolicyd.state.decisions import Decision
+from sepolicyd.state.evidence_reader import Snapshot
 
 
 def collect(session: Session, now: float, policy_file: Optional[Path] = None) -> Report:
     """Read everything that the report of a profile shows.
 
     :param now: epoch seconds
-    :raises RefusedError: what was decided and loaded is root's to read
+    :raises RefusedError: only root can read the records, or they belong to another service
     :raises StateError: a record is damaged
     """
     settings, profile = session.settings, session.profile
     check_readable(session)
     snapshot, decided = session.snapshot(), _decided(session)
+    check_profile(session, snapshot)
     policy, note = open_policy(settings, policy_file)
     waiting, solved = undecided(session, snapshot, decided, policy)
     module = module_name(profile.name)
@@ -82,6 +84,17 @@ def check_readable(session: Session) -> None:
     directory = session.settings.rollout_dir
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
         raise RefusedError(f"only root can read {directory}, where leases and versions are kept", "run this with sudo")
+
+
+def check_profile(session: Session, snapshot: Snapshot) -> None:
+    """
+    :raises RefusedError: the state directory belongs to another service
+    """
+    if snapshot.profile not in ("", session.profile.name):
+        raise RefusedError(
+            f"{session.settings.evidence_db} holds the evidence of {snapshot.profile!r}, not of {session.profile.name!r}",
+            "name that service, or the state directory of this one with --state",
+        )
 
 
 def _decided(session: Session) -> dict[Access, Decision]:

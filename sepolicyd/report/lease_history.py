@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -11,7 +12,7 @@ from sepolicyd.rollout.lease.lease_records import LeaseEvent
 
 
 def lease_records(history: Iterable[Mapping[str, Any]], profile: str) -> tuple[LeaseRecord, ...]:
-    """Join the lines of each lease, oldest lease first.
+    """Join the lines of each lease, oldest lease first. A line whose values are of another kind costs that line.
 
     :param history: lines of leases.jsonl, as LeaseBook.history gives them
     """
@@ -21,9 +22,11 @@ def lease_records(history: Iterable[Mapping[str, Any]], profile: str) -> tuple[L
         if entry.get("profile") != profile or event is None:
             continue
         key, old = str(entry.get("id", "")), found.get(str(entry.get("id", "")))
-        changed = _opened(entry, key, old) if event in (LeaseEvent.PLANNED, LeaseEvent.OPENED) else _later(event, entry, old)
-        if changed is not None:
-            found[key] = changed
+        begins = event in (LeaseEvent.PLANNED, LeaseEvent.OPENED)
+        with suppress(TypeError, ValueError):
+            changed = _opened(entry, key, old) if begins else _later(event, entry, old)
+            if changed is not None:
+                found[key] = changed
     return tuple(sorted(found.values(), key=lambda lease: (lease.opened, lease.id)))
 
 

@@ -44,16 +44,23 @@ def _settings(values: Any) -> Iterable[str]:
 def _notes(details: Mapping[str, Any]) -> Iterable[str]:
     if details.get("reason"):
         yield f"reason: {details['reason']}"
-    for one in details.get("overrides") or ():
-        yield f"guard overridden for {one.get('access')}: {one.get('reason')} ({one.get('by')})"
-    for name, count in sorted((details.get("opened") or {}).items()):
+    for one in _list(details, "overrides"):
+        if isinstance(one, Mapping):
+            yield f"guard overridden for {one.get('access')}: {one.get('reason')} ({one.get('by')})"
+    opened = details.get("opened")
+    for name, count in sorted(opened.items()) if isinstance(opened, Mapping) else ():
         yield f"boolean {name} enables {count} accesses"
-    for name in details.get("base") or ():
+    for name in _list(details, "base"):
         yield f"base module {name} installed with it"
-    for text in details.get("left_out") or ():
+    for text in _list(details, "left_out"):
         yield f"left out: {text}"
     if details.get("confirm_within"):
         yield f"on trial for {_number(details['confirm_within'])} seconds"
+
+
+def _list(details: Mapping[str, Any], key: str) -> Sequence[Any]:
+    value = details.get(key)
+    return value if isinstance(value, list) else ()
 
 
 def _number(value: Any) -> int:
@@ -61,7 +68,7 @@ def _number(value: Any) -> int:
 
 
 def accesses_in(values: Any) -> tuple[Access, ...]:
-    """Parse accesses as history.jsonl has them; a text that is none is left out."""
+    """Parse accesses as history.jsonl has them; a text that cannot be parsed is left out."""
     found = []
     for text in values if isinstance(values, list) else ():
         with suppress(ValueError):

@@ -6,6 +6,15 @@ import re
 
 from tests.paths import ROOT
 
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_templates_of_the_report_are_package_data() -> None:
+    patterns = re.findall(r'"([^"]+)"', re.search(r"^sepolicyd = \[(.*)\]$", PYPROJECT, re.MULTILINE)[1])  # type: ignore[index]
+    carried = {path for pattern in patterns for path in (ROOT / "sepolicyd").glob(pattern)}
+    assert {path for path in (ROOT / "sepolicyd").rglob("templates/*") if path.is_file()} <= carried
+    assert len(carried) > 2
+
 
 def test_every_policy_file_and_unit_is_in_the_wheel() -> None:
     text = (

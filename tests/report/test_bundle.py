@@ -330,6 +330,19 @@ def test_a_rollback_to_a_part_verifies(tmp_path: Path) -> None:
     assert json.loads(empty["difference.json"])["gained"] == []
 
 
+def test_a_text_that_the_decisions_do_not_give_is_said_and_does_not_verify(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    decide(made, AnswerKind.ALLOW, READ)
+    load(made)
+    path = made.settings.rollout_dir / "versions/sepolicyd_svc/1/sepolicyd_svc.te"
+    path.write_text(path.read_text() + "# by an earlier sepolicyd\n")
+    bundle = make_bundle(session_of(made), NOW, details=False)
+    assert not bundle.rebuilt
+    assert [note for note in bundle.notes if "is not what the decisions give" in note]
+    with pytest.raises(Wrong, match="does not follow from the decisions"):
+        verify(bundle.data)
+
+
 def test_a_rollout_that_has_not_begun_verifies(tmp_path: Path) -> None:
     made = world(tmp_path)
     bundle = make_bundle(session_of(made), NOW, details=False)

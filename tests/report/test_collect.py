@@ -11,6 +11,7 @@ from typing import Optional
 import pytest
 
 from sepolicyd.access import Access
+from sepolicyd.errors import RefusedError
 from sepolicyd.report.collect import collect
 from sepolicyd.report.grants import grants_of
 from sepolicyd.report.model import Grant, GrantState, ObjectKind, Report, object_kind
@@ -18,6 +19,7 @@ from sepolicyd.report.page import render
 from sepolicyd.report.version_history import parse_access
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.clock import Moment
+from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from sepolicyd.rollout.session import Session
 from sepolicyd.rules.evidence import Evidence
@@ -167,6 +169,27 @@ def test_leases_have_their_length_and_their_exercises(here: World) -> None:
     (lease,) = report(here).leases
     assert (lease.opened, lease.deadline, lease.ended, lease.seconds(NOW)) == (1000.0, 9000.0, 9060.0, 8060.0)
     assert (lease.renewals, lease.failures, lease.marks) == (1, 1, (("log in", 1100.0),))
+
+
+def test_a_line_of_another_kind_costs_that_line(here: World) -> None:
+    decide(here, AnswerKind.ALLOW, READ)
+    load(here)
+    book = LeaseBook(here.settings.rollout_dir)
+    book.record(LeaseEvent.OPENED, Moment(1.0, 5.0, "b"), id="a", profile="svc", domains=["svc_t"], deadline_wall=9.0)
+    book.record(LeaseEvent.OPENED, Moment(2.0, 5.0, "b"), id="b", profile="svc", domains=7, deadline_wall=9.0)
+    details = {"gained": ["x", 3, None], "overrides": [1], "opened": [2], "base": 3, "left_out": {"a": 1}, "previous": "x"}
+    History(here.settings.rollout_dir).add(Entry(HistoryEvent.APPLY, "eve", 1.0, "sepolicyd_svc", 1, "op2", details))
+    made = report(here)
+    assert [one.id for one in made.leases] == ["a"]
+    assert made.changes[-1].gained == ()
+    render(made)
+
+
+def test_records_of_another_service_are_refused(here: World) -> None:
+    observe(here, [READ])
+    other = replace(session_of(here), profile=replace(here.profile, name="other"))
+    with pytest.raises(RefusedError, match="holds the evidence of 'svc'"):
+        collect(other, NOW)
 
 
 def test_an_altered_history_is_said(here: World) -> None:
