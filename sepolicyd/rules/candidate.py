@@ -1,4 +1,4 @@
-"""Group accesses into candidates with ids that do not depend on host or order."""
+"""Group accesses into candidates, with ids that do not depend on host or order."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ ID_LENGTH = 10
 
 @dataclass(frozen=True)
 class Candidate:
-    """One question: accesses of one source, target and class (and facet) with the evidence of each.
+    """Accesses of one source, target and class (and facet), with the evidence of each.
 
-    ``facet`` separates accesses of the same triple that need different answers (the guard's level); it is host-free.
+    ``facet`` separates accesses of the same triple that need different answers (by the guard's level); it is the same on all
+    hosts.
     """
 
     source: str
@@ -28,13 +29,13 @@ class Candidate:
 
     @cached_property
     def id(self) -> str:
-        """Stable over restarts, order and hosts; the same for a permission that joins the group later."""
+        """The id, independent of restarts, order and host, and of permissions added to the group later."""
         text = "\0".join((self.source, self.target, self.tclass, self.facet))
         return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
     @property
     def revision(self) -> str:
-        """Changes with the accesses asked: ``approve ID@REVISION`` refuses when the question is another one by now."""
+        """A hash of the requested accesses: ``approve ID@REVISION`` refuses a candidate that has changed."""
         text = "\n".join(sorted(str(access) for access in self.evidence))
         return hashlib.sha256(text.encode()).hexdigest()[:4]
 
@@ -52,9 +53,9 @@ class Candidate:
 
 
 def group(evidence: Mapping[Access, Evidence], facets: Mapping[Access, str]) -> list[Candidate]:
-    """Candidates of all accesses, sorted by source, target, class and facet.
+    """Return the candidates of all accesses, sorted by source, target, class and facet.
 
-    :param facets: the facet of an access, "" where it is missing
+    :param facets: the facets of accesses, "" for missing ones
     """
     groups: dict[tuple[str, str, str, str], dict[Access, Evidence]] = {}
     for access, seen in evidence.items():

@@ -1,4 +1,4 @@
-"""What is known of one access, and how it is gathered from sightings. Gathering depends neither on order nor on grouping."""
+"""Evidence of one access, and its collection from sightings, which is independent of order and grouping."""
 
 from __future__ import annotations
 
@@ -18,53 +18,55 @@ MAX_TIMES = 64
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a service might need an access. Each tuple is sorted and holds the least MAX_KEPT values.
+    """The collected facts about one access. Each tuple is sorted and holds the smallest MAX_KEPT values.
 
-    Text comes from the log: escape it before display.
+    All text is raw log text: escape it before display.
     """
 
     count: int = 0
-    """Messages; exact in enforcing mode. In permissive mode the kernel logs an access once until its cache is flushed."""
+    """Number of messages, exact in enforcing mode. In permissive mode, the kernel logs an access once per cache flush."""
     first: float = 0.0
-    """Epoch seconds, like ``last``; 0.0 where the log gave no time."""
+    """Epoch seconds, like ``last``; 0.0 if the log contains no time."""
     last: float = 0.0
     enforced: int = 0
-    """How many of ``count`` were not let pass."""
+    """Number of messages in enforcing mode."""
     comms: tuple[str, ...] = ()
     exes: tuple[str, ...] = ()
     pids: tuple[int, ...] = ()
     paths: tuple[str, ...] = ()
-    """As the kernel wrote them, with "(deleted)"."""
+    """Paths as written by the kernel, including "(deleted)"."""
     names: tuple[str, ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
     ioctls: tuple[int, ...] = ()
     syscalls: tuple[str, ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()
-    """(scontext, tcontext) in full, for constraints."""
+    """Full (scontext, tcontext) pairs, needed for constraints."""
     kinds: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
-    """Roles of the profile in which a process has asked."""
+    """Roles of the requesting processes in the profile."""
     reasons: tuple[str, ...] = ()
-    """Why the processes were attributed to the service."""
+    """Reasons why the processes were attributed to the service."""
     nodes: tuple[str, ...] = ()
     exercises: tuple[str, ...] = ()
-    """Names of the exercises in which it was seen."""
+    """Names of the exercises in which the access was seen."""
     times: tuple[tuple[int, int], ...] = ()
-    """When it was sighted: cells (start, width) in whole seconds, all of one width, the least power of two that leaves at
-    most MAX_TIMES cells; start is a multiple of it (rollout.learning.coverage)."""
+    """Times of sightings as cells (start, width) in whole seconds, used by rollout.learning.coverage.
+
+    All cells have the same width, the smallest power of two that gives at most MAX_TIMES cells; start is a multiple of it.
+    """
     taints: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
     """Raw events: the first, the last, and one between."""
     hosts: int = 0
-    """On how many hosts of a merge the access was seen; 0 for the evidence of one machine (sepolicyd.fleet.merge)."""
+    """Number of hosts that reported the access in merged evidence (sepolicyd.fleet.merge); 0 for one machine."""
 
     def merge(self, other: Evidence) -> Evidence:
-        """Both together; associative and commutative."""
+        """Return the merged evidence; associative and commutative."""
         return merge_all((self, other))
 
 
 class EvidenceBuilder:
-    """Evidence of one access while it is gathered."""
+    """Builder for the evidence of one access."""
 
     __slots__ = ("_count", "_enforced", "_first", "_hosts", "_last", "_samples", "_sets")
 
@@ -84,7 +86,7 @@ class EvidenceBuilder:
             self._last = tally.last
 
     def add(self, name: str, values: Iterable[Any]) -> None:
-        """Add values to a field that is a tuple."""
+        """Add values to a tuple field."""
         found = self._sets.get(name)
         if found is None:
             self._sets[name] = set(values)
@@ -104,7 +106,7 @@ class EvidenceBuilder:
         self._samples.add(text)
 
     def evidence(self) -> Evidence:
-        """All that was added."""
+        """Return the evidence collected so far."""
         kept = {name: tuple(sorted(values)[:MAX_KEPT]) for name, values in self._sets.items() if name != "times"}
         return Evidence(
             count=self._count,
@@ -123,7 +125,7 @@ _SETS = tuple(spec.name for spec in fields(Evidence) if spec.name not in _SINGLE
 
 
 def merge_all(parts: Iterable[Evidence]) -> Evidence:
-    """All parts together."""
+    """Merge all parts."""
     known = [part for part in parts if part.count]
     if len(known) == 1:
         return known[0]
@@ -134,7 +136,7 @@ def merge_all(parts: Iterable[Evidence]) -> Evidence:
 
 
 def merged_roles(by_role: Mapping[tuple[Access, str], Evidence]) -> dict[Access, Evidence]:
-    """One evidence for each access, whatever the role that asked, sorted by access."""
+    """Merge the evidence of all roles for each access, sorted by access."""
     parts: dict[Access, list[Evidence]] = {}
     for (access, _), seen in by_role.items():
         parts.setdefault(access, []).append(seen)
@@ -142,7 +144,7 @@ def merged_roles(by_role: Mapping[tuple[Access, str], Evidence]) -> dict[Access,
 
 
 def _pick(texts: Iterable[str]) -> tuple[str, ...]:
-    """The first, the last and one between, chosen by its checksum so that the choice is the same in any grouping."""
+    """Return the first, the last and one other sample, chosen by checksum so that the choice is independent of grouping."""
     found = sorted(texts)
     if len(found) <= MAX_SAMPLES:
         return tuple(found)
@@ -151,7 +153,7 @@ def _pick(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 class Gathering:
-    """Evidence of many accesses, kept apart by the role that asked."""
+    """Evidence of many accesses, separated by the requesting role."""
 
     def __init__(self) -> None:
         self._builders: dict[tuple[Access, str], EvidenceBuilder] = {}
@@ -175,7 +177,7 @@ class Gathering:
                 builder.add_sample(sample)
 
     def add_remainder(self, remainder: Remainder, tallies: Mapping[str, Tally], *, role: str = "", reason: str = "") -> None:
-        """Add what was counted beyond the sightings; ``tallies`` is the share of this role."""
+        """Add the counts beyond the sightings; ``tallies`` is the share of this role."""
         denial = remainder.example
         for permission, tally in tallies.items():
             builder = self._of(denial, permission, role)
@@ -192,7 +194,7 @@ class Gathering:
                 builder.add("ioctls", remainder.ioctls)
 
     def by_role(self) -> dict[tuple[Access, str], Evidence]:
-        """Evidence by access and role, in the order in which they were first seen."""
+        """Return the evidence by access and role, in order of the first sighting."""
         return {key: builder.evidence() for key, builder in self._builders.items()}
 
     def _of(self, denial: Denial, permission: str, role: str) -> EvidenceBuilder:
@@ -227,9 +229,9 @@ def _some(text: str) -> tuple[str, ...]:
 
 
 def thin(cells: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Cells of time brought to one width, doubled until MAX_TIMES are enough.
+    """Return time cells with a common width, doubled until MAX_TIMES cells suffice.
 
-    Because the width is kept with the cells, thinning twice is thinning once, so that merge stays associative.
+    Since the width is stored with the cells, thinning is idempotent, which keeps merging associative.
     """
     starts = {*cells}
     if not starts:

@@ -1,4 +1,4 @@
-"""Types, permissions and programs that all services share: vocabulary.yaml, loaded once."""
+"""Types, permissions and programs common to all services, loaded from vocabulary.yaml."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "vocabulary.yaml"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The lists of vocabulary.yaml, which explains each of them."""
+    """The lists of vocabulary.yaml, which documents them."""
 
     unlabelled: frozenset[str]
     generic: frozenset[str]
@@ -39,9 +39,9 @@ class Vocabulary:
 
 
 def vocabulary() -> Vocabulary:
-    """The vocabulary of the first policy directory that has one.
+    """Return the vocabulary of the first policy directory that contains one.
 
-    :raises InputError: no directory has one, or the file has mistakes (all of them)
+    :raises InputError: no directory contains one, or the file has errors (the message lists all)
     """
     return _loaded(policy_dirs())
 
@@ -55,7 +55,10 @@ def _loaded(dirs: tuple[Path, ...]) -> Vocabulary:
 
 
 def parse(path: Path) -> Vocabulary:
-    """:raises InputError: every mistake of the file at once"""
+    """Parse the file.
+
+    :raises InputError: the file has errors (the message lists all)
+    """
     top = read(path)
     endings, capabilities = _section(top, "own_endings"), _section(top, "capabilities")
     lists = [one.name for one in fields(Vocabulary) if one.type == "frozenset[str]"]

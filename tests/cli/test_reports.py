@@ -35,7 +35,7 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
     "01": (Answer("init_t admin_home_t file", "relabel", "bin_t", never="allow init_t"),),
     "03": (Answer("ood_pun_t nfs_t file", "unknown", "setsebool -P use_nfs_home_dirs on"),),
     "05": (
-        Answer("zabbix_agent_t var_log_t sock_file", "own-type", "var_log_t covers a whole tree"),
+        Answer("zabbix_agent_t var_log_t sock_file", "own-type", "var_log_t is a generic label"),
         Answer("zabbix_agent_t system_dbusd_t unix_stream_socket", "application", "take sudo out of the service"),
     ),
     "07": (
@@ -61,7 +61,7 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
         Answer("syslogd_t cgroup_t file", "allow", "", rule=True),
         Answer("systemd_sysctl_t tmpfs_t dir", "allow", "", rule=True),
     ),
-    "21": (Answer("unlabeled_t local_t filesystem", "relabel", "not a process", never="R-017"),),
+    "21": (Answer("unlabeled_t local_t filesystem", "relabel", "not a domain", never="R-017"),),
     "23": (Answer("init_t antivirus_t process", "transition", "NoNewPrivileges"),),
     "25": (
         Answer("pcp_pmproxy_t self capability", "unknown", "pcp_pmproxy_t"),

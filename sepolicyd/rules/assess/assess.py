@@ -1,4 +1,4 @@
-"""Assess candidates: facts, findings and fixes of each, in the order in which a person should look at them."""
+"""Assess candidates: facts, findings and fixes of each, in review order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sepolicyd.rules.guard.override import Override
 from sepolicyd.rules.guard.rule import About, Finding
 
 RULES = (FixKind.ALLOW, FixKind.INTERFACE)
-# fixes that give the domain nothing
+# fixes that grant nothing to the domain
 CLOSED = (
     FixKind.APPLICATION, FixKind.CONTEXT, FixKind.DONTAUDIT, FixKind.OWNER, FixKind.REFUSE, FixKind.RELABEL, FixKind.UNKNOWN,
 )  # fmt: skip
@@ -34,9 +34,9 @@ CLOSED = (
 
 @dataclass(frozen=True)
 class Assessed:
-    """One candidate with everything that a person needs to answer it.
+    """One candidate with everything that a reviewer needs to answer it.
 
-    ``opens`` and ``sentence`` hold text of the log and are not escaped.
+    ``opens`` and ``sentence`` contain raw log text: escape them before display.
     """
 
     candidate: Candidate
@@ -47,15 +47,15 @@ class Assessed:
     alternatives: tuple[Fix, ...]
     """Other fixes, best first."""
     opens: tuple[str, ...]
-    """Sentences of fact on what a rule would open."""
+    """Sentences on the effect of a rule, from facts of the installed policy."""
     sentence: str
     why_not: str = ""
-    """Why it cannot be approved, "" where it can."""
+    """The reason why the candidate cannot be approved, "" if it can."""
     roles: tuple[str, ...] = ()
     frozen: tuple[Burst, ...] = ()
-    """Bursts that stop the questions of this role."""
+    """Bursts that put the candidates of this role on hold."""
     cascade_of: str = ""
-    """Id of the candidate that this one is a consequence of."""
+    """Id of the candidate of which this one is a consequence."""
     rarity: int = risk.UNJUDGED
 
     @property
@@ -64,12 +64,12 @@ class Assessed:
 
     @property
     def needs_reason(self) -> bool:
-        """Whether an approval must come with a written reason."""
+        """Whether an approval requires a reason."""
         return self.approvable and self.level is GuardLevel.REVIEW
 
     @property
     def ruled(self) -> tuple[Access, ...]:
-        """The accesses that approving the proposed fix allows by a rule; () where it is no rule or may not be approved."""
+        """The accesses that the proposed fix allows by a rule; () if it is not a rule or cannot be approved."""
         allowed = any(finding.about is About.ALLOWED for finding in self.findings)
         if self.fix.kind not in RULES or not self.approvable or allowed:
             return ()
@@ -99,11 +99,11 @@ def assess(
 ) -> list[Assessed]:
     """Assess candidates, most urgent first.
 
-    Without a policy nothing can be approved: fixes come from names alone.
+    Without a policy, nothing can be approved, and fixes are based on names only.
 
-    :param shared: what all pending candidates say together, where ``candidates`` are only a few of them
-    :param ids: beginnings of the ids to assess; () for all. The others only add to what all say together.
-    :raises InputError: the profile's known denials have mistakes
+    :param shared: facts shared by all pending candidates, if ``candidates`` are only some of them
+    :param ids: prefixes of the ids to assess; () for all. The other candidates only contribute to the shared facts.
+    :raises InputError: errors in the profile's known denials
     """
     guarded = Guarded(guard, profile, policy_index)
     context = AssessmentContext(
@@ -122,13 +122,13 @@ def assess(
 
 
 def assess_one(candidate: Candidate, context: AssessmentContext) -> Assessed:
-    """Facts, findings, fixes, and whether it may be approved."""
+    """Assess one candidate: facts, findings, fixes, and whether it can be approved."""
     question = _with_findings(facts_of(candidate, context), context)
     overridden = [context.overrides[access] for access in candidate.accesses if access in context.overrides]
     complete = len(overridden) == len(candidate.accesses)
     fixes = [fix for fix in order_fixes.fixes(question) if findings.may_offer(question, context, fix)]
     if complete and not any(fix.kind is FixKind.ALLOW for fix in fixes):
-        text = f"allow it in spite of the guard, as {overridden[0].by} wrote"
+        text = f"allow it although the guard refuses it, because of the override by {overridden[0].by}"
         fixes.append(Fix(FixKind.ALLOW, text, rules_of(candidate.accesses)))
     found = question.findings
     if fixes[0].kind not in CLOSED and not question.allowed:
@@ -153,7 +153,7 @@ def assess_one(candidate: Candidate, context: AssessmentContext) -> Assessed:
 
 
 def _with_findings(question: Question, context: AssessmentContext) -> Question:
-    """The question with its findings and with the interfaces that may be offered."""
+    """Return the question with its findings and the interfaces that may be offered."""
     by_guard = findings.guard_findings(question, context)
     question = replace(question, findings=by_guard)
     found = findings.ordered(iter((*by_guard, *findings.other_findings(question, context))))
@@ -162,14 +162,14 @@ def _with_findings(question: Question, context: AssessmentContext) -> Question:
 
 
 def _second_look(found: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Raise user code's note to review: the proposed fix would grant user code something."""
+    """Raise the note on user code to review, because the proposed fix would grant user code an access."""
     return tuple(
         replace(finding, level=GuardLevel.REVIEW) if finding.about is About.USER_CODE else finding for finding in found
     )
 
 
 def _offers(question: Question, context: AssessmentContext) -> tuple[Offer, ...]:
-    """Interfaces that cover the question and add nothing that the guard refuses."""
+    """Return the interfaces that cover the question without adding an access that the guard refuses."""
     policy = context.policy_index
     if context.interfaces is None or policy is None or question.refused or question.unknown or question.allowed:
         return ()
@@ -181,9 +181,9 @@ def _offers(question: Question, context: AssessmentContext) -> tuple[Offer, ...]
 
 
 def _why_not(question: Question, level: GuardLevel, frozen: Sequence[Burst], fixes: Sequence[Fix], *, overridden: bool) -> str:
-    """Why it cannot be approved, "" where it can."""
+    """Return the reason why the candidate cannot be approved, "" if it can."""
     if question.policy is None:
-        return "it was not judged against a policy"
+        return "it was not assessed against a policy"
     if any(fix.kind is FixKind.UNKNOWN for fix in fixes):
         return next(fix.text for fix in fixes if fix.kind is FixKind.UNKNOWN)
     if overridden:
@@ -194,8 +194,8 @@ def _why_not(question: Question, level: GuardLevel, frozen: Sequence[Burst], fix
     if question.obstacles and not question.mendable and fixes[0].kind in (FixKind.REFUSE, FixKind.ALLOW, FixKind.CONTEXT):
         return question.obstacles[0]
     if any(finding.about is About.USER_CODE_IN_SERVICE for finding in question.findings):
-        return f"only user code asked for it, and {question.source} is a domain of the service itself"
+        return f"only user code requested it, but {question.source} is a domain of the service itself"
     if frozen:
         roles = " and ".join(frozen[0].roles) or "this process"
-        return f"the questions of {roles} wait until the burst is looked at: {frozen[0]}"
+        return f"candidates of {roles} are on hold until this burst has been reviewed: {frozen[0]}"
     return fixes[0].text if fixes[0].kind is FixKind.REFUSE else ""

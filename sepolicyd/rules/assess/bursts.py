@@ -1,4 +1,4 @@
-"""Detect bursts: one process that tried several refused accesses within a short time, which looks like an attack."""
+"""Detect bursts: several refused accesses by one process within a short time, which look like an attack."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from sepolicyd.rules.evidence import Evidence
 
 MIN_TARGETS = 3
 WINDOW_SECONDS = 120.0
-# One attempt is enough: no service has a reason to try
+# A single attempt is enough for these: no service has a reason for it
 ALARMS = frozenset({"setenforce", "load_policy", "setsecparam"})
 
 
 @dataclass(frozen=True)
 class Burst:
-    """One process, the refused things that it tried (class and target type), and the roles whose questions wait for a look.
+    """One process, the refused targets that it tried (class and type), and the roles whose candidates are on hold.
 
-    The freeze needs no state of its own: it lasts as long as the refused accesses are undecided, and ends when a person
-    has looked at them and answered (``deny``).
+    No separate state is needed: candidates are on hold as long as the refused accesses are undecided.
     """
 
     pid: int
@@ -33,15 +32,15 @@ class Burst:
     def __str__(self) -> str:
         shown = ", ".join(self.targets[:6])
         if len(self.targets) == 1:
-            return f"process {self.pid} tried {shown}, which no service has a reason to"
+            return f"process {self.pid} tried {shown}, for which no service has a reason"
         seconds = max(self.last - self.first, 0.0)
-        return f"process {self.pid} tried {len(self.targets)} refused things within {seconds:.0f} s: {shown}"
+        return f"process {self.pid} tried {len(self.targets)} refused targets within {seconds:.0f} s: {shown}"
 
 
 def bursts(refused: Mapping[Access, Evidence]) -> list[Burst]:
-    """Processes denied MIN_TARGETS different refused targets within WINDOW_SECONDS, or that tried to switch SELinux off.
+    """Return processes that tried MIN_TARGETS different refused targets within WINDOW_SECONDS, or to disable SELinux.
 
-    :param refused: the accesses that the guard refuses, for what they open (not for whose rule it would be)
+    :param refused: accesses that the guard refuses because of their effect (not because of the rule's domain)
     """
     by_pid: dict[int, list[tuple[float, str, Evidence]]] = {}
     alarmed: set[int] = set()
@@ -70,7 +69,7 @@ def bursts(refused: Mapping[Access, Evidence]) -> list[Burst]:
 
 
 def _densest(tried: list[tuple[float, str, Evidence]]) -> list[tuple[float, str, Evidence]]:
-    """The stretch of WINDOW_SECONDS with the most different targets."""
+    """Return the attempts in the interval of WINDOW_SECONDS with the most different targets."""
     inside: Counter[str] = Counter()
     best, start = (0, 0, 0), 0
     for end, (time, name, _) in enumerate(tried):

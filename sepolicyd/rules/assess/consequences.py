@@ -1,4 +1,4 @@
-"""Find consequences: denials that a process reached only because a permissive domain went on after an earlier denial."""
+"""Find consequences: denials that a process reached only because it continued in permissive mode after an earlier denial."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _ASKED = re.compile(r"avc:\s+denied\s+\{([^{}]*)\}")
 WAYS = frozenset({"search", "open", "read", "execute"})
 Moment = tuple[float, int]
 Gate = tuple[Moment, str, str]
-"""When a candidate was denied first, its id and its target."""
+"""Time of a candidate's first denial, its id and its target."""
 MAX_GATES = 16
-"""The earliest denials of one process at one path that are kept."""
+"""Limit for the earliest denials kept for one process and path."""
 
 
 def cascades(candidates: Sequence[Candidate], common: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Map the id of a candidate to the id of the earlier denial that it is a consequence of.
+    """Map the id of a candidate to the id of the candidate of which it is a consequence.
 
-    An earlier event of the same process was denied the search of a directory above this path, or the execution of the program
-    that asked, and went on because the domain was permissive. Only candidates whose whole evidence is permissive count; the
-    earliest of several denials is named. Takes n log n for n candidates.
+    A consequence follows an earlier denial of the same process, for searching a parent directory or executing the requesting
+    program, after which the process continued in permissive mode. Only candidates with purely permissive evidence count; of
+    several earlier denials, the first is returned. Runs in O(n log n).
 
-    :param common: ids of candidates that nearly every domain may do; no candidate is a consequence of these
+    :param common: ids of candidates that nearly every domain is allowed; these have no consequences
     """
     permissive = [candidate for candidate in candidates if not candidate.merged.enforced]
     when = {candidate.id: moment(candidate) for candidate in permissive}
@@ -47,7 +47,7 @@ def cascades(candidates: Sequence[Candidate], common: frozenset[str] = frozenset
 
 
 def _passed(candidate: Candidate, gates: Mapping[tuple[str, int, str], list[Gate]]) -> Iterator[Gate]:
-    """The gates of the same processes on the way to this candidate."""
+    """Yield the earlier denials of the same processes on the path to this candidate."""
     seen = candidate.merged
     above = {place for path in seen.paths for place in _directories(path)}
     for pid in seen.pids:
@@ -60,7 +60,7 @@ def _passed(candidate: Candidate, gates: Mapping[tuple[str, int, str], list[Gate
 
 
 def _directories(path: str) -> Iterator[str]:
-    """Every directory above an absolute path, except the root."""
+    """Yield all parent directories of an absolute path, except the root."""
     end = path.find("/", 1)
     while end > 0:
         yield path[:end]
@@ -77,7 +77,7 @@ def _gates(candidate: Candidate) -> list[tuple[str, str]]:
 
 
 def walked(candidates: Sequence[Candidate]) -> frozenset[str]:
-    """Ids of candidates that a process only passed through: more was denied in the same event, or below that directory."""
+    """Return ids of candidates for directories on the way to another denial of the same event or below that directory."""
     found = {candidate.id for candidate in candidates if _went_on(candidate)}
     paths: dict[int, list[str]] = {}
     for candidate in candidates:
@@ -95,13 +95,13 @@ def walked(candidates: Sequence[Candidate]) -> frozenset[str]:
 
 
 def _has_below(paths: Sequence[str], tree: str) -> bool:
-    """Whether one of the sorted paths begins with ``tree``."""
+    """Tell whether one of the sorted paths begins with ``tree``."""
     place = bisect_left(paths, tree)
     return place < len(paths) and paths[place].startswith(tree)
 
 
 def _went_on(candidate: Candidate) -> bool:
-    """Whether an event of the evidence holds a denial of more than a look."""
+    """Tell whether an event of the evidence contains a denial of more than a probe."""
     asked = (
         permission
         for sample in candidate.merged.samples
@@ -112,7 +112,7 @@ def _went_on(candidate: Candidate) -> bool:
 
 
 def moment(candidate: Candidate) -> Moment:
-    """When it was first seen: (epoch seconds, serial)."""
+    """Return the time of the first sighting as (epoch seconds, serial)."""
     stamps = [
         (float(match[1]), int(match[2])) for sample in candidate.merged.samples for match in [_STAMP.search(sample)] if match
     ]

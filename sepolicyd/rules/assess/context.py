@@ -1,4 +1,4 @@
-"""Facts that an assessment starts from: those common to all candidates, and those of one candidate."""
+"""Input facts of an assessment: those shared by all candidates, and those of one candidate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sepolicyd.rules.guard.rule import Finding
 
 
 class Guarded:
-    """Findings of the guard on single accesses, each access judged once."""
+    """Findings of the guard on single accesses, cached."""
 
     def __init__(self, guard: Guard, profile: Profile, policy: Optional[PolicyIndex]) -> None:
         self._guard = guard
@@ -39,7 +39,7 @@ class Guarded:
         self._found: dict[Access, tuple[Finding, ...]] = {}
 
     def findings(self, access: Access) -> tuple[Finding, ...]:
-        """The findings on an access, heaviest first."""
+        """Return the findings on an access, the most severe first."""
         found = self._found.get(access)
         if found is None:
             found = self._found[access] = tuple(self._guard.judge_access(access, self._profile, self._policy))
@@ -51,20 +51,20 @@ class Guarded:
 
 @dataclass(frozen=True)
 class SharedFacts:
-    """What the evidence of several candidates says together. Cheap: no candidate is explained for it."""
+    """Facts derived from the evidence of several candidates. They need no explanation of candidates, so they are cheap."""
 
     walked: frozenset[str] = frozenset()
-    """Ids of candidates whose directories were only passed through."""
+    """Ids of candidates for directories that are only on the way to another denial."""
     cascades: Mapping[str, str] = field(default_factory=dict)
-    """Candidate id -> id of the candidate that it is a consequence of."""
+    """Candidate id to the id of the candidate of which it is a consequence."""
     pairs: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(source, target) of files that could be written and executed -> which permissions make the pair."""
+    """(source, target) of files that could be both written and executed, to the permissions involved."""
     bursts: tuple[Burst, ...] = ()
 
 
 @dataclass(frozen=True)
 class AssessmentContext:
-    """What is the same for all candidates of one assessment."""
+    """Everything that is the same for all candidates of one assessment."""
 
     profile: Profile
     guard: Guard
@@ -77,11 +77,11 @@ class AssessmentContext:
     interfaces: Optional[Interfaces] = None
 
     def bursts_of(self, seen: Evidence) -> tuple[Burst, ...]:
-        """Bursts of the processes of this evidence."""
+        """Return the bursts of the processes in this evidence."""
         return tuple(burst for burst in self.shared.bursts if burst.pid in seen.pids)
 
     def freezing(self, seen: Evidence) -> tuple[Burst, ...]:
-        """Bursts that stop these candidates: those of their processes, and those of their roles."""
+        """Return the bursts that put a candidate on hold: those of its processes and of its roles."""
         return tuple(
             burst for burst in self.shared.bursts if burst.pid in seen.pids or not set(burst.roles).isdisjoint(seen.roles)
         )
@@ -90,7 +90,7 @@ class AssessmentContext:
 def shared_facts(
     candidates: Sequence[Candidate], profile: Profile, guarded: Guarded, policy_index: Optional[PolicyIndex] = None
 ) -> SharedFacts:
-    """What all pending candidates say together; :func:`assess` of a few of them takes it as ``shared``."""
+    """Return the facts shared by all pending candidates, for the parameter ``shared`` of :func:`assess`."""
     accesses = [access for candidate in candidates for access in candidate.evidence]
     common = frozenset(one.id for one in candidates if Question(one, profile, policy_index).is_common(COMMON))
     return SharedFacts(
@@ -102,7 +102,7 @@ def shared_facts(
 
 
 def _attempts(candidates: Iterable[Candidate], guarded: Guarded) -> dict[Access, Evidence]:
-    """Accesses that are refused for what they open."""
+    """Return the accesses that are refused because of their effect."""
     return {
         access: seen
         for candidate in candidates
@@ -112,7 +112,7 @@ def _attempts(candidates: Iterable[Candidate], guarded: Guarded) -> dict[Access,
 
 
 def facts_of(candidate: Candidate, context: AssessmentContext) -> Question:
-    """The facts of one candidate, each access explained once; no finding yet."""
+    """Return the facts of one candidate, without findings. Each access is explained once."""
     policy, profile = context.policy_index, context.profile
     return Question(
         candidate=candidate,
@@ -126,7 +126,7 @@ def facts_of(candidate: Candidate, context: AssessmentContext) -> Question:
 
 
 def explain_seen(policy: PolicyIndex, access: Access, seen: Evidence) -> Why:
-    """Explain an access in the contexts of its evidence: in one that a constraint denies, if there is one."""
+    """Explain an access in the contexts of its evidence, preferably in a context that a constraint denies."""
     contexts = [(Context.parse(source), Context.parse(target)) for source, target in seen.contexts] or [(None, None)]
     found = policy_explain.explain(policy, access, *contexts[0])
     for scontext, tcontext in contexts[1:]:
@@ -137,7 +137,7 @@ def explain_seen(policy: PolicyIndex, access: Access, seen: Evidence) -> Why:
 
 
 def allowed_now(policy: PolicyIndex, evidence: Mapping[Access, Evidence]) -> frozenset[Access]:
-    """Accesses that the policy allows now, constraints included, in every context in which they were denied."""
+    """Return the accesses that the policy now allows, including constraints, in every context in which they were denied."""
     return frozenset(
         access
         for access, seen in evidence.items()

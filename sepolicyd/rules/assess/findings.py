@@ -1,4 +1,4 @@
-"""Findings on one candidate: of the guard, of the policy and of the evidence."""
+"""Findings on one candidate, from the guard, the policy and the evidence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sepolicyd.rules.guard.rule import About, Finding
 
 
 def guard_findings(question: Question, context: AssessmentContext) -> tuple[Finding, ...]:
-    """One finding for each rule that matches, with all the permissions that it matches."""
+    """Return one finding for each matching rule, with all permissions that it matches."""
     permissions: dict[str, list[str]] = {}
     foreseen = _is_foreseen(question)
     for access in question.accesses:
@@ -36,13 +36,13 @@ def guard_findings(question: Question, context: AssessmentContext) -> tuple[Find
         found.append(rule.finding(f"{rule.title} ({what}): {rule.reason}", level))
     pair = context.shared.pairs.get((question.source, question.target))
     if pair and question.tclass == "file" and question.permissions & (risk.WRITES | risk.RUNS):
-        text = f"{question.source} may write {question.target} files and run them: {pair}"
+        text = f"{question.source} could write and execute {question.target} files: {pair}"
         found.append(context.guard.finding(About.WRITE_AND_RUN, text))
     return tuple(found)
 
 
 def _is_foreseen(question: Question) -> bool:
-    """Whether the service's own profile or module foresees it: its ports by number, or a boolean of its own module."""
+    """Tell whether the service's profile or module covers the access, by a port number or a boolean of its own module."""
     if question.numbers and all(question.own_port(number) is not None for number in question.numbers):
         return True
     own = f"{question.profile.name}_"
@@ -50,18 +50,18 @@ def _is_foreseen(question: Question) -> bool:
 
 
 def _is_doubt(finding: Finding, context: AssessmentContext) -> bool:
-    """Whether a finding says no more than that nothing speaks for the access."""
+    """Tell whether a finding only states that nothing supports the access."""
     return finding.about is About.DOUBT or context.guard.rule(finding.code).doubt
 
 
 def other_findings(question: Question, context: AssessmentContext) -> Iterator[Finding]:
-    """Findings of the policy and of the evidence; ``question`` has the guard's findings."""
+    """Yield the findings from the policy and the evidence; ``question`` has the guard's findings."""
     yield from _policy_findings(question, context)
     yield from _evidence_findings(question, context)
 
 
 def ordered(findings: Iterator[Finding]) -> tuple[Finding, ...]:
-    """The findings heaviest first, each code once."""
+    """Return the findings, the most severe first, each code once."""
     kept: dict[str, Finding] = {}
     for finding in findings:
         kept.setdefault(finding.code, finding)
@@ -69,7 +69,7 @@ def ordered(findings: Iterator[Finding]) -> tuple[Finding, ...]:
 
 
 def prefers_dontaudit(question: Question, context: AssessmentContext) -> bool:
-    """Whether the guard prefers a dontaudit rule for every one of the accesses."""
+    """Tell whether the guard prefers a dontaudit rule for all accesses."""
     return all(
         any(context.guard.rule(finding.code).prefer == FixKind.DONTAUDIT for finding in context.guarded.findings(access))
         for access in question.accesses
@@ -85,12 +85,12 @@ def _policy_findings(question: Question, context: AssessmentContext) -> Iterator
         yield guard.finding(About.UNKNOWN_NAME, f"this policy does not have {', '.join(question.unknown)}")
         return
     if question.allowed:
-        yield guard.finding(About.ALLOWED, "the policy allows it by now")
+        yield guard.finding(About.ALLOWED, "the policy now allows it")
     for text in question.obstacles[:1]:
         yield guard.finding(About.OBSTACLE, text)
     yield from _boolean_findings(question, context)
     if question.policy.is_unconfined(question.source) and question.target not in question.profile.domains:
-        text = f"{question.source} is unconfined: its denials teach little of the service"
+        text = f"{question.source} is unconfined, so its denials say little about the service"
         yield guard.finding(About.UNCONFINED, text)
 
 
@@ -98,7 +98,7 @@ def _boolean_findings(question: Question, context: AssessmentContext) -> Iterato
     guard = context.guard
     effects = [effect for _, effect in switch(question)]
     if effects and not any(is_small(question, effect) for effect in effects) and not question.is_unlabelled_mount:
-        yield guard.finding(About.WIDE_BOOLEAN, f"a boolean allows it, with a wide side effect: {effects[0]}")
+        yield guard.finding(About.WIDE_BOOLEAN, f"a boolean allows it, with broad side effects: {effects[0]}")
     elif effects:
         heavy = _heavier(question, context, effects[0].settings, GuardLevel.REVIEW)
         level = GuardLevel.REVIEW if heavy else None
@@ -108,9 +108,9 @@ def _boolean_findings(question: Question, context: AssessmentContext) -> Iterato
 
 
 def _heavier(question: Question, context: AssessmentContext, settings: tuple[tuple[str, bool], ...], least: GuardLevel) -> str:
-    """What booleans would also open for the service that is of this level or heavier by itself, "" where nothing is.
+    """Return the additional access of a boolean for the service that has this level or a more severe one, "" if none has.
 
-    Of a boolean with a wide side effect nothing is named here: ``apply`` judges each access before it is set.
+    Booleans with broad side effects are skipped, because ``apply`` checks each access before it sets them.
     """
     foreseen = all(name.startswith(f"{question.profile.name}_") for name, _ in settings)
     few = opened_beyond(question, settings) <= MAX_OPENED
@@ -118,12 +118,12 @@ def _heavier(question: Question, context: AssessmentContext, settings: tuple[tup
         if access.source in question.profile.domains:
             for finding in context.guarded.findings(access):
                 if finding.level <= least and not (foreseen and _is_doubt(finding, context)):
-                    return f"; it opens too {access} ({finding.code})"
+                    return f"; it also allows {access} ({finding.code})"
     return ""
 
 
 def may_offer(question: Question, context: AssessmentContext, fix: Fix) -> bool:
-    """Whether a fix is not a boolean, or one that opens the service nothing that the guard refuses."""
+    """Tell whether a fix may be offered: a boolean must not allow the service an access that the guard refuses."""
     settings = tuple((one.boolean, one.value) for one in booleans_of(fix.detail))
     return not settings or not _heavier(question, context, settings, GuardLevel.REFUSE)
 
@@ -144,4 +144,4 @@ def _evidence_findings(question: Question, context: AssessmentContext) -> Iterat
         yield guard.finding(About.BURST, f"this looks like an attack: {burst}")
     parent = context.shared.cascades.get(question.candidate.id)
     if parent:
-        yield guard.finding(About.CONSEQUENCE, f"perhaps only a consequence of {parent}: settle that one first")
+        yield guard.finding(About.CONSEQUENCE, f"possibly only a consequence of {parent}: decide on that one first")

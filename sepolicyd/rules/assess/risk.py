@@ -1,4 +1,4 @@
-"""What a rule really opens, as facts of the installed policy: who else may do it, how far its type reaches."""
+"""The effect of a rule, from facts of the installed policy: other domains with the access, and the extent of the type."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ WRITES = frozenset({"write", "append", "create", "rename", "link"})
 RUNS = frozenset({"execute", "execute_no_trans", "execmod", "entrypoint"})
 READS = frozenset({"read", "open", "write", "append", "map", "create", "link", "rename", "unlink", "relabelto", "relabelfrom"})
 INTO_MEMORY = frozenset({"ptrace", "getcap", "share", "transition", "dyntransition"})
-# Held by nobody is rarer than held by one; without a policy nothing is known and it goes between the two halves.
+# An access of no other domain is rarer than one of a single domain. Without a policy, the middle of the order is used.
 UNJUDGED = 10**6
 
 
 def rarity(question: Question) -> int:
-    """How many confined domains hold the rarest of the permissions: what the queue is ordered by."""
+    """Return the number of confined domains with the rarest of the permissions, by which the queue is sorted."""
     if question.policy is None or question.unknown:
         return UNJUDGED
     return min((len(question.holders(permission)) for permission in question.permissions), default=UNJUDGED)
 
 
 def opens(question: Question) -> list[str]:
-    """Sentences for a person, the rarest permission first."""
+    """Return sentences on the effect of a rule, the rarest permission first."""
     policy = question.policy
     if policy is None:
         return []
@@ -38,7 +38,7 @@ def opens(question: Question) -> list[str]:
     if question.candidate.target != "self":
         sentences.extend(_reach(question))
     if question.target in question.profile.secrets:
-        sentences.append(f"{question.target} holds the service's secrets: who reads it can become any of its users")
+        sentences.append(f"{question.target} contains the service's secrets: read access allows impersonating any of its users")
     sentences.extend(question.obstacles)
     sentences.extend(text for text in (capabilities.about(question),) if text)
     return sentences
@@ -78,7 +78,10 @@ def _reach(question: Question) -> list[str]:
 
 
 def write_and_run(accesses: Iterable[Access], policy: Optional[PolicyIndex]) -> dict[tuple[str, str], str]:
-    """(source, target) of files that a domain could write and run, by these accesses and what it holds already -> which."""
+    """Return (source, target) of files that a domain could write and execute, with the permissions involved.
+
+    The accesses and the permissions that the domain already has count together.
+    """
     writes: dict[tuple[str, str], set[str]] = {}
     runs: dict[tuple[str, str], set[str]] = {}
     for access in accesses:
@@ -94,7 +97,7 @@ def write_and_run(accesses: Iterable[Access], policy: Optional[PolicyIndex]) -> 
         if (writes.get(place) or held & WRITES) and (runs.get(place) or held & RUNS):
             asked = " ".join(sorted(writes.get(place, set()) | runs.get(place, set())))
             before = " ".join(sorted(held & (WRITES | RUNS)))
-            found[place] = f"{asked} asked" + (f", {before} held already" if before else "")
+            found[place] = f"{asked} requested" + (f", {before} already allowed" if before else "")
     return found
 
 
@@ -105,30 +108,32 @@ def _held(place: tuple[str, str], policy: Optional[PolicyIndex]) -> frozenset[st
 
 
 def secrets(question: Question, guard: Guard) -> list[Finding]:
-    """A way to the service's secrets, or into its main process's memory, for anyone but that process."""
+    """Return findings for access to the service's secrets or its main process's memory by any other process."""
     profile = question.profile
     main = profile.roles[0].domains[:1]
     if question.source in main or not main:
         return []
     if question.target in profile.secrets and question.permissions & READS:
-        text = f"a new way to the service's secrets: {question.source} reaches {question.target}"
+        text = f"new access to the service's secrets: {question.source} to {question.target}"
         return [guard.finding(About.SECRETS, text)]
     if question.target in main and question.tclass == "process" and question.permissions & INTO_MEMORY:
-        text = f"a new way into the service's main process: {question.source} reaches {question.target}"
+        text = f"new access to the service's main process: {question.source} to {question.target}"
         return [guard.finding(About.SECRETS, text)]
     return []
 
 
 def who_asked(question: Question, guard: Guard) -> list[Finding]:
-    """Whether only user code asked."""
+    """Return a finding if only user code requested the access."""
     profile: Profile = question.profile
     if not question.user_only:
         return []
     roles = " and ".join(question.seen.roles)
     if question.source in profile.service_domains:
-        text = f"only user code asked for it ({roles}): it is not given to {question.source}, which is the service's own"
+        text = (
+            f"only user code requested it ({roles}), so it is not allowed for {question.source}, a domain of the service itself"
+        )
         return [guard.finding(About.USER_CODE_IN_SERVICE, text)]
-    return [guard.finding(About.USER_CODE, f"only user code asked for it ({roles}), in a domain of its own")]
+    return [guard.finding(About.USER_CODE, f"only user code requested it ({roles}), in its own domain")]
 
 
 def _count(number: int, what: str) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from sepolicyd.rules.fixes.candidate_facts import Question
 
 VERBS = {
-    "name_bind": "take the port",
+    "name_bind": "bind the port",
     "name_connect": "connect to the port",
     "send_msg": "send a D-Bus message to",
     "connectto": "connect to",
-    "execute_no_trans": "run without leaving its domain",
+    "execute_no_trans": "execute in its own domain",
     "entrypoint": "be entered through",
     "transition": "start a process as",
     "dyntransition": "become",
-    "execmem": "run memory that it may write",
+    "execmem": "execute writable memory",
     "add_name": "add entries",
     "remove_name": "remove entries",
     "nlmsg_read": "ask",
@@ -28,7 +28,7 @@ MAX_PERMISSIONS = 5
 
 
 def sentence(question: Question) -> str:
-    """For example: "The hub (jupyterhub) asked to read, open /etc/shadow, a file labelled shadow_t; it was denied."."""
+    """Return a sentence such as "The hub (jupyterhub) asked to read /etc/shadow, a file labelled shadow_t; it was denied."."""
     seen = question.seen
     who = " and the ".join(seen.roles) or question.source
     comms = ", ".join(seen.comms[:3])

@@ -1,4 +1,4 @@
-"""Fixes that give the access: exactly the rule, or an interface of the reference policy that covers it."""
+"""Fixes that allow the access: exactly by a rule, or by an interface of the reference policy that covers it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 6
 
 
 def narrow(question: Question) -> Iterator[Fix]:
-    """Exactly the accesses that a rule helps."""
+    """Propose a rule for exactly the accesses for which a rule is effective."""
     if question.allowed:
         yield Fix(FixKind.ALLOW, _allowed_text(question))
         return
@@ -28,20 +28,20 @@ def narrow(question: Question) -> Iterator[Fix]:
 
 def _allowed_text(question: Question) -> str:
     if not question.seen.enforced:
-        return "nothing to do: the policy allows it by now"
+        return "nothing to do: the policy now allows it"
     return (
-        "nothing to do on a machine with this policy, which allows it; it was denied in enforcing mode, so another policy "
-        "was loaded then: judge the log of another machine with the policy of that machine (--policy)"
+        "nothing to do on a machine with this policy, which allows it; since it was denied in enforcing mode, another policy "
+        "was loaded then. Assess the log of another machine with that machine's policy (--policy)"
     )
 
 
 def interface_exact(question: Question) -> Iterator[Fix]:
-    """Interfaces that give what was denied and nothing more."""
+    """Propose interfaces that allow exactly the denied accesses."""
     return (_interface(offer) for offer in question.offers if not offer.surplus and not offer.silences)
 
 
 def interface_wider(question: Question) -> Iterator[Fix]:
-    """Interfaces that give more: they stand behind the rule."""
+    """Propose interfaces that allow more; these come after the rule."""
     return (_interface(offer) for offer in question.offers if offer.surplus or offer.silences)
 
 
@@ -51,7 +51,7 @@ def _interface(offer: Offer) -> Fix:
     if added:
         text += f"; it adds {len(offer.surplus)} accesses: {'; '.join(added[:SHOWN])}" + (" ..." if len(added) > SHOWN else "")
     elif not offer.silences:
-        text += " and adds nothing"
+        text += " and adds nothing else"
     if offer.silences:
-        text += f"; it silences {len(offer.silences)} that are logged today"
+        text += f"; it suppresses {len(offer.silences)} denials that are currently logged"
     return Fix(FixKind.INTERFACE, text, (str(offer),), InterfaceCall(str(offer)))

@@ -1,4 +1,4 @@
-"""Booleans that would allow all that a candidate asks, ranked by whose they are and by what else they open."""
+"""Booleans that would allow a whole candidate, ranked by the owning domain and by side effects."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.precedents import stem
 from sepolicyd.rules.guard.type_facts import facts_of_policy
 
-# Of a boolean that may be proposed; more is a side effect that nobody asked for. One rule on an attribute may be 50,000
-# accesses (samba_export_all_ro), so that these count too.
+# Limit of additional accesses for a boolean to be proposed. One rule on an attribute may contain 50,000 accesses
+# (samba_export_all_ro), so accesses are counted rather than rules.
 MAX_RULES, MAX_DOMAINS, MAX_OPENED = 50, 10, 300
 MAX_SHOWN = 4
 
 
 def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
-    """The booleans of the policy that allow all of it that is not allowed yet: the domain's own before another's."""
+    """Propose booleans that allow everything not yet allowed, those of the domain itself first."""
     missing = [why for why in question.whys.values() if not why.allowed]
     if not missing or any(why.hindered or why.te.kind is not VerdictKind.BOOLEAN for why in missing):
         return
@@ -38,7 +38,7 @@ def _rank(question: Question, effect: BooleanFix) -> tuple[int, int, int, int, t
 
 
 def _stranger(question: Question, name: str) -> int:
-    """0 for a boolean that carries the name of the domain, 1 for one of no domain, 2 for one of another domain."""
+    """Return 0 for a boolean named after the domain, 1 for a general one, 2 for one of another domain."""
     policy = question.policy
     words = name.split("_")
     for length in range(len(words), 0, -1):
@@ -53,7 +53,7 @@ def _stranger(question: Question, name: str) -> int:
 
 
 def _is_kin(question: Question, prefix: str) -> bool:
-    """Whether a name is the domain's but for the d of a daemon (ftp_ is ftpd's), or that of its module (samba_ is smbd's)."""
+    """Tell whether a prefix names the domain, apart from a final "d" (ftp_ for ftpd), or its module (samba_ for smbd)."""
     if stem(question.source).split("_")[0] in (prefix, f"{prefix}d"):
         return True
     facts = facts_of_policy(question.policy)
@@ -61,20 +61,20 @@ def _is_kin(question: Question, prefix: str) -> bool:
 
 
 def is_own(question: Question, effect: BooleanFix) -> bool:
-    """Whether the booleans carry the name of the domain or of its module."""
+    """Tell whether the booleans are named after the domain or its module."""
     return all(_stranger(question, name) == 0 for name, _ in effect.settings)
 
 
 def into_domain(question: Question, domain: str) -> Iterator[Fix]:
-    """Booleans that let a program run in its own domain: then it is executed, and never without leaving the domain."""
+    """Propose booleans that let a program run in its own domain, as an alternative to execute_no_trans."""
     execute = [why for access, why in question.whys.items() if access.permission == "execute" and not why.hindered]
     for one in (one for why in execute for one in why.booleans if len(one.settings) == 1 and is_small(question, one)):
         if any((new.target, new.permission) == (domain, "transition") for new in opens(question, one.settings)):
-            yield fix.boolean(one.settings, f"switch {one}: it runs in {domain}{_side_effect(question, one)}")
+            yield fix.boolean(one.settings, f"switch {one}: the program then runs in {domain}{_side_effect(question, one)}")
 
 
 def booleans_of_others(question: Question) -> Iterator[Fix]:
-    """Booleans that allow the same access to other domains, where the source is not in this policy."""
+    """Propose booleans that allow the same access for other domains, if the source is missing from this policy."""
     policy = question.policy
     if policy is None or not question.is_unlabelled_mount:
         return
@@ -87,12 +87,12 @@ def booleans_of_others(question: Question) -> Iterator[Fix]:
                         found.setdefault(name, set()).update(policy.types_of(source))
     if found:
         names = sorted(found, key=lambda name: (-len(found[name]), name))[:MAX_SHOWN]
-        text = f"booleans of this policy allow it to other domains: {', '.join(names)}; the service's own policy may have it"
+        text = f"booleans of this policy allow it for other domains: {', '.join(names)}; the service's own policy may have one"
         yield Fix(FixKind.BOOLEAN, text, tuple(f"setsebool -P {name} on" for name in names[:1]))
 
 
 def partly(question: Question) -> str:
-    """What booleans allow where none allows all of it: "read: X=on (...)", "" where none allows any."""
+    """Return the parts that booleans allow if none allows everything: "read by X=on (...)", "" if none allows any."""
     by_boolean: dict[str, list[str]] = {}
     for access, why in sorted(question.whys.items()):
         if why.te.kind is VerdictKind.BOOLEAN and why.booleans:
@@ -103,13 +103,13 @@ def partly(question: Question) -> str:
 
 
 def is_small(question: Question, effect: BooleanFix) -> bool:
-    """Whether a boolean's side effect is one that may be proposed."""
+    """Tell whether a boolean's side effects are small enough for a proposal."""
     few = effect.rules <= MAX_RULES and effect.domains <= MAX_DOMAINS
     return few and opened_beyond(question, effect.settings) <= MAX_OPENED
 
 
 def opened_beyond(question: Question, settings: tuple[tuple[str, bool], ...]) -> int:
-    """How many accesses booleans set so would open beyond what is asked; 0 without a policy."""
+    """Return the number of accesses that these settings allow beyond the candidate; 0 without a policy."""
     policy = question.policy
     if policy is None:
         return 0
@@ -122,7 +122,7 @@ def opened_beyond(question: Question, settings: tuple[tuple[str, bool], ...]) ->
 
 
 def opens(question: Question, settings: tuple[tuple[str, bool], ...]) -> frozenset[Access]:
-    """Exactly what booleans set so would open, beyond what is asked; () without a policy."""
+    """Return exactly the accesses that these settings allow beyond the candidate; () without a policy."""
     if question.policy is None:
         return frozenset()
     return _opened(question.policy, settings) - frozenset(question.accesses)
@@ -131,17 +131,17 @@ def opens(question: Question, settings: tuple[tuple[str, bool], ...]) -> frozens
 def _side_effect(question: Question, effect: BooleanFix) -> str:
     number = opened_beyond(question, effect.settings)
     if not number:
-        return "; it opens nothing else"
+        return "; it allows nothing else"
     if number > MAX_OPENED:
-        return f"; it opens {number:,} other accesses too"
+        return f"; it also allows {number:,} other accesses"
     more = opens(question, effect.settings)
     shown = fix.rules_of(sorted(more)[:400])
     if len(shown) > MAX_SHOWN:
-        return f"; it opens {len(more):,} other accesses too"
-    return f"; it opens too: {' '.join(shown)}"
+        return f"; it also allows {len(more):,} other accesses"
+    return f"; it also allows: {' '.join(shown)}"
 
 
-# Kept with the policy and no longer than it, as question._HELD
+# cached as long as the policy object exists
 _OPENED: WeakKeyDictionary[PolicyIndex, dict[tuple[tuple[str, bool], ...], frozenset[Access]]] = WeakKeyDictionary()
 
 

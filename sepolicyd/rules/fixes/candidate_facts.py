@@ -1,4 +1,4 @@
-"""Everything that is known of one candidate, gathered once for the steps that look for its cause and its risk."""
+"""Facts about one candidate, collected once for the steps that determine its fixes and its risk."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from sepolicyd.rules.guard.rule import About, Finding
 
 @dataclass(frozen=True)
 class Question:
-    """``walked``: directories of this candidate under which the same processes were denied more: they were passed through.
+    """Facts about one candidate.
 
-    ``noise``: the guard knows all of it as what libraries ask and do without.
+    ``walked``: directories of this candidate that processes only passed through on the way to other denials.
+    ``noise``: according to the guard, only libraries request the accesses, and work without them.
     """
 
     candidate: Candidate
@@ -53,7 +54,7 @@ class Question:
 
     @property
     def target(self) -> str:
-        """The target's type, self resolved."""
+        """The target type; self is replaced by the source type."""
         return self.candidate.accesses[0].target_type
 
     @property
@@ -74,27 +75,24 @@ class Question:
 
     @property
     def is_error(self) -> bool:
-        """Whether it is an SELINUX_ERR record: its operation stands in the place of a permission."""
+        """Whether the candidate is an SELINUX_ERR record, with its operation in place of a permission."""
         return any(ErrorOperation.of(name) is not None for name in self.permissions)
 
     @property
     def is_unlabelled_mount(self) -> bool:
-        """Whether the target is the one label of a mount whose files have none (NFS, CIFS, FUSE).
-
-        restorecon has nothing to set there.
-        """
+        """Whether the target is the label of a mount without labels of single files (NFS, CIFS, FUSE)."""
         return self.is_file and self.is_about(About.NO_LABELS)
 
     def is_own(self, type_name: str) -> bool:
-        """Whether the service's base module defines a type."""
+        """Tell whether the service's base module defines a type."""
         return type_name in self.profile.own_types
 
     def is_declared(self, type_name: str) -> bool:
-        """Whether a base module, loaded or not, declares a type; a neutral profile has no such module."""
+        """Tell whether a base module, loaded or not, declares a type; a generic profile has no such module."""
         return self.profile.directory != NOWHERE and self.is_own(type_name)
 
     def is_about(self, about: About) -> bool:
-        """Whether there is a finding of this subject."""
+        """Tell whether there is a finding with this topic."""
         return any(finding.about is about for finding in self.findings)
 
     @property
@@ -103,24 +101,24 @@ class Question:
 
     @property
     def attacked(self) -> bool:
-        """Whether it is refused for what it opens: a dontaudit rule would hide an attack."""
+        """Whether it is refused because of its effect, so that a dontaudit rule would hide an attack."""
         return any(finding.level is GuardLevel.REFUSE and finding.attack for finding in self.findings)
 
     @cached_property
     def user_only(self) -> bool:
-        """Whether nothing but user code asked for it (False where no role is known)."""
+        """Whether only user code requested it (False if no role is known)."""
         return self.profile.is_user_code(self.seen.roles)
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
-        """Names that neither the policy nor the service's base module has."""
+        """Names that are missing from both the policy and the service's base module."""
         missing = {name for why in self.whys.values() if why.te.kind is VerdictKind.UNKNOWN for name in why.te.unknown}
         known = (name for name in missing if not self.is_declared(name.rpartition(" ")[2]))
         return tuple(sorted(name for name in known if not (self.is_error and name.startswith("permission "))))
 
     @cached_property
     def obstacles(self) -> tuple[str, ...]:
-        """What would still deny with the rule there: constraints, roles, bounds; one sentence each, the permissions first."""
+        """Obstacles that would still deny the access with the rule (constraints, roles, bounds), one sentence each."""
         found: dict[str, list[str]] = {}
         for access in sorted(self.whys):
             why = self.whys[access]
@@ -129,16 +127,18 @@ class Question:
         helped = [access.permission for access, why in sorted(self.whys.items()) if not why.hindered]
         if not helped:
             return tuple(found)
-        return tuple(f"it helps {' '.join(helped)} and not {' '.join(names)}: {text}" for text, names in found.items())
+        return tuple(
+            f"it is effective for {' '.join(helped)}, but not for {' '.join(names)}: {text}" for text, names in found.items()
+        )
 
     def hindered(self, access: Access) -> bool:
-        """Whether an access stays denied with a rule there."""
+        """Tell whether an access stays denied in spite of a rule."""
         why = self.whys.get(access)
         return why is not None and why.hindered
 
     @cached_property
     def silenced(self) -> bool:
-        """Whether the policy hides all that is missing, by dontaudit rules whose source is this domain and no attribute."""
+        """Whether dontaudit rules with this domain (not an attribute) as source cover all missing accesses."""
         missing = [access for access, why in self.whys.items() if not why.allowed]
         return bool(missing) and all(self._hidden(access) for access in missing)
 
@@ -154,23 +154,23 @@ class Question:
 
     @property
     def mendable(self) -> bool:
-        """Whether a rule would help at least one of the accesses that are denied."""
+        """Whether a rule would be effective for at least one of the denied accesses."""
         missing = [why for why in self.whys.values() if not why.allowed]
         return not missing or any(not why.hindered for why in missing)
 
     @property
     def allowed(self) -> bool:
-        """Whether the policy allows all of it by now."""
+        """Whether the policy now allows all accesses."""
         return bool(self.whys) and all(why.allowed for why in self.whys.values())
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """Paths of the evidence that name a file with a label of its own."""
+        """Paths in the evidence of files that have a label of their own."""
         return tuple(path for path in self.seen.paths if is_plain_path(path))
 
     @cached_property
     def owned(self) -> dict[str, OwnedPath]:
-        """The paths that lie in a tree of the service's, with the first that fits of the profile's list."""
+        """The paths inside trees of the service, each with the first matching entry of the profile."""
         found: dict[str, OwnedPath] = {}
         for path in self.paths:
             tree = next((owned for owned in self.profile.paths if owned.matches(path)), None)
@@ -180,7 +180,7 @@ class Question:
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """The ports that were asked for: the own one of a bind, the other end's of a connect."""
+        """The requested ports: the local port of a bind, the remote port of a connect."""
         found: set[int] = set()
         for access, seen in self.candidate.evidence.items():
             keys = {"name_bind": ("src", "lport"), "name_connect": ("dest", "fport")}.get(access.permission, ())
@@ -195,18 +195,18 @@ class Question:
         return next((port for port in self.profile.ports if (port.protocol, port.number) == (self.protocol, number)), None)
 
     def holders(self, permission: str) -> tuple[str, ...]:
-        """Confined domains that may do this, () without a policy."""
+        """Return the confined domains with this access, () without a policy."""
         return () if self.policy is None else _holders(self.policy, self.tclass, permission, self.candidate.target)
 
     def is_common(self, share: float) -> bool:
-        """Whether every permission is held by this share of the confined domains."""
+        """Tell whether at least this share of the confined domains has every permission."""
         if self.policy is None:
             return False
         confined = len(self.policy.domains - self.policy.unconfined)
         return all(len(self.holders(permission)) >= share * confined for permission in self.permissions)
 
 
-# Kept with the policy and no longer than it: an index is 140 MB, and a cache that names it would keep it alive.
+# cached as long as the policy object exists; an index takes 140 MB, and a strong reference would keep it alive
 _HELD: WeakKeyDictionary[PolicyIndex, dict[tuple[str, str, str], tuple[str, ...]]] = WeakKeyDictionary()
 
 

@@ -1,7 +1,7 @@
-"""Fixes for denied capabilities: the owner or the mode of the file that the event names, and what is known of the others.
+"""Fixes for denied capabilities: the owner or mode of the file in the event, and the usual reasons for other capabilities.
 
-Which of the two DAC capabilities the kernel asks for is generic_permission (fs/namei.c): a read asks for dac_read_search
-first and for dac_override only when that is denied, a write asks for dac_override alone.
+The kernel checks the DAC capabilities in generic_permission (fs/namei.c): a read checks dac_read_search first, and dac_override
+only if that is denied; a write checks only dac_override.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ SPECIAL = ("/proc/", "/sys/", "/dev/")
 
 @dataclass(frozen=True)
 class FileOfEvent:
-    """A PATH record: the object of the system call that asked for the capability."""
+    """A PATH record: the object of the system call that requested the capability."""
 
     name: str
     mode: str
-    """Permission bits in octal, "" where the record has none."""
+    """Permission bits in octal, "" if the record has none."""
     owner: str
     group: str
     process: str
-    """The process's file system user (fsuid), as the record writes it."""
+    """The process's file system user (fsuid), as written in the record."""
 
     @property
     def shuts_out(self) -> bool:
-        """Whether the mode can be the reason: false for an owner who may read and write, and enter a directory."""
+        """Whether the mode can be the reason. False for an owner with read and write (and search) permission."""
         if not self.mode or self.process != self.owner:
             return True
         return int(self.mode, 8) & 0o600 != 0o600
@@ -53,7 +53,7 @@ class FileOfEvent:
 
 
 def files_of(question: Question) -> tuple[FileOfEvent, ...]:
-    """The files of the events that are kept, each once."""
+    """Return the files of the kept sample events, each once."""
     found: dict[str, FileOfEvent] = {}
     for sample in question.seen.samples:
         records = [
@@ -75,7 +75,7 @@ def _file(values: dict[str, str], process: str) -> FileOfEvent:
 
 
 def owner_or_mode(question: Question) -> Iterator[Fix]:
-    """The file's owner or mode instead of a capability, where the event names the file."""
+    """Propose to correct the file's owner or mode instead of allowing a capability, if the event names the file."""
     if question.tclass not in CLASSES or not question.permissions <= OWNERSHIP:
         return
     files = [one for one in files_of(question) if one.name.isprintable() and not one.name.startswith(SPECIAL) and one.shuts_out]
@@ -83,21 +83,21 @@ def owner_or_mode(question: Question) -> Iterator[Fix]:
         name = shlex.quote(one.name)
         own = bool(one.process) and one.process == one.owner
         commands = (f"chmod u+rw {name}",) if own and question.permissions & DAC else (f"chown USER:GROUP {name}",)
-        bits = "the mode shuts its own owner out" if own else "the process is not the owner, and the mode leaves others out"
-        text = f"mend the owner or the mode first: {one}; {bits}. Without the capability root is a user like others"
+        bits = "the mode denies the owner access" if own else "the process is not the owner, and the mode denies others access"
+        text = f"correct the owner or the mode first: {one}; {bits}. Without the capability, root is an ordinary user"
         yield Fix(FixKind.OWNER, text, commands)
 
 
 def smaller_capability(question: Question) -> Iterator[Fix]:
-    """Of both DAC capabilities the smaller one: where both were asked, a read was wanted, and that one suffices."""
+    """Propose only dac_read_search if both DAC capabilities were requested, since that means a read."""
     if question.tclass in CLASSES and question.permissions >= DAC and not question.allowed and not question.obstacles:
         kept = [access for access in question.accesses if access.permission != "dac_override"]
-        text = "the kernel asks for dac_read_search first and takes it for reading: dac_override is not needed for that"
+        text = "for reading, the kernel checks dac_read_search first, so dac_override is not needed"
         yield replace(fix.allow(kept, text), detail=OnlyPermissions(tuple(access.permission for access in kept)))
 
 
 def about(question: Question) -> str:
-    """What is known of the capabilities, with the file of the event where it is recorded; "" of other classes."""
+    """Return the usual reasons for the capabilities, with the file in the event if recorded; "" for other classes."""
     if not question.tclass.startswith("cap"):
         return ""
     known = vocabulary().capabilities
@@ -105,5 +105,5 @@ def about(question: Question) -> str:
     files = files_of(question) if question.permissions & OWNERSHIP else ()
     facts += [f"the event names {one}" for one in files[:2]]
     if question.permissions & DAC and not files:
-        facts.append("no PATH record names the file: `auditctl -w /etc/shadow -p w` makes the kernel record paths")
+        facts.append("no PATH record names the file; to make the kernel record paths, run: auditctl -w /etc/shadow -p w")
     return "; ".join(facts)

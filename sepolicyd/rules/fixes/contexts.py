@@ -1,4 +1,4 @@
-"""Fixes for what no allow rule mends: ranges, users, roles and bounds that two contexts show, and SELINUX_ERR records."""
+"""Fixes for denials that no allow rule can fix: ranges, users, roles and bounds of two contexts, and SELINUX_ERR records."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ MAX_CATEGORIES = 1024
 
 
 def errors(question: Question) -> Iterator[Fix]:
-    """The transition or the context that an SELINUX_ERR record refused."""
+    """Propose fixes for the transition or context that an SELINUX_ERR record refused."""
     operation = next((found for name in question.permissions if (found := ErrorOperation.of(name))), None)
     if operation is ErrorOperation.BOUNDED_TRANSITION:
         yield from _bounded(question)
     elif operation is ErrorOperation.COMPUTE_SID:
         yield from _invalid(question)
     elif operation is ErrorOperation.VALIDATE_TRANSITION:
-        text = f"a validatetrans constraint forbids the label {question.target}: change one of user, role and range alone"
+        text = f"a validatetrans constraint forbids the label {question.target}: change only one of user, role and range"
         yield Fix(FixKind.CONTEXT, text)
 
 
 def _bounded(question: Question) -> Iterator[Fix]:
     old, new = question.source, question.target
     text = (
-        f"the process stayed in {old}: under NoNewPrivileges (or on a nosuid mount) the kernel lets it enter {new} only with "
-        f"nnp_transition or where {old} bounds {new}"
+        f"the process stayed in {old}: with NoNewPrivileges (or on a nosuid mount), the transition to {new} needs "
+        f"nnp_transition, or {new} must be bounded by {old}"
     )
     rules = (f"allow {old} {new}:process2 {{ nnp_transition nosuid_transition }};",)
     yield Fix(FixKind.TRANSITION, text, rules, DomainTransition("", new))
     line = "NoNewPrivileges=no"
-    text = "or start the unit without NoNewPrivileges, and without the options that imply it (see systemd.exec(5))"
+    text = "or start the unit without NoNewPrivileges and without options that imply it (see systemd.exec(5))"
     yield Fix(FixKind.APPLICATION, text, (line,), ConfigurationLine("the unit", line))
 
 
@@ -51,24 +51,24 @@ def _invalid(question: Question) -> Iterator[Fix]:
         roles = () if policy is None else policy.users.get(user, frozenset())
         types = frozenset[str]() if policy is None else policy.roles.get(role, frozenset())
         if policy is not None and name in policy.types and role in policy.roles and name not in types:
-            text = f"{target} is not valid: role {role} may not have {name}, the type of the transition from {source.type}"
+            text = f"{target} is not valid: role {role} is not authorized for {name}, to which {source.type} has a transition"
             yield Fix(FixKind.CONTEXT, text, (f"role {role} types {name};",))
         elif policy is not None and roles and role not in roles:
-            text = f"{target} is not valid: user {user} may not have the role {role}"
+            text = f"{target} is not valid: user {user} is not authorized for the role {role}"
             yield Fix(FixKind.CONTEXT, text, (f"semanage user -m -R '{' '.join(sorted({*roles, role}))}' {user}",))
         else:
-            text = f"{target} is not valid: give role {role} the type, user {user} the role or a range with {target.range}"
+            text = f"{target} is not valid: authorize role {role} for the type, or user {user} for the role or range"
             yield Fix(FixKind.CONTEXT, text, (f"role {role} types {name};", f"semanage user -m -r RANGE {user}"))
 
 
 def constraint(question: Question) -> Iterator[Fix]:
-    """The range, user or role that a constraint compares, where the two contexts differ in it."""
+    """Propose to change the range, user or role that a constraint compares, if the two contexts differ in it."""
     denied = [one for why in question.whys.values() for one in (*why.constraints, *why.possible_constraints)]
     parts = frozenset(part for one in denied for part in one.parts)
     role = next((why.role_failure for why in question.whys.values() if why.role_failure is not None), None)
     if role is not None:
         rule = f"role {role.target_role} types {role.type};" if role.type else f"allow {role.source_role} {role.target_role};"
-        yield Fix(FixKind.CONTEXT, f"no allow rule helps: {role}", (rule,))
+        yield Fix(FixKind.CONTEXT, f"an allow rule has no effect: {role}", (rule,))
         return
     for source, target in _pairs(question):
         if parts & RANGE and source.range != target.range:
@@ -76,7 +76,7 @@ def constraint(question: Question) -> Iterator[Fix]:
         elif ContextPart.USER in parts and source.user != target.user:
             yield _user(question, source, target)
         elif ContextPart.ROLE in parts and source.role != target.role:
-            text = f"no allow rule helps: a constraint compares the roles, and {source.role} is not {target.role}"
+            text = f"an allow rule has no effect: a constraint compares the roles {source.role} and {target.role}"
             yield Fix(FixKind.CONTEXT, text, (f"runcon -r {target.role} COMMAND",))
         elif question.unknown and not parts and _is_separated(source.range, target.range):
             yield _range(question, source, target)
@@ -87,21 +87,21 @@ def constraint(question: Question) -> Iterator[Fix]:
 
 def _range(question: Question, source: Context, target: Context) -> Fix:
     mine, theirs = _level(source.range), _level(target.range)
-    text = f"no allow rule helps: {source.type} runs at {source.range}, and {target.type} is at {target.range}; "
+    text = f"an allow rule has no effect: {source.type} runs at {source.range}, but {target.type} is at {target.range}; "
     if question.tclass in FILE_CLASSES:
-        text += "give the file the categories of the process (a container's volume: mount it with :Z or :z)"
+        text += "give the file the categories of the process (for a container's volume, mount it with :Z or :z)"
         place = fix.shortlist(question.paths, 1) or "PATH"
         return Fix(FixKind.CONTEXT, text, (f"chcon -l {mine} {place}",))
-    text += "start the process with a range that holds both"
+    text += "start the process with a range that contains both"
     return Fix(FixKind.CONTEXT, text, (f"semanage login -m -r {mine}-{theirs} LOGIN", f"runcon -l {theirs} COMMAND"))
 
 
 def _user(question: Question, source: Context, target: Context) -> Fix:
-    text = f"no allow rule helps: a constraint compares the users, and {source.user} is not {target.user}"
+    text = f"an allow rule has no effect: a constraint compares the users {source.user} and {target.user}"
     if question.tclass in FILE_CLASSES:
         place = fix.shortlist(question.paths, 1) or "PATH"
         return Fix(FixKind.CONTEXT, text, (f"restorecon -F -v {place}", f"chcon -u {source.user} {place}"))
-    return Fix(FixKind.CONTEXT, f"{text}: start both under one user", (f"runcon -u {target.user} COMMAND",))
+    return Fix(FixKind.CONTEXT, f"{text}: start both as the same user", (f"runcon -u {target.user} COMMAND",))
 
 
 def _pairs(question: Question) -> list[tuple[Context, Context]]:
@@ -110,14 +110,14 @@ def _pairs(question: Question) -> list[tuple[Context, Context]]:
 
 
 def _level(text: str) -> str:
-    """The high level of a range."""
+    """Return the high level of a range."""
     return text.rpartition("-")[2]
 
 
 def _is_separated(source: str, target: str) -> bool:
-    """Whether ranges keep a process from an object that it does not dominate; False where one of them cannot be read.
+    """Tell whether a process does not dominate an object's range; False if a range cannot be parsed.
 
-    Policies compare categories of processes that have some of their own: containers, virtual machines, sandboxes.
+    Policies compare categories only for processes that have some: containers, virtual machines, sandboxes.
     """
     mine, theirs = _categories(_level(source)), _categories(_level(target))
     return bool(mine) and theirs is not None and mine is not None and not theirs <= mine

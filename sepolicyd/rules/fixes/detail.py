@@ -1,7 +1,6 @@
-"""The details of a fix: what `apply` carries out, or what a person is told to do, as one frozen dataclass per shape.
+"""The details of a fix, carried out by `apply` or by hand, as one frozen dataclass per kind.
 
-Paths come from the audit log and are not escaped. All other fields are names that were checked, or text of sepolicyd's
-own files.
+Paths come from the audit log and are not escaped. All other fields are checked names, or text from sepolicyd's own files.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ class PathLabel:
     """A regular expression as in file_contexts(5)."""
     type: str
     kind: str = ""
-    """The kind of file: "" for any, "--" for a regular file, "-d" for a directory, and so on."""
+    """The file kind: "" for any, "--" for a regular file, "-d" for a directory, and so on."""
 
 
 @dataclass(frozen=True, order=True)
@@ -39,12 +38,12 @@ class LabelledPort:
     number: int
     type: str
     owner: str = ""
-    """The type that the port has today, "" where the policy gives it none."""
+    """The present type of the port, "" if the policy has none for it."""
 
 
 @dataclass(frozen=True)
 class NoDetail:
-    """Nothing beyond the decided accesses (allow, dontaudit), or nothing to carry out (refuse, unknown)."""
+    """No details beyond the decided accesses (allow, dontaudit), or nothing to carry out (refuse, unknown)."""
 
 
 NO_DETAIL = NoDetail()
@@ -73,12 +72,12 @@ class OwnType:
     labels: NewLabels = NewLabels()
     created: tuple[CreatedLabel, ...] = ()
     allowed: tuple[str, ...] = ()
-    """Permissions of the candidate that are allowed as well: adding an entry to a shared directory keeps its type."""
+    """Permissions of the candidate that are also allowed, since adding an entry to a shared directory needs them."""
 
 
 @dataclass(frozen=True)
 class LabelledPorts:
-    """Ports and their new types; empty where the type does not exist yet, so that a person has to declare it first."""
+    """Ports and their new types; empty if the type does not exist yet and must be declared by hand first."""
 
     ports: tuple[LabelledPort, ...] = ()
 
@@ -93,14 +92,14 @@ class BooleanSetting:
 
 @dataclass(frozen=True)
 class BooleanSettings:
-    """Several booleans that allow the access only together."""
+    """Several booleans that allow the access only in combination."""
 
     settings: tuple[BooleanSetting, ...]
 
 
 @dataclass(frozen=True)
 class DomainTransition:
-    """A program type and the domain that it should run in; "" where the name is not known."""
+    """A program type and the intended domain; "" if the name is unknown."""
 
     program: str
     domain: str
@@ -115,7 +114,7 @@ class InterfaceCall:
 
 @dataclass(frozen=True)
 class OnlyPermissions:
-    """The permissions of the candidate that a rule helps, where a constraint still denies the others."""
+    """The permissions of the candidate for which a rule is effective, if a constraint denies the others."""
 
     permissions: tuple[str, ...]
 
@@ -135,21 +134,21 @@ FixDetail = Union[
 
 
 def booleans_of(detail: FixDetail) -> tuple[BooleanSetting, ...]:
-    """The booleans that a fix sets."""
+    """Return the booleans that a fix sets."""
     if isinstance(detail, BooleanSettings):
         return detail.settings
     return (detail,) if isinstance(detail, BooleanSetting) else ()
 
 
 def labels_of(detail: FixDetail) -> NewLabels:
-    """The paths to relabel and the file_contexts rules of a fix, none where it has none."""
+    """Return the paths to relabel and the file_contexts rules of a fix, empty if it has none."""
     if isinstance(detail, OwnType):
         return detail.labels
     return detail if isinstance(detail, NewLabels) else NewLabels()
 
 
 def is_automatic(detail: FixDetail) -> bool:
-    """Whether `apply` carries the fix out as something other than a rule; False also where a person has to do it."""
+    """Tell whether `apply` carries out the fix as something other than a rule; False for manual fixes."""
     if isinstance(detail, LabelledPorts):
         return bool(detail.ports)
     if isinstance(detail, OwnType) and detail.created:

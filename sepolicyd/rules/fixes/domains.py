@@ -12,19 +12,19 @@ from sepolicyd.rules.guard.rule import About
 
 
 def own_domain(question: Question) -> Iterator[Fix]:
-    """User code that shares the service's domain: no rule, a domain of its own. The same for a role with machine code."""
+    """Propose a domain of its own for user code that shares the service's domain, and for a role that needs execmem."""
     domains = sorted(question.profile.user_domains)
     if question.noise and question.target in question.profile.domains:
-        return  # the change to that domain is what asked
+        return  # the access belongs to the transition into that domain
     if question.is_about(About.MACHINE_CODE):
         yield from _own_domain_of_role(question)
     if question.user_only and question.source in question.profile.service_domains and domains:
-        text = f"give users' code its own domain ({domains[0]}): only {_roles(question)} asked of {question.source}"
+        text = f"give users' code its own domain ({domains[0]}): only {_roles(question)} requested this in {question.source}"
         yield fix.transition(question.source, _program_of(question, domains[0]), domains[0], text)
 
 
 def _program_of(question: Question, domain: str) -> str:
-    """The service's own program type that starts a domain, "" where the base module has none of that name."""
+    """Return the service's own program type that starts a domain, "" if the base module has none of that name."""
     program = f"{stem(domain)}_exec_t"
     return program if question.is_own(program) else ""
 
@@ -37,7 +37,7 @@ def _own_domain_of_role(question: Question) -> Iterator[Fix]:
     domain = domains.pop()
     program = _program_of(question, domain)
     if question.source in question.profile.domains and program:
-        text = f"only {_roles(question)} asked: run it in its own domain {domain}, and let {question.source} go without"
+        text = f"only {_roles(question)} requested this: run it in its own domain {domain} instead of {question.source}"
         yield fix.transition(question.source, program, domain, text)
 
 

@@ -1,4 +1,4 @@
-"""Fixes that leave an access denied and stop logging it: noise, inherited descriptors, looks, and precedents of the policy."""
+"""Fixes that deny an access without logging: noise, inherited descriptors, probes, and precedents in the policy."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _OUTCOME = re.compile(r"\bsuccess=(yes|no)\b")
 
 
 def noise(question: Question) -> Iterator[Fix]:
-    """What libraries ask of every program, and do without; the rule first where the policy gives it to most who ask."""
+    """Propose dontaudit for requests by libraries that work without; the rule comes first if the policy usually allows it."""
     if question.noise:
         if _is_given(question):
             yield from narrow(question)
-        yield fix.dontaudit(question.accesses, "programs ask this of themselves and go on without: deny it and do not log it")
+        yield fix.dontaudit(question.accesses, "libraries request this and work without it: deny it without logging")
 
 
 def silence(question: Question) -> Iterator[Fix]:
-    """What the policy denies without a word, by a rule for this very domain."""
+    """Report accesses that the policy's own dontaudit rule for this domain covers."""
     if question.silenced:
-        text = "the policy denies it without a word, by a rule for this domain itself; nothing to do unless something fails"
+        text = "the policy has a dontaudit rule for this domain and access; nothing to do unless something fails"
         yield fix.dontaudit(question.accesses, text)
 
 
 def leak(question: Question) -> Iterator[Fix]:
-    """A descriptor that the parent left open: denied at execve, of a file that the new program never opened."""
+    """Propose dontaudit for an inherited descriptor, denied at execve for a file that the new program did not open."""
     if is_leak(question):
         stdio = question.target in vocabulary().service_manager and question.is_common(COMMON)  # what systemd connects
         if stdio or _is_given(question):
             yield from narrow(question)
-        text = "the program inherited an open file and does not need it: do not log it, or mend the leak"
+        text = "the program inherited an open file that it does not need: deny it without logging, or correct the leak"
         yield fix.dontaudit(question.accesses, text)
 
 
 def is_leak(question: Question) -> bool:
-    """Whether all of it is the use of an inherited descriptor."""
+    """Tell whether all accesses are uses of an inherited descriptor."""
     words = vocabulary()
     if question.tclass not in words.descriptors or not question.permissions <= words.inherited:
         return False
@@ -60,19 +60,19 @@ def is_leak(question: Question) -> bool:
 
 
 def probe(question: Question) -> Iterator[Fix]:
-    """Nothing but a look: programs go on without the answer. Where most who ask may look, it is allowed instead."""
+    """Propose dontaudit for probes, since programs continue without them; if the policy usually allows it, propose a rule."""
     known = any(one.kind is FixKind.DONTAUDIT for known in question.known for one in known.fixes)
     if is_probe(question) and not known:
         if _may_look(question):
             yield from narrow(question)
-        yield fix.dontaudit(question.accesses, "it only looked: deny it and do not log it")
+        yield fix.dontaudit(question.accesses, "only a probe: deny it without logging")
 
 
 def _may_look(question: Question) -> bool:
-    """Whether a look is given rather than silenced.
+    """Tell whether a probe should be allowed instead of silenced.
 
-    A service with a profile is known: of what it only looks at, it needs what nearly every domain may look at. For others
-    the policy's precedents decide, which silence a look for few domains.
+    For a service with a profile, a probe is allowed if nearly every domain may do it. For others, the policy's precedents
+    decide.
     """
     share = _precedents(question) if question.tclass == "filesystem" else 0
     if share >= FILE_SYSTEM:
@@ -83,7 +83,7 @@ def _may_look(question: Question) -> bool:
 
 
 def _is_given(question: Question) -> bool:
-    """Whether the policy gives it to several domains, and to more than it silences it for; no answer for a known service."""
+    """Tell whether the policy allows it for several domains, and for more than it silences (without a profile only)."""
     if question.policy is None or question.unknown or question.profile.directory != NOWHERE:
         return False
     several = all(len(question.holders(permission)) >= FEW for permission in question.permissions)
@@ -91,7 +91,7 @@ def _is_given(question: Question) -> bool:
 
 
 def _silenced_more(question: Question) -> bool:
-    """Whether the policy silences one of the permissions for at least half as many domains as it gives it to."""
+    """Tell whether the policy silences a permission for at least half as many domains as it allows it for."""
     policy = question.policy
     if policy is None:
         return False
@@ -101,52 +101,52 @@ def _silenced_more(question: Question) -> bool:
 
 
 def is_probe(question: Question) -> bool:
-    """Whether all of it only looks."""
+    """Tell whether all accesses are probes."""
     words = vocabulary()
     if not question.permissions <= words.probes or question.walked or question.candidate.target == "self":
         return False
     if question.is_unlabelled_mount:
-        return False  # a home or a data set lies there: who looks wants to go on
+        return False  # homes or data sets: a probe there is followed by further accesses
     syscalls = set(question.seen.syscalls)
-    # what users run looks around; a service that searches a directory wants what lies in it, if no system call says otherwise
+    # users' programs probe; a service that searches a directory wants to use its content, unless a system call shows otherwise
     told = bool(syscalls) or question.source in question.profile.user_domains
     if "search" in question.permissions and not (told and syscalls <= words.looks):
-        return False  # on its way to open, connect or run something
+        return False  # part of an open, connect or exec
     return not (question.is_own(question.target) and question.source not in question.profile.user_domains)
 
 
 def precedent(question: Question) -> Iterator[Fix]:
-    """What the policy silences for other domains about as often as it gives it."""
+    """Propose dontaudit if the policy silences the access for other domains about as often as it allows it."""
     if _memory(question) or (question.tclass == "capability" and _precedents(question) >= MANY):
         yield fix.dontaudit(question.accesses, _text(question))
 
 
 def precedent_too(question: Question) -> Iterator[Fix]:
-    """The same behind the rule, where some domains go without, or where nothing failed."""
+    """Propose the same after the rule, if some domains work without it, or if nothing failed."""
     if _went_on(question):
-        yield fix.dontaudit(question.accesses, "the system call succeeded although this was denied: do not log it")
+        yield fix.dontaudit(question.accesses, "the system call succeeded although this was denied: deny it without logging")
     elif _precedents(question) > (0 if question.tclass in PRECEDENT_CLASSES else SOME):
         yield fix.dontaudit(question.accesses, _text(question))
 
 
 def _text(question: Question) -> str:
     if question.permissions & MEMORY:
-        return "libraries ask for executable memory and go on without (PCRE: pcre_jit off): deny it, unless something fails"
-    return "other domains are denied this in silence and go on without: deny it and do not log it, unless something fails"
+        return "libraries request executable memory and work without it (PCRE: pcre_jit off): deny it, unless something fails"
+    return "the policy denies this to other domains without logging: do the same, unless something fails"
 
 
 def _memory(question: Question) -> bool:
-    """Executable memory, asked by a program that is no compiler at run time."""
+    """Tell whether executable memory was requested by a program that is not a JIT compiler."""
     if question.tclass != "process" or not question.permissions <= MEMORY or question.candidate.target != "self":
         return False
     if question.source in question.profile.user_domains:
-        return False  # what users run there is not known
+        return False  # users' programs are unknown
     names = {*question.seen.comms, *(path.rpartition("/")[2] for path in question.seen.exes)}
     return not any(fnmatchcase(name, glob) for name in names for glob in vocabulary().machine_code)
 
 
 def _precedents(question: Question) -> float:
-    """Domains that are denied it in silence, as a share of those that may do it; the least of the permissions."""
+    """Return the ratio of silenced to allowed domains, the minimum over the permissions."""
     policy = question.policy
     if policy is None or question.allowed or question.unknown:
         return 0.0
@@ -158,7 +158,7 @@ def _precedents(question: Question) -> float:
 
 
 def _went_on(question: Question) -> bool:
-    """Whether every event of the evidence was denied in enforcing mode, and its system call succeeded."""
+    """Tell whether every sample event was denied in enforcing mode although its system call succeeded."""
     samples = question.seen.samples
     outcomes = [_OUTCOME.search(sample) for sample in samples]
     enforced = question.seen.count > 0 and all("permissive=0" in sample for sample in samples)

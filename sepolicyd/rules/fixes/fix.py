@@ -1,4 +1,4 @@
-"""One way to answer a denial: the value Fix, its kinds, and constructors that make the exact commands or rules."""
+"""The value Fix, a way to answer a denial, with its kinds and constructors that build exact commands or rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sepolicyd.rules.fixes.detail import (
 
 
 class FixKind(str, Enum):
-    """What a fix changes. The values are stored in decisions.db and stand in the JSON output: they never change."""
+    """Kind of a fix. The values are stored in decisions.db and in JSON output: never change one."""
 
     APPLICATION = "application"  # a line of the application's, systemd's or the system's configuration
     RELABEL = "relabel"
@@ -36,8 +36,8 @@ class FixKind(str, Enum):
     ALLOW = "allow"
     REFUSE = "refuse"
     UNKNOWN = "unknown"
-    CONTEXT = "context"  # the user, the role or the range of a context
-    OWNER = "owner"  # the owner or the mode of a file
+    CONTEXT = "context"  # user, role or range of a context
+    OWNER = "owner"  # owner or mode of a file
 
     def __str__(self) -> str:
         return self.value
@@ -49,15 +49,15 @@ class Fix:
 
     kind: FixKind
     text: str
-    """One sentence for a person."""
+    """One sentence for the reviewer."""
     commands: tuple[str, ...] = ()
-    """What would be run, or the lines of policy or configuration."""
+    """Commands to run, or lines of policy or configuration."""
     detail: FixDetail = NO_DETAIL
-    """What `apply` carries out."""
+    """The part that `apply` carries out."""
 
 
 def rules_of(accesses: Iterable[Access], verb: str = "allow") -> tuple[str, ...]:
-    """The accesses as policy statements, one for each source, target and class."""
+    """Return the accesses as policy statements, one per source, target and class."""
     groups: dict[tuple[str, str, str], set[str]] = {}
     for access in accesses:
         groups.setdefault(access.group, set()).add(access.permission)
@@ -80,7 +80,7 @@ def refuse(text: str) -> Fix:
 
 
 def relabel(paths: Sequence[str], text: str, contexts: Sequence[PathLabel] = (), kind: FixKind = FixKind.RELABEL) -> Fix:
-    """restorecon of exactly these paths, after file_contexts rules where there are any."""
+    """Return a fix that runs restorecon on exactly these paths, after adding file_contexts rules if there are any."""
     named = tuple(path for path in paths if is_plain_path(path))
     adds = [f"semanage fcontext -a -t {one.type} {shlex.quote(one.pattern)}" for one in contexts]
     run = [f"restorecon -v {' '.join(shlex.quote(path) for path in named)}"] if named else []
@@ -89,14 +89,14 @@ def relabel(paths: Sequence[str], text: str, contexts: Sequence[PathLabel] = (),
 
 
 def port(protocol: str, number: int, type_name: str, owner: str, text: str) -> Fix:
-    # "add" on a port that has an owner silently takes it (seobject.py: already defined, modifying instead)
+    # "add" for a port with another type silently modifies it (seobject.py: already defined, modifying instead)
     verb = "-m" if owner else "-a"
     command = f"semanage port {verb} -t {type_name} -p {protocol} {number}"
     return Fix(FixKind.PORT, text, (command,), LabelledPorts((LabelledPort(protocol, number, type_name, owner),)))
 
 
 def boolean(settings: Sequence[tuple[str, bool]], text: str) -> Fix:
-    """setsebool of all of them in one transaction."""
+    """Return a fix that sets all booleans with one setsebool."""
     chosen = tuple(BooleanSetting(name, value) for name, value in settings)
     if len(chosen) == 1:
         return Fix(
@@ -107,7 +107,7 @@ def boolean(settings: Sequence[tuple[str, bool]], text: str) -> Fix:
 
 
 def transition(source: str, program: str, domain: str, text: str) -> Fix:
-    """A program in a domain of its own. Rules are shown only where all three names are known."""
+    """Return a fix that runs a program in a domain of its own. Rules are shown only if all three names are known."""
     rules: tuple[str, ...] = ()
     if all(is_identifier(name) for name in (source, program, domain)):
         rules = (
@@ -119,7 +119,7 @@ def transition(source: str, program: str, domain: str, text: str) -> Fix:
 
 
 def is_plain_path(path: str) -> bool:
-    """Whether restorecon can be given a path of the log: absolute, printable, not a memfd, not a deleted file."""
+    """Tell whether a path from the log is valid for restorecon: absolute, printable, neither a memfd nor deleted."""
     if not path.startswith("/") or path == "/" or not path.isprintable() or path.endswith("(deleted)"):
         return False
     if path.startswith(("/proc/", "/sys/", "/dev/pts/", "/memfd:", "/dev/shm/", "/anon_hugepage", "/SYSV", "/dev/zero ")):  # noqa: S108
@@ -128,7 +128,7 @@ def is_plain_path(path: str) -> bool:
 
 
 def shortlist(values: Sequence[str], limit: int = 2) -> str:
-    """The first of some values, and how many more there are."""
+    """Return the first values, and the number of the others."""
     shown = ", ".join(values[:limit])
     return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
 

@@ -1,4 +1,4 @@
-"""Known denials of a service (its known_denials.yaml) and of services in general, and what mends them."""
+"""Known denials of a service (its known_denials.yaml) and of services in general, with their fixes."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ FILE = "known_denials.yaml"
 
 @dataclass(frozen=True)
 class KnownDenial:
-    """One known denial. Every condition that is given must be met: ``patterns`` by an access, the others by the evidence.
+    """One known denial. All conditions must be met: ``patterns`` by an access, the others by the evidence.
 
-    ``fixes`` in the order of preference, () where only the level and the reason are known. ``level`` "" leaves it to the
-    guard. ``every``: all accesses of the candidate must fit, not only one.
+    ``fixes`` are in order of preference, () if only level and reason are known. An empty ``level`` leaves it to the guard.
+    ``every``: all accesses of the candidate must match, not only one.
     """
 
     name: str
@@ -74,14 +74,14 @@ class KnownDenial:
 def matching(
     known: Iterable[KnownDenial], candidate: Candidate, profile: Optional[Profile] = None, policy: Optional[AttributesOf] = None
 ) -> list[KnownDenial]:
-    """The known denials that fit a candidate, in the order of the files."""
+    """Return the known denials that match a candidate, in the order of the files."""
     return [one for one in known if one.fits(candidate, profile, policy)]
 
 
 def load(directory: Path) -> tuple[KnownDenial, ...]:
-    """The known denials of a profile's directory, then those of services in general.
+    """Return the known denials of a profile's directory, then those of services in general.
 
-    :raises InputError: a file has mistakes (all of them at once)
+    :raises InputError: a file has errors (the message lists all)
     """
     general = next((path for path in (one / FILE for one in policy_dirs()) if path.is_file()), None)
     files = [path for path in (directory / FILE, general) if path is not None and path.is_file()]
@@ -95,7 +95,7 @@ def _cached(file: Path, _changed: int) -> tuple[KnownDenial, ...]:
     top.done()
     top.mistakes.raise_if_any(f"known denials {file}")
     if not found:
-        raise InputError(f"{file} holds no known denial")
+        raise InputError(f"{file} contains no known denial")
     return found
 
 
@@ -120,12 +120,12 @@ def _fix(part: Section) -> Fix:
     kind = FixKind(part.text("kind", FixKind.APPLICATION.value, required=True, oneof=[kind.value for kind in FixKind]))
     for key in ("boolean", "program", "domain", "type"):
         if part.has(key) and not is_identifier(part.text(key)):
-            part.wrong(key, f"{part.text(key)!r} cannot be a name of the policy")
+            part.wrong(key, f"{part.text(key)!r} is not a valid name in a policy")
     return Fix(kind, part.text("text", required=True), part.texts("commands"), _detail(part, kind))
 
 
 def _detail(part: Section, kind: FixKind) -> FixDetail:
-    """The detail by the keys that are given."""
+    """Return the detail, whose class follows from the keys."""
     if part.has("boolean"):
         return BooleanSetting(part.text("boolean"), True)
     if part.has("type") or part.has("pattern"):

@@ -1,4 +1,4 @@
-"""Fixes that give a file the label of its place: restorecon, a rule of file_contexts, a setting of the mount."""
+"""Fixes that correct the label of a file: restorecon, a file_contexts rule, or a mount option."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from sepolicyd.rules.fixes.detail import ConfigurationLine, PathLabel
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.vocabulary import vocabulary
 
-MANY = 3, 4  # this share of the paths must have a wrong label
-MIN_LIKE = 4  # characters that the names of two neighbours must share
+MANY = 3, 4  # share of the paths that must have a wrong label
+MIN_LIKE = 4  # minimum length of the common prefix of two neighbours' names
 MIN_ENDING = 6
 MAX_PATHS = 5
 BOOT_PLACES = ("/run/", "/var/run/", "/tmp/", "/dev/shm/")  # noqa: S108
 
 
 def wrong_label(question: Question) -> Iterator[Fix]:
-    """The path has another label in file_contexts than the file carries."""
+    """Propose restorecon if file_contexts has another label for the path."""
     if not question.is_file or question.is_unlabelled_mount:
         return
     wrong = mislabelled(question)
     if wrong:
         types = ", ".join(sorted(set(wrong.values())))
         places = sorted(wrong)
-        text = f"the label is wrong: file_contexts gives {fix.shortlist(places)} the type {types}, not {question.target}"
+        text = f"wrong label: in file_contexts, {fix.shortlist(places)} has the type {types} instead of {question.target}"
         temporary = [path for path in places if path.startswith(BOOT_PLACES)]
         if temporary:
-            text += "; it is made anew at each start, so a file transition or a line of tmpfiles.d (Z) has to give it the label"
+            text += "; since it is created anew at each start, set the label by a file transition or a line in tmpfiles.d (Z)"
         shown = fix.relabel(places, text)
         lines = tuple(f"Z {path} - - - -    # in /etc/tmpfiles.d/local.conf" for path in temporary)
         yield replace(shown, commands=(*shown.commands, *lines))
@@ -40,7 +40,7 @@ def wrong_label(question: Question) -> Iterator[Fix]:
 
 
 def mislabelled(question: Question) -> dict[str, str]:
-    """Path -> type of file_contexts, where it is another one and restorecon would set it."""
+    """Return the paths whose type differs from file_contexts and would be changed by restorecon, with the correct type."""
     labels = question.labels
     if labels is None or labels.is_customizable(question.target):
         return {}
@@ -48,15 +48,15 @@ def mislabelled(question: Question) -> dict[str, str]:
     words = vocabulary()
     for path in question.paths:
         expected = labels.lookup(path, question.tclass)
-        # a label of the service's own is never wrong for a policy that does not have its base module yet
+        # a type of the service itself is correct, even if the policy does not contain its base module yet
         if not expected or (question.is_own(question.target) and not question.is_own(expected)):
             continue
         if question.target in words.transient and expected in words.generic:
-            continue  # one label of a whole tree in place of another, on what is made anew at each start
+            continue  # both are generic labels, on files created anew at each start
         if expected not in words.unlabelled and expected != question.target and not _same(question, expected):
             found[path] = expected
-    # A few among many are files that somebody moved, or names through a link (a PATH record holds the name as it was asked
-    # for: /usr/lib/ssl/openssl.cnf is /etc/ssl/openssl.cnf): the rule would be asked for the others all the same.
+    # A few among many paths are moved files, or names through a link (a PATH record contains the requested name:
+    # /usr/lib/ssl/openssl.cnf is /etc/ssl/openssl.cnf). The others would still need the rule.
     part, whole = MANY
     return found if whole * len(found) >= part * len(question.paths) else {}
 
@@ -66,35 +66,37 @@ def _same(question: Question, expected: str) -> bool:
 
 
 def _unlabelled(question: Question) -> Iterator[Fix]:
-    """A file without a label, whose place has no rule in file_contexts that would give it one."""
+    """Propose a label for an unlabelled file without a rule in file_contexts."""
     contexts = owned_contexts(question)
     if contexts or question.labels is None:
-        text = f"{question.target} is no label: give the file the one of its place, with an fcontext rule where there is none"
+        text = f"{question.target} means a missing label: restore the label of the path, with an fcontext rule if there is none"
         yield fix.relabel(question.paths, text, contexts)
         return
     name = own_file_type(question)
-    text = f"{question.target} is no label, and file_contexts has no rule for {fix.shortlist(question.paths) or 'the place'}: "
+    text = (
+        f"{question.target} is a missing label, but file_contexts has none for {fix.shortlist(question.paths) or 'the path'}: "
+    )
     stem = precedents.stem(question.source)
     named = any(precedents.related(stem, part) >= MIN_LIKE for path in question.paths for part in path.split("/"))
     if name and named:
         rules = [PathLabel(pattern(path, question.tclass), name) for path in question.paths[:MAX_PATHS]]
         yield fix.relabel(
-            question.paths[:MAX_PATHS], f"{text}give it a rule with {name}, which {question.source} may use", rules
+            question.paths[:MAX_PATHS], f"{text}add a rule with {name}, to which {question.source} has access", rules
         )
         return
     place = pattern(question.paths[0], question.tclass) if question.paths else "PATH(/.*)?"
     commands = (f"semanage fcontext -a -t TYPE '{place}'", f"restorecon -Rv {question.paths[0] if question.paths else 'PATH'}")
-    yield Fix(FixKind.RELABEL, f"{text}choose the type of a place that is used in the same way", commands)
+    yield Fix(FixKind.RELABEL, f"{text}choose the type of a directory with the same use", commands)
 
 
 def pattern(path: str, tclass: str) -> str:
-    """A file_contexts expression for a path, with the tree below it where it is a directory."""
+    """Return a file_contexts expression for a path, including the tree below a directory."""
     escaped = re.escape(path).replace(r"\-", "-")
     return f"{escaped}(/.*)?" if tclass == "dir" else escaped
 
 
 def own_file_type(question: Question) -> str:
-    """The file type that belongs to the source by its name and that it may use in the denied way, "" for none."""
+    """Return the file type named after the source to which it has the denied access, "" for none."""
     policy = question.policy
     if policy is None or question.unknown:
         return ""
@@ -110,7 +112,7 @@ def own_file_type(question: Question) -> str:
 
 
 def sibling(question: Question) -> Iterator[Fix]:
-    """A path under a generic label, beside a place of the same service: the label of that place."""
+    """Propose, for a path with a generic label, the label of a neighbouring path of the same service."""
     policy, labels = question.policy, question.labels
     if policy is None or labels is None or labels.files is None or question.unknown or not question.is_file:
         return
@@ -123,12 +125,12 @@ def sibling(question: Question) -> Iterator[Fix]:
             rules[found] = path
     if rules:
         types = ", ".join(sorted({rule.type for rule in rules}))
-        text = f"{question.target} is the label of the whole tree; {question.source} keeps its files beside as {types}"
+        text = f"{question.target} is a generic label; neighbouring files of {question.source} have the type {types}"
         yield fix.relabel(list(rules.values()), text, list(rules))
 
 
 def _sibling_type(question: Question, path: str) -> Optional[PathLabel]:
-    """The rule for the nearest directory of a path whose neighbour of a similar name is the source's own."""
+    """Return a rule for the nearest parent directory with a neighbour of similar name that belongs to the source."""
     if question.labels is None or question.labels.files is None:
         return None
     parts = path.split("/")
@@ -148,7 +150,7 @@ def _usable(question: Question, name: str) -> bool:
 
 
 def by_name(question: Question) -> Iterator[Fix]:
-    """A record with a name and without a path: the place that file_contexts has for this name and this process."""
+    """Propose, for a record with a name but no path, the path in file_contexts with this name and an accessible type."""
     policy, labels, words = question.policy, question.labels, vocabulary()
     if policy is None or labels is None or labels.files is None or question.tclass != "file":
         return
@@ -162,14 +164,14 @@ def by_name(question: Question) -> Iterator[Fix]:
             place = specs[0].stem
             watch = f"auditctl -w {place.rpartition('/')[0] or '/'}"
             text = (
-                f"a file of this name belongs to {place} with the type {specs[0].type}, which {question.source} may "
-                f"use: relabel it there (no path is recorded: `{watch}` makes the kernel do it)"
+                f"in file_contexts, a file of this name is {place} with the type {specs[0].type}, which {question.source} may "
+                f"use: relabel it there (no path was recorded; to record paths, run: {watch})"
             )
             yield Fix(FixKind.RELABEL, text, (f"restorecon -v {place}",))
 
 
 def by_likeness(question: Question) -> Iterator[Fix]:
-    """A file whose name ends like that of a file with a type of its own: no-stub-resolv.conf and resolv.conf."""
+    """Propose the type of a file with a similar name, such as that of resolv.conf for no-stub-resolv.conf."""
     policy, labels, words = question.policy, question.labels, vocabulary()
     if policy is None or labels is None or labels.files is None or question.tclass != "file" or question.unknown:
         return
@@ -178,7 +180,7 @@ def by_likeness(question: Question) -> Iterator[Fix]:
             specs = [one for one in labels.files.by_last(ending) if one.type not in {*words.generic, question.target}]
             specs = [one for one in specs if not precedents.is_program(policy, one.type) and _holds(question, one.type)]
             if specs:
-                text = f"{specs[0].stem} has the type {specs[0].type}, which {question.source} may use: label {name} alike"
+                text = f"{specs[0].stem} has the type {specs[0].type}, to which {question.source} has access: use it for {name}"
                 places = [path for path in question.paths if path.endswith(f"/{name}")]
                 rules = [PathLabel(pattern(path, question.tclass), specs[0].type) for path in places]
                 shown = (f"semanage fcontext -a -t {specs[0].type} '.../{name}'",)
@@ -187,21 +189,21 @@ def by_likeness(question: Question) -> Iterator[Fix]:
 
 
 def _endings(name: str) -> Iterator[str]:
-    """The ends of a file's name that begin at a hyphen or an underscore and are long enough to mean something."""
+    """Yield the suffixes of a file name that begin at a hyphen or underscore and have a minimum length."""
     for place, letter in enumerate(name):
         if letter in "-_" and len(name) - place > MIN_ENDING:
             yield name[place + 1 :]
 
 
 def tree_label(question: Question) -> Iterator[Fix]:
-    """Behind the rule: a file under a label that covers a whole tree, which the source only reads."""
+    """Propose, after the rule, a specific type for a file with a generic label that the source only reads."""
     words = vocabulary()
     if question.tclass != "file" or question.allowed or question.target not in words.generic - {"etc_t", "usr_t"}:
         return
     if not question.paths or question.permissions & words.changes or mislabelled(question) or question.owned:
         return
     place = pattern(question.paths[0], question.tclass)
-    text = f"{question.target} covers a whole tree: give {fix.shortlist(question.paths)} the type of the service that makes it"
+    text = f"{question.target} is a generic label: give {fix.shortlist(question.paths)} the type of the service that creates it"
     yield Fix(FixKind.RELABEL, text, (f"semanage fcontext -a -t TYPE '{place}'", f"restorecon -v {question.paths[0]}"))
 
 
@@ -213,39 +215,39 @@ def _holds(question: Question, name: str) -> bool:
 
 
 def associate(question: Question) -> Iterator[Fix]:
-    """A file's label that a file system does not take: the source is the label of an object, not a process."""
+    """Propose fixes for a file label that a file system does not accept (the source is a file type, not a domain)."""
     if question.tclass != "filesystem" or "associate" not in question.permissions:
         return
     names = fix.shortlist(question.paths or question.seen.names)
     text = (
-        f"{question.source} is the label that the file {names or 'in question'} should get, not a process, and the file system "
-        f"({question.target}) does not take it: give the file a label that exists in this policy (restorecon, or the label in "
-        "the image or archive that it came from), or mount the file system with a context"
+        f"{question.source} is the intended label of the file {names or 'in question'}, not a domain, and the file system "
+        f"({question.target}) does not accept it: give the file a label that exists in this policy (restorecon, or the label "
+        "in its image or archive), or mount the file system with a context"
     )
     commands = tuple(f"restorecon -v {path}" for path in question.paths[:2])
     yield Fix(FixKind.RELABEL, text, commands)
 
 
 def other_mount(question: Question) -> Iterator[Fix]:
-    """A mount without labels is given one when it is mounted."""
+    """Propose a mount option with a label for a file system without labels."""
     if question.is_unlabelled_mount:
-        text = f"{question.target} is every mount of this kind: give this one a label of its own when it is mounted"
+        text = f"{question.target} covers all mounts of this kind: give this mount a label of its own"
         line = "mount -o context=system_u:object_r:TYPE:s0 ..."
         yield Fix(FixKind.APPLICATION, text, (line,), ConfigurationLine("/etc/fstab", "context="))
 
 
 def own_tree(question: Question) -> Iterator[Fix]:
-    """A path that the service owns: the type of its tree."""
+    """Propose the type of the service's own tree for a path inside it."""
     if not question.is_file or question.is_unlabelled_mount:
         return
     if question.owned and not question.is_own(question.target):
         contexts = owned_contexts(question)
         types = ", ".join(sorted({one.type for one in contexts}))
-        text = f"the service owns {fix.shortlist(sorted(question.owned))}: label it {types}"
+        text = f"{fix.shortlist(sorted(question.owned))} belongs to the service: label it {types}"
         yield fix.relabel(sorted(question.owned), text, contexts, FixKind.OWN_TYPE)
 
 
 def owned_contexts(question: Question) -> list[PathLabel]:
-    """The rules of the profile for the trees that hold the denied paths."""
+    """Return the profile's rules for the trees that contain the denied paths."""
     trees = dict.fromkeys(question.owned.values())
     return [PathLabel(tree.pattern, tree.type) for tree in trees]

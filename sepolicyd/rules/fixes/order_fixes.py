@@ -1,4 +1,4 @@
-"""Order the fixes of one question: the first is proposed, the others are alternatives."""
+"""Collect and order the fixes of a candidate: the first is proposed, the others are alternatives."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from sepolicyd.rules.fixes.programs import (
     program_label,
 )
 
-# kinds that are one answer in several forms
+# kinds that are variants of the same answer
 FAMILIES = {
     FixKind.ALLOW: "rule",
     FixKind.INTERFACE: "rule",
@@ -50,9 +50,9 @@ OPENING = (FixKind.ALLOW, FixKind.BOOLEAN, FixKind.INTERFACE)
 
 
 def fixes(question: Question) -> list[Fix]:
-    """All that apply, best first; never empty. What the guard refuses has no allow, boolean or interface among them."""
+    """Return all applicable fixes, best first; never empty. Refused candidates get no allow rule, boolean or interface."""
     known = list(application(question))
-    refused = f"give no rule ({_codes(question)})"
+    refused = f"do not allow it ({_codes(question)})"
     if question.is_error:
         return [*known, *errors(question)]
     if question.unknown:
@@ -64,10 +64,10 @@ def fixes(question: Question) -> list[Fix]:
         found = [*(one for one in found if not _withheld(question, one)), fix.refuse(refused)]
     elif question.user_only and question.source in question.profile.service_domains:
         found = [one for one in found if one.kind not in OPENING]
-        found.append(fix.refuse("give the service's own domain no rule for what users' code does"))
+        found.append(fix.refuse("do not allow it for the service's own domain, since only users' code requested it"))
     elif question.obstacles and not question.mendable:
         found = [one for one in found if one.kind not in OPENING]
-        found.append(fix.refuse(f"give no rule, it would not help. {question.obstacles[0]}"))
+        found.append(fix.refuse(f"do not add a rule, it would have no effect. {question.obstacles[0]}"))
     kept: dict[tuple[FixKind, tuple[str, ...]], Fix] = {}
     for one in (*known, *found):
         kept.setdefault((one.kind, one.commands), one)
@@ -76,9 +76,9 @@ def fixes(question: Question) -> list[Fix]:
 
 
 def _varied(found: list[Fix], last: list[Fix]) -> list[Fix]:
-    """The first fix of each family in front of further ones of the same family: alternatives should differ in kind.
+    """Move the first fix of each family before further ones of the same family, so that alternatives differ in kind.
 
-    :param last: fixes that stay behind all others
+    :param last: fixes that stay at the end
     """
     first: dict[str, Fix] = {}
     for one in found:
@@ -88,14 +88,14 @@ def _varied(found: list[Fix], last: list[Fix]) -> list[Fix]:
 
 
 def _unknown_text(question: Question) -> str:
-    text = f"cannot be judged: the policy does not have {', '.join(question.unknown)}"
+    text = f"cannot be assessed: the policy does not define {', '.join(question.unknown)}"
     if any("." in name for name in question.unknown):
         text += "; a name with a dot belongs to a CIL block: write the rule in CIL (for udica: --append-rules)"
     return text
 
 
 def _withheld(question: Question, one: Fix) -> bool:
-    """Whether a refused candidate must not be offered a fix. A boolean of the web server in front concerns that alone."""
+    """Tell whether a fix must not be offered for a refused candidate. A boolean of a reverse proxy only concerns the proxy."""
     if one.kind is FixKind.BOOLEAN and question.source in question.profile.clients:
         return question.attacked
     return one.kind in OPENING or (one.kind is FixKind.DONTAUDIT and question.attacked)
@@ -106,10 +106,10 @@ def _codes(question: Question) -> str:
 
 
 def application(question: Question) -> Iterator[Fix]:
-    """What the known denials say; PATH in it stands for the paths that were denied."""
+    """Return the fixes of known denials, with PATH replaced by the denied paths."""
     for one in question.known:
         if question.allowed and any(known.kind is FixKind.ALLOW for known in one.fixes):
-            continue  # the rule is there: nothing is left to mend
+            continue  # the rule exists already
         for known in one.fixes:
             if known.kind is FixKind.ALLOW:
                 yield replace(known, commands=fix.rules_of(question.accesses))
@@ -136,13 +136,13 @@ def _about(known: Fix, paths: Sequence[str]) -> Fix:
 
 
 def _boolean_small(question: Question) -> Iterator[Fix]:
-    """A boolean for a mount without labels is wide by its nature: it is made for homes on such a mount."""
+    """Propose a boolean with small side effects, or one for mounts without labels, which is inherently broad."""
     mount = question.is_unlabelled_mount
     return (one for one, effect in switch(question) if mount or is_small(question, effect))
 
 
 def _boolean_own(question: Question) -> Iterator[Fix]:
-    """A boolean of the service itself, although it opens much else of it."""
+    """Propose a boolean of the service itself, even with broad side effects for the service."""
     return (one for one, effect in switch(question) if is_own(question, effect))
 
 

@@ -1,4 +1,4 @@
-"""Fixes that give a service a type of its own in place of one that covers a whole tree."""
+"""Fixes that give a service a type of its own instead of a generic one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sepolicyd.rules.vocabulary import vocabulary
 
 MAX_PATHS = 5
 MAKES = frozenset({"write", "append", "create", "link", "add_name", "rename"})
-SEVERAL = 5  # domains that make a directory one of several services
+SEVERAL = 5  # number of domains from which a directory counts as shared by services
 DEFAULT_ENDING = "var_lib_t"
 MEMORY = ("/memfd:", "/dev/shm/", "/SYSV", "/dev/zero (")  # noqa: S108
 ENDINGS = ("runtime_t", "var_run_t", "tmp_t", "tmpfs_t", "log_t", "var_lib_t", "spool_t", "cache_t", "lock_t", "home_t")
 
 
 def own_type(question: Question) -> Iterator[Fix]:
-    """A type of its own for what the service changes under a label that covers a whole tree."""
+    """Propose a type of its own for files that the service changes under a generic label."""
     if not question.is_file or question.source not in question.profile.domains:
-        return  # a type of this service for what another's domain makes is no answer
+        return  # files of another domain should not get a type of this service
     if question.owned and not question.is_own(question.target):
         return
     words = vocabulary()
@@ -35,7 +35,7 @@ def own_type(question: Question) -> Iterator[Fix]:
 
 
 def own_type_too(question: Question) -> Iterator[Fix]:
-    """The same behind the rule: a directory of another service, or one in which several domains make types of their own."""
+    """Propose the same after the rule, for a directory of another service, or one shared by several domains."""
     policy = question.policy
     if policy is None or not question.is_file or question.target in vocabulary().generic or not question.permissions & MAKES:
         return
@@ -43,12 +43,12 @@ def own_type_too(question: Question) -> Iterator[Fix]:
         return
     name = _own_of_kind(policy, question.source, question.target)
     if name and name != question.target and policy.grants(question.source, name, question.tclass, "write"):
-        text = f"{question.target} belongs to another service: what {question.source} makes there should be {name}"
+        text = f"{question.target} belongs to another service: files that {question.source} creates there should be {name}"
         yield _created(question, name, text, known=True)
     elif not name and precedents.makers_apart(policy, question.target) >= SEVERAL:
         number = precedents.makers_apart(policy, question.target)
         name = f"{stem(question.source)}_{_ending(question.target)}"
-        text = f"{number} domains have types of their own for what they make in {question.target}: here {name}"
+        text = f"{number} domains have types of their own for files that they create in {question.target}: use {name}"
         yield _created(question, name, text, known=name in policy.types)
 
 
@@ -57,7 +57,7 @@ def _ending(target: str) -> str:
 
 
 def _own_of_kind(policy: PolicyIndex, source: str, target: str) -> str:
-    """The source's own type with the ending of another type: xdm_runtime_t for user_runtime_t; "" for none."""
+    """Return the source's own type with the suffix of another type, such as xdm_runtime_t for user_runtime_t; "" for none."""
     for ending in ENDINGS:
         name = f"{stem(source)}_{ending}"
         if target.endswith(f"_{ending}") and name in policy.types:
@@ -66,9 +66,9 @@ def _own_of_kind(policy: PolicyIndex, source: str, target: str) -> str:
 
 
 def _makes(question: Question) -> bool:
-    """Whether the service makes or changes files there; taking an entry away makes none.
+    """Tell whether the service creates or changes files there (not if it only removes an entry).
 
-    Memory that has a name (memfd_create(2), shared memory) was made by the process itself or by one of its own kind.
+    Named memory (memfd_create(2), shared memory) was created by the process itself or one of the same kind.
     """
     if question.tclass == "file" and any(path.startswith(MEMORY) for path in question.seen.paths):
         return True
@@ -76,13 +76,13 @@ def _makes(question: Question) -> bool:
 
 
 def _new_type(question: Question) -> Fix:
-    """What is made in a shared directory gets its type by a type_transition, other files by their exact paths.
+    """Return a fix with a type_transition for new files in a shared directory, and exact paths for other files.
 
-    Never by a tree of the log's choosing: a path like /etc/x would take /etc along. A type that the policy and the base
-    module do not have is shown, and left to a person.
+    Trees are never derived from the log, since a path such as /etc/x would include /etc. A type that neither the policy nor the
+    base module defines is shown, but must be added by hand.
     """
     name, known = _own_name(question)
-    text = f"{question.target} covers a whole tree: what {question.source} makes there should be {name}"
+    text = f"{question.target} is a generic label: files that {question.source} creates there should be {name}"
     text += "" if known else " (a new type, for the base module)"
     if question.target in vocabulary().shared_directories or not question.paths:
         return _created(question, name, text, known=known)
@@ -95,7 +95,7 @@ def _created(question: Question, name: str, text: str, *, known: bool) -> Fix:
     made = ("file", "dir") if question.tclass == "dir" and "create" not in question.permissions else (question.tclass,)
     rules = tuple(f"type_transition {question.source} {question.target}:{one} {name};" for one in made)
     created = tuple(CreatedLabel(question.source, question.target, one, name) for one in made)
-    # whoever makes a file there writes its name into the shared directory, whatever label the file gets
+    # creating a file there needs write access to the shared directory, regardless of the file's label
     words = vocabulary()
     entries = [one for one in question.accesses if question.tclass == "dir" and one.permission in words.entries]
     detail = OwnType(created=created, allowed=tuple(one.permission for one in entries)) if known else OwnType()
@@ -103,7 +103,7 @@ def _created(question: Question, name: str, text: str, *, known: bool) -> Fix:
 
 
 def _own_name(question: Question) -> tuple[str, bool]:
-    """The type, and whether the base module or, for this very domain, the policy has it."""
+    """Return the type, and whether the base module or the policy defines it for this domain."""
     endings = vocabulary().own_endings.get(question.target, (DEFAULT_ENDING,))
     base = stem(question.source)
     names = [f"{name}_{ending}" for ending in endings for name in (base, question.profile.name)]

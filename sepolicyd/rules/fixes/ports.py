@@ -1,4 +1,4 @@
-"""Fixes for a denied port: the service's own type, a type that the domain may use already, a type of its own."""
+"""Fixes for a denied port: the service's own type, a type that the domain can already use, or a new type."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.vocabulary import vocabulary
 
 ASKS = ("name_bind", "name_connect")
-RANDOM_PORT = 32768  # where Linux takes its ephemeral ports from (ip_local_port_range)
+RANDOM_PORT = 32768  # start of Linux's ephemeral port range (ip_local_port_range)
 MAX_NUMBERS = 3
 MAX_TYPES = 2
 
 
 def port_label(question: Question) -> Iterator[Fix]:
-    """A port by number: the service's own gets its type, a random one cannot be labelled."""
+    """Propose a label for a port: the service's own type for its own port, and none for an ephemeral port."""
     if not question.permissions & set(ASKS):
         return
     yield from _own_ports(question)
@@ -32,9 +32,9 @@ def port_label(question: Question) -> Iterator[Fix]:
 
 
 def _usable_ports(question: Question, numbers: list[int]) -> Iterator[Fix]:
-    """A type that the domain may use already.
+    """Propose a port type that the domain can already use.
 
-    What connects to a port of another service wants that service, so that its label is not the mistake.
+    Not for connections to a port of another service, since its label is correct.
     """
     if "name_bind" not in question.permissions and question.target not in vocabulary().ports:
         return
@@ -47,15 +47,17 @@ def _usable_ports(question: Question, numbers: list[int]) -> Iterator[Fix]:
 
 
 def _new_ports(question: Question, numbers: list[int]) -> Iterator[Fix]:
-    """A new type, where the port has none of its own."""
+    """Propose a new type for a port without a type of its own."""
     for number in numbers:
         name = f"{precedents.stem(question.source)}_port_t"
         if question.policy is not None and name in question.policy.types:
             name = f"{precedents.stem(question.source)}_{number}_port_t"
-        text = f"{question.target} is every port without a name: give {number} a type of its own, declared in the base module"
+        text = (
+            f"{question.target} covers all unlabelled ports: give port {number} a type of its own, declared in the base module"
+        )
         yield Fix(FixKind.PORT, text, (f"semanage port -a -t {name} -p {question.protocol} {number}",), LabelledPorts())
     if not question.numbers:
-        text = f"{question.target} is every port without a name: label the one that is meant"
+        text = f"{question.target} covers all unlabelled ports: label the intended port"
         yield Fix(FixKind.PORT, text, (), LabelledPorts())
 
 
@@ -64,26 +66,26 @@ def _own_ports(question: Question) -> Iterator[Fix]:
         own = question.own_port(number)
         owner = port_owner(question, number) if own is not None else ""
         if own is not None and own.type not in (question.target, owner):
-            taken = f"; it belongs to {owner} today, so this takes it from there" if owner else ""
+            taken = f"; its present type {owner} is replaced" if owner else ""
             text = f"port {number} is the service's {own.name}: label it {own.type}{taken}"
             yield fix.port(own.protocol, number, own.type, owner, text)
 
 
 def _usable_text(question: Question, number: int, name: str, owner: str) -> str:
     verb = "listen on" if "name_bind" in question.permissions else "connect to"
-    text = f"{question.source} may {verb} ports of {name}: label {number} as one"
+    text = f"{question.source} may {verb} ports of type {name}: label port {number} with it"
     if _named(owner):
-        text += f"; {number} is {owner} today, a port of another service, and this takes it from there"
+        text += f"; its present type {owner}, of another service, is replaced"
     return text
 
 
 def _named(owner: str) -> str:
-    """The owner of a port, "" where it is the type of ports without a name."""
+    """Return the type of a port, "" for a type of unlabelled ports."""
     return "" if owner in vocabulary().ports else owner
 
 
 def _usable_types(question: Question) -> list[str]:
-    """Port types that the domain may use in the denied way, the one that belongs to it most first."""
+    """Return the port types to which the domain has the denied access, those most specific to it first."""
     policy = question.policy
     if policy is None or question.unknown:
         return []
@@ -93,7 +95,7 @@ def _usable_types(question: Question) -> list[str]:
     permitted = [
         name for name in named - own if all(policy.grants(question.source, name, question.tclass, one) for one in asked)
     ]
-    if len(permitted) > len(named) // 2:  # it may use nearly every port: none is meant for it
+    if len(permitted) > len(named) // 2:  # it can use nearly every port, so none is specific to it
         return []
     service_stem = precedents.stem(question.source)
     direct = precedents.named_targets(policy, policy.resolve(question.source), question.tclass)
@@ -108,13 +110,13 @@ def _users(policy: PolicyIndex, tclass: str, asked: list[str], name: str) -> int
 
 
 def is_random(question: Question) -> bool:
-    """Whether the ports were chosen by the kernel: many different ones, or from its own range."""
+    """Tell whether the kernel chose the ports: many different ones, or from the ephemeral range."""
     numbers = [number for number in question.numbers if question.own_port(number) is None]
     return len(numbers) > MAX_NUMBERS or any(number >= RANDOM_PORT for number in numbers)
 
 
 def port_owner(question: Question, number: int) -> str:
-    """The type that a port has today, "" where none is known."""
+    """Return the present type of a port, "" if unknown."""
     if question.labels is not None:
         return question.labels.ports.owner(question.protocol, number) or ""
     if question.policy is not None:

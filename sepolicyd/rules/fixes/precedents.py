@@ -1,4 +1,4 @@
-"""What the policy does for other domains in the same place: precedents for a transition, a dontaudit rule, a port or a type."""
+"""Precedents: rules of the policy for other domains with the same target (transitions, dontaudit rules, ports, types)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sepolicyd.policy.labels import FILE_CLASSES
 from sepolicyd.policy.rule_queries import targets_of
 
 Value = TypeVar("Value")
-MIN_SHARED = 3  # characters of a name that two stems must share to be called related
+MIN_SHARED = 3  # minimum length of the common prefix of related names
 
-# Kept with the policy and no longer than it.
+# cached as long as the policy object exists
 _KEPT: WeakKeyDictionary[PolicyIndex, dict[tuple[object, ...], Any]] = WeakKeyDictionary()
 
 
@@ -26,7 +26,7 @@ def _kept(policy: PolicyIndex, key: tuple[object, ...], make: Callable[[], Value
 
 
 def stem(type_name: str) -> str:
-    """The name of a domain or program type without its ending: httpd of httpd_t and httpd_exec_t."""
+    """Return the name of a domain or program type without its suffix: httpd for httpd_t and httpd_exec_t."""
     for ending in ("_exec_t", "_t"):
         if type_name.endswith(ending):
             return type_name[: -len(ending)]
@@ -34,18 +34,18 @@ def stem(type_name: str) -> str:
 
 
 def related(left: str, right: str) -> int:
-    """The length of the common beginning of two names, 0 where it is too short to mean anything."""
+    """Return the length of the common prefix of two names, 0 if it is too short."""
     shared = next((place for place, (one, other) in enumerate(zip(left, right)) if one != other), min(len(left), len(right)))
     return shared if shared >= MIN_SHARED else 0
 
 
 def is_of_program(domain: str, program: str) -> bool:
-    """Whether the names say that a domain is made for a program, as staff_gkeyringd_t is for gkeyringd_exec_t."""
+    """Tell whether a domain is named after a program, such as staff_gkeyringd_t for gkeyringd_exec_t."""
     return stem(program) in stem(domain) or related(domain, program) > MIN_SHARED
 
 
 def domain_of_program(policy: PolicyIndex, program: str) -> str:
-    """The domain that a program type starts: by type_transition rules, else the one that it alone enters; "" for none."""
+    """Return the domain of a program type: by type_transition rules, or the only domain that it can enter; "" for none."""
     return _kept(policy, ("domain", program), lambda: _domain_of_program(policy, program))
 
 
@@ -64,7 +64,7 @@ def _domain_of_program(policy: PolicyIndex, program: str) -> str:
 
 
 def starters(policy: PolicyIndex, program: str) -> int:
-    """How many domains leave their own when they start a program."""
+    """Return the number of domains with a transition when they execute a program."""
 
     def count() -> int:
         found: set[str] = set()
@@ -77,7 +77,7 @@ def starters(policy: PolicyIndex, program: str) -> int:
 
 
 def makers_apart(policy: PolicyIndex, directory: str) -> int:
-    """How many domains get types of their own for what they make in directories of a type, by type_transition rules."""
+    """Return the number of domains with type_transition rules for files in directories of a type."""
 
     def count() -> int:
         found: set[str] = set()
@@ -90,7 +90,7 @@ def makers_apart(policy: PolicyIndex, directory: str) -> int:
 
 
 def runners(policy: PolicyIndex, program: str) -> int:
-    """How many confined domains run a program without leaving their own, by a rule that names the program's type."""
+    """Return the number of confined domains with execute_no_trans on a program, by a rule that names its type."""
 
     def count() -> int:
         confined = policy.domains - policy.unconfined
@@ -100,7 +100,7 @@ def runners(policy: PolicyIndex, program: str) -> int:
 
 
 def silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str) -> int:
-    """How many confined domains are denied an access in silence, by a dontaudit rule that names the domain itself."""
+    """Return the number of confined domains with a dontaudit rule for an access that names the domain itself."""
     return _kept(policy, ("silenced", tclass, permission, target), lambda: _silenced_for(policy, tclass, permission, target))
 
 
@@ -116,11 +116,11 @@ def _silenced_for(policy: PolicyIndex, tclass: str, permission: str, target: str
 
 
 def named_targets(policy: PolicyIndex, source: str, tclass: str) -> frozenset[str]:
-    """Targets of a class in allow rules that name the source itself and not one of its attributes."""
+    """Return the targets of a class in allow rules that name the source itself rather than an attribute."""
     return _kept(policy, ("named", source, tclass), lambda: targets_of(policy, source, tclass))
 
 
 def is_program(policy: PolicyIndex, type_name: str) -> bool:
-    """Whether files of a type are programs: by the attribute, or because they are a door into a domain."""
+    """Tell whether a type is a program type, by its attribute or because it is an entry point of a domain."""
     attributes = policy.attributes_of(type_name)
     return bool(attributes & {"exec_type", "application_exec_type", "entry_type"}) or type_name.endswith("_exec_t")

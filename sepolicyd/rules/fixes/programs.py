@@ -1,4 +1,4 @@
-"""Fixes for a denied execution: the domain of the program, or the label of a file that should be a program."""
+"""Fixes for a denied execution: the program's domain, or a program label for the file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.rules.vocabulary import vocabulary
 
 RUN = frozenset({"execute", "execute_no_trans"})
-OBJECT_MANAGERS = ("dbus", "service", "passwd", "nscd")  # classes of objects that user space manages
+OBJECT_MANAGERS = ("dbus", "service", "passwd", "nscd")  # classes of user-space object managers
 BEFORE = frozenset({"getattr"})
 LIBRARY = re.compile(r"\.so(\.[0-9.]+)?\Z")
 MAX_PATHS = 5
 
 
 def other_domain(question: Question) -> Iterator[Fix]:
-    """A program that has a domain of its own should run in it."""
+    """Propose to run a program in its own domain."""
     domain = _own_domain(question)
     if not domain:
         return
@@ -33,21 +33,21 @@ def other_domain(question: Question) -> Iterator[Fix]:
 
 
 def better_domain(question: Question) -> Iterator[Fix]:
-    """The process runs a program of another domain, to which the policy gives all that was denied."""
+    """Propose a transition if the process runs a program of another domain that is allowed all denied accesses."""
     program, domain = _program_of_process(question)
     policy = question.policy
     if policy is None or not domain:
         return
     target = domain if question.candidate.target == "self" else question.target
     if all(policy.grants(domain, target, question.tclass, one) for one in question.permissions):
-        yield _let_it_start(question, program, domain, f"{domain} may do this")
+        yield _let_it_start(question, program, domain, f"{domain} is allowed this access")
 
 
 def foreign_program(question: Question) -> Iterator[Fix]:
-    """The process runs a program of another domain: it should have left its own when it started it."""
+    """Propose a transition if the process runs a program that has another domain."""
     program, domain = _program_of_process(question)
     if domain:
-        yield _let_it_start(question, program, domain, "let it start there")
+        yield _let_it_start(question, program, domain, "start it there")
 
 
 def _let_it_start(question: Question, program: str, domain: str, end: str) -> Fix:
@@ -57,9 +57,9 @@ def _let_it_start(question: Question, program: str, domain: str, end: str) -> Fi
 
 
 def _program_of_process(question: Question) -> tuple[str, str]:
-    """The type of the process's program and the program's own domain, where that is another one; ("", "") for none.
+    """Return the type of the process's program and the program's own domain if it differs; ("", "") otherwise.
 
-    In a record of an object manager in user space (USER_AVC), exe is the manager and not the process.
+    In a record of a user-space object manager (USER_AVC), exe is the manager, not the process.
     """
     policy, labels = question.policy, question.labels
     if policy is None or labels is None or question.unknown or question.source in question.profile.user_domains:
@@ -77,20 +77,22 @@ def _program_of_process(question: Question) -> tuple[str, str]:
 
 
 def other_domain_too(question: Question) -> Iterator[Fix]:
-    """The same behind the rule, where most other domains run the program without leaving their own, or it only looked."""
+    """Propose the same after the rule, if most domains run the program in their own domain, or for a mere probe."""
     policy = question.policy
     domain = _own_domain(question, RUN | BEFORE)
     if not domain or policy is None or (question.permissions & RUN and _leaves(policy, question)):
         return
     why = (
-        "most domains run it without leaving their own" if question.permissions & RUN else "who looks at a program runs it next"
+        "most domains run it in their own domain"
+        if question.permissions & RUN
+        else "a probe of a program usually precedes its execution"
     )
     text = f"run {question.target} in its own domain {domain}; {why}"
     yield fix.transition(question.source, question.target, domain, text)
 
 
 def new_domain(question: Question) -> Iterator[Fix]:
-    """A program without a label of its own that a confined domain may not execute: a domain of its own for it."""
+    """Propose a domain of its own for an unlabelled program that a confined domain may not execute."""
     policy = question.policy
     if policy is None or question.tclass != "file" or "execute" not in question.permissions or question.unknown:
         return
@@ -98,12 +100,12 @@ def new_domain(question: Question) -> Iterator[Fix]:
         return
     names = [*question.paths, *question.seen.names]
     if names and not any(LIBRARY.search(name) for name in names):
-        text = f"or give {fix.shortlist(names, 1)} a program type and a domain of its own, which {question.source} starts"
+        text = f"or give {fix.shortlist(names, 1)} a program type and a domain of its own, started by {question.source}"
         yield Fix(fix.FixKind.TRANSITION, text, ("sepolicyd init --new NAME",))
 
 
 def _own_domain(question: Question, asked: frozenset[str] = RUN) -> str:
-    """The domain that the program starts, "" where it has none or the source is that domain."""
+    """Return the domain of the program, "" if it has none or the source is that domain."""
     program = question.target
     if question.tclass != "file" or not question.permissions & asked or program in vocabulary().programs:
         return ""
@@ -117,12 +119,12 @@ def _own_domain(question: Question, asked: frozenset[str] = RUN) -> str:
 
 
 def _leaves(policy: PolicyIndex, question: Question) -> bool:
-    """Whether domains leave their own for this program at least as often as they stay in it."""
+    """Tell whether at least as many domains have a transition for this program as run it in their own domain."""
     return precedents.starters(policy, question.target) >= precedents.runners(policy, question.target)
 
 
 def program_by_name(question: Question) -> Iterator[Fix]:
-    """A program without a path in the record, to whose name file_contexts gives a program type of its own."""
+    """Propose the program type that file_contexts has for the name of a program without a path in the record."""
     policy, labels, words = question.policy, question.labels, vocabulary()
     if policy is None or labels is None or labels.files is None or question.tclass != "file" or question.paths:
         return
@@ -137,7 +139,7 @@ def program_by_name(question: Question) -> Iterator[Fix]:
 
 
 def program_label(question: Question) -> Iterator[Fix]:
-    """A file that is executed and whose type is not one of programs gets the label of its neighbours, or bin_t."""
+    """Propose the label of neighbouring programs, or bin_t, for an executed file without a program type."""
     policy = question.policy
     if policy is None or question.tclass != "file" or not question.permissions & RUN:
         return
@@ -154,17 +156,19 @@ def program_label(question: Question) -> Iterator[Fix]:
     if label == target or (target == "lib_t" and not run):
         return
     what = "a library" if library else "a program"
-    text = f"{target} is not a type of {what[2:]}s: {question.source} executes it, so label {fix.shortlist(names)} as {what}"
+    text = f"{target} is not a type for {what[2:]}s, but {question.source} executes it: label {fix.shortlist(names)} as {what}"
     contexts = [PathLabel(re.escape(path).replace(r"\-", "-"), label, "--") for path in paths]
     if contexts:
         yield fix.relabel(paths, text, contexts)
     else:
         name = names[0] if names else "PATH"
-        yield Fix(fix.FixKind.RELABEL, f"{text} (the record gives no path)", (f"semanage fcontext -a -t {label} '.../{name}'",))
+        yield Fix(
+            fix.FixKind.RELABEL, f"{text} (the record contains no path)", (f"semanage fcontext -a -t {label} '.../{name}'",)
+        )
 
 
 def _takes_a_program_label(question: Question, policy: PolicyIndex) -> bool:
-    """Whether a file of the target's type can be a program that has the wrong label."""
+    """Tell whether a file of the target's type may be a mislabelled program."""
     target = question.target
     if target == "shell_exec_t" or (target not in ("bin_t",) and precedents.is_program(policy, target)):
         return False
@@ -174,7 +178,7 @@ def _takes_a_program_label(question: Question, policy: PolicyIndex) -> bool:
 
 
 def _neighbours(question: Question, paths: tuple[str, ...]) -> str:
-    """The program type that file_contexts gives other files of the same directory, where it is one alone."""
+    """Return the program type of other files in the same directory in file_contexts, if there is only one."""
     labels, policy = question.labels, question.policy
     if labels is None or labels.files is None or policy is None or not paths:
         return ""

@@ -1,4 +1,4 @@
-"""A profile for a domain that no profile describes, so that each source is judged for what it is."""
+"""Generic profile for a domain that no profile describes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sepolicyd.profiles import Profile, Role
 from sepolicyd.rules.guard.type_facts import PolicyFacts
 
 NOWHERE = Path("/nonexistent")
-"""A neutral profile has no directory, and with it no known denials."""
+"""A generic profile has no directory, and therefore no known denials."""
 
 
 def neutral_profile(source: str, facts: Optional[PolicyFacts]) -> Profile:
-    """A service of one domain that owns the types of the domain's own module or name.
+    """Return a profile with a single domain that owns the types of the domain's own module or name.
 
-    :param facts: what the policy tells of types; without it the source alone is the service's own
+    :param facts: facts about types from the policy; without them, only the source type is the service's own
     """
     own = frozenset({source})
     if facts is not None and source in facts.policy.types:
@@ -23,7 +23,7 @@ def neutral_profile(source: str, facts: Optional[PolicyFacts]) -> Profile:
     code = tuple(sorted(name for name in own if name.endswith("_exec_t")))
     return Profile(
         name="neutral",
-        description=f"whatever runs in {source}",
+        description=f"all processes in {source}",
         directory=NOWHERE,
         units=(),
         roles=(Role("service", domains=(source,)),),

@@ -1,4 +1,4 @@
-"""Load guard.yaml and judge accesses and policy statements by it."""
+"""Load guard.yaml, and check accesses and policy statements against it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sepolicyd.rules.guard.rule import About, Finding, GuardRule, parse_rules
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 FILE = "guard.yaml"
-MAX_REMEMBERED = 4096  # operations; a policy has some 1,500 pairs of class and permission
-WIDE_ATTRIBUTE = 100  # an attribute of more types than this is no narrow target, whatever its name
+MAX_REMEMBERED = 4096  # cached operations; a policy has about 1,500 pairs of class and permission
+WIDE_ATTRIBUTE = 100  # an attribute with more types than this is a broad target, regardless of its name
 
 
 class Attributes(Protocol):
-    """What the guard may ask of a policy (Oracle has it)."""
+    """Queries on a policy that the guard needs; implemented by PolicyIndex."""
 
     def attributes_of(self, type_name: str) -> frozenset[str]: ...
 
@@ -31,7 +31,7 @@ class Attributes(Protocol):
 
 
 class Guard:
-    """All lines of guard.yaml. Pure: the profile and the policy come with each call."""
+    """The rules of guard.yaml. Pure: profile and policy are arguments of each call."""
 
     def __init__(self, rules: Sequence[GuardRule]) -> None:
         self.rules = tuple(rules)
@@ -42,9 +42,9 @@ class Guard:
 
     @classmethod
     def load(cls, where: Union[Path, Sequence[Path]]) -> Guard:
-        """The guard of this file, or of the first of these directories that has a guard.yaml.
+        """Load the guard from a file, or from the first of several directories that contains a guard.yaml.
 
-        :raises InputError: none is there, or it has mistakes (all of them). Without a guard nothing may be approved.
+        :raises InputError: there is no file, or it has errors (the message lists all). Nothing can be approved without a guard.
         """
         if isinstance(where, Path):
             return cls(parse_rules(where))
@@ -55,7 +55,10 @@ class Guard:
         raise InputError(f"there is no {FILE} in {places}", "install sepolicyd's policies")
 
     def rule(self, code: str) -> GuardRule:
-        """:raises KeyError: no such code"""
+        """Return the rule with this code.
+
+        :raises KeyError: there is no such code
+        """
         return self._by_code[code]
 
     @property
@@ -63,17 +66,17 @@ class Guard:
         return tuple(self._by_code)
 
     def about(self, about: About) -> GuardRule:
-        """The one rule about this."""
+        """Return the rule with this topic; each topic has exactly one."""
         return self._by_topic[about]
 
     def finding(self, about: About, text: str = "", level: Optional[GuardLevel] = None) -> Finding:
-        """The finding of the rule about this, with the rule's level and title where none are given."""
+        """Return a finding of the rule with this topic; level and text default to the rule's level and title."""
         return self._by_topic[about].finding(text, level)
 
     def judge_access(
         self, access: Access, profile: Optional[Profile] = None, policy: Optional[Attributes] = None
     ) -> list[Finding]:
-        """What the lines say of one access, the heaviest first. Without a policy attributes match by name alone."""
+        """Return the findings on one access, the most severe first. Without a policy, attributes match by name only."""
         view = View(access, profile, policy)
         matching = []
         for rule, patterns in self._of_source(access.source, access.tclass, access.permission):
@@ -97,7 +100,7 @@ class Guard:
         return sorted(found, key=heaviest_first)
 
     def _of_source(self, source: str, tclass: str, permission: str) -> list[tuple[GuardRule, list[Pattern]]]:
-        """The rules with patterns for this source, class and permission, and these patterns: a log repeats few of them."""
+        """Return the rules with matching patterns for a source, class and permission (cached, since logs are repetitive)."""
         found = self._sources.get((source, tclass, permission))
         if found is None:
             found = _narrowed(self._of_operation(tclass, permission), lambda pattern: pattern.fits_source(source))
@@ -105,7 +108,7 @@ class Guard:
         return found
 
     def _of_operation(self, tclass: str, permission: str) -> list[tuple[GuardRule, list[Pattern]]]:
-        """The rules with patterns for this class and permission, and these patterns."""
+        """Return the rules with matching patterns for a class and permission, with these patterns."""
         found = self._operations.get((tclass, permission))
         if found is None:
             every = ((rule, rule.patterns) for rule in self.rules)
@@ -116,19 +119,19 @@ class Guard:
     def judge(
         self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[Attributes] = None
     ) -> dict[Access, list[Finding]]:
-        """Every access that has a finding (the exact policy difference at preview, for example)."""
+        """Return the findings on each access that has any, for example for the policy difference of a preview."""
         judged = {access: self.judge_access(access, profile, policy) for access in accesses}
         return {access: findings for access, findings in judged.items() if findings}
 
     def level(self, access: Access, profile: Optional[Profile] = None) -> GuardLevel:
-        """The level by data alone: no policy, no host. What candidates are parted by."""
+        """Return the level by guard.yaml only, without a policy. It is the same on all hosts, and separates candidates."""
         return worst(finding.level for finding in self.judge_access(access, profile))
 
     def facets(self, evidence: Mapping[Access, Evidence], profile: Optional[Profile] = None) -> dict[Access, str]:
-        """What parts the accesses of one source, target and class into candidates; accesses with no facet are left out.
+        """Return the facets that split the accesses of one source, target and class into candidates, where there are any.
 
-        The level by data alone, so that one refused permission does not stop its harmless siblings; and, of a domain of the
-        service itself, what nobody but user code asked for.
+        Facets are the level by guard.yaml, so that one refused permission does not block harmless ones; and, for a domain of
+        the service itself, whether only user code requested the access.
         """
         found = {}
         for access, seen in evidence.items():
@@ -143,7 +146,7 @@ class Guard:
     def judge_dontaudit(
         self, access: Access, profile: Optional[Profile] = None, policy: Optional[Attributes] = None
     ) -> list[Finding]:
-        """Judge a dontaudit rule: on an access that is refused for what it opens, it would hide an attack."""
+        """Check a dontaudit rule. For an access that is refused because of its effect, it would hide an attack."""
         refused = [
             one.code for one in self.judge_access(access, profile, policy) if one.level is GuardLevel.REFUSE and one.attack
         ]
@@ -154,10 +157,10 @@ class Guard:
     def judge_joined(
         self, joined: Iterable[tuple[str, str]], exempted: Iterable[object] = (), profile: Optional[Profile] = None
     ) -> list[Finding]:
-        """What a policy difference opens without a rule: types that join an attribute, and those a constraint lets pass.
+        """Check gains of a policy difference without an allow rule: joined attributes and constraint exemptions.
 
-        :param joined: (type, attribute)
-        :param exempted: policy.exempt.Exemption, as text
+        :param joined: (type, attribute) pairs
+        :param exempted: Exemptions of policy.constraint_exemptions, as text
         """
         found = [
             finding
@@ -173,9 +176,9 @@ class Guard:
     def judge_statement(
         self, text: str, profile: Optional[Profile] = None, policy: Optional[Attributes] = None
     ) -> list[Finding]:
-        """What is wrong with policy statements in source form, .te or CIL (rules of conditional blocks included).
+        """Return the findings on policy statements in source form (.te or CIL), including rules in conditional blocks.
 
-        Every finding once per statement, in the order of the text.
+        Each finding is reported once per statement, in the order of the text.
         """
         found: list[Finding] = []
         for statement in parse_statements(text):
@@ -200,19 +203,22 @@ class Guard:
 
 
 def heaviest_first(finding: Finding) -> tuple[int, str]:
-    """Sort key of findings."""
+    """Return the sort key of a finding."""
     return (finding.level.rank, finding.code)
 
 
 def load_guard(dirs: Sequence[Path]) -> Guard:
-    """:raises InputError: as :meth:`Guard.load`"""
+    """Load the guard of the first directory that contains a guard.yaml.
+
+    :raises InputError: see :meth:`Guard.load`
+    """
     return Guard.load(dirs)
 
 
 def explain(guard: Guard, code: str) -> str:
-    """What a finding means and where it comes from.
+    """Return the meaning and the source of a finding.
 
-    :raises KeyError: no such code
+    :raises KeyError: there is no such code
     """
     rule = guard.rule(code)
     prefer = f"\nBetter: {FIXES.get(rule.prefer, rule.prefer)}" if rule.prefer else ""
@@ -220,12 +226,12 @@ def explain(guard: Guard, code: str) -> str:
 
 
 FIXES = {
-    "relabel": "give the file the label that file_contexts has for its path (restorecon)",
+    "relabel": "restore the label that file_contexts has for the path (restorecon)",
     "own-type": "give the path a type of the service's own, with an fcontext rule",
     "port": "give the port a type of the service's own",
-    "dontaudit": "do not log it, or mend the program that leaks or probes",
-    "allow": "a narrow rule instead of the switch",
-    "boolean": "the switch of the policy that is made for it",
+    "dontaudit": "deny it without logging, or correct the program that leaks or probes",
+    "allow": "a narrow rule instead of the boolean",
+    "boolean": "the boolean of the policy for this purpose",
 }
 
 
@@ -236,7 +242,7 @@ def _joins(statement: Statement, globs: tuple[str, ...]) -> bool:
 
 
 def _is_wide(access: Access, policy: Attributes) -> bool:
-    """A rule on an attribute of many types. A type of that name wins: types_of(type) is the type itself."""
+    """Tell whether the target is an attribute with many types. A type of the same name takes precedence."""
     for name in (access.source, access.target):
         if name != SELF:
             types = policy.types_of(name)
@@ -248,7 +254,7 @@ def _is_wide(access: Access, policy: Attributes) -> bool:
 def _narrowed(
     rules: Iterable[tuple[GuardRule, Sequence[Pattern]]], fits: Callable[[Pattern], bool]
 ) -> list[tuple[GuardRule, list[Pattern]]]:
-    """The rules that have fitting patterns, each with these."""
+    """Return the rules that have matching patterns, each with these patterns."""
     fitting = ((rule, [pattern for pattern in patterns if fits(pattern)]) for rule, patterns in rules)
     return [(rule, patterns) for rule, patterns in fitting if patterns]
 

@@ -1,4 +1,4 @@
-"""Levels that the guard gives an access, heaviest first."""
+"""Severity levels of the guard's findings, the most severe first."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from enum import Enum
 
 
 class GuardLevel(str, Enum):
-    """How much doubt there is about granting an access. ``min()`` of several levels is the heaviest."""
+    """Severity of granting an access. ``min()`` of several levels is the most severe one."""
 
     REFUSE = "refuse"
-    """No rule; only a written override of root's configuration grants it."""
+    """Refused; only an override in root's configuration allows it."""
     REVIEW = "review"
-    """A person must give a reason."""
+    """The approval requires a reason."""
     NOTE = "note"
-    """A person reads a remark first."""
+    """A remark is shown."""
     NONE = "none"
     """Known to be harmless."""
 
     @property
     def rank(self) -> int:
-        """0 for the heaviest."""
+        """0 for the most severe level."""
         return _RANKS[self]
 
     def __lt__(self, other: object) -> bool:
@@ -46,5 +46,5 @@ _RANKS = {level: rank for rank, level in enumerate(GuardLevel)}
 
 
 def worst(levels: Iterable[GuardLevel]) -> GuardLevel:
-    """The heaviest of the levels, NONE where there are none."""
+    """Return the most severe of the levels, NONE if there are none."""
     return min(levels, default=GuardLevel.NONE)

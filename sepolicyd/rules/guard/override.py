@@ -1,4 +1,4 @@
-"""Accesses that root's configuration allows although the guard refuses them."""
+"""Overrides: accesses that root's configuration allows although the guard refuses them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Override:
 
 
 def parse_overrides(settings_overrides: Sequence[Mapping[str, Any]]) -> tuple[list[Override], list[str]]:
-    """Return the overrides of root's configuration, and one sentence for each item that cannot be used.
+    """Return the overrides in root's configuration, and one sentence for each invalid item.
 
     :param settings_overrides: items with the keys ``access``, ``reason`` and ``by``. An access is written as in a rule,
         ``SOURCE TARGET:CLASS PERMISSION ...``; each part may be several names in braces.
@@ -43,7 +43,7 @@ def parse_overrides(settings_overrides: Sequence[Mapping[str, Any]]) -> tuple[li
 
 
 def _accesses(text: str) -> Iterator[Access]:
-    """Yield every access of a rule; nothing where a part is missing."""
+    """Yield every access of a rule; nothing if a part is missing."""
     parts = [tuple(inner.split()) if not word else (word,) for inner, word in PART.findall(text)]
     if len(parts) < PARTS:
         return

@@ -53,7 +53,7 @@ class AttributesOf(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """An access, the profile and the policy, asked by patterns."""
+    """An access with its profile and policy, as tested by patterns."""
 
     access: Access
     profile: Optional[Profile]
@@ -75,14 +75,14 @@ class View:
 
     @cached_property
     def is_kin(self) -> bool:
-        """Whether the target belongs to the source's service, by the profile or by the policy."""
+        """Whether the target belongs to the source's service, according to the profile or the policy."""
         access = self.access
         if access.target == SELF or _own(access, self.profile):
             return True
         return self.facts is not None and self.facts.are_kin(access.source, access.target_type)
 
     def has_paths(self, globs: tuple[str, ...], key: str) -> bool:
-        """Whether most of the paths that file_contexts gives the target's type match."""
+        """Tell whether most of the target type's patterns in file_contexts match."""
         if self.facts is None:
             return False
         place = (key, self.access.target_type)
@@ -109,18 +109,18 @@ def _client(access: Access, profile: Optional[Profile]) -> bool:
 
 
 def _public(access: Access, profile: Optional[Profile]) -> bool:
-    """The first of the profile's ports is the one that its clients are meant to ask."""
+    """Tell whether the target is the profile's first port, which is the one for clients."""
     return profile is not None and bool(profile.ports) and access.target == profile.ports[0].type
 
 
 def _foreign(access: Access, profile: Optional[Profile]) -> bool:
     if profile is None or access.source in profile.domains:
         return False
-    # a file's type is the source where it lies on a file system
+    # for the permission associate, the source is the type of a file on a file system
     return not (access.permission == "associate" and access.source in profile.own_types)
 
 
-# Without a profile nothing is foreign to a service that is not known, and no type is its own.
+# Without a profile, no domain counts as foreign, and no type as the service's own.
 CONDITIONS: dict[str, Callable[[Access, Optional[Profile]], bool]] = {
     "target_own": _own,
     "target_foreign": lambda access, profile: not _own(access, profile),
@@ -139,7 +139,7 @@ CONDITIONS: dict[str, Callable[[Access, Optional[Profile]], bool]] = {
 }
 
 
-# Without a policy only the profile knows kin, and no access is known to be common.
+# Without a policy, only the profile determines kinship, and no access counts as common.
 POLICY_CONDITIONS: dict[str, Callable[[View], bool]] = {
     "with_policy": lambda view: view.facts is not None,
     "target_kin": lambda view: view.is_kin,
@@ -159,7 +159,7 @@ POLICY_CONDITIONS: dict[str, Callable[[View], bool]] = {
 
 @dataclass(frozen=True)
 class Pattern:
-    """Every key that is given must fit; a key that is () fits all."""
+    """One pattern. All keys must match; an empty key matches everything."""
 
     source: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
@@ -195,13 +195,13 @@ class Pattern:
         )
 
     def fits_operation(self, tclass: str, permission: str) -> bool:
-        """Whether class and permission fit, whatever the types."""
+        """Tell whether class and permission match, regardless of the types."""
         if not (_any(self.tclass, tclass) and _any(self.perms, permission)):
             return False
         return not (self.not_perms and _any(self.not_perms, permission))
 
     def fits_source(self, source: str) -> bool:
-        """Whether the source fits, whatever the rest."""
+        """Tell whether the source matches, regardless of the other keys."""
         return _any(self.source, source) and not (self.not_source and _any(self.not_source, source))
 
     def fits(self, view: View) -> bool:
@@ -257,7 +257,7 @@ def _matcher_for(names: tuple[str, ...], profile: Optional[Profile]) -> Matcher:
 
 
 def expand_sets(names: Sequence[str], sets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The names with @NAME replaced by what the set holds; the profile's own sets stay as they are."""
+    """Return the names with each @NAME replaced by the members of the set; the profile's own sets are kept."""
     expanded: list[str] = []
     for name in names:
         if name.startswith("@") and name not in (OWN_CODE, SECRETS):
@@ -269,7 +269,7 @@ def expand_sets(names: Sequence[str], sets: Mapping[str, Sequence[str]]) -> tupl
 
 @lru_cache(maxsize=512)
 def compile_names(names: tuple[str, ...]) -> Matcher:
-    """Whether a name is one of these or fits one of these shell patterns."""
+    """Return a function that tells whether a name equals or matches one of these names and shell patterns."""
     plain = frozenset(name for name in names if not set(name) & set("*?["))
     globs = [translate(name) for name in names if set(name) & set("*?[")]
     if not globs:
@@ -293,7 +293,7 @@ def _of_profile(names: tuple[str, ...], profile: Optional[Profile]) -> tuple[str
             found.extend(profile.secrets if profile is not None else ())
         else:
             found.append(name)
-    return tuple(found) or ("",)  # an empty set fits nothing, not everything
+    return tuple(found) or ("",)  # an empty set matches nothing rather than everything
 
 
 def _unknown_set(text: str, sets: Mapping[str, Sequence[str]]) -> str:

@@ -15,13 +15,13 @@ from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override
 from sepolicyd.rules.guard.rule import About, Finding
 
-# What the base policies call whatever is a process at all, a service, a program of users, one that looks names up
+# Attributes of base policies for every process, service, user program, and domain with name lookups
 KINDS = ("domain", "daemon", "application_domain_type", "nsswitch_domain")
-MOST = 0.95  # a rule on an attribute may leave out a few of its members
+MOST = 0.95  # share of an attribute's members; a rule on the attribute may exclude a few
 
 
 class Judge(Protocol):
-    """The guard, as far as it is asked here (rules.guard.Guard is one)."""
+    """The functions of the guard used here; implemented by rules.guard.Guard."""
 
     def judge(
         self, accesses: Iterable[Access], profile: Optional[Profile] = None, policy: Optional[PolicyIndex] = None
@@ -41,9 +41,9 @@ class Judge(Protocol):
 
 
 def memberships(delta: Delta, guard: Judge, profile: Profile, drift: Optional[Delta] = None) -> list[Finding]:
-    """What is gained without a rule: attributes joined, constraints that let pass, domains made permissive.
+    """Return findings on gains without an allow rule: joined attributes, constraint exemptions, permissive domains.
 
-    :param drift: on the machine itself, how the store differs from the kernel before anything is done
+    :param drift: on this machine, the difference between store and kernel before the change
     """
     joined, exempted, permissive = delta.joined, delta.exempted, delta.permissive_gained
     if drift is not None:
@@ -55,11 +55,11 @@ def memberships(delta: Delta, guard: Judge, profile: Profile, drift: Optional[De
 
 
 def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Override] = ()) -> list[Finding]:
-    """What the guard refuses of a base module, whoever wrote it: nobody decided its rules one by one.
+    """Return findings on the rules of a base module that the guard refuses, since no decision has approved these rules.
 
-    What other domains gain on the module's own types comes with declaring a type (init_t starts it, an administrator reads
-    it) and is not judged; nor is that a rule's source is another's domain (R-017), which interfaces do on purpose; nor what
-    every domain, daemon or application of the base policy has.
+    Not checked are accesses of other domains to the module's own types, which follow from declaring a type (init_t starts it,
+    an administrator reads it); rules whose source is another domain (R-017), which interfaces contain on purpose; and accesses
+    that every domain, daemon or application of the base policy has.
     """
     own_names = {*profile.own_types, *profile.domains, *delta.new_types}
     excused = {override.access for override in overrides}
@@ -77,7 +77,7 @@ def base(delta: Delta, guard: Judge, profile: Profile, overrides: Iterable[Overr
 
 
 def _together(refused: Sequence[tuple[Access, Finding]]) -> Finding:
-    """Return one finding for all accesses that one guard rule refuses."""
+    """Return one finding for all accesses that the same guard rule refuses."""
     first = refused[0][1]
     if len(refused) == 1:
         return first
@@ -86,13 +86,13 @@ def _together(refused: Sequence[tuple[Access, Finding]]) -> Finding:
 
 
 def given_to_all(delta: Delta, access: Access) -> bool:
-    """Whether the base policy gives an access to every domain of a kind: that comes with being one, whatever the module says.
+    """Tell whether the base policy grants an access to every domain of a kind, independently of the module.
 
-    Fedora's lets every domain append to temporary files that it is handed, the package manager's among them, and map any
-    file, shadow_t and the service's secrets too, where a boolean of its own is switched on.
+    Fedora's policy lets every domain append to inherited temporary files (even of the package manager), and map any file (even
+    shadow_t and the service's secrets) if a boolean is switched on.
     """
     before, target = delta.before, access.target
-    # of a new type, what a rule on one of its attributes gave before it was there: a rule on the type is the module's own
+    # for a new type, only rules on its attributes count, since a rule on the type itself belongs to the module
     new = target != "self" and before.resolve(target) not in before.types
     targets = delta.after.attributes_of(target) & before.attributes.keys() if new else {target}
     holding = {one for name in targets for one in before.sources_of(access.tclass, access.permission, name)}

@@ -10,7 +10,7 @@ from sepolicyd.access import SELF, Access
 
 MAX_STATEMENTS = 100_000
 _TE_COMMENT = re.compile(r"#[^\n]*")
-# what a module needs of others is no statement of its own; one level of braces inside: class file { read };
+# require blocks are skipped, since they contain no statements; they have one level of inner braces: class file { read };
 _REQUIRE = re.compile(r"\b(?:gen_)?require\b\s*\(?`?\s*\{?(?:[^{}']|\{[^{}]*\})*[}']\s*\)?")
 _CIL_COMMENT = re.compile(r";[^\n]*")
 _TOKEN = re.compile(r'"[^"]*"|[{}();:,~*-]|[^\s{}();:,~*"]+')
@@ -19,7 +19,7 @@ RULES = ("allow", "auditallow", "dontaudit", "neverallow", "allowxperm", "audita
 
 @dataclass(frozen=True)
 class Statement:
-    """``names``: all identifiers after the kind. For rules the four parts; "*" and "~" stand in ``permissions`` as written."""
+    """One statement. ``names``: all identifiers after the kind; a rule has four parts, and the last may hold "*" and "~"."""
 
     kind: str
     names: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Statement:
         return f"{self.kind} {parts[0]} {parts[1]}:{parts[2]} {parts[3]}"[:300]
 
     def accesses(self) -> Iterator[Access]:
-        """Every access of a rule; attributes stay attributes, "*" stays "*"."""
+        """Yield every access of a rule, without expanding attributes and "*"."""
         for source in self.sources:
             for target in self.targets:
                 for tclass in self.classes:
@@ -44,7 +44,7 @@ class Statement:
 
 
 def parse_statements(text: str) -> list[Statement]:
-    """All statements, in order. What is not understood becomes a statement of its first word; nothing raises."""
+    """Parse all statements, in order. Unknown text becomes a statement named by its first word. Never raises."""
     text = text.lstrip()
     return list(_cil(text) if text.startswith(("(", ";")) else _te(_REQUIRE.sub(" ", _TE_COMMENT.sub("", text))))[
         :MAX_STATEMENTS
@@ -56,7 +56,7 @@ def _te(text: str) -> Iterator[Statement]:
     depth = 0
     for word in _TOKEN.findall(text):
         if word == ";" or (word in "{}" and depth == 0 and _opens_block(words, word)):
-            # the braces of if, optional and require hold statements; those after a kind hold names
+            # the braces of if, optional and require contain statements; those after a kind contain names
             if words and words[0] not in ("if", "else", "optional", "require", "gen_require"):
                 yield _te_statement(words)
             words = []
@@ -85,7 +85,7 @@ def _te_statement(words: Sequence[str]) -> Statement:
 
 
 def _te_parts(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Names or braced lists; a "~" before a list, or a "*", is kept as a mark of its own."""
+    """Yield names or braced lists; "~" before a list and "*" are kept as separate marks."""
     index = 0
     while index < len(words):
         word = words[index]

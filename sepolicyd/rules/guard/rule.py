@@ -1,4 +1,4 @@
-"""Rules of guard.yaml: their values, and the loader that checks the file."""
+"""Rules of guard.yaml, and the loader that checks the file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sepolicyd.rules.guard.pattern import Pattern, expand_sets
 
 
 class About(str, Enum):
-    """What a rule is about, where code looks for the finding or makes it. guard.yaml has exactly one rule for each."""
+    """Topic of a rule, by which code finds it. guard.yaml has exactly one rule for each topic."""
 
     OWNERSHIP = "ownership"
-    """The rule would be one of another domain."""
+    """The rule would belong to another domain."""
     BOUNDS = "bounds"
-    """The rule has no bounds: all permissions, or an attribute of very many types."""
+    """The rule is unlimited: all permissions, or an attribute with very many types."""
     HIDING = "hiding"
     """A dontaudit rule would hide a refused access."""
     EXEMPTION = "exemption"
-    """A constraint stops applying."""
+    """A constraint no longer applies."""
     MACHINE_CODE = "machine-code"
     """Machine code generated at run time."""
     WRITE_AND_RUN = "write-and-run"
@@ -31,25 +31,25 @@ class About(str, Enum):
     UNNAMED_PORT = "unnamed-port"
     """A port without a type of its own."""
     WIDE_BOOLEAN = "wide-boolean"
-    """A boolean that opens much else."""
+    """A boolean with broad side effects."""
     LEAK = "leak"
     """An inherited descriptor."""
     PROBE = "probe"
-    """The process only looked."""
+    """The process only probed."""
     NO_LABELS = "no-labels"
-    """A file system whose files have no labels of their own."""
+    """A file system without labels of single files."""
     USER_CODE_IN_SERVICE = "user-code-in-service"
-    """Only user code asked, in a domain of the service itself."""
+    """Only user code requested the access, in a domain of the service itself."""
     USER_CODE = "user-code"
-    """Only user code asked, in a domain for user code."""
+    """Only user code requested the access, in a domain for user code."""
     BURST = "burst"
     """One process tried several refused accesses."""
     DOUBT = "doubt"
-    """No rule says that it is harmless."""
+    """No rule marks the access as harmless."""
     CONSEQUENCE = "consequence"
     """An earlier denial led to this one."""
     SECRETS = "secrets"
-    """A new way to the service's secrets."""
+    """New access to the service's secrets."""
     UNKNOWN_NAME = "unknown-name"
     """The policy lacks a name of the access."""
     NO_POLICY = "no-policy"
@@ -70,21 +70,21 @@ class About(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A coded remark on an access. ``text`` is one sentence of rule text and policy names; it holds no text of the log."""
+    """A coded remark on an access. ``text`` is one sentence of rule text and policy names, without log text."""
 
     code: str
     level: GuardLevel
     text: str
     about: Optional[About] = None
     attack: bool = False
-    """Refused for what the access opens: repeated attempts look like an attack, and a dontaudit rule would hide one."""
+    """Refused because of the effect: repeated attempts look like an attack, which a dontaudit rule would hide."""
     remark: bool = False
-    """Shown, and not counted for the candidate's level unless it is review."""
+    """Shown without raising the candidate's level, except for level review."""
 
 
 @dataclass(frozen=True)
 class GuardRule:
-    """One rule of the guard: what it matches, why, and who says so."""
+    """One rule of the guard: its patterns, reason and source."""
 
     code: str
     level: GuardLevel
@@ -92,34 +92,34 @@ class GuardRule:
     reason: str
     source: str
     prefer: str = ""
-    """The kind of fix that is better than an allow rule, "" where none is."""
+    """The kind of fix that is better than an allow rule, "" for none."""
     about: Optional[About] = None
     computed: bool = False
-    """Code decides when the rule applies."""
+    """The rule is applied by code."""
     attack: bool = False
     remark: bool = False
     doubt: bool = False
     """Does not apply to an access that a rule of level none matches."""
     demotable: bool = False
     demotes: Optional[GuardLevel] = None
-    """Rules of this level with ``doubt`` or ``demotable`` do not apply where this one does."""
+    """If this rule applies, rules of this level with ``doubt`` or ``demotable`` do not."""
     patterns: tuple[Pattern, ...] = ()
     statements: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     """(kinds, names) of policy statements that the rule matches."""
 
     def finding(self, text: str = "", level: Optional[GuardLevel] = None) -> Finding:
-        """A finding of this rule, with the rule's title and level where none are given."""
+        """Return a finding of this rule; text and level default to the rule's title and level."""
         return Finding(self.code, level or self.level, text or self.title, self.about, self.attack, self.remark)
 
     def finding_on(self, what: object) -> Finding:
-        """A finding that names what the rule matched and gives the reason."""
+        """Return a finding that names the matched object and gives the reason."""
         return self.finding(f"{self.title} ({what}): {self.reason}")
 
 
 def parse_rules(path: Path) -> tuple[GuardRule, ...]:
     """Read guard.yaml.
 
-    :raises InputError: every mistake of the file at once
+    :raises InputError: the file has errors (the message lists all)
     """
     top = read(path)
     sets = _sets(top)
@@ -127,11 +127,11 @@ def parse_rules(path: Path) -> tuple[GuardRule, ...]:
     top.done()
     codes = [rule.code for rule in rules]
     for code in sorted({code for code in codes if codes.count(code) > 1}):
-        top.wrong("rules", f"the code {code} stands twice")
+        top.wrong("rules", f"the code {code} occurs twice")
     topics = [rule.about for rule in rules if rule.about is not None]
     for about in About:
         if topics.count(about) != 1:
-            top.wrong("rules", f"needs exactly one rule with about: {about.value}, and has {topics.count(about)}")
+            top.wrong("rules", f"needs exactly one rule with about: {about.value}, but has {topics.count(about)}")
     top.mistakes.raise_if_any(f"guard {path}")
     return rules
 
@@ -166,7 +166,7 @@ def _rule(part: Section, sets: Mapping[str, tuple[str, ...]]) -> GuardRule:
     if not (rule.computed or rule.patterns or rule.statements):
         part.wrong("", "matches nothing: it needs match, statements or computed")
     if rule.computed and rule.about is None:
-        part.wrong("computed", "needs about: it tells the code which rule this is")
+        part.wrong("computed", "needs about, by which the code finds this rule")
     return rule
 
 

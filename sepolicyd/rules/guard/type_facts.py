@@ -1,4 +1,4 @@
-"""Facts that an installed policy tells of types: who declares them, who uses them, and which paths they label."""
+"""Facts about types in an installed policy: the declaring module, the using domains, and the labelled paths."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from sepolicyd.policy.rule_queries import permissions_between, rules_of_class, t
 from sepolicyd.policy.type_owners import BASE, module_directory, type_owners
 
 COMMON_SHARE = 0.3
-"""Share of the policy's services that hold an access which is called common."""
+"""Share of the policy's services above which an access is called common."""
 USUAL_SERVICES = 8
-"""Number of unrelated services that hold an access which is called usual."""
+"""Number of unrelated services above which an access is called usual."""
 BROAD_SERVICES = 15
 ADMINISTRATORS = frozenset({"admindomain", "userdomain", "sysadm_usertype"})
 NEARLY_ROOT = frozenset({"sys_admin", "sys_ptrace", "sys_module", "sys_rawio"})
-"""Capabilities that become root."""
+"""Capabilities equivalent to root."""
 CHANGES = frozenset({"write", "append", "create", "add_name", "unlink", "rename", "setattr"})
 TAKES = frozenset({"read", "execute", "connectto", "send_msg"})
 NARROW_ATTRIBUTE = 40
-"""An attribute of at most this many types is made for one purpose."""
+"""An attribute with at most this many types is considered as made for one purpose."""
 DEFAULT_STATE = Path("/var/lib/sepolicyd")
 GENERIC_STEMS = frozenset({"system", "user", "default", "unlabeled", "sys"})
-"""First words of type names that name no service."""
+"""First words of type names that do not name a service."""
 
 
 class PolicyFacts:
-    """What one policy tells of kinship and use. A service is a module of the store, or a first word of type names."""
+    """Kinship and use of types in one policy. A service is a module of the store, or a first word of type names."""
 
     def __init__(self, policy: PolicyIndex, owners: Mapping[str, str], paths: Mapping[str, tuple[str, ...]]) -> None:
         self.policy = policy
@@ -46,10 +46,10 @@ class PolicyFacts:
         self._holding: dict[tuple[str, str, str], frozenset[str]] = {}
 
     def service_of(self, type_name: str) -> str:
-        """The service that a type belongs to, "" where it is shared by all.
+        """Return the service of a type, "" if it is shared by all.
 
-        The module that declares it. Debian links many services into the base module, and a policy file alone names no
-        modules: there it is the domain whose name the type's name continues (sshd_key_t: sshd_t).
+        The service is the module that declares the type. Since Debian links many services into the base module, and a policy
+        file contains no module names, it is otherwise the domain whose name begins the type's name (sshd_key_t: sshd_t).
         """
         found = self._services.get(type_name)
         if found is None:
@@ -59,7 +59,7 @@ class PolicyFacts:
         return found
 
     def _stem_of(self, type_name: str) -> str:
-        """The longest beginning of a type's name, in whole words, that is a domain's name."""
+        """Return the longest prefix of a type's name, in whole words, that is the name of a domain."""
         words = _stem(type_name).split("_")
         for end in range(len(words), 0, -1):
             found = "_".join(words[:end])
@@ -73,18 +73,18 @@ class PolicyFacts:
         return frozenset(map(_stem, self.policy.domains))
 
     def are_kin(self, source: str, target: str) -> bool:
-        """Whether both types belong to the same service."""
+        """Tell whether both types belong to the same service."""
         own_service = self.service_of(source)
         if own_service and own_service == self.service_of(target):
             return True
         return target.startswith(f"{_stem(source)}_") or source.startswith(f"{_stem(target)}_")
 
     def paths_of(self, type_name: str) -> tuple[str, ...]:
-        """Patterns of file_contexts that give a path this type."""
+        """Return the patterns in file_contexts with this type."""
         return self._paths.get(self.policy.resolve(type_name), ())
 
     def services_holding(self, access: Access) -> frozenset[str]:
-        """The services, other than the access's own two, of which a confined domain holds the access already."""
+        """Return the services, other than the two of the access, with a confined domain that already has the access."""
         key = (access.tclass, access.permission, access.target)
         found = self._holding.get(key)
         if found is None:
@@ -93,9 +93,9 @@ class PolicyFacts:
         return found - {self.service_of(access.source) or access.source, self.service_of(access.target_type)}
 
     def _granted(self, access: Access) -> Collection[str]:
-        """The types that a rule on the type itself, or on a narrow attribute of it, gives the access.
+        """Return the types to which a rule on the target type itself, or on a narrow attribute of it, grants the access.
 
-        What backup, package and login programs hold on all files of the machine says nothing of a single type.
+        Accesses of backup, package and login programs to all files are ignored, since they say nothing about a single type.
         """
         if access.target == SELF:
             return self.policy.sources_of(access.tclass, access.permission, SELF)
@@ -103,27 +103,27 @@ class PolicyFacts:
         return types_that_hold(self.policy, names, access.tclass, access.permission)
 
     def is_common(self, access: Access) -> bool:
-        """Whether many services hold it."""
+        """Tell whether many services have the access."""
         return len(self.services_holding(access)) >= COMMON_SHARE * self._service_count
 
     def is_usual(self, access: Access) -> bool:
-        """Whether several unrelated services hold it."""
+        """Tell whether several unrelated services have the access."""
         return len(self.services_holding(access)) >= USUAL_SERVICES
 
     def holds_alike(self, access: Access) -> bool:
-        """Whether the source may read, write or call the same target already: one permission more of the same kind."""
+        """Tell whether the source can already read, write or call the target, which the access only extends."""
         policy, tclass = self.policy, access.tclass
         if access.source not in policy.types or access.target_type not in policy.types or access.target == SELF:
             return False
         if policy.grants(access.source, access.target_type, tclass, access.permission):
-            return False  # the rule itself says nothing of the need for it
+            return False  # the rule under review itself does not count
         lefts = self._narrow(policy.resolve(access.source))
         rights = self._narrow(policy.resolve(access.target))
         alike = CHANGES if access.permission in CHANGES else CHANGES | TAKES
         return not permissions_between(policy, lefts, rights, tclass).isdisjoint(alike)
 
     def _narrow(self, type_name: str) -> frozenset[str]:
-        """A type and those of its attributes that are made for one purpose."""
+        """Return a type and its single-purpose attributes."""
         found = self._narrow_names.get(type_name)
         if found is None:
             narrow = (name for name in self.policy.attributes_of(type_name) if self._is_narrow(name))
@@ -137,7 +137,7 @@ class PolicyFacts:
         return found
 
     def is_powerful(self, source: str) -> bool:
-        """Whether a domain is nearly root, or an administrator's, already."""
+        """Tell whether a domain is already nearly root, or belongs to an administrator."""
         name = self.policy.resolve(source)
         if name in self.policy.unconfined or not self.policy.attributes_of(name).isdisjoint(ADMINISTRATORS):
             return True
@@ -145,7 +145,7 @@ class PolicyFacts:
         return bool(held & NEARLY_ROOT)
 
     def is_broad(self, access: Access) -> bool:
-        """Whether the source calls very many services in the same way already, as an administrator's domain does."""
+        """Tell whether the source already calls very many services in the same way, like an administrator's domain."""
         return self._breadth.get((access.source, access.tclass), 0) >= BROAD_SERVICES
 
     @cached_property
@@ -169,12 +169,12 @@ def _stem(type_name: str) -> str:
     return type_name[:-2] if type_name.endswith("_t") else type_name
 
 
-# Kept with the policy and no longer than it
+# cached as long as the policy object exists
 _FACTS: WeakKeyDictionary[PolicyIndex, PolicyFacts] = WeakKeyDictionary()
 
 
 def facts_of_policy(policy: object) -> Optional[PolicyFacts]:
-    """The facts of a policy, gathered once; None for an object that only knows attributes."""
+    """Return the facts of a policy, computed once; None for an object that only has attributes."""
     if not isinstance(policy, PolicyIndex):
         return None
     found = _FACTS.get(policy)

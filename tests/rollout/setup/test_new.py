@@ -267,6 +267,6 @@ def test_names(machine: Settings, tmp_path: Path) -> None:
     for name in ("Guestbook", "a-b", "../x", "", "x" * 40):
         with pytest.raises(UsageError, match="not a valid profile name"):
             new_profile(machine, name, "guestbook.service", tmp_path)
-    with pytest.raises(RefusedError, match="sshd_exec_t already"):
+    with pytest.raises(RefusedError, match="already defines sshd_exec_t"):
         new_profile(machine, "sshd", "guestbook.service", tmp_path)
     assert list(tmp_path.iterdir()) == []

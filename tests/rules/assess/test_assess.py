@@ -264,7 +264,7 @@ def test_write_and_run_count_together_with_what_is_held_already(policy_index: Po
     lines = [line("write", "sshd_t", target, "file", pid=3, comm="x")]
     (item,) = assess(candidates_from(lines), profile=profile, guard=GUARD, policy_index=policy_index)
     assert "V-002" in codes(item)
-    assert "held already" in next(finding.text for finding in item.findings if finding.code == "V-002")
+    assert "already allowed" in next(finding.text for finding in item.findings if finding.code == "V-002")
 
 
 def test_a_constraint_is_told_before_anyone_approves(policy_index: PolicyIndex) -> None:

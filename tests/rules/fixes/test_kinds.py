@@ -165,7 +165,7 @@ def test_a_bounded_transition_names_no_new_privileges(new, policy_index, labels)
 @pytest.mark.parametrize("source", ["devfile_t", "unlabeled_t", "httpd_sys_content_t", "etc_t", "var_lib_t", "user_home_t"])
 def test_a_label_that_a_file_system_does_not_take_is_no_process(source, policy_index, labels) -> None:
     item = judge(line("associate", source, "proc_t", "filesystem", name="data", comm="x"), policy_index, labels)
-    assert item.fix.kind is FixKind.RELABEL and "not a process" in item.fix.text
+    assert item.fix.kind is FixKind.RELABEL and "not a domain" in item.fix.text
 
 
 @pytest.mark.parametrize("comm", ["nginx", "apache2", "php-fpm8.2", "haproxy", "httpd"])

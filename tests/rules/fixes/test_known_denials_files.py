@@ -78,7 +78,7 @@ def test_all_mistakes_of_a_file_at_once(tmp_path: Path) -> None:
         f"{file}:2: known_denials[0].why: is missing",
         f"{file}:3: known_denials[0].match[0].colour: unknown key",
         f"{file}:4: known_denials[0].fixes[0].kind: is 'magic'",
-        f"{file}:4: known_denials[0].fixes[1].boolean: 'a b' cannot be a name of the policy",
+        f"{file}:4: known_denials[0].fixes[1].boolean: 'a b' is not a valid name in a policy",
         f"{file}:5: known_denials[1].name: is missing",
         f"{file}:7: known_denials[1].level: is 'awful'",
     ):

@@ -248,7 +248,7 @@ def test_a_broken_guard_says_all_that_is_wrong(tmp_path: Path) -> None:
     text = str(error.value)
     assert f"{file}:2: rules[0].level" in text
     assert "there is no set @nosuch" in text
-    assert "R-1 stands twice" in text
+    assert "R-1 occurs twice" in text
     assert "matches nothing" in text
 
 
