@@ -151,11 +151,15 @@ class PolicyDeclarations:
             yield from self._plain(key, rows)
 
     def transitions_on(self, target: str, tclass: str) -> Iterator[Transition]:
-        """The transitions of one target and class for any file name: a look-up, where :meth:`transitions` reads all of them."""
+        """The transitions of one target and class: a look-up, where :meth:`transitions` reads all of them."""
         numbers = self.tables.numbers.get(target), self.tables.class_numbers.get(tclass)
-        if numbers[0] is not None and numbers[1] is not None:
-            key = key_of(numbers[0], numbers[1])
-            yield from self._plain(key, self._transition_rows.get(key, ()))
+        if numbers[0] is None or numbers[1] is None:
+            return
+        key = key_of(numbers[0], numbers[1])
+        yield from self._plain(key, self._transition_rows.get(key, ()))
+        for filename, default, place in self._named_transition_rows.get(key, ()):
+            for source in self.tables.names_of(self._named_sources(place)):
+                yield Transition("type_transition", source, target, tclass, self.tables.symbols[default], filename)
 
     def _plain(self, key: int, rows: Iterable[tuple[int, int, int, int]]) -> Iterator[Transition]:
         symbols, classes = self.tables.symbols, self.tables.class_names

@@ -263,6 +263,10 @@ def test_every_statement_can_be_read(tmp_path: Path) -> None:
     assert policy_index.role_allows == {("r", "q")}
     assert policy_index.users["u"] == {"r", "q"}
     assert {rule.rule for rule in policy_index.transitions()} == {"type_change", "type_member", "type_transition"}
+    for target, tclass in {(rule.target, rule.tclass) for rule in policy_index.transitions()}:
+        of_both = {rule for rule in policy_index.transitions() if (rule.target, rule.tclass) == (target, tclass)}
+        assert set(policy_index.transitions_on(target, tclass)) == of_both
+    assert list(policy_index.transitions_on("no_such_t", "process")) == []
     assert policy_index.allowed(Access("a_t", "b_t", "filesystem", "mount")).allowed
     assert policy_index.allowed(Access("a_t", SELF, "db_table", "select")).allowed
     assert policy_index.missing_names(Access("a_t", "b_t", "filesystem", "unmount")) == []

@@ -81,9 +81,9 @@ def makers_apart(policy: PolicyIndex, directory: str) -> int:
 
     def count() -> int:
         found: set[str] = set()
-        for rule in policy.transitions():
-            if rule.rule == "type_transition" and rule.tclass in FILE_CLASSES and rule.target == directory:
-                found |= policy.types_of(rule.source) if rule.default != directory else frozenset()
+        for rule in (rule for tclass in FILE_CLASSES for rule in policy.transitions_on(directory, tclass)):
+            if rule.rule == "type_transition" and rule.default != directory:
+                found |= policy.types_of(rule.source)
         return len(found & policy.domains - policy.unconfined)
 
     return _kept(policy, ("makers", directory), count)
