@@ -14,7 +14,7 @@ help:
 	@echo "make demo    a captured JupyterHub rollout, from audit log to a module in a policy store"
 	@echo "make check   linters, types, import directions and the pure tests: the loop while editing"
 	@echo "make test    the whole test suite; SEPOLICYD_POLICY_ROOT=DIR make test: on another machine's policy"
-	@echo "make cuts    a lease's commands cut off after each change of the file system, and booted"
+	@echo "make cuts [CUTS=8]   a lease's commands cut off after each (or every 8th) change of the file system, and booted"
 	@echo "make fuzz [FUZZARGS=...]   hostile logs read in three ways, which must agree"
 	@echo "make browser Chromium, for the tests that look at reports in a browser"
 	@echo "make lint    ruff, mypy, shellcheck and the import rules alone"
@@ -39,8 +39,9 @@ test: setup
 fuzz: setup
 	@$(VENV)/bin/python -m tools.fuzz $(FUZZARGS)
 
+CUTS := all
 cuts: setup
-	@SEPOLICYD_CUTS=all $(PYTEST) -s tests/rollout/lease/test_cuts.py
+	@SEPOLICYD_CUTS=$(CUTS) $(PYTEST) -s tests/rollout/lease/test_cuts.py
 
 # linters, types, layers and the tests that need no policy store: the loop while editing
 check: setup

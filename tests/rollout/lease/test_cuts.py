@@ -1,7 +1,8 @@
 """Power failure after each change of the file system by a lease command and its semodule.
 
 After each cut the machine is booted: the boot loads the policy file, then sepolicyd-boot.service runs before any service. Then
-nothing of the lease may be left. The sample here has the changes around libsemanage's renames; `make cuts` has all of them.
+nothing of the lease may be left. The sample here has the changes around libsemanage's renames; `make cuts` has all of them, and
+SEPOLICYD_CUTS=N has every N-th of them, and the renames, for all commands.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ pytestmark = [
     pytest.mark.skipif(not can_trace(), reason="needs root, mount namespaces, gcc, semodule, and no SELinux of its own"),
 ]
 
-EVERY = os.environ.get("SEPOLICYD_CUTS") == "all"
+CHOSEN = os.environ.get("SEPOLICYD_CUTS", "")
+EVERY = CHOSEN == "all"
+STEP = int(CHOSEN) if CHOSEN.isdigit() else 0
 SAMPLE = 3
 SEEN_BY_A_BOOT = ("default/active", "default/previous", "etc/selinux/default/policy/policy.33")
 COMMANDS = "tests.rollout.lease.cuts.commands"
@@ -49,19 +52,19 @@ def prepared(bare: CutMachine, place: Path, command: str, *, hidden: bool) -> Cu
 def points(changes: list[str], sample: int) -> Iterator[tuple[int, bool]]:
     """(number of the change, torn) of the cuts to try: all, or the renames that a boot sees and a sample."""
     seen = [number for number, line in enumerate(changes, 1) if line.split(" ", 2)[2].endswith(SEEN_BY_A_BOOT)]
-    wanted = set(seen)
+    wanted = set(seen) | (set(range(1, len(changes) + 1, STEP)) if STEP else set())
     if sample:
         wanted |= {number + 1 for number in seen} | set(range(1, len(changes) + 1, max(1, len(changes) // sample)))
     for number, line in enumerate(changes, 1):
         if EVERY or number in wanted:
             yield number, False
-        if EVERY and " write " in line:
+        if " write " in line and (EVERY or (STEP and number in wanted)):
             yield number, True
 
 
 SCENARIOS = [
     *(("deadline", False), ("stop", False), ("enforce", False), ("start", False)),
-    *([("deadline", True), ("stop", True), ("enforce", True), ("start hidden", True)] if EVERY else ()),
+    *([("deadline", True), ("stop", True), ("enforce", True), ("start hidden", True)] if EVERY or STEP else ()),
 ]
 
 
