@@ -32,9 +32,10 @@ DEBIAN = (
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "linux-image-cloud-amd64", "initramfs-tools", "zstd", "auditd",
     "selinux-policy-default", "selinux-policy-dev", "policycoreutils", "policycoreutils-python-utils",
     "policycoreutils-dev", "selinux-utils", "setools", "semodule-utils", "checkpolicy", "secilc", "python3",
-    "python3-venv", "python3-pip", "python3-setuptools", "python3-wheel", "python3-click", "python3-structlog",
-    "python3-watchdog", "python3-yaml", "python3-setools", "python3-selinux", "nodejs", "libpam-systemd", "login",
-    "passwd", "sudo", "procps", "iproute2", "make", "m4", "less", "ca-certificates", "openssl", "netbase",
+    "python3-venv", "python3-pip", "python3-setuptools", "python3-wheel", "python3-click",
+    "python3-jinja2", "python3-structlog", "python3-watchdog", "python3-yaml", "python3-setools", "python3-selinux",
+    "nodejs", "libpam-systemd", "login", "passwd", "sudo", "procps", "iproute2", "make", "m4", "less",
+    "ca-certificates", "openssl", "netbase",
 )  # fmt: skip
 # What a machine with users, a root shell and a service needs; a policy of these makes each semodule 3.5 times faster.
 # xserver is here because the distribution's seusers names its user.
