@@ -12,8 +12,12 @@ from typing import Optional
 from sepolicyd.errors import RefusedError, UsageError
 from sepolicyd.problems import Problem, Severity
 from sepolicyd.services import unit_file
-from sepolicyd.services.jupyterhub import config as init_config
-from sepolicyd.services.jupyterhub.config import HubConfig
+from sepolicyd.services.jupyterhub.classes import PROXIES, Proxy, kind_of
+from sepolicyd.services.jupyterhub.config import settings as hub_config
+from sepolicyd.services.jupyterhub.config.machine import SITE_PACKAGES, Machine
+from sepolicyd.services.jupyterhub.config.settings import HubConfig
+from sepolicyd.services.jupyterhub.host import HostFacts, read_host
+from sepolicyd.services.jupyterhub.ports import PORT_SETTINGS, ports_of
 from sepolicyd.services.programs import CONTAINER_MARKS, CONTAINERS, PYTHON, SEARCH_PATH, SHELLS
 from sepolicyd.services.rootfs import inside, resolve
 from sepolicyd.services.unit_file import Unit
@@ -27,6 +31,8 @@ USUAL_CONFIG = "/etc/jupyterhub/jupyterhub_config.py"
 # distlib and pip write a shebang of more than 127 bytes as a shell script: #!/bin/sh, then '''exec' /long/path/python "$0" "$@"
 POLYGLOT = re.compile(r"""'''exec'\s+"?(/[^\s"]+)""")
 DIST_INFO = re.compile(r"jupyterhub-([0-9][0-9A-Za-z.+]*)\.dist-info\Z")
+NEEDED = ("JupyterHub.cookie_secret_file", "JupyterHub.db_url", "JupyterHub.ssl_key", *PORT_SETTINGS, "Spawner.cmd")
+"""Settings that decide labels and ports."""
 UNIT_HINT = "write a systemd unit for it, or run after init: setsebool -P jupyterhub_start_from_shell on"
 
 
@@ -41,6 +47,9 @@ class Installation:
     user_scripts: tuple[str, ...] = ()
     proxy: str = ""
     config: HubConfig = field(default_factory=HubConfig)
+    host: HostFacts = field(default_factory=HostFacts)
+    user_units: tuple[Unit, ...] = ()
+    """Template units that start users' servers, as jupyter-singleuser@.service."""
     workdir: str = "/"
     findings: tuple[Problem, ...] = ()
 
@@ -53,17 +62,9 @@ class Installation:
         return os.path.normpath(Path(self.workdir) / text)
 
     @property
-    def ports(self) -> dict[str, int]:
+    def ports(self) -> dict[str, tuple[int, ...]]:
         """Port numbers by the profile's port names."""
-        config, options = self.config, _options(self.unit)
-        public = config.number("JupyterHub.port") or init_config.port_of(config.text("JupyterHub.bind_url"), 8000)
-        proxy = init_config.port_of(config.text("ConfigurableHTTPProxy.api_url", "JupyterHub.proxy_api_url"), 8001)
-        hub = config.number("JupyterHub.hub_port") or init_config.port_of(config.text("JupyterHub.hub_bind_url"), 8081)
-        return {
-            "public": int(options["port"]) if options.get("port", "").isdigit() else public,
-            "proxy API": config.number("JupyterHub.proxy_api_port") or proxy,
-            "hub API": hub,
-        }
+        return ports_of(self.config, _options(self.unit))
 
 
 def find(root: Path = Path("/"), *, unit: str = "") -> Installation:
@@ -82,19 +83,56 @@ def find(root: Path = Path("/"), *, unit: str = "") -> Installation:
     hub = resolve(root, script)
     folder = os.path.dirname(script)  # noqa: PTH120
     prefix = _prefix(root, hub) or os.path.dirname(folder)  # noqa: PTH120
-    config, more = _config(root, config_path, prefix)
+    machine = Machine(root, prefix, service.environment if service else {}, workdir)
+    config, more = _config(root, config_path, machine)
     users, proxy, missing = _others(root, config, [folder, f"{prefix}/bin"])
+    public = ports_of(config, _options(service))["public"][0]
+    units = _user_units(root, service)
     return Installation(
         hub=hub,
         prefix=prefix,
         version=_version(root, prefix),
         unit=service,
-        user_scripts=users,
+        user_scripts=tuple(dict.fromkeys((*users, *_programs(root, units)))),
         proxy=proxy,
         config=config,
+        host=read_host(machine, pam_service=config.text("PAMAuthenticator.service") or "login", public_port=public),
+        user_units=units,
         workdir="/root" if workdir == "~" else workdir,
-        findings=(*findings, *more, *missing, *_user(service)),
+        findings=(*findings, *more, *missing, *_second_hub(root, service)),
     )
+
+
+def _user_units(root: Path, hub: Optional[Unit]) -> tuple[Unit, ...]:
+    """Return the template units whose command is a single-user server."""
+    found: list[Unit] = []
+    for path in (path for folder in unit_file.UNIT_DIRS for path in sorted((root / folder).glob("*@.service"))):
+        if hub is not None and path.name == hub.name:
+            continue
+        unit = unit_file.read_unit(path.name, root)
+        if any(Path(word).name in USER_SCRIPTS for word in unit.argv) and unit.name not in (other.name for other in found):
+            found.append(unit)
+    return tuple(found)
+
+
+def _programs(root: Path, units: Iterable[Unit]) -> list[str]:
+    """Return the single-user scripts that the units start, links followed."""
+    words = [word for unit in units for word in unit.argv if Path(word).name in USER_SCRIPTS and word.startswith("/")]
+    return [resolve(root, word) for word in words if inside(root, resolve(root, word)).is_file()]
+
+
+def _second_hub(root: Path, unit: Optional[Unit]) -> list[Problem]:
+    """Name the other units that start a hub: the module has one set of types and ports."""
+    names = set()
+    for path in (path for folder in unit_file.UNIT_DIRS for path in (root / folder).glob("*.service")):
+        if "@" not in path.name and unit_file.UNIT_NAME.match(path.name) and (unit is None or path.name != unit.name):
+            argv = unit_file.read_unit(path.name, root).argv
+            if argv and (Path(argv[0]).name == HUB or (PYTHON.match(Path(argv[0]).name) and "jupyterhub" in argv[1:3])):
+                names.add(path.name)
+    if not names:
+        return []
+    what = f"{', '.join(sorted(names))} starts a hub as well; it would share domain, ports and secrets' types with this one"
+    return [Problem(Severity.WARN, "I-two", what, "init confines the hub of --unit; give the other one a machine of its own")]
 
 
 def _unit(root: Path, name: str) -> Optional[Unit]:
@@ -134,7 +172,10 @@ def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
         _absent(unit, argv[0])
     if PYTHON.match(name):
         what = f"{unit.name} starts {name}, whose label is shared by all Python programs, so no domain transition takes place"
-        return script, [Problem(Severity.STOP, "I-python", what, f"let ExecStart begin with {script}")]
+        rest = argv[argv.index("-m") + 2 :] if "-m" in argv else argv[2:]
+        line = " ".join((script, *rest))
+        hint = f"systemctl edit {unit.name}: [Service], then ExecStart= to clear it, then ExecStart={line}"
+        return script, [Problem(Severity.STOP, "I-python", what, hint)]
     kind = "shell" if name in SHELLS else "program"
     what = f"{unit.name} starts the {kind} {argv[0]}, which starts the hub: a domain transition takes place from initrc_t"
     what += " (Debian), but not from unconfined_service_t (Fedora, RHEL), where the hub would stay unconfined"
@@ -184,7 +225,7 @@ def _prefix(root: Path, script: str) -> str:
 
 def _version(root: Path, prefix: str) -> str:
     """Return the version from the installed distribution's metadata, "" if not found. The program is never run."""
-    for folder in ("lib/python3*/site-packages", "lib/python3/dist-packages", "local/lib/python3*/dist-packages"):
+    for folder in SITE_PACKAGES:
         for path in inside(root, prefix).glob(f"{folder}/jupyterhub-*.dist-info"):
             match = DIST_INFO.match(path.name)
             if match:
@@ -214,18 +255,24 @@ def _config_path(root: Path, unit: Optional[Unit]) -> str:
     return named
 
 
-def _config(root: Path, path: str, prefix: str) -> tuple[HubConfig, list[Problem]]:
+def _config(root: Path, path: str, machine: Machine) -> tuple[HubConfig, list[Problem]]:
     if not path:
         return HubConfig(), [
             Problem(Severity.NOTE, "I-config", "no jupyterhub_config.py was found: JupyterHub's defaults are assumed")
         ]
-    config = init_config.read(inside(root, path), Path(path), {"sys.prefix": prefix})
-    asked = ("JupyterHub.cookie_secret_file", "JupyterHub.db_url", "JupyterHub.ssl_key", "JupyterHub.port", "Spawner.cmd")
-    computed = [key for key in config.computed if key in asked]
-    note = f"{path} computes {', '.join(computed)} at run time; the labels assume the default value"
-    return config, [
-        Problem(Severity.WARN, "I-computed", note, "set it to a literal string, or check the labels")
-    ] if computed else []
+    config = hub_config.read(inside(root, path), Path(path), machine)
+    problems = []
+    computed = [key for key in config.computed if key in NEEDED]
+    if computed:
+        note = f"{path} computes {', '.join(computed)}, at run time; the labels and ports assume the default values"
+        problems.append(Problem(Severity.WARN, "I-computed", note, "set it to a literal value, or check labels and ports"))
+    uncertain = [key for key in config.uncertain if key in NEEDED]
+    if uncertain:
+        note = (
+            f"{path} sets {', '.join(f'{key} to {config.values[key]}' for key in uncertain)} on a condition that is not known"
+        )
+        problems.append(Problem(Severity.WARN, "I-computed", note, "check these labels and ports"))
+    return config, problems
 
 
 def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[str, ...], str, list[Problem]]:
@@ -237,17 +284,25 @@ def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[st
     if not found:
         what = "no single-user script (jupyterhub-singleuser) was found: users' servers would stay in the hub's domain"
         findings.append(Problem(Severity.STOP, "I-singleuser", what, "install it, or set Spawner.cmd to its path"))
-    if config.text("JupyterHub.proxy_class") or config.values.get("ConfigurableHTTPProxy.should_start") is False:
+    kind = kind_of(config.classes("JupyterHub.proxy_class"), PROXIES, Proxy.HTTP_PROXY, Proxy.UNKNOWN)
+    if kind is Proxy.UNKNOWN:
         return found, "", findings
-    command = config.command("ConfigurableHTTPProxy.command", "JupyterHub.proxy_cmd")
-    proxy = _which(root, command[0] if command else PROXY, folders)
+    command = config.command("ConfigurableHTTPProxy.command", "JupyterHub.proxy_cmd") if kind is Proxy.HTTP_PROXY else ()
+    if kind is Proxy.HTTP_PROXY and config.values.get("ConfigurableHTTPProxy.should_start") is False:
+        command = command or _started_proxy(root)
+        if not command:
+            return found, "", findings
+    program = command[0] if command else PROXY if kind is Proxy.HTTP_PROXY else "traefik"
+    proxy = _which(root, program, folders)
     if not proxy:
-        findings.append(Problem(Severity.WARN, "I-proxy", f"{PROXY} was not found; without it the hub does not start"))
+        findings.append(Problem(Severity.WARN, "I-proxy", f"{program} was not found; without it the hub does not start"))
     return found, resolve(root, proxy) if proxy else "", findings
 
 
-def _user(unit: Optional[Unit]) -> list[Problem]:
-    if unit is None or unit.user in ("root", "0"):
-        return []
-    what = f"{unit.name} runs as {unit.user}: PAM logins of other users and LocalProcessSpawner need root"
-    return [Problem(Severity.WARN, "I-user", what, "if it uses sudospawner, switch jupyterhub_use_sudospawner on")]
+def _started_proxy(root: Path) -> tuple[str, ...]:
+    """Return the program of the unit that starts the proxy outside of the hub, () where no unit does."""
+    for path in (path for folder in unit_file.UNIT_DIRS for path in sorted((root / folder).glob("*proxy*.service"))):
+        argv = unit_file.read_unit(path.name, root).argv if "@" not in path.name else ()
+        if argv and Path(argv[0]).name == PROXY:
+            return argv[:1]
+    return ()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sepolicyd.problems import Problem, Severity
-from sepolicyd.services.discovery import BooleanRequest, Label
+from sepolicyd.services.discovery import Label
 from sepolicyd.services.jupyterhub.discover import Installation
 from sepolicyd.services.paths import SHARED, SHARED_KEYS, USERS_TREES
 from sepolicyd.services.unit_labels import unit_labels
@@ -20,6 +20,11 @@ def labels_of(found: Installation, prefix: str = PREFIX) -> tuple[Label, ...]:
     programs += [Label(path, f"{prefix}_user_exec_t", what="starts a user's server") for path in found.user_scripts]
     if found.proxy:
         programs.append(Label(found.proxy, f"{prefix}_proxy_exec_t", what="the proxy"))
+    if found.host.exchange:
+        programs.append(Label(found.host.exchange, f"{prefix}_course_t", tree=True, what="nbgrader's exchange"))
+    programs += [
+        Label(str(unit.files[0]), f"{prefix}_user_unit_file_t", what="unit") for unit in found.user_units if unit.files
+    ]
     labels = [*programs, *_configuration(found, prefix), *_state(found, prefix), *unit_labels(found.unit, prefix)]
     labels = [label for label in labels if not (label.tree and label.path in SHARED)]
     # the first label of a path wins: secrets come before the trees that contain them
@@ -63,7 +68,8 @@ def _state(found: Installation, prefix: str) -> list[Label]:
 def state_dirs(found: Installation) -> tuple[str, ...]:
     """Return the directories with the hub's state: its working directory and that of its SQLite file."""
     url = found.config.text("JupyterHub.db_url") or "sqlite:///jupyterhub.sqlite"
-    # Without a unit, the working directory is unknown. A database with an absolute path or on a server is not in it.
+    url = url if "://" in url else f"sqlite:///{url}"  # as jupyterhub.app does
+    # Without a unit the working directory is unknown. A database with a full path, or on a server, does not lie there.
     elsewhere = url.startswith("sqlite:////") or not url.startswith("sqlite:")
     folders = [] if found.unit is None and elsewhere else [found.workdir]
     if url.startswith("sqlite:///"):
@@ -99,26 +105,3 @@ def code_labels(found: Installation) -> tuple[Label, ...]:
         Label(f"{found.prefix}/bin", "bin_t", tree=True, what="programs"),
         Label(f"{found.prefix}/lib", "lib_t", tree=True, what="libraries"),
     )
-
-
-def booleans_of(found: Installation) -> tuple[BooleanRequest, ...]:
-    """Return the booleans that the configuration needs, each with the setting that needs it."""
-    config = found.config
-    login, spawner = config.text("JupyterHub.authenticator_class").lower(), config.text("JupyterHub.spawner_class").lower()
-    database = config.text("JupyterHub.db_url")
-    wanted = []
-    if any(word in login for word in ("oauth", "github", "google", "gitlab", "openid", "azure", "cilogon", "globus")):
-        wanted.append(("jupyterhub_connect_web", f"authenticator_class is {login}"))
-    if "ldap" in login:
-        wanted.append(("jupyterhub_connect_ldap", f"authenticator_class is {login}"))
-    if database.startswith(("postgres", "mysql", "mariadb")):
-        wanted.append(("jupyterhub_connect_db", f"db_url is a {database.partition(':')[0]} server"))
-    if "sudo" in spawner:
-        wanted.append(("jupyterhub_use_sudospawner", f"spawner_class is {spawner}"))
-    if "systemd" in spawner:
-        wanted.append(("jupyterhub_use_systemdspawner", f"spawner_class is {spawner}"))
-    if config.values.get("LocalAuthenticator.create_system_users") is True:
-        wanted.append(("jupyterhub_create_users", "create_system_users is on"))
-    if "Spawner.pre_spawn_hook" in (*config.values, *config.computed):
-        wanted.append(("jupyterhub_hub_write_homes", "pre_spawn_hook is set; only if it writes to users' homes"))
-    return tuple(BooleanRequest(name, why) for name, why in wanted)

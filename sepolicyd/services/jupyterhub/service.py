@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sepolicyd.services.discovery import Found
 from sepolicyd.services.jupyterhub import discover as installations
-from sepolicyd.services.jupyterhub import labels
+from sepolicyd.services.jupyterhub import labels, needs
 
 WEB_PORT_HINTS = {"public": "switch jupyterhub_proxy_bind_http on"}
 
@@ -17,9 +17,9 @@ def discover(root: Path, unit: str = "") -> Found:
     return Found(
         unit=found.unit,
         labels=(*labels.labels_of(found), *labels.code_labels(found)),
-        ports={name: (number,) for name, number in found.ports.items()},
+        ports=found.ports,
         web_port_hints=WEB_PORT_HINTS,
-        configuration=() if found.config.path is None else (str(found.config.path),),
-        booleans=labels.booleans_of(found),
-        problems=(*found.findings, *labels.problems_of(found)),
+        configuration=found.config.files,
+        booleans=needs.booleans_of(found.config, found.host, {unit.name: unit for unit in found.user_units}),
+        problems=(*found.findings, *labels.problems_of(found), *needs.problems_of(found.config, found.host, found.unit)),
     )

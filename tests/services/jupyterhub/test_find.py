@@ -12,9 +12,10 @@ from sepolicyd.problems import Severity
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.services import rootfs, unit_file
 from sepolicyd.services.discovery import Label
-from sepolicyd.services.jupyterhub import config as init_config
-from sepolicyd.services.jupyterhub import discover
+from sepolicyd.services.jupyterhub import discover, service
 from sepolicyd.services.jupyterhub import labels as hub_labels
+from sepolicyd.services.jupyterhub.config import settings as init_config
+from sepolicyd.services.jupyterhub.config.machine import Machine
 from tests.services.jupyterhub.machines import put, put_hub
 
 
@@ -24,13 +25,11 @@ def labels(root: Path) -> dict[str, str]:
 
 
 def codes(root: Path) -> set[str]:
-    found = discover.find(root)
-    return {finding.code for finding in (*found.findings, *hub_labels.problems_of(found))}
+    return {problem.code for problem in service.discover(root).problems}
 
 
 def stops(root: Path) -> set[str]:
-    found = discover.find(root)
-    return {each.code for each in (*found.findings, *hub_labels.problems_of(found)) if each.level is Severity.STOP}
+    return {problem.code for problem in service.discover(root).problems if problem.level is Severity.STOP}
 
 
 def test_a_virtual_environment(tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_a_virtual_environment(tmp_path: Path) -> None:
         "/srv/jupyterhub": "jupyterhub_var_lib_t",
         "/srv/jupyterhub/jupyterhub_cookie_secret": "jupyterhub_secret_t",
     }
-    assert found.ports == {"public": 8000, "proxy API": 8001, "hub API": 8081}
+    assert found.ports == {"public": (8000,), "proxy API": (8001,), "hub API": (8081,)}
     assert not stops(tmp_path)
 
 
@@ -75,7 +74,7 @@ def test_anaconda_as_in_the_paper(tmp_path: Path) -> None:
     assert found["/etc/jupyterhub/keys/hub.crt"] == "jupyterhub_tls_t"
     assert found["/srv/secret/cookie"] == "jupyterhub_secret_t"
     assert "/var/lib/jupyterhub/jupyterhub_cookie_secret" not in found
-    assert discover.find(tmp_path).ports["public"] == 8443
+    assert discover.find(tmp_path).ports["public"] == (8443,)
 
 
 def test_from_a_root_shell_there_is_no_unit_and_it_says_so(tmp_path: Path) -> None:
@@ -212,7 +211,7 @@ def test_the_configuration_is_read_and_never_run(tmp_path: Path) -> None:
     assert not mark.exists()
     assert config.values == {"A.b": "/srv/x", "A.n": 7, "A.l": ("a", "b")}
     assert config.computed == ("A.f",)
-    prefixed = init_config.parse("c.Spawner.cmd = [sys.prefix + '/bin/x']\n", known={"sys.prefix": "/opt/hub"})
+    prefixed = init_config.parse("import sys\nc.Spawner.cmd = [sys.prefix + '/bin/x']\n", machine=Machine(prefix="/opt/hub"))
     assert prefixed.command("Spawner.cmd") == ("/opt/hub/bin/x",)
     with pytest.raises(InputError, match="not valid Python"):
         init_config.parse("c.A.b = (\n")
@@ -296,4 +295,4 @@ def test_a_path_of_another_module_is_told() -> None:
 )
 def test_the_configuration_names_its_booleans(tmp_path: Path, config: str, boolean: str) -> None:
     put_hub(tmp_path, config=config + "\n")
-    assert [one.name for one in hub_labels.booleans_of(discover.find(tmp_path))] == [boolean]
+    assert [one.name for one in service.discover(tmp_path).booleans] == [boolean]

@@ -1,0 +1,104 @@
+"""What an evaluated configuration may read of the machine: environment, paths, YAML and JSON files, modules beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Optional
+
+from sepolicyd.errors import RefusedError
+from sepolicyd.services.jupyterhub.config.values import MAX_FILE_BYTES, MAX_ITEMS, UNKNOWN
+from sepolicyd.services.programs import SEARCH_PATH
+from sepolicyd.services.rootfs import inside, resolve
+
+SITE_PACKAGES = ("lib/python3*/site-packages", "lib/python3/dist-packages", "local/lib/python3*/dist-packages")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Read-only view of the machine below a root. All paths are those that the running hub sees."""
+
+    root: Path = Path("/")
+    prefix: str = ""
+    """sys.prefix of the Python that runs the hub."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the hub: those of its unit."""
+    workdir: str = "/"
+
+    def absolute(self, path: str) -> str:
+        """Return a path made absolute from the hub's working directory."""
+        return str(PurePosixPath(self.workdir or "/") / path)
+
+    def place(self, path: str) -> Optional[Path]:
+        """Return where the path lies below the root, links followed inside of it; None for a link without an end."""
+        try:
+            return inside(self.root, resolve(self.root, self.absolute(path)))
+        except RefusedError:
+            return None
+
+    def is_file(self, path: str) -> bool:
+        """Tell whether a regular file is there."""
+        place = self.place(path)
+        return place is not None and place.is_file()
+
+    def is_dir(self, path: str) -> bool:
+        """Tell whether a directory is there."""
+        place = self.place(path)
+        return place is not None and place.is_dir()
+
+    def read(self, path: str) -> Optional[str]:
+        """Return the text of a file, None where it cannot be read or is too large."""
+        place = self.place(path)
+        try:
+            if place is None or not place.is_file() or place.stat().st_size > MAX_FILE_BYTES:
+                return None
+            return place.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the paths that match, sorted, at most MAX_ITEMS."""
+        relative = self.absolute(pattern).lstrip("/")
+        if not relative or ".." in PurePosixPath(relative).parts:
+            return []
+        found = []
+        for place in self.root.glob(relative):
+            found.append("/" + place.relative_to(self.root).as_posix())
+            if len(found) >= MAX_ITEMS:
+                break
+        return sorted(found)
+
+    def which(self, program: str) -> object:
+        """Return the path of a program as shutil.which() finds it, None where there is none."""
+        folders = self.environment.get("PATH", "").split(":") if self.environment.get("PATH") else list(SEARCH_PATH)
+        candidates = [program] if "/" in program else [f"{folder}/{program}" for folder in folders if folder]
+        return next((path for path in candidates if self.is_file(path)), None)
+
+    def load(self, path: str, kind: str) -> object:
+        """Return the content of a YAML or JSON file, UNKNOWN where it cannot be read.
+
+        :param kind: "yaml" or "json"
+        """
+        import yaml  # loaded only for a configuration that reads a file
+
+        text = self.read(path)
+        if text is None:
+            return UNKNOWN
+        try:
+            return json.loads(text) if kind == "json" else yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError, RecursionError):
+            return UNKNOWN
+
+    def module(self, dotted: str, folders: tuple[str, ...]) -> Optional[tuple[str, str]]:
+        """Return (path, text) of a Python module that lies in one of the folders or below the prefix, None for any other."""
+        relative = dotted.replace(".", "/")
+        sites = [f"{self.prefix}/{pattern}" for pattern in SITE_PACKAGES] if self.prefix else []
+        places = [*folders, *(path for pattern in sites for path in self.glob(pattern))]
+        for folder in places:
+            for path in (f"{folder}/{relative}.py", f"{folder}/{relative}/__init__.py"):
+                text = self.read(path) if self.is_file(path) else None
+                if text is not None:
+                    return path, text
+        return None
