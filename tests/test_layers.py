@@ -62,7 +62,7 @@ FOREIGN = {
     "watchdog": {"audit/follow/follower.py"},
     "structlog": {"daemon", "cli/main.py", "cli/run.py"},
     "click": {"cli"},
-    "yaml": {"settings.py", "document.py", "rollout/setup", "cli"},
+    "yaml": {"settings.py", "document.py", "rollout/setup", "cli", "services/jupyterhub/config/machine.py"},
     "subprocess": {"process.py"},
     "jinja2": {"report/page.py"},
     "markupsafe": {"report"},

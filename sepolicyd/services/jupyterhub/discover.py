@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -48,8 +48,8 @@ class Installation:
     proxy: str = ""
     config: HubConfig = field(default_factory=HubConfig)
     host: HostFacts = field(default_factory=HostFacts)
-    user_units: tuple[Unit, ...] = ()
-    """Template units that start users' servers, as jupyter-singleuser@.service."""
+    user_units: Mapping[str, Unit] = field(default_factory=dict)
+    """Template units that start users' servers, as jupyter-singleuser@.service, by the path of the file."""
     workdir: str = "/"
     findings: tuple[Problem, ...] = ()
 
@@ -93,7 +93,7 @@ def find(root: Path = Path("/"), *, unit: str = "") -> Installation:
         prefix=prefix,
         version=_version(root, prefix),
         unit=service,
-        user_scripts=tuple(dict.fromkeys((*users, *_programs(root, units)))),
+        user_scripts=tuple(dict.fromkeys((*users, *_programs(root, units.values())))),
         proxy=proxy,
         config=config,
         host=read_host(machine, pam_service=config.text("PAMAuthenticator.service") or "login", public_port=public),
@@ -103,16 +103,15 @@ def find(root: Path = Path("/"), *, unit: str = "") -> Installation:
     )
 
 
-def _user_units(root: Path, hub: Optional[Unit]) -> tuple[Unit, ...]:
-    """Return the template units whose command is a single-user server."""
-    found: list[Unit] = []
+def _user_units(root: Path, hub: Optional[Unit]) -> dict[str, Unit]:
+    """Return the template units whose command is a single-user server, by the path of the file."""
+    found: dict[str, Unit] = {}
     for path in (path for folder in unit_file.UNIT_DIRS for path in sorted((root / folder).glob("*@.service"))):
-        if hub is not None and path.name == hub.name:
-            continue
         unit = unit_file.read_unit(path.name, root)
-        if any(Path(word).name in USER_SCRIPTS for word in unit.argv) and unit.name not in (other.name for other in found):
-            found.append(unit)
-    return tuple(found)
+        known = (hub.name if hub else "", *(other.name for other in found.values()))
+        if unit.name not in known and any(Path(word).name in USER_SCRIPTS for word in unit.argv):
+            found[f"/{path.relative_to(root).as_posix()}"] = unit
+    return found
 
 
 def _programs(root: Path, units: Iterable[Unit]) -> list[str]:

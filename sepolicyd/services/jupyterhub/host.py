@@ -63,7 +63,7 @@ def read_host(machine: Machine, *, pam_service: str, public_port: int) -> HostFa
         pam_modules=frozenset(_pam_modules(machine, pam_service, set())),
         homes=(*_mounted_homes(machine), *automounted),
         automounted=bool(automounted),
-        devices=tuple(path for pattern in GPU_DEVICES for path in machine.glob(pattern)),
+        devices=tuple(path for pattern in GPU_DEVICES for path in machine.glob(f"/{pattern}")),
         web_servers=tuple(_web_servers(machine, public_port)),
         exchange=_exchange(machine) if "nbgrader" in packages else "",
         packages=packages,
@@ -139,7 +139,7 @@ def _web_servers(machine: Machine, port: int) -> Iterator[tuple[str, str]]:
     """Yield (web server, file) of the configurations that forward to the port on this machine."""
     forward = re.compile(rf"(?:127\.0\.0\.1|localhost|\[::1\]|\*):{port}\b")
     for server, patterns in WEB_FILES:
-        for path in [path for pattern in patterns for path in machine.glob(pattern)][:MAX_FILES]:
+        for path in [path for pattern in patterns for path in machine.glob(f"/{pattern}")][:MAX_FILES]:
             if any(forward.search(line) for line in _lines(machine.read(path) or "")):
                 yield server, path
                 break

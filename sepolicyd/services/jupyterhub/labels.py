@@ -22,9 +22,7 @@ def labels_of(found: Installation, prefix: str = PREFIX) -> tuple[Label, ...]:
         programs.append(Label(found.proxy, f"{prefix}_proxy_exec_t", what="the proxy"))
     if found.host.exchange:
         programs.append(Label(found.host.exchange, f"{prefix}_course_t", tree=True, what="nbgrader's exchange"))
-    programs += [
-        Label(str(unit.files[0]), f"{prefix}_user_unit_file_t", what="unit") for unit in found.user_units if unit.files
-    ]
+    programs += [Label(path, f"{prefix}_user_unit_file_t", what="unit of users' servers") for path in found.user_units]
     labels = [*programs, *_configuration(found, prefix), *_state(found, prefix), *unit_labels(found.unit, prefix)]
     labels = [label for label in labels if not (label.tree and label.path in SHARED)]
     # the first label of a path wins: secrets come before the trees that contain them

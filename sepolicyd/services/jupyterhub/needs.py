@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 from sepolicyd.problems import Problem, Severity
 from sepolicyd.services.discovery import BooleanRequest
@@ -54,16 +54,16 @@ def _bases(value: object) -> tuple[str, ...]:
     return HubConfig(objects={"row": value}).classes("row")
 
 
-def booleans_of(config: HubConfig, host: HostFacts, units: Mapping[str, Unit]) -> tuple[BooleanRequest, ...]:
+def booleans_of(config: HubConfig, host: HostFacts, units: Sequence[str]) -> tuple[BooleanRequest, ...]:
     """Return the booleans of the module that the configuration and the machine ask for, each with the reason.
 
-    :param units: template units that start users' servers, by name
+    :param units: names of the template units that start users' servers
     """
     wanted = [*_of_spawners(config, units), *_of_login(config, host), *_of_state(config), *_of_machine(config, host)]
     return tuple({name: BooleanRequest(name, why) for name, why in reversed(wanted)}.values())[::-1]
 
 
-def _of_spawners(config: HubConfig, units: Mapping[str, Unit]) -> Iterator[tuple[str, str]]:
+def _of_spawners(config: HubConfig, units: Sequence[str]) -> Iterator[tuple[str, str]]:
     for kind, name, lineage in spawners_of(config):
         if kind is Spawner.SYSTEMD:
             yield "jupyterhub_use_systemdspawner", f"spawner_class is {name}"

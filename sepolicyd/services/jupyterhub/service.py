@@ -20,6 +20,6 @@ def discover(root: Path, unit: str = "") -> Found:
         ports=found.ports,
         web_port_hints=WEB_PORT_HINTS,
         configuration=found.config.files,
-        booleans=needs.booleans_of(found.config, found.host, {unit.name: unit for unit in found.user_units}),
+        booleans=needs.booleans_of(found.config, found.host, [unit.name for unit in found.user_units.values()]),
         problems=(*found.findings, *labels.problems_of(found), *needs.problems_of(found.config, found.host, found.unit)),
     )

@@ -19,9 +19,9 @@ from sepolicyd.services.jupyterhub.config.values import (
     Builtin,
     ClassName,
     ConfigObject,
+    ConfigSection,
     Method,
     Name,
-    Section,
     known,
     plain,
 )
@@ -104,8 +104,8 @@ class Evaluator:
     def attribute(self, owner: object, name: str) -> object:
         """Return ``owner.name``."""
         if isinstance(owner, ConfigObject):
-            return Section(name)
-        if isinstance(owner, Section):
+            return ConfigSection(name)
+        if isinstance(owner, ConfigSection):
             key = f"{owner.name}.{name}"
             return self.settings[key] if key in self.settings else Method(owner, name)
         if isinstance(owner, Name):
@@ -243,8 +243,8 @@ class Evaluator:
             return owner[slice(*numbers)] if isinstance(owner, (str, list, tuple)) and fits else UNKNOWN
         index = self.evaluate(node.slice, names)
         if isinstance(owner, ConfigObject) and isinstance(index, str):
-            return Section(index)
-        if isinstance(owner, Section) and isinstance(index, str):
+            return ConfigSection(index)
+        if isinstance(owner, ConfigSection) and isinstance(index, str):
             return self.attribute(owner, index)
         if isinstance(owner, dict):
             return owner[index] if known(index) else UNKNOWN
@@ -287,7 +287,7 @@ class Evaluator:
     def _known_call(self, dotted: str, args: list[object], keywords: dict[str, object], source: str) -> object:
         if dotted.rpartition(".")[2] == "get_config":
             return ConfigObject.CONFIG
-        if dotted == "setattr" and len(args) == 3 and isinstance(args[0], Section):
+        if dotted == "setattr" and len(args) == 3 and isinstance(args[0], ConfigSection):
             self.calls_to.set(args[0].name, str(args[1]), args[2])
             return None
         if dotted == "isinstance" and known(*args):
@@ -301,7 +301,7 @@ class Evaluator:
 
     def _method(self, method: Method, args: list[object], keywords: dict[str, object]) -> object:
         owner, name = method.owner, method.name
-        if isinstance(owner, Section):
+        if isinstance(owner, ConfigSection):
             return UNKNOWN
         if isinstance(owner, PurePosixPath):
             found = calls.path_method(self.machine, owner, name, args)

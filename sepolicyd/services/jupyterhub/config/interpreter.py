@@ -21,9 +21,9 @@ from sepolicyd.services.jupyterhub.config.values import (
     UNKNOWN,
     ClassName,
     ConfigObject,
+    ConfigSection,
     Method,
     Name,
-    Section,
     known,
 )
 
@@ -50,7 +50,7 @@ class Function:
 
 
 @dataclass
-class Outcome:
+class Evaluated:
     """Settings by "Section.name"."""
 
     values: dict[str, object] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Interpreter:
 
     def __init__(self, machine: Machine, path: str) -> None:
         self.machine = machine
-        self.outcome = Outcome()
+        self.outcome = Evaluated()
         self.folders: list[str] = [path.rpartition("/")[0] or "/"]
         self.evaluator = Evaluator(machine, calls.functions(machine), self.outcome.values, self)
         self.modules: dict[str, dict[str, object]] = {}
@@ -191,11 +191,11 @@ class Interpreter:
                 self._assign(inner, value[index] if whole else UNKNOWN, names)  # type: ignore[index]
         elif isinstance(target, ast.Attribute):
             owner = self.evaluator.evaluate(target.value, names)
-            if isinstance(owner, Section):
+            if isinstance(owner, ConfigSection):
                 self.set(owner.name, target.attr, value)
         elif isinstance(target, ast.Subscript):
             owner, key = self.evaluator.evaluate(target.value, names), self.evaluator.evaluate(target.slice, names)
-            if isinstance(owner, Section) and isinstance(key, str):
+            if isinstance(owner, ConfigSection) and isinstance(key, str):
                 self.set(owner.name, key, value)
             elif isinstance(owner, dict) and known(key) and len(owner) < MAX_ITEMS:
                 owner[key] = value
@@ -205,7 +205,7 @@ class Interpreter:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Attribute):
             owner = self.evaluator.evaluate(node.func.value.value, names)
             # a setting that was not assigned before starts as traitlets' LazyConfigValue
-            if isinstance(owner, Section) and node.func.attr in ("append", "extend", "update", "insert", "prepend"):
+            if isinstance(owner, ConfigSection) and node.func.attr in ("append", "extend", "update", "insert", "prepend"):
                 name = node.func.value.attr
                 start: object = {} if node.func.attr == "update" else []
                 self.set(owner.name, name, self.outcome.values.get(f"{owner.name}.{name}", start))
@@ -330,7 +330,7 @@ class _Module(ClassName):
         super().__init__(dotted, (), names)
 
 
-def evaluate(text: str, path: str, machine: Machine) -> Outcome:
+def evaluate(text: str, path: str, machine: Machine) -> Evaluated:
     """Return the settings that a configuration makes.
 
     :param path: of the file, as the hub sees it

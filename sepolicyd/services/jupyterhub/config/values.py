@@ -34,7 +34,7 @@ class ConfigObject(Enum):
 
 
 @dataclass(frozen=True)
-class Section:
+class ConfigSection:
     """One class of ``c``, as ``c.JupyterHub``."""
 
     name: str
@@ -80,7 +80,7 @@ SCALARS = (str, int, float, bool, type(None), PurePosixPath)
 def known(*values: object) -> bool:
     """Tell whether all values are known. Looks into lists, tuples and sets, not into dictionaries."""
     return not any(
-        isinstance(value, (Unknown, Method, Section)) or (isinstance(value, (list, tuple, set)) and not known(*value))
+        isinstance(value, (Unknown, Method, ConfigSection)) or (isinstance(value, (list, tuple, set)) and not known(*value))
         for value in values
     )
 
