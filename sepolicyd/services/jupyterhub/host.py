@@ -25,6 +25,7 @@ WEB_FILES = (
     ("HAProxy", ("etc/haproxy/haproxy.cfg", "etc/haproxy/conf.d/*.cfg")),
 )
 GPU_DEVICES = ("dev/nvidia[0-9]*", "dev/nvidiactl", "dev/kfd", "dev/dri/renderD*")
+CONTEXTS = "/etc/selinux/*/contexts/files/file_contexts"
 EXCHANGE = "/usr/local/share/nbgrader/exchange"
 EXCHANGE_SETTINGS = ("Exchange.root", "ExchangeFactory.root", "TransferApp.exchange_directory", "NbGrader.exchange_directory")
 
@@ -40,6 +41,8 @@ class HostFacts:
     homes: tuple[tuple[str, str], ...] = ()
     """(mount point, file system type) of each tree with homes that is no local disk."""
     automounted: bool = False
+    helper_labelled: bool = True
+    """Whether the base policy gives mkhomedir_helper(8) a type, and so a domain."""
     devices: tuple[str, ...] = ()
     """Device nodes of GPUs."""
     web_servers: tuple[tuple[str, str], ...] = ()
@@ -63,6 +66,7 @@ def read_host(machine: Machine, *, pam_service: str, public_port: int) -> HostFa
         pam_modules=frozenset(_pam_modules(machine, pam_service, set())),
         homes=(*_mounted_homes(machine), *automounted),
         automounted=bool(automounted),
+        helper_labelled=any("mkhomedir_helper" in (machine.read(path) or "") for path in machine.glob(CONTEXTS)),
         devices=tuple(path for pattern in GPU_DEVICES for path in machine.glob(f"/{pattern}")),
         web_servers=tuple(_web_servers(machine, public_port)),
         exchange=_exchange(machine) if "nbgrader" in packages else "",

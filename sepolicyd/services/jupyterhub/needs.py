@@ -97,7 +97,9 @@ def _of_login(config: HubConfig, host: HostFacts) -> Iterator[tuple[str, str]]:
     if creating or any("UserCreatingSpawner" in item for item in config.classes(SPAWNER_CLASS)):
         yield "jupyterhub_create_users", creating[0] if creating else "the spawner creates accounts"
     if host.pam_modules & {"pam_mkhomedir", "pam_oddjob_mkhomedir"}:
-        yield "jupyterhub_create_homes", "PAM makes a home at the first login (pam_mkhomedir)"
+        yield "jupyterhub_create_homes", "PAM creates a home at the first login"
+    if "pam_mkhomedir" in host.pam_modules and not host.helper_labelled:
+        yield "jupyterhub_hub_write_homes", "mkhomedir_helper has no domain in this policy and runs in the hub's"
 
 
 def _of_state(config: HubConfig) -> Iterator[tuple[str, str]]:

@@ -65,6 +65,13 @@ HUBS = {
         ],
         booleans=named("create_homes"),
     ),
+    "homes at first login, by a helper without a domain": Hub(
+        files=[
+            ("/etc/pam.d/login", "@include common-session\n"),
+            ("/etc/pam.d/common-session", "session required pam_mkhomedir.so\n"),
+        ],
+        booleans=named("create_homes", "hub_write_homes"),
+    ),
     "ldap without sssd": Hub(files=[("/etc/nsswitch.conf", "passwd: files ldap\n")], codes=frozenset(("I-login",))),
     "ldap in the hub": Hub(LOGIN + "'ldapauthenticator.LDAPAuthenticator'", booleans=named("connect_ldap")),
     "homes on nfs": Hub(files=[("/etc/fstab", "server:/export/home /home nfs4 defaults 0 0\n")], codes=frozenset(("I-homes",))),

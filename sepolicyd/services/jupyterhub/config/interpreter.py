@@ -83,13 +83,13 @@ class Interpreter:
     def run(self, text: str, path: str) -> None:
         """Follow the statements of a configuration file.
 
-        :raises InputError: the text is no Python
+        :raises InputError: the text is not valid Python
         """
         self.outcome.files.append(path)
         try:
             tree = ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise InputError(f"{path} is not Python: {error}", "mend it: the hub cannot read it either") from None
+            raise InputError(f"{path} is not valid Python: {error}", "correct it; the hub cannot read it either") from None
         try:
             self._block(tree.body, {"c": ConfigObject.CONFIG, "__file__": path, "__name__": "__main__"}, "")
         except (BudgetError, RecursionError):
@@ -334,7 +334,7 @@ def evaluate(text: str, path: str, machine: Machine) -> Evaluated:
     """Return the settings that a configuration makes.
 
     :param path: of the file, as the hub sees it
-    :raises InputError: the text is no Python
+    :raises InputError: the text is not valid Python
     """
     interpreter = Interpreter(machine, path)
     interpreter.run(text, path)

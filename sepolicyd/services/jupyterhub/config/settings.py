@@ -84,7 +84,7 @@ def _literal(value: object) -> Optional[Literal]:
 def parse(text: str, path: Optional[Path] = None, machine: Optional[Machine] = None) -> HubConfig:
     """Evaluate the text of a configuration.
 
-    :raises InputError: the text is no Python
+    :raises InputError: the text is not valid Python
     """
     found = evaluate(text, str(path or "the configuration"), machine or Machine())
     known = {key: value for key, value in found.values.items() if value is not UNKNOWN}
@@ -104,13 +104,15 @@ def read(path: Path, shown: Optional[Path] = None, machine: Optional[Machine] = 
     """Read and evaluate a configuration file.
 
     :param shown: the path as the hub sees it
-    :raises InputError: it cannot be read, or is no Python
+    :raises InputError: it cannot be read, or is not valid Python
     """
     try:
         with path.open("rb") as file:
             text = file.read(MAX_FILE_BYTES).decode(errors="replace")
     except OSError as error:
-        raise InputError(f"{shown or path} cannot be read: {error.strerror}", "mend its mode, or name another") from None
+        raise InputError(
+            f"{shown or path} cannot be read: {error.strerror}", "correct its mode, or give another file"
+        ) from None
     return parse(text, shown or path, machine)
 
 
