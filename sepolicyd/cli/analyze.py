@@ -96,10 +96,14 @@ def analyze_command(
         else:
             _print(judged.items, details)
             _print_counts(result, taken, len(judged.items))
-        if judged.policy_note:
-            terminal.print_err(f"sepolicyd: {terminal.escape(judged.policy_note)}")
+        _print_policy_note(judged)
     _print_remarks(result, notes, show_unparsed=show_unparsed)
     return int(Exit.FINDINGS if is_unread(result, front) else Exit.DONE)
+
+
+def _print_policy_note(judged: _Judged) -> None:
+    if judged.policy_note:
+        terminal.print_err(f"sepolicyd: {terminal.escape(judged.policy_note)}")
 
 
 def _check_options(*, grouped: bool, as_sarif: bool) -> None:
