@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sepolicyd import process
+from sepolicyd import process, settings
 from sepolicyd.access import Access
 from sepolicyd.errors import ToolError, ToolMissingError
 from sepolicyd.module import base_module
@@ -17,6 +17,7 @@ from sepolicyd.policy import delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from tests.paths import HEADERS
+from tests.policies import base
 from tests.policies.jupyterhub import fedora
 from tests.policies.jupyterhub.conftest import Inited, need_toolchain
 from tests.services.jupyterhub.machines import put
@@ -152,6 +153,7 @@ def test_names_are_looked_up_on_fedora_without_what_its_attribute_gives(fedora_p
 
 
 ROW = re.compile(r"^\| `(\w+)` \| (\S+) \| ([^|]+) \| ([^|]*) ?\|$", re.MULTILINE)
+DEFINED = re.compile(r"^\s*(?:interface|template)\(`(\w+)'", re.MULTILINE)
 CALL = re.compile(r"^\s*([a-z][a-z0-9_]*)\(", re.MULTILINE)
 LANGUAGE = frozenset(("gen_tunable", "ifdef", "optional_policy", "tunable_policy", "gen_require", "policy_module"))
 
@@ -173,3 +175,15 @@ def test_the_table_of_interfaces_is_complete_and_right_about_debian(profile: Pro
         else:
             assert f"interface(`{name}'" in (include / debian).read_text(encoding="utf-8")
         assert ("asked for" in guard) == (f"ifdef(`{name}'" in text)
+
+
+@pytest.mark.skipif(not base.REAL, reason="SEPOLICYD_POLICY_ROOT names no other policy")
+def test_the_table_of_interfaces_is_right_about_fedora(policy: PolicyIndex, profile: Profile) -> None:
+    if not base.is_fedoras(policy):
+        pytest.skip(f"{base.ROOT} is not of Fedora's family")
+    table = (profile.directory / "README.md").read_text(encoding="utf-8").partition("| interface |")[2]
+    headers = sorted((base.ROOT / settings.HEADERS / "include").glob("*/*.if"))
+    defined = {name for path in headers for name in DEFINED.findall(path.read_text(encoding="utf-8", errors="replace"))}
+    rows = {name: fedora.startswith("yes") for name, _, fedora, _ in ROW.findall(table)}
+    assert len(rows) > 100
+    assert {name for name, said in rows.items() if said != (name in defined)} == set()
