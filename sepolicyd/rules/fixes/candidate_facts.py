@@ -132,7 +132,7 @@ class Question:
         )
 
     def hindered(self, access: Access) -> bool:
-        """Tell whether an access stays denied in spite of a rule."""
+        """Tell whether an access stays denied after a rule allows it."""
         why = self.whys.get(access)
         return why is not None and why.hindered
 
