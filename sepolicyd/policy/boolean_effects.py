@@ -1,4 +1,4 @@
-"""Accesses that a setting of booleans opens: counted for a proposal, listed exactly for a preview and for apply."""
+"""Accesses that a boolean setting opens: the count for a proposal, the exact list for a preview and for apply."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from sepolicyd.access import Access
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.index_tables import Row, count
 
-# Up to so many target types each is asked who holds the access already; for more, all rules of the class are read once.
+# Up to this many target types are looked up one by one; for more, all rules of the class are read once.
 MAX_TARGETS = 64
 
 
 class BooleanGain(NamedTuple):
-    """Accesses of one permission that are new: those of the pairs of a type with each type of a set."""
+    """New accesses of one permission, between one type and each type of a set."""
 
     tclass: int
     bit: int
     type: int
     others: int
-    """Bit set of the types at the other end."""
+    """Bit set of the types on the other side."""
     is_source: bool
     """Whether ``type`` is the source and ``others`` are targets."""
 
 
 def opened(policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping[str, bool]) -> frozenset[Access]:
-    """Every access that these settings switch on and that the policy does not give today, attributes expanded.
+    """Return every access that these settings switch on and that the policy does not give today, attributes expanded.
 
-    A boolean of Fedora's policy can open 500,000: ask :func:`opened_count` first.
+    A boolean of Fedora's policy can open 500,000 accesses: call :func:`opened_count` first.
 
-    :param settings: booleans to be set; those that the policy does not have are left out
-    :param states: the values of all booleans before
+    :param settings: booleans to be set; booleans that the policy does not have are ignored
+    :param states: the present values of all booleans
     """
     return frozenset(_accesses(policy, settings, states))
 
@@ -42,7 +42,7 @@ def opened_count(
     states: Mapping[str, bool],
     sources: Optional[Collection[str]] = None,
 ) -> int:
-    """The number of accesses in :func:`opened`.
+    """Return the number of accesses in :func:`opened`.
 
     :param sources: count only those of these types
     """
@@ -76,7 +76,7 @@ def _gains(
 
 
 def _switched(policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping[str, bool]) -> Iterator[Row]:
-    """The conditional allow rules that these settings switch on."""
+    """Return the conditional allow rules that these settings switch on."""
     after = {**states, **{name: value for name, value in settings.items() if name in policy.booleans}}
     numbers = {
         number
@@ -87,14 +87,14 @@ def _switched(policy: PolicyIndex, settings: Mapping[str, bool], states: Mapping
 
 
 def _active(policy: PolicyIndex, states: Mapping[str, bool]) -> frozenset[int]:
-    """The numbers of the conditions that hold; 0 stands for no condition."""
+    """Return the numbers of the conditions that hold; 0 stands for no condition."""
     return frozenset((0, *(number for number, one in enumerate(policy.conditions, start=1) if one.active(states))))
 
 
 def _by_target(
     policy: PolicyIndex, tclass: int, rows: list[Row], states: Mapping[str, bool], among: int
 ) -> Iterator[BooleanGain]:
-    """For each target type, the sources that are new."""
+    """Yield the new sources of each target type."""
     tables, active = policy.tables, _active(policy, states)
     wanted: dict[tuple[int, int], int] = {}
     for row in rows:
@@ -114,7 +114,7 @@ def _by_target(
 def _by_source(
     policy: PolicyIndex, tclass: int, rows: list[Row], states: Mapping[str, bool], among: int
 ) -> Iterator[BooleanGain]:
-    """For each source type, the targets that are new."""
+    """Yield the new targets of each source type."""
     tables = policy.tables
     wanted: dict[tuple[int, int], int] = {}
     asked = 0
@@ -133,7 +133,7 @@ def _by_source(
 
 
 def _held(policy: PolicyIndex, tclass: int, asked: int, states: Mapping[str, bool]) -> dict[tuple[int, int], int]:
-    """(source symbol, permission) -> the targets that rules of a class give it, for the permissions of a mask."""
+    """Map (source symbol, permission) to the targets that rules of a class grant, for the permissions of a mask."""
     tables, active = policy.tables, _active(policy, states)
     held: dict[tuple[int, int], int] = {}
     rules = tables.rules("allow")
@@ -147,7 +147,7 @@ def _held(policy: PolicyIndex, tclass: int, asked: int, states: Mapping[str, boo
 
 
 def _numbers(bits: int) -> Iterator[int]:
-    """The numbers of the types of a set."""
+    """Yield the numbers of the types of a set."""
     while bits:
         low = bits & -bits
         yield low.bit_length() - 1
@@ -155,7 +155,7 @@ def _numbers(bits: int) -> Iterator[int]:
 
 
 def _bits(mask: int) -> Iterator[int]:
-    """Each bit of a mask as a mask."""
+    """Yield each bit of a mask as a mask."""
     while mask:
         low = mask & -mask
         yield low

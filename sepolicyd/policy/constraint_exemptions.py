@@ -1,4 +1,4 @@
-"""Types that became exempt from a constraint between two policies. Such a gain is invisible in the allow rules."""
+"""Types exempt from a constraint in the new policy only. The allow rules do not show this gain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Key = tuple[str, str, frozenset[str], tuple[object, ...]]
 
 @dataclass(frozen=True, order=True)
 class Exemption:
-    """A type that a constraint names as one that it does not hold back. ``side``: source or target of the access."""
+    """A type that is exempt from a constraint. ``side``: source or target of the access."""
 
     type: str
     side: str
@@ -28,10 +28,10 @@ class Exemption:
 
 
 def exempted(before: PolicyIndex, after: PolicyIndex) -> frozenset[Exemption]:
-    """Types that ``after`` names in a constraint so as to let them pass, and that ``before`` held back.
+    """Return the types that are exempt from a constraint in ``after`` and restricted in ``before``.
 
-    Attributes are expanded, so that a type counts too which joins an attribute that the binary does not hold any more by
-    name. A constraint that is new, or was made otherwise, is not looked at here: it stands in Delta.added.
+    Attributes are expanded, because the binary policy may lack the attribute that a type joined. New and changed constraints
+    are ignored here: Delta.added lists them.
     """
     old: dict[Key, list[Constraint]] = {}
     for constraint in before.constraints:
@@ -47,17 +47,17 @@ def exempted(before: PolicyIndex, after: PolicyIndex) -> frozenset[Exemption]:
 
 
 def _passed(was: Constraint, now: Constraint) -> Iterator[tuple[str, str]]:
-    """(side, type) of those that a set of the expression lets pass now and did not before."""
+    """Yield (side, type) of the types that a set of the expression exempts in the new policy only."""
     for index, side, lets_in in _sets(now.expression):
         left, right = was.expression[index], now.expression[index]
         if isinstance(left, frozenset) and isinstance(right, frozenset):
-            # a set that must not be hit (mcs_constrained_type) holds its members back: leaving it is the gain
+            # a negated set (mcs_constrained_type) restricts its members: leaving the set is the gain
             for name in right - left if lets_in else left - right:
                 yield side, str(name)
 
 
 def _sets(expression: tuple[object, ...]) -> Iterator[tuple[int, str, bool]]:
-    """Place, side, and whether being in it helps, of every set of types in a postfix expression."""
+    """Yield the place and side of each set of types in a postfix expression, and whether membership exempts."""
     stack: list[list[tuple[int, str, bool]]] = []
     for index, item in enumerate(expression):
         if item == "not":
@@ -76,6 +76,6 @@ def _sets(expression: tuple[object, ...]) -> Iterator[tuple[int, str, bool]]:
 
 
 def _key(constraint: Constraint) -> Key:
-    """A constraint without the names of its sets."""
+    """Return a constraint without the names in its sets."""
     shape = tuple("set" if isinstance(item, frozenset) else item for item in constraint.expression)
     return (constraint.rule, constraint.tclass, constraint.permissions, shape)

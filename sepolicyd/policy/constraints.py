@@ -1,7 +1,7 @@
-"""Evaluate constraints on two whole contexts: which deny, and by which part of the contexts.
+"""Evaluate constraints on two full contexts: which ones deny, and because of which part of the contexts.
 
-The evaluation is the kernel's (security/selinux/ss/services.c, constraint_expr_eval; mls_types.h for levels), with a third
-value for comparisons with what is not known here: a type that this policy does not have, a level that it cannot read.
+The evaluation follows the kernel (security/selinux/ss/services.c, constraint_expr_eval; mls_types.h for levels), with a
+third value for unknown operands: a type that this policy does not have, or a level that it cannot read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_REASONS = 3
 
 @dataclass(frozen=True)
 class MlsLevel:
-    """Rank of the sensitivity and the places of the categories; ``text`` as the context wrote it."""
+    """Rank of the sensitivity and numbers of the categories; ``text`` is the level as written in the context."""
 
     rank: int
     categories: frozenset[int]
@@ -34,7 +34,7 @@ class MlsLevel:
 
 @dataclass(frozen=True)
 class Subject:
-    """One side of a constraint: user, role, type and, in an MLS policy, low and high level. None is not known."""
+    """One side of a constraint: user, role, type and, in an MLS policy, low and high level. None stands for unknown."""
 
     user: str
     role: str
@@ -44,7 +44,7 @@ class Subject:
 
 
 class ContextPart(str, Enum):
-    """The part of a context that a comparison is about."""
+    """Part of a context that a comparison uses."""
 
     USER = "user"
     ROLE = "role"
@@ -59,16 +59,16 @@ class Failure:
 
     part: ContextPart
     left: str
-    """Operand of the expression: u, r, t, l (low) or h (high), with 1 for the source and 2 for the target."""
+    """Operand: u, r, t, l (low) or h (high), with 1 for the source and 2 for the target."""
     operator: str
     """==, !=, dom, domby or incomp."""
     right: str
-    """The other operand; "" where ``left`` is compared with ``names``."""
+    """The other operand; "" if ``left`` is compared with ``names``."""
     left_value: str
     right_value: str
     names: frozenset[str] = frozenset()
     missing: str = ""
-    """Categories that the side which must dominate lacks (for ==: that only one side has), as "c1,c3.c5"."""
+    """Categories that the dominating side lacks (for ==: that only one side has), as "c1,c3.c5"."""
 
     def __str__(self) -> str:
         if not self.right:
@@ -82,33 +82,33 @@ class Denied:
 
     constraint: Constraint
     reason: str
-    """The failures for people, those that say most first."""
+    """The failures as text, the most informative first."""
     failures: tuple[Failure, ...] = ()
     certain: bool = True
-    """False where it denies unless a type that this policy does not have is exempt from it."""
+    """False if a type that this policy does not have may be exempt from the constraint."""
 
     @property
     def parts(self) -> frozenset[ContextPart]:
-        """What of the contexts would have to be otherwise. TYPE alone: only an exempt type may do this."""
+        """Return the parts of the contexts that fail. TYPE alone: only an exempt type has this access."""
         return frozenset(failure.part for failure in self.failures)
 
 
 @dataclass(frozen=True)
 class LevelNames:
-    """What levels are written with: sensitivities by rank, categories by place, in an MLS policy."""
+    """Names in the levels of an MLS policy: sensitivities by rank, categories by number."""
 
     sensitivities: Mapping[str, int]
     categories: Mapping[str, int]
 
     def parse_range(self, text: str) -> Optional[tuple[MlsLevel, MlsLevel]]:
-        """Low and high of `s0-s15:c0.c1023`, None where a name is not the policy's (a translated range)."""
+        """Parse `s0-s15:c0.c1023` into low and high level; return None for an unknown name (a translated range)."""
         low_text, _, high_text = text.partition("-")
         low = self.parse_level(low_text)
         high = self.parse_level(high_text) if high_text else low
         return None if low is None or high is None else (low, high)
 
     def parse_level(self, text: str) -> Optional[MlsLevel]:
-        """`s0:c1,c5.c9` as a MlsLevel, or None."""
+        """Parse `s0:c1,c5.c9`; return None for an unknown name."""
         sensitivity, _, categories = text.strip().partition(":")
         if sensitivity not in self.sensitivities:
             return None
@@ -121,7 +121,7 @@ class LevelNames:
         return MlsLevel(self.sensitivities[sensitivity], frozenset(places), text.strip())
 
     def format_categories(self, places: frozenset[int]) -> str:
-        """Categories as a level writes them: "c1,c3.c5"."""
+        """Format categories as in a level: "c1,c3.c5"."""
         names: dict[int, str] = {}
         for name, place in self.categories.items():
             names.setdefault(place, name)
@@ -132,7 +132,7 @@ class LevelNames:
 
 
 def subject_of(context: Context, type_name: Optional[str], names: Optional[LevelNames]) -> Subject:
-    """A side of a constraint out of a context.
+    """Return a side of a constraint, built from a context.
 
     :param type_name: None for a type that the policy does not have
     :param names: None in a policy without MLS
@@ -150,17 +150,17 @@ def denying(
     dominated: Mapping[str, frozenset[str]],
     names: Optional[LevelNames] = None,
 ) -> tuple[Denied, ...]:
-    """The constraints on a permission that these two contexts fail.
+    """Return the constraints on a permission that these two contexts fail.
 
     :param dominated: role -> the roles that it dominates
-    :param names: for the names of categories in what failed
+    :param names: names of categories for the texts of failures
     """
     found = []
     for constraint in constraints:
         if constraint.tclass == tclass and permission in constraint.permissions:
             evaluation = _Evaluation(source, target, dominated, names)
             holds = evaluation.run(constraint.expression)
-            # with an unknown type: what users, roles or levels fail and only the type could exempt from
+            # with an unknown type: failures of users, roles or levels from which only the type could be exempt
             shown = None in (source.type, target.type) and any(one.part is not ContextPart.TYPE for one in evaluation.failed)
             if holds is False or (holds is None and shown):
                 found.append(_denied(constraint, evaluation.failed, certain=holds is False))
@@ -168,7 +168,7 @@ def denying(
 
 
 def _denied(constraint: Constraint, failed: list[Failure], *, certain: bool) -> Denied:
-    # comparisons of the two contexts say most, exempt types (often a dozen attributes) least
+    # comparisons of the two contexts are the most informative, exempt types (often a dozen attributes) the least
     failures = tuple(sorted(dict.fromkeys(failed), key=lambda failure: not failure.right))
     texts = tuple(dict.fromkeys(map(str, failures)))
     more = f"; and {len(texts) - MAX_REASONS} more" if len(texts) > MAX_REASONS else ""
@@ -176,7 +176,7 @@ def _denied(constraint: Constraint, failed: list[Failure], *, certain: bool) -> 
 
 
 class _Evaluation:
-    """One postfix expression over two contexts; remembers the comparisons that failed. None stands for "not known"."""
+    """Evaluation of one postfix expression over two contexts, with its failed comparisons. None stands for "unknown"."""
 
     def __init__(
         self, source: Subject, target: Subject, dominated: Mapping[str, frozenset[str]], names: Optional[LevelNames]
@@ -197,7 +197,7 @@ class _Evaluation:
                 stack.append(None if value is None else not value)
             elif item in {"and", "or"}:
                 both = {stack.pop(), stack.pop()}
-                decided = item == "or"  # the value of one side that decides for both
+                decided = item == "or"  # the value that decides the result alone
                 stack.append(decided if decided in both else None if None in both else not decided)
             elif item in {"==", "!=", "dom", "domby", "incomp"}:
                 right, left = stack.pop(), stack.pop()
@@ -233,7 +233,7 @@ class _Evaluation:
         if value is None:
             return None if names else operator != "=="
         result = (value in names) is (operator == "==")
-        if not result and names:  # an attribute that has lost its types says nothing
+        if not result and names:  # an attribute without types gives no information
             self.failed.append(Failure(_part(left), left, operator, "", _text(value), "", names))
         return result
 
@@ -248,7 +248,7 @@ def _part(operand: str) -> ContextPart:
 
 
 def _failing_part(left: MlsLevel, operator: str, right: MlsLevel) -> tuple[ContextPart, frozenset[int]]:
-    """Whether the sensitivities fail or the categories, and the categories that are missing."""
+    """Return the failing part (sensitivity or categories), with the missing categories."""
     if operator == "dom":
         ranks, missing = left.rank >= right.rank, right.categories - left.categories
     elif operator == "domby":

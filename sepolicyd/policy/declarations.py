@@ -1,4 +1,4 @@
-"""Everything that a policy index holds besides access rules: types, classes, booleans, roles, constraints, transitions."""
+"""Declarations of a policy index: types, classes, booleans, roles, constraints, transitions and other statements."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sepolicyd.access import Access
 from sepolicyd.policy.index_tables import CLASS_BITS, Tables, class_of, key_of
 from sepolicyd.policy.model import Condition, Constraint, PortRange, Transition, XpermRule
 
-TRANSITION_RULES = ("type_transition", "type_change", "type_member")  # a row of the tables holds the place in this list
+TRANSITION_RULES = ("type_transition", "type_change", "type_member")  # rows of the tables hold an index into this tuple
 
 
 class _NameSets(Mapping[str, frozenset[str]]):
-    """Names with the set of names that belongs to each, looked up when asked for."""
+    """Read-only mapping of a name to a set of names, looked up on demand."""
 
     def __init__(self, names: list[str], first: int, find: Any) -> None:
         self._numbers = {name: number for number, name in enumerate(names, start=first)}
@@ -35,7 +35,7 @@ class _NameSets(Mapping[str, frozenset[str]]):
 
 
 class PolicyDeclarations:
-    """Declarations of one policy, decoded from its tables when first asked for."""
+    """Declarations of one policy, decoded from its tables on first use."""
 
     def __init__(self, tables: Tables, path: Path) -> None:
         self.tables = tables
@@ -44,44 +44,44 @@ class PolicyDeclarations:
         self.version: int = facts["version"]
         self.mls: bool = facts["mls"]
         self.handle_unknown: str = facts["handle_unknown"]
-        """allow, deny or reject: what the kernel does with classes and permissions that the policy lacks."""
+        """allow, deny or reject: kernel action for classes and permissions that the policy lacks."""
         self.booleans: Mapping[str, bool] = facts["booleans"]
-        """Booleans with the state in this policy (a policy file holds the persistent one)."""
+        """Booleans with their state in this policy (policy files hold the persistent state)."""
         self.permissive_types = frozenset(facts["permissive"])
         self.neveraudit_types = frozenset(facts["neveraudit"])
         self.bounds: Mapping[str, str] = facts["bounds"]
-        """Bounded type -> the type that bounds it."""
+        """Bounded type to its bounding type."""
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
     @cached_property
     def types(self) -> Mapping[str, frozenset[str]]:
-        """Every type with its attributes."""
+        """Attributes by type."""
         tables = self.tables
         return _NameSets(tables.types, 0, lambda number: (tables.symbols[one] for one in tables.attributes_of(number)))
 
     @cached_property
     def attributes(self) -> Mapping[str, frozenset[str]]:
-        """Every attribute with its types."""
+        """Types by attribute."""
         tables = self.tables
         return _NameSets(tables.attributes, len(tables.types), lambda number: tables.names_of(tables.members(number)))
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Alias -> type."""
+        """Types by alias."""
         return self.tables.aliases
 
     @cached_property
     def classes(self) -> Mapping[str, frozenset[str]]:
-        """Every class with all its permissions, the inherited ones included."""
+        """Permissions by class, including inherited ones."""
         return {name: frozenset(permissions) for name, permissions in self.tables.classes.items()}
 
     def resolve(self, type_name: str) -> str:
-        """The type behind an alias, else the name itself."""
+        """Return the type of an alias, or the name itself."""
         return self.tables.aliases.get(type_name, type_name)
 
     def types_of(self, attribute: str) -> frozenset[str]:
-        """The types of an attribute; a type's own name gives that type; an unknown name gives nothing."""
+        """Return the types of an attribute, the type itself for the name of a type, nothing for unknown names."""
         if attribute in self.attributes:
             return self.attributes[attribute]
         name = self.resolve(attribute)
@@ -91,7 +91,7 @@ class PolicyDeclarations:
         return self.types.get(self.resolve(type_name), frozenset())
 
     def missing_names(self, access: Access) -> list[str]:
-        """Names of the access that this policy lacks, as ["type x_t", "class y", "permission p of class file"]."""
+        """Return the names of the access that this policy lacks: ["type x_t", "class y", "permission p of class file"]."""
         missing = []
         for name in dict.fromkeys((access.source, access.target_type)):
             if self.resolve(name) not in self.types:
@@ -102,11 +102,11 @@ class PolicyDeclarations:
             missing.append(f"permission {access.permission} of class {access.tclass}")
         return missing
 
-    # -- rules that are no access --------------------------------------------------------------------------------------
+    # -- other rules ---------------------------------------------------------------------------------------------------
 
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
-        """Conditions by the number that a rule row has, minus one."""
+        """All conditions; a rule row holds the position plus one."""
         return tuple(
             Condition(tuple(booleans), frozenset(map(tuple, rows)), text)
             for booleans, rows, text in self.tables.values("conditions")
@@ -122,7 +122,7 @@ class PolicyDeclarations:
 
     @cached_property
     def _transition_rows(self) -> dict[int, list[tuple[int, int, int, int]]]:
-        """Key of target and class -> (source, place of the rule word, default, condition) of transitions for every name."""
+        """Transitions for any file name: key of target and class to (source, index of the rule word, default, condition)."""
         columns = {name: self.tables.column(f"transitions.{name}", code) for name, code in {
             "keys": "I", "starts": "I", "sources": "H", "kinds": "H", "defaults": "H", "conditions": "I",
         }.items()}  # fmt: skip
@@ -132,26 +132,26 @@ class PolicyDeclarations:
 
     @cached_property
     def _named_transition_rows(self) -> dict[int, list[tuple[str, int, int]]]:
-        """Key of target and class -> (file name, default, place of the set of sources)."""
+        """Transitions for one file name: key of target and class to (file name, default, index of the set of sources)."""
         found: dict[int, list[tuple[str, int, int]]] = {}
         for key, filename, default, sources in self.tables.values("named_transitions"):
             found.setdefault(key, []).append((filename, default, sources))
         return found
 
     def transitions(self) -> Iterator[Transition]:
-        """Every type_transition, type_change and type_member rule, attributes not expanded."""
+        """Yield every type_transition, type_change and type_member rule, attributes not expanded."""
         yield from self.plain_transitions()
         for (target, tclass, filename, default), sources in self.named_transitions.items():
             for source in sources:
                 yield Transition("type_transition", source, target, tclass, default, filename)
 
     def plain_transitions(self) -> Iterator[Transition]:
-        """The transitions that apply to any file name."""
+        """Yield the transitions that apply to any file name."""
         for key, rows in self._transition_rows.items():
             yield from self._plain(key, rows)
 
     def transitions_on(self, target: str, tclass: str) -> Iterator[Transition]:
-        """The transitions of one target and class: a look-up, where :meth:`transitions` reads all of them."""
+        """Yield the transitions of one target and class: a look-up, where :meth:`transitions` reads all of them."""
         numbers = self.tables.numbers.get(target), self.tables.class_numbers.get(tclass)
         if numbers[0] is None or numbers[1] is None:
             return
@@ -170,7 +170,7 @@ class PolicyDeclarations:
 
     @cached_property
     def named_transitions(self) -> Mapping[tuple[str, str, str, str], frozenset[str]]:
-        """(target, class, file name, default) -> source types, of every type_transition for one file name."""
+        """Source types of the type_transition rules for one file name, by (target, class, file name, default)."""
         sets: dict[int, frozenset[str]] = {}
         symbols, classes = self.tables.symbols, self.tables.class_names
         found = {}
@@ -185,7 +185,7 @@ class PolicyDeclarations:
         return self.tables.bit_set("named_transitions.sources", place)
 
     def transition(self, source: str, target: str, tclass: str, filename: str = "") -> str:
-        """The type that a new object (or process) gets, "" where it keeps its parent's; the named rule goes first."""
+        """Return the type of a new object (or process), "" if inherited. A rule for the file name takes precedence."""
         tables = self.tables
         left, right = tables.numbers.get(self.resolve(source), -1), tables.numbers.get(self.resolve(target), -1)
         class_number = tables.class_numbers.get(tclass)
@@ -212,22 +212,22 @@ class PolicyDeclarations:
 
     @cached_property
     def roles(self) -> Mapping[str, frozenset[str]]:
-        """Role -> its types."""
+        """Types by role."""
         return {role: frozenset(types) for role, types in self._roles["types"].items()}
 
     @cached_property
     def dominated_roles(self) -> Mapping[str, frozenset[str]]:
-        """Role -> the roles that it dominates."""
+        """Dominated roles by role."""
         return {role: frozenset(found) for role, found in self._roles["dominated"].items()}
 
     @cached_property
     def role_allows(self) -> frozenset[tuple[str, str]]:
-        """(from, to) of every role allow rule."""
+        """All role allow rules, as (from, to)."""
         return frozenset((source, target) for source, target in self._roles["allows"])
 
     @cached_property
     def users(self) -> Mapping[str, frozenset[str]]:
-        """User -> its roles."""
+        """Roles by user."""
         return {user: frozenset(roles) for user, roles in self._roles["users"].items()}
 
     @cached_property
@@ -237,17 +237,17 @@ class PolicyDeclarations:
 
     @property
     def categories(self) -> Mapping[str, int]:
-        """Category -> its place."""
+        """Category numbers by name."""
         return self._levels["categories"]
 
     @property
     def sensitivities(self) -> Mapping[str, int]:
-        """Sensitivity -> its rank."""
+        """Sensitivity ranks by name."""
         return self._levels["sensitivities"]
 
     @cached_property
     def constraints(self) -> tuple[Constraint, ...]:
-        """Every constrain and mlsconstrain, names expanded to types, users and roles."""
+        """All constrain and mlsconstrain statements, names expanded to types, users and roles."""
         found = self.tables.values("constraints")
         types = self.tables.types
         sets = [frozenset(types[one] if isinstance(one, int) else one for one in names) for names in found["sets"]]
@@ -264,7 +264,7 @@ class PolicyDeclarations:
 
     @cached_property
     def ports(self) -> tuple[PortRange, ...]:
-        """Every portcon in policy order."""
+        """All portcon statements in policy order."""
         return tuple(PortRange(*row) for row in self.tables.values("ports"))
 
     @cached_property

@@ -1,7 +1,7 @@
 """Exact difference of two kernel policies: every access gained and lost, attributes expanded.
 
-Rules are compared as they stand in the binary, attributes unexpanded; only rules that differ, or that name an attribute
-whose members differ, are expanded, and what the other policy allows by other rules is taken off again.
+Rules are compared in their binary form, attributes unexpanded. A rule is expanded only if it differs or names an attribute
+whose members differ. Accesses that the other policy allows by other rules are then removed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.model import ALL_XPERMS, Condition, Key, Ranges, Transition, XpermRule, subtract_ranges
 from sepolicyd.policy.setools_adapter import without_collector
 
-MAX_PAIRS = 2_000_000  # of two builds of one policy some ten thousand differ; two distributions' differ in many millions
+MAX_PAIRS = 2_000_000  # two builds of one policy differ in some ten thousand pairs, unrelated policies in many millions
 MAX_CONDITION_BOOLEANS = 12  # 4,096 rows of a truth table; conditionals of the known policies have up to 5
 
 
 @dataclass(frozen=True, order=True)
 class Origin:
-    """The rule that brought an access: its avtab key, and whether the rule is new or only reaches further.
+    """Rule that brought an access: its avtab key, and whether the rule itself is new.
 
-    ``new_rule`` False: the rule was there before with this permission, and an attribute of it has got new members.
+    ``new_rule`` False: the old policy has the rule with this permission, and one of its attributes has new members.
     """
 
     source: str
@@ -45,7 +45,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Gain:
-    """Permissions that one rule brings to one pair of types; ``condition`` None where it holds always."""
+    """Permissions that one rule brings to one pair of types; ``condition`` is None for an unconditional rule."""
 
     permissions: frozenset[str]
     condition: Optional[Condition]
@@ -81,10 +81,10 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """What the new policy has beyond the old one and the other way round; each part is computed when first asked for.
+    """Differences of two policies in both directions; each part is computed on first use.
 
-    Accesses count where a rule gives them, whatever its boolean: :meth:`conditions` tells which booleans. Type bounds and
-    constraints are not applied (they only take away); a changed constraint stands in ``added`` and ``removed``.
+    Rules count under any setting of booleans; :meth:`conditions` returns the conditions of an access. Type bounds and
+    constraints are not applied, because they only restrict. Changed constraints are in ``added`` and ``removed``.
     """
 
     before: PolicyIndex
@@ -100,7 +100,7 @@ class Delta:
 
     @cached_property
     def _changed(self) -> frozenset[str]:
-        """Names whose set of types has changed: attributes with other members, and added or removed names."""
+        """Names whose set of types differs: attributes with other members, and added or removed names."""
         left, right = self.before.attributes, self.after.attributes
         return frozenset(name for name in {*left, *right} if left.get(name) != right.get(name))
 
@@ -142,14 +142,14 @@ class Delta:
 
     @cached_property
     def xperm_rules_added(self) -> frozenset[str]:
-        """allowxperm, dontauditxperm, auditallowxperm rules as text; what allowxperm opens stands in ``gained`` too."""
+        """allowxperm, dontauditxperm, auditallowxperm rules as text; ``gained`` includes the accesses that allowxperm opens."""
         return frozenset(map(str, self.after.xperm_rules)) - frozenset(map(str, self.before.xperm_rules))
 
     @cached_property
     def xperm_rules_removed(self) -> frozenset[str]:
         return frozenset(map(str, self.before.xperm_rules)) - frozenset(map(str, self.after.xperm_rules))
 
-    # the kernel looks transitions up by the very types (services.c, security_compute_sid): nothing to expand
+    # the kernel looks up transitions by exact types (services.c, security_compute_sid), so nothing is expanded
     @cached_property
     def transitions_added(self) -> frozenset[Transition]:
         return transitions_beyond(self.after, self.before)
@@ -160,7 +160,7 @@ class Delta:
 
     @property
     def gained(self) -> frozenset[Access]:
-        """Every access that only the new policy allows, under any setting of booleans."""
+        """All accesses that only the new policy allows, under any setting of booleans."""
         return self.gain.accesses
 
     @property
@@ -180,7 +180,7 @@ class Delta:
         return tuple(gain.condition for gain in gains if gain.condition is not None)
 
     def active(self, access: Access) -> bool:
-        """Whether a gained access is allowed with the current booleans of the new policy."""
+        """Tell whether a gained access is allowed with the current booleans of the new policy."""
         conditions = self.conditions(access)
         return not conditions or any(condition.active(self.after.booleans) for condition in conditions)
 
@@ -216,10 +216,10 @@ class Delta:
 
 
 def difference(old: Union[Path, PolicyIndex], new: Union[Path, PolicyIndex]) -> Delta:
-    """The exact difference of two kernel policies; give loaded oracles where there are any, loading is most of the time.
+    """Return the exact difference of two kernel policies. Pass loaded indexes if available: loading takes most of the time.
 
     :raises ToolMissingError: no setools
-    :raises InputError: a path that is no readable kernel policy; later, of any part of the Delta: two unrelated policies
+    :raises InputError: the path is not a readable kernel policy. Parts of the Delta raise it for unrelated policies
     """
     before = old if isinstance(old, PolicyIndex) else PolicyIndex.load(Path(old))
     after = new if isinstance(new, PolicyIndex) else PolicyIndex.load(Path(new))
@@ -232,13 +232,13 @@ def _side(before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], rule
     left = MAX_PAIRS
     for key, permissions, condition in _rules_to_expand(before, after, changed, rule):
         had = _had(before, rule, key, permissions, condition)
-        made: dict[frozenset[str], tuple[Gain, ...]] = {}  # most pairs of a rule gain the same
+        made: dict[frozenset[str], tuple[Gain, ...]] = {}  # most pairs of one rule gain the same permissions
         for pair, wanted in _pairs(before, after, key, permissions, had):
             left -= 1
             if left < 0:
                 raise InputError(
                     f"{after.path} differs from {before.path} in more than {MAX_PAIRS:,} pairs of types",
-                    "compare two builds of one policy: these are different policies",
+                    "compare two builds of the same policy",
                 )
             new = _uncovered(before, pair, wanted, condition, rule)
             if new:
@@ -256,7 +256,7 @@ def _gains(new: frozenset[str], had: frozenset[str], key: Key, condition: Option
 def _rules_to_expand(
     before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], rule: str
 ) -> Iterator[tuple[Key, frozenset[str], Optional[Condition]]]:
-    """The rules of ``after`` that differ from those of ``before``, or whose attributes do."""
+    """Yield the rules of ``after`` that ``before`` lacks or whose attributes have other members there."""
     plain = before.plain_rules(rule)
     for key, permissions in after.plain_rules(rule).items():
         if plain.get(key) != permissions or key[0] in changed or key[1] in changed:
@@ -281,7 +281,7 @@ def _had(
 def _pairs(
     before: PolicyIndex, after: PolicyIndex, key: Key, permissions: frozenset[str], had: frozenset[str]
 ) -> Iterator[tuple[Key, frozenset[str]]]:
-    """The pairs of types that a rule reaches in ``after`` and not in ``before``, with what is new for each."""
+    """Yield the pairs of types that a rule covers only in ``after``, with the new permissions of each."""
     source, target, tclass = key
     sources, targets = after.types_of(source), after.types_of(target)
     old_sources, old_targets = before.types_of(source), before.types_of(target)
@@ -310,7 +310,7 @@ def _uncovered(
 
 
 def covers(conditions: tuple[Condition, ...], condition: Optional[Condition]) -> bool:
-    """Whether one of ``conditions`` holds whenever ``condition`` does (None: always)."""
+    """Tell whether one of ``conditions`` holds whenever ``condition`` does (None: always)."""
     if not conditions:
         return False
     if condition is not None and condition in conditions:
@@ -329,7 +329,7 @@ def covers(conditions: tuple[Condition, ...], condition: Optional[Condition]) ->
 def _numbers(
     before: PolicyIndex, after: PolicyIndex, changed: frozenset[str], gains: Mapping[Key, tuple[Gain, ...]]
 ) -> dict[tuple[Key, str], Ranges]:
-    """The ioctl (nlmsg) numbers gained, for every pair whose filter differs; booleans of xperm rules as they stand."""
+    """Return the ioctl (nlmsg) numbers gained by each pair whose filter differs, with the current booleans."""
     if not before.xperm_rules and not after.xperm_rules:
         return {}
     places = {(rule.key[2], rule.name) for rule in (*before.xperm_rules, *after.xperm_rules)}
@@ -347,7 +347,7 @@ def _numbers(
     found = {}
     for pair, permission in wanted:
         gained = any(permission in gain.permissions for gain in gains.get(pair, ()))
-        if after.grants(*pair, permission) or not gained:  # a conditional gain that is off today stays whole
+        if after.grants(*pair, permission) or not gained:  # a conditional gain that is off stays complete
             found[(pair, permission)] = subtract_ranges(
                 after.permitted_numbers(*pair, permission), before.permitted_numbers(*pair, permission)
             )

@@ -1,4 +1,4 @@
-"""What two policies are compared by besides accesses: declarations as lines by kind, transitions, memberships."""
+"""Parts of a policy comparison other than accesses: declarations as lines by kind, transitions, memberships."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER_KINDS = {
 
 
 def transitions_beyond(one: PolicyIndex, other: PolicyIndex) -> frozenset[Transition]:
-    """The transitions that only the first has. Fedora's policy has 260,000 for file names, of which two builds share most."""
+    """Return the transitions that only the first has. Fedora's policy has 260,000 for file names."""
     found = set(one.plain_transitions()) - set(other.plain_transitions())
     for place, sources in one.named_transitions.items():
         target, tclass, filename, default = place
@@ -40,7 +40,7 @@ def memberships(policy_index: PolicyIndex) -> frozenset[tuple[str, str]]:
 
 
 def statements_of(policy_index: PolicyIndex) -> dict[str, frozenset[str]]:
-    """All that is no access, as sets of lines by kind."""
+    """Return all statements other than access rules, as sets of lines by kind."""
     types = policy_index.types
     found = {
         "type": frozenset(types),

@@ -1,7 +1,7 @@
-"""Explain why an access is denied, all causes together.
+"""Explain why an access is denied, with all causes.
 
 audit2why stops at the first cause (audit2why.c: type enforcement, then constraints, roles, bounds) and flips booleans one
-by one; here each cause is judged as if the others were mended, so that a rule that changes nothing is not approved.
+by one. Here each cause is evaluated independently of the others, so a rule without effect is not approved.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ TRANSITIONS = frozenset({"transition", "dyntransition"})
 
 @dataclass(frozen=True)
 class BooleanFix:
-    """Booleans that would allow the access when set so, and what else that switches on.
+    """Boolean settings that would allow the access, with their side effect.
 
-    ``rules``: allow rules of the binary policy that can be switched on so; ``domains``: the source types of these.
+    ``rules``: number of allow rules in the binary policy that the settings can enable; ``domains``: their source types.
     """
 
     settings: tuple[tuple[str, bool], ...]
@@ -42,45 +42,45 @@ class BooleanFix:
 
 @dataclass(frozen=True)
 class RoleFailure:
-    """What the policy's role rules deny on a transition."""
+    """Denial of a transition by the role rules of the policy."""
 
     source_role: str
     target_role: str
     type: str = ""
-    """The new type, which the target role does not have; "" where the source role may not change to the target role."""
+    """The new type that the target role lacks; "" if the source role may not change to the target role."""
 
     def __str__(self) -> str:
         if self.type:
-            return f"role {self.target_role} is not allowed the type {self.type}"
+            return f"role {self.target_role} is not authorized for type {self.type}"
         return f"role {self.source_role} may not change to role {self.target_role}"
 
 
 @dataclass(frozen=True)
 class Why:
-    """Everything that stands between an access and its being allowed.
+    """All causes of a denial.
 
-    What denies with the rule there (constraints, roles, bounds) is found for names that the policy does not have, too.
+    Constraints, roles and bounds are evaluated even for names that the policy does not have.
     """
 
     access: Access
     te: Verdict
-    """What type enforcement says alone."""
+    """Verdict of type enforcement alone."""
     booleans: tuple[BooleanFix, ...] = ()
     constraints: tuple[Denied, ...] = ()
-    """Those that deny whatever the rules."""
+    """Constraints that deny regardless of the rules."""
     possible_constraints: tuple[Denied, ...] = ()
-    """Those that deny unless a type that this policy does not have is exempt from them."""
+    """Constraints that deny unless an unknown type is exempt from them."""
     roles: str = ""
     """:attr:`role_failure` as text, "" for None."""
     role_failure: Optional[RoleFailure] = None
     bounds: str = ""
-    """The type that bounds the source and has no such rule."""
+    """The bounding type of the source, if it lacks the access."""
     missing_numbers: Ranges = ()
-    """ioctl numbers that need an allowxperm rule of their own."""
+    """ioctl numbers that need an allowxperm rule."""
     unjudged: str = ""
-    """What could not be looked at: a translated range."""
+    """Part that could not be evaluated: a translated range."""
     would_help: bool = False
-    """Whether an allow rule alone mends it."""
+    """Whether an allow rule alone is enough."""
     sentence: str = ""
 
     @property
@@ -90,33 +90,33 @@ class Why:
 
     @property
     def hindered(self) -> bool:
-        """Whether it stays denied with a rule there, or is denied although one is there, for a reason that cannot be read."""
+        """Whether the access stays denied with an allow rule, or is denied despite one for an unreadable reason."""
         return bool(self.constraints or self.roles or self.bounds or (self.unjudged and self.te.allowed))
 
     @property
     def xperms(self) -> Optional[Ranges]:
-        """The ioctl numbers that the policy lets through, None where it does not filter them."""
+        """The ioctl numbers that the policy allows, None if it does not filter them."""
         return self.te.xperms
 
 
 def explain(
     policy_index: PolicyIndex, access: Access, scontext: Optional[Context] = None, tcontext: Optional[Context] = None
 ) -> Why:
-    """Judge one access. Without contexts only type enforcement, booleans, bounds and xperms are looked at.
+    """Explain one access. Without contexts, only type enforcement, booleans, bounds and xperms are evaluated.
 
-    The types are those of the access; user, role and range come from the contexts (one denial's, of several).
+    The access gives the types; user, role and range come from the contexts of one of its denials.
     """
     return explainer(policy_index).explain(access, scontext, tcontext)
 
 
 @lru_cache(maxsize=1)  # an index is large: a replaced one must not stay alive here
 def explainer(policy_index: PolicyIndex) -> Explainer:
-    """The explainer for a policy index, made once."""
+    """Return the explainer for a policy index, created once."""
     return Explainer(policy_index)
 
 
 class Explainer:
-    """Explanations out of one policy; keeps what is needed again and again."""
+    """Source of explanations from one policy, with cached tables."""
 
     def __init__(self, policy_index: PolicyIndex) -> None:
         self.policy_index = policy_index
@@ -158,7 +158,7 @@ class Explainer:
         unjudged = ""
         if self._names is not None and (source.low is None or target.low is None):
             wrong = scontext if source.low is None else tcontext
-            unjudged = f"the level of {wrong} is not one of this policy"
+            unjudged = f"the level of {wrong} does not exist in this policy"
         constraints = self._constraints_by_class.get(access.tclass, ())
         dominated = self.policy_index.dominated_roles
         return denying(constraints, access.tclass, access.permission, source, target, dominated, self._names), unjudged
@@ -175,7 +175,7 @@ class Explainer:
         return found
 
     def _roles(self, access: Access, scontext: Context, tcontext: Context) -> Optional[RoleFailure]:
-        """What the kernel asks of roles on a transition (services.c: context_struct_compute_av, policydb_context_isvalid)."""
+        """Check roles on a transition like the kernel (services.c: context_struct_compute_av, policydb_context_isvalid)."""
         if access.tclass != "process" or access.permission not in TRANSITIONS:
             return None
         if scontext.role != tcontext.role and (scontext.role, tcontext.role) not in self.policy_index.role_allows:
@@ -193,7 +193,7 @@ class Explainer:
     # -- booleans ------------------------------------------------------------------------------------------------------
 
     def boolean_fixes(self, te: Verdict) -> tuple[BooleanFix, ...]:
-        """The smallest sets of flipped booleans (one, else two, ...) that allow the access, the least side effect first."""
+        """Return the smallest sets of flipped booleans (one, else two, ...) that allow the access, sorted by side effect."""
         names = sorted({name for condition in te.conditions for name in condition.booleans})
         for size in range(1, (MAX_FLIPS if len(names) <= MAX_FLIPPED_NAMES else 2) + 1):
             found = [fix for flips in combinations(names, size) for fix in self._fix(te.conditions, flips)]
@@ -208,9 +208,9 @@ class Explainer:
             yield BooleanFix(tuple((name, states[name]) for name in flips), rules, domains)
 
     def side_effect(self, settings: tuple[tuple[str, bool], ...]) -> tuple[int, int]:
-        """(allow rules, source types) that such a setting can switch on, whatever the other booleans are.
+        """Return (allow rules, source types) that the setting can enable, whatever the other booleans are.
 
-        Rules of the binary as `sesearch -A -b NAME` counts them; one line of policy source is often many.
+        Rules are counted in the binary policy, like `sesearch -A -b NAME`; one line of policy source often gives many.
         """
         tables, conditions = self.policy_index.tables, self.policy_index.conditions
         rules = sources = 0
@@ -223,7 +223,7 @@ class Explainer:
 
     @cached_property
     def _by_boolean(self) -> dict[str, list[tuple[int, int]]]:
-        """Boolean -> (source symbol, condition) of every allow rule that it takes part in."""
+        """Conditional allow rules by boolean, as (source symbol, condition)."""
         found: dict[str, list[tuple[int, int]]] = {}
         conditions = self.policy_index.conditions
         for row in self.policy_index.tables.rules("allow").conditional_rows:
@@ -236,28 +236,29 @@ def _sentence(why: Why) -> str:
     obstacles = [f"a constraint still denies: {denied.reason}" for denied in why.constraints[:1]]
     obstacles += [why.roles] if why.roles else []
     obstacles += [f"the type {why.bounds}, which bounds {why.access.source}, has no such rule"] if why.bounds else []
-    obstacles += [f"{why.unjudged}, so constraints could not be judged"] if why.unjudged else []
+    obstacles += [f"{why.unjudged}, so constraints could not be evaluated"] if why.unjudged else []
     later = "; ".join(obstacles)
     kind = why.te.kind
     if kind is VerdictKind.UNKNOWN:
         possible = [f"a constraint denies it unless this type is exempt: {one.reason}" for one in why.possible_constraints[:1]]
         also = "; ".join([*obstacles, *possible])
-        return f"The policy has no {', no '.join(why.te.unknown)}: this cannot be judged{f'; and {also}' if also else ''}."
+        text = f"The policy has no {', no '.join(why.te.unknown)}: the access cannot be evaluated"
+        return f"{text}; and {also}." if also else f"{text}."
     if kind is VerdictKind.ALLOWED:
-        return f"A rule is there already, and {later}." if later else "The policy allows this already."
+        return f"A rule exists already, and {later}." if later else "The policy allows this already."
     if kind is VerdictKind.BOUNDS:
-        return f"A rule is there already, and {later}."
+        return f"A rule exists already, and {later}."
     if kind is VerdictKind.XPERM:
         shown = " ".join(f"{low:#06x}" if low == high else f"{low:#06x}-{high:#06x}" for low, high in why.missing_numbers)
-        text = f"The permission is there, and the policy filters its numbers: {shown or 'this one'} needs an allowxperm rule"
+        text = f"The permission is allowed, but the policy filters its numbers: {shown or 'this one'} needs an allowxperm rule"
         return f"{text}; {later}." if later else f"{text}."
     if kind is VerdictKind.BOOLEAN and why.booleans:
         text = f"Allowed with {why.booleans[0]}"
         more = f", or {len(why.booleans) - 1} other setting{_s(len(why.booleans) - 1)}" if len(why.booleans) > 1 else ""
         return f"{text}{more}; but {later}." if later else f"{text}{more}."
     if later:
-        return f"A rule alone does not help: the rule is there after this, and {later}."
-    silent = " (dontaudited today)" if why.te.dontaudited else ""
+        return f"An allow rule alone is not enough: {later}."
+    silent = " (dontaudited at present)" if why.te.dontaudited else ""
     return f"No rule allows {why.access}{silent}."
 
 

@@ -26,15 +26,15 @@ from sepolicyd.policy.model import (
 
 # the attribute that unconfined_domain() of the reference policy and of Fedora's policy gives
 UNCONFINED_ATTRIBUTES = ("unconfined_domain_type", "unconfined_domain", "unconfineddomain")
-# binaries may lose attributes that no rule uses; by right, unconfined is who may do this to nearly every domain
-UNCONFINED_RIGHTS = ("share", "ptrace", "sigkill")  # the rarest first; Debian: the same 24 as by attribute
+# a binary policy may lack attributes that no rule uses; then a type with these permissions on nearly all domains counts
+UNCONFINED_RIGHTS = ("share", "ptrace", "sigkill")  # the rarest first; Debian: same 24 types as by attribute
 UNCONFINED_SHARE = 0.9
 MAX_BOUNDS = 64
 MAX_CACHED_GROUPS = 48  # each holds the rules of one (target, class): up to 100 kB
 
 
 class PolicyIndex(PolicyDeclarations):
-    """One policy at one time; never changes once loaded. A command asks for it by :func:`identity_of` its file, each time."""
+    """Immutable index of one policy. Commands look it up by the :func:`identity_of` its file."""
 
     def __init__(self, tables: Tables, path: Path) -> None:
         super().__init__(tables, path)
@@ -44,9 +44,9 @@ class PolicyIndex(PolicyDeclarations):
 
     @classmethod
     def load(cls, path: Path) -> PolicyIndex:
-        """Read and index a kernel policy with setools (1 to 2 s for a distribution's).
+        """Read and index a kernel policy with setools (1 to 2 s for a distribution policy).
 
-        :func:`sepolicyd.policy.index_store.load` does it once per policy.
+        :func:`sepolicyd.policy.index_store.load` caches the result.
 
         :raises ToolMissingError: no setools
         :raises InputError: no such file, not a kernel policy, or too new a version
@@ -60,7 +60,7 @@ class PolicyIndex(PolicyDeclarations):
         :raises ToolMissingError: no setools
         :raises InputError: not a policy that the installed libsepol can read
         """
-        from sepolicyd.policy import index_builder  # an index that was kept needs none of it
+        from sepolicyd.policy import index_builder  # not needed with a cached index
 
         raw = setools_adapter.read_policy(content, path)
         with setools_adapter.without_collector():
@@ -71,7 +71,7 @@ class PolicyIndex(PolicyDeclarations):
     def rules(
         self, kind: str, sources: Optional[Collection[str]] = None
     ) -> Iterator[tuple[Key, frozenset[str], Optional[Condition]]]:
-        """(key, permissions, condition) of the rules of a kind as the binary has them, attributes not expanded.
+        """Yield (key, permissions, condition) of the rules of a kind in the binary policy, attributes not expanded.
 
         :param kind: allow, dontaudit or auditallow
         :param sources: only rules whose source is one of these names
@@ -86,7 +86,7 @@ class PolicyIndex(PolicyDeclarations):
                 yield key, permissions, conditions[row.condition - 1] if row.condition else None
 
     def rule(self, kind: str, source: str, target: str, tclass: str) -> frozenset[str]:
-        """The permissions of the unconditional rule with exactly this source and target, each a type or an attribute."""
+        """Return the permissions of the unconditional rule with exactly this source and target, each a type or an attribute."""
         tables = self.tables
         left, right, number = tables.numbers.get(source), tables.numbers.get(target), tables.class_numbers.get(tclass)
         if left is None or right is None or number is None:
@@ -97,9 +97,9 @@ class PolicyIndex(PolicyDeclarations):
         return tables.permissions(number, found)
 
     def rule_sources(self, kind: str, target: str, tclass: str, permission: str, *, conditional: bool = True) -> frozenset[str]:
-        """The sources (types and attributes) of the rules on exactly this target, a type or an attribute.
+        """Return the sources (types and attributes) of the rules on exactly this target, a type or an attribute.
 
-        :param conditional: with the rules under conditions
+        :param conditional: include conditional rules
         """
         tables = self.tables
         right, number = tables.numbers.get(target), tables.class_numbers.get(tclass)
@@ -110,11 +110,11 @@ class PolicyIndex(PolicyDeclarations):
         return frozenset(tables.symbols[source] for source, mask, when in rows if mask & bit and (conditional or not when))
 
     def plain_rules(self, kind: str) -> Mapping[Key, frozenset[str]]:
-        """Unconditional rules of a kind by key."""
+        """Return the unconditional rules of a kind by key."""
         return self._rules_by_key(kind)[0]
 
     def conditional_rules(self, kind: str) -> Mapping[Key, tuple[Conditional, ...]]:
-        """Conditional rules of a kind by key."""
+        """Return the conditional rules of a kind by key."""
         return self._rules_by_key(kind)[1]
 
     def _rules_by_key(self, kind: str) -> tuple[dict[Key, frozenset[str]], dict[Key, tuple[Conditional, ...]]]:
@@ -151,7 +151,7 @@ class PolicyIndex(PolicyDeclarations):
         return found
 
     def _group_by_name(self, kind: str, target: str, tclass: str) -> tuple[Group, int]:
-        """The rules on a type or attribute, with the number of the class."""
+        """Return the rules on a type or attribute, with the number of the class."""
         right, number = self.tables.numbers.get(self.resolve(target)), self.tables.class_numbers.get(tclass)
         if right is None or number is None:
             return NO_RULES, 0
@@ -176,7 +176,7 @@ class PolicyIndex(PolicyDeclarations):
 
     @staticmethod
     def _select(group: Group, lefts: tuple[int, ...]) -> tuple[int, list[tuple[int, int]]]:
-        """The mask that sources have, and (mask, condition) under conditions."""
+        """Return the unconditional mask of the sources, and their (mask, condition) pairs."""
         mask = 0
         for left in lefts:
             mask |= group.masks.get(left, 0)
@@ -189,7 +189,7 @@ class PolicyIndex(PolicyDeclarations):
     def grants(
         self, source: str, target: str, tclass: str, permission: str, states: Optional[Mapping[str, bool]] = None
     ) -> bool:
-        """Whether allow rules give the permission with the booleans in these states (default: the policy's own)."""
+        """Tell whether allow rules give the permission with the booleans in these states (default: the policy's own)."""
         group, number = self._group_by_name("allow", target, tclass)
         if group is NO_RULES:
             return False
@@ -228,9 +228,9 @@ class PolicyIndex(PolicyDeclarations):
         return permission in pair.permissions or any(item.active(self.booleans) for item in pair.conditions(permission))
 
     def bound_that_denies(self, access: Access) -> str:
-        """The bounding type that lacks the access, "" where none does (services.c, type_attribute_bounds_av).
+        """Return the bounding type that lacks the access, or "" (services.c, type_attribute_bounds_av).
 
-        The kernel asks (parent of source, target), and where the target is bounded too (parent, parent of target).
+        The kernel checks (parent of source, target), or (parent, parent of target) if the target is bounded too.
         """
         source, target = self.resolve(access.source), self.resolve(access.target_type)
         for _ in range(MAX_BOUNDS):
@@ -244,10 +244,10 @@ class PolicyIndex(PolicyDeclarations):
         return ""
 
     def xperms(self, source: str, target: str, tclass: str, permission: str) -> Optional[Ranges]:
-        """The numbers of ioctl (or nlmsg) that the policy lets through, None where it does not filter them.
+        """Return the ioctl (or nlmsg) numbers that the policy allows, None if it does not filter them.
 
-        Any xperm rule of the pair makes the kernel filter, auditallowxperm and dontauditxperm too
-        (services.c, services_compute_xperms_drivers); only allowxperm lets a number through.
+        Any xperm rule of the pair makes the kernel filter, even auditallowxperm and dontauditxperm
+        (services.c, services_compute_xperms_drivers). Only allowxperm allows a number.
         """
         rules = self._xperms_by_permission.get((tclass, permission))
         if not rules:
@@ -280,21 +280,21 @@ class PolicyIndex(PolicyDeclarations):
         numbers = self.xperms(source, target, tclass, permission)
         return ALL_XPERMS if numbers is None else numbers
 
-    # -- who else ------------------------------------------------------------------------------------------------------
+    # -- holders -----------------------------------------------------------------------------------------------------
 
     def holders(self, tclass: str, permission: str, target_type: str) -> list[str]:
-        """The confined domains that hold an access, sorted. How few they are says how unusual the access is.
+        """Return the confined domains that hold an access, sorted. A short list means an unusual access.
 
         Conditional rules count with both branches. SELF as target counts rules of a domain on itself.
         """
         return self.tables.names_of(self._source_bits(tclass, (permission,), target_type) & self._confined_bits)
 
     def holders_of_any(self, tclass: str, permissions: Iterable[str], target_type: str) -> list[str]:
-        """The confined domains that hold at least one of several permissions, sorted."""
+        """Return the confined domains that hold at least one of several permissions, sorted."""
         return self.tables.names_of(self._source_bits(tclass, tuple(permissions), target_type) & self._confined_bits)
 
     def count_holding_all(self, accesses: Iterable[Access]) -> int:
-        """The number of confined domains that hold every one of some accesses, whose own sources do not count."""
+        """Return the number of confined domains that hold all of the accesses, without the sources of the accesses."""
         found = self._confined_bits
         for access in accesses:
             found &= self._source_bits(access.tclass, (access.permission,), access.target)
@@ -354,12 +354,12 @@ class PolicyIndex(PolicyDeclarations):
 
     @cached_property
     def domains(self) -> frozenset[str]:
-        """Types of processes: of the attribute `domain`, or where the binary lost it, those that may fork."""
+        """Types of processes: the members of `domain`, or the types that may fork if the binary lacks that attribute."""
         return frozenset(self.tables.names_of(self._domain_bits))
 
     @cached_property
     def unconfined(self) -> frozenset[str]:
-        """Unconfined domains: by attribute, or because they may do almost anything to nearly every domain."""
+        """Unconfined domains: by attribute, or by permissions on nearly every domain."""
         return frozenset(self.tables.names_of(self._unconfined_bits))
 
     def _unconfined_by_right(self) -> int:

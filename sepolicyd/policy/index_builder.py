@@ -16,7 +16,7 @@ SOURCE_BITS = 16
 
 
 def build(raw: RawPolicy) -> dict[str, bytes]:
-    """All sections of the index of a policy."""
+    """Return all sections of the index of a policy."""
     return _Builder(raw).sections()
 
 
@@ -86,13 +86,13 @@ class _Builder:
         return found
 
     def _condition(self, condition: Optional[Condition]) -> int:
-        """The number of a condition, 0 for None. Conditions that mean the same and are written otherwise are kept apart."""
+        """Return the number of a condition, 0 for None. Equivalent conditions with different text get different numbers."""
         if condition is None:
             return 0
         return self.conditions.setdefault((condition.booleans, condition.on, condition.text), len(self.conditions) + 1)
 
     def _rules(self, kind: str) -> dict[str, bytes]:
-        """One row per rule, sorted by target, class, source."""
+        """Pack one row per rule, sorted by target, class, source."""
         numbers, class_numbers, mask = self.numbers, self.class_numbers, self._mask
         rows = []
         for (source, target, tclass), permissions in self.raw.av[kind].items():
@@ -105,7 +105,7 @@ class _Builder:
         return _grouped(kind, [row[0] for row in rows], masks=[row[1] for row in rows], conditions=[row[2] for row in rows])
 
     def _self_rules(self) -> dict[str, bytes]:
-        """For each permission, the types that have it on themselves, conditional rules included."""
+        """Pack the types that hold each permission on themselves, including by conditional rules."""
         found: dict[int, int] = {}
         numbers, members = self.numbers, self.members
         allowed = [(key, permissions) for key, permissions in self.raw.av["allow"].items()]
@@ -127,7 +127,7 @@ class _Builder:
     # -- transitions ---------------------------------------------------------------------------------------------------
 
     def _transitions(self) -> dict[str, bytes]:
-        """Plain transitions by row; named ones once for each (target, class, name, default) with their set of sources."""
+        """Pack plain transitions by row, and named ones once per (target, class, name, default) with their set of sources."""
         plain: list[tuple[int, int, int, int]] = []
         named: dict[tuple[int, str, int], int] = {}
         for rule in self.raw.transitions:
@@ -183,7 +183,7 @@ class _Builder:
         }
 
     def _constraints(self, constraints: Sequence[Constraint]) -> Mapping[str, Any]:
-        """Constraints with each set of names once: of types by number, of users and roles by name."""
+        """Pack the constraints, with each set of names once: types by number, users and roles by name."""
         sets: dict[frozenset[str], int] = {}
         rows = []
         for one in constraints:
@@ -198,7 +198,7 @@ class _Builder:
 
 
 def _grouped(name: str, orders: Sequence[int], **columns: Iterable[int]) -> dict[str, bytes]:
-    """The columns of a table whose rows are sorted by (target, class, source): keys, where each key starts, and the rest."""
+    """Pack the columns of a table sorted by (target, class, source): keys, the first row of each key, and the rest."""
     keys, starts = array("I"), array("I")
     for place, order in enumerate(orders):
         key = order >> SOURCE_BITS

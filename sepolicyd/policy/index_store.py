@@ -1,9 +1,9 @@
-"""Keep policy indexes on disk, so that a policy is read by setools once and not once per command.
+"""Cache of policy indexes on disk, so that setools reads each policy once.
 
-A file is named by the hash of the policy's content and of the code that made it. It is used only if it lies in a directory
-that no other user can change (:mod:`sepolicyd.storage.private`), and if header, length and checksum are right. Otherwise the
-policy itself is read, and the caller gets a sentence about it. The content is read into memory, not mapped: a mapped file
-that is written or cut after the check would change the answers, or end the process with SIGBUS.
+The file name is a hash of the policy and of the code that built the index. A file is used only in a directory that no
+other user can change (:mod:`sepolicyd.storage.private`), and only with a valid header, length and checksum. Otherwise the
+policy itself is read, and the caller gets a note. Files are read into memory, not mapped: a change after the check could
+alter the answers, and a truncation would end the process with SIGBUS.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ HEADER = struct.Struct("=8sIQ32s32s")
 MAGIC = b"sepolidx"
 BYTE_ORDER = 0x01020304
 SUFFIX = ".index"
-MAX_KEPT = 4  # 3 to 4 MB each; every change of a boolean makes another policy
+MAX_KEPT = 4  # 3 to 4 MB each; each change of a boolean gives another policy
 ALIGNMENT = 8
-# files whose code decides what an index holds
+# source files that determine the content of an index
 CODE = ("index_builder.py", "index_tables.py", "index_store.py", "setools_adapter.py", "setools_declarations.py", "model.py")
 
 
@@ -51,16 +51,16 @@ class IndexPlace(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A policy's index; ``note`` says why the cache could not be read or written, "" if it could."""
+    """Index of a policy; ``note`` is the reason why the cache could not be used, or ""."""
 
     policy_index: PolicyIndex
     note: str = ""
 
 
 def place_for(state: Path) -> Optional[IndexPlace]:
-    """The place for this process' user: root's beside the state where there is one, else a private cache.
+    """Return the cache for the user of this process: for root, beside the state if it exists, otherwise a private cache.
 
-    None where the user has no home directory.
+    None if the user has no home directory.
     """
     if os.geteuid() == 0 and state.is_dir():
         return IndexPlace(state / "index", state)
@@ -109,7 +109,7 @@ def _code() -> bytes:
 
 
 def _setools_version() -> list[tuple[str, int, int]]:
-    """Name, size and time of setools' compiled files. Importing it for its version takes longer than reading an index."""
+    """Return name, size and time of the compiled files of setools. Importing setools takes longer than reading an index."""
     try:
         found = importlib.util.find_spec("setools")
     except (ImportError, ValueError):
@@ -120,12 +120,12 @@ def _setools_version() -> list[tuple[str, int, int]]:
 
 
 def read_sections(place: IndexPlace, key: bytes, suffix: str = SUFFIX) -> tuple[Optional[Mapping[str, memoryview]], str]:
-    """The sections kept under a key, or None and why what is there is not used ("" where nothing is there)."""
+    """Return the sections cached under a key, or None and the reason why the file is unusable ("" if there is no file)."""
     path = place.directory / _name(key, suffix)
     try:
         with private_directory(place.directory) as directory:
             data = read_private(directory, path.name)
-            with suppress(OSError):  # the last use decides which are removed
+            with suppress(OSError):  # files are removed by time of last use
                 os.utime(path.name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None, ""
@@ -144,18 +144,18 @@ def _name(key: bytes, suffix: str) -> str:
 
 
 def _sections(data: bytes, key: bytes) -> Mapping[str, memoryview]:
-    """The sections of a whole file.
+    """Return the sections of a whole file.
 
-    :raises ValueError: the file is not what was written for this key
+    :raises ValueError: the file is damaged or belongs to another key
     """
     if len(data) < HEADER.size:
-        raise ValueError("it is cut")
+        raise ValueError("it is truncated")
     magic, order, length, found, checksum = HEADER.unpack_from(data)
     body = memoryview(data)[HEADER.size :]
     if magic != MAGIC or order != BYTE_ORDER or found != key:
-        raise ValueError("it is of another policy, version or machine")
+        raise ValueError("it belongs to another policy, version or machine")
     if length != len(body):
-        raise ValueError("it is cut")
+        raise ValueError("it is truncated")
     if hashlib.sha256(body).digest() != checksum:
         raise ValueError("its checksum is wrong")
     (size,) = struct.unpack_from("=I", body)
@@ -164,8 +164,8 @@ def _sections(data: bytes, key: bytes) -> Mapping[str, memoryview]:
 
 
 def _file(sections: Mapping[str, Section], key: bytes) -> bytes:
-    """Header, directory (name -> start, length after the header) and sections, each aligned for its numbers."""
-    # the directory's own length depends on the offsets in it: room is made for the longest
+    """Return header, directory (name to start and length, after the header) and aligned sections as one file."""
+    # the length of the directory depends on the offsets in it: reserve space for the longest
     room = len(json.dumps({name: [1 << 40, len(data)] for name, data in sections.items()})) + 4
     start = room + -(HEADER.size + room) % ALIGNMENT
     directory, parts = {}, []
@@ -189,7 +189,7 @@ def write_sections(place: IndexPlace, key: bytes, suffix: str, sections: Mapping
             write_private(directory, _name(key, suffix), _file(sections, key))
             prune(directory, suffix, MAX_KEPT)
     except UntrustedError as error:
-        return f"no policy index is kept in {place.directory}: {error}"
+        return f"no policy index is stored in {place.directory}: {error}"
     except OSError as error:
-        return f"no policy index can be kept in {place.directory}: {error.strerror}"
+        return f"no policy index can be stored in {place.directory}: {error.strerror}"
     return ""

@@ -1,8 +1,8 @@
-"""Packed tables of one policy: the form in which an index is queried and kept on disk.
+"""Packed tables of one policy, for queries and for the file on disk.
 
-A symbol is the number of a type or attribute: types come first, sorted by name, then attributes, sorted by name. A set of types
-is an int whose bit N is type N. A permission set is a mask whose bit N is the Nth permission of the class, sorted by name.
-Rules are kept as the binary policy has them, attributes not expanded, grouped by target and class.
+A symbol is the number of a type or attribute: first the types, then the attributes, each sorted by name. In a set of types,
+bit N of an int stands for type N. In a permission mask, bit N stands for the Nth permission of the class, sorted by name.
+Rules have the form of the binary policy, attributes not expanded, grouped by target and class.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _BIT_VALUES = bytes.maketrans(b"01", b"\0\1")
 
 
 def key_of(target: int, tclass: int) -> int:
-    """The key under which the rules of a target symbol and class are grouped."""
+    """Return the group key of a target symbol and class."""
     return target << CLASS_BITS | tclass
 
 
 def class_of(key: int) -> int:
-    """The class of such a key."""
+    """Return the class number in a group key."""
     return key & (1 << CLASS_BITS) - 1
 
 
@@ -57,7 +57,7 @@ class RuleTable:
         return len(self._sources)
 
     def of(self, key: int) -> Iterator[tuple[int, int, int]]:
-        """(source, mask, condition) of every rule under a key of :func:`key_of`."""
+        """Yield (source, mask, condition) of every rule under a key of :func:`key_of`."""
         place = bisect_left(self._keys, key)
         if place == len(self._keys) or self._keys[place] != key:
             return iter(())
@@ -65,12 +65,12 @@ class RuleTable:
         return zip(self._sources[cut], self._masks[cut], self._conditions[cut])
 
     def of_pair(self, target: int, tclass: int) -> Iterator[tuple[int, int, int]]:
-        """As :meth:`of`, by target symbol and class."""
+        """Yield the same as :meth:`of`, by target symbol and class."""
         return self.of(key_of(target, tclass))
 
     @cached_property
     def conditional_rows(self) -> tuple[Row, ...]:
-        """The rules that hold under a condition."""
+        """The conditional rules."""
         found = []
         key = 0
         for number, condition in enumerate(self._conditions):
@@ -82,7 +82,7 @@ class RuleTable:
         return tuple(found)
 
     def rows(self) -> Iterator[Row]:
-        """Every rule, by target, class, source."""
+        """Yield every rule, by target, class, source."""
         starts, sources, masks, conditions = self._starts, self._sources, self._masks, self._conditions
         for place, key in enumerate(self._keys):
             target, tclass = key >> CLASS_BITS, class_of(key)
@@ -91,7 +91,7 @@ class RuleTable:
 
     @cached_property
     def keys_by_class(self) -> dict[int, list[int]]:
-        """Class number -> the target symbols that have rules of it."""
+        """Target symbols with rules, by class number."""
         found: dict[int, list[int]] = {}
         for key in self._keys:
             found.setdefault(class_of(key), []).append(key >> CLASS_BITS)
@@ -99,7 +99,7 @@ class RuleTable:
 
 
 class Tables:
-    """The sections of an index, decoded when they are first asked for."""
+    """Sections of an index, decoded on first use."""
 
     def __init__(self, sections: Mapping[str, Section]) -> None:
         self.sections = sections
@@ -120,15 +120,15 @@ class Tables:
     # -- sections ------------------------------------------------------------------------------------------------------
 
     def values(self, name: str) -> Any:
-        """A section of JSON."""
+        """Return a JSON section."""
         return json.loads(bytes(self.sections[name]))
 
     def column(self, name: str, code: str) -> memoryview:
-        """A section of numbers, by the code of the struct module."""
+        """Return a section of numbers, by struct code."""
         return memoryview(self.sections[name]).cast("B").cast(code)  # type: ignore[call-overload, no-any-return]
 
     def rules(self, kind: str) -> RuleTable:
-        """The rules of a kind: allow, dontaudit or auditallow."""
+        """Return the rules of a kind: allow, dontaudit or auditallow."""
         if kind not in self._rules:
             self._rules[kind] = RuleTable({name: self.column(f"{kind}.{name}", code) for name, code in COLUMNS.items()})
         return self._rules[kind]
@@ -136,7 +136,7 @@ class Tables:
     # -- sets of types -------------------------------------------------------------------------------------------------
 
     def members(self, symbol: int) -> int:
-        """The types of an attribute, or the type itself, as a bit set."""
+        """Return the types of an attribute, or the type itself, as a bit set."""
         if symbol < len(self.types):
             return 1 << symbol
         found = self._members.get(symbol)
@@ -145,16 +145,16 @@ class Tables:
         return found
 
     def bit_set(self, section: str, place: int) -> int:
-        """One bit set of a section that holds many."""
+        """Return one bit set of a section that holds many."""
         start = place * self._width
         return int.from_bytes(self.sections[section][start : start + self._width], "little")
 
     def names_of(self, bits: int) -> list[str]:
-        """The names of a set of types, sorted."""
+        """Return the names of a set of types, sorted."""
         return list(compress(self.types, bin(bits)[:1:-1].encode().translate(_BIT_VALUES)))
 
     def bits_of(self, names: Any) -> int:
-        """The set of the types with these names; other names are left out."""
+        """Return the set of the types with these names. Unknown names are ignored."""
         found = 0
         for name in names:
             number = self.numbers.get(name, len(self.types))
@@ -163,7 +163,7 @@ class Tables:
         return found
 
     def attributes_of(self, symbol: int) -> memoryview:
-        """The symbols of a type's attributes; none for an attribute."""
+        """Return the symbols of a type's attributes; none for an attribute."""
         starts, symbols = self._type_attributes
         return symbols[starts[symbol] : starts[symbol + 1]] if symbol < len(self.types) else symbols[:0]
 
@@ -174,13 +174,13 @@ class Tables:
     # -- permissions ---------------------------------------------------------------------------------------------------
 
     def mask(self, tclass: int, permission: str) -> int:
-        """The mask of one permission of a class, 0 where the class has none of that name."""
+        """Return the mask of one permission of a class, 0 for an unknown permission."""
         names = self.classes[self.class_names[tclass]]
         place = bisect_left(names, permission)
         return 1 << place if place < len(names) and names[place] == permission else 0
 
     def permissions(self, tclass: int, mask: int) -> frozenset[str]:
-        """The permissions of a mask."""
+        """Return the permissions of a mask."""
         found = self._permissions.get((tclass, mask))
         if found is None:
             names = self.classes[self.class_names[tclass]]
@@ -190,12 +190,12 @@ class Tables:
 
 
 def count(bits: int) -> int:
-    """How many types are in a set (int.bit_count needs Python 3.10)."""
+    """Return the number of types in a set (int.bit_count needs Python 3.10)."""
     return bin(bits).count("1")
 
 
 class Pair(NamedTuple):
-    """What rules give one source type on one target type and class, attributes expanded."""
+    """Permissions of one source type on one target type and class, attributes expanded."""
 
     permissions: frozenset[str]
     conditional: tuple[Conditional, ...]
@@ -205,7 +205,7 @@ class Pair(NamedTuple):
 
 
 class Group(NamedTuple):
-    """All rules on one target type and class: masks by source symbol, and (source, mask, condition) where conditional."""
+    """All rules on one target type and class: masks by source symbol, and conditional (source, mask, condition)."""
 
     masks: dict[int, int]
     conditional: list[tuple[int, int, int]]

@@ -1,4 +1,4 @@
-"""Parse the rules of an interface that m4 has expanded. Anything but plain allow and dontaudit rules makes it unusable."""
+"""Parse the rules of an interface expanded by m4. Statements other than allow and dontaudit make it unusable."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ EVERY = "*"
 
 
 class UnusableError(ValueError):
-    """The interface does more than allow and dontaudit: it cannot be offered with an exact surplus."""
+    """Interface with other statements than allow and dontaudit, so its surplus is not exactly known."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """A set of names as written: members, those taken off, and whether it is the complement (`~`) or all (`*`)."""
+    """A set of names as written: members, excluded names, and the kind: complement (`~`) or all (`*`)."""
 
     members: frozenset[str]
     without: frozenset[str] = frozenset()
     complement: bool = False
 
     def of(self, every: frozenset[str]) -> frozenset[str]:
-        """The members out of ``every``, which `*` and `~` are taken of."""
+        """Return the members; ``every`` holds all names, for `*` and `~`."""
         members = every if EVERY in self.members else self.members
         return every - self.members if self.complement else members - self.without
 
@@ -43,7 +43,7 @@ class InterfaceRule:
 
 @dataclass
 class InterfaceText:
-    """What one interface says: rules, and the types and attributes that must exist (outside of optional blocks)."""
+    """Content of one interface: rules, and required types and attributes (outside of optional blocks)."""
 
     rules: list[InterfaceRule] = field(default_factory=list)
     required: set[str] = field(default_factory=set)
@@ -101,7 +101,7 @@ def parse_interface(text: str) -> InterfaceText:
 
 
 def _required(tokens: _Tokens) -> set[str]:
-    """Types and attributes of a require block, up to its closing brace."""
+    """Read the types and attributes of a require block, up to its closing brace."""
     names: set[str] = set()
     while tokens.more():
         word = tokens.next()
@@ -152,7 +152,7 @@ def _names(tokens: _Tokens) -> Names:
         else:
             inner = _names(tokens)
             if inner.complement:
-                raise UnusableError("a complement within a set")
+                raise UnusableError("a complement inside a set")
             members |= inner.members
             without |= inner.without
     tokens.next()

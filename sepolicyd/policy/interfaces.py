@@ -1,8 +1,8 @@
 """Find interfaces of the reference policy that cover accesses, each with its exact surplus.
 
-Each one-argument interface under the headers (/usr/share/selinux/devel/include) is expanded once by m4, as the headers' own
-Makefile does it, and kept in a cache directory. Interfaces that do more than allow and dontaudit are never offered: what
-an attribute brings is decided elsewhere, now and in the next version of the policy.
+Each one-argument interface in the headers (/usr/share/selinux/devel/include) is expanded once by m4, like in the Makefile
+of the headers, and cached. Interfaces with other statements than allow and dontaudit are never offered, because the effect
+of an attribute may change with the next version of the policy.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from sepolicyd.storage.files import write_whole
 INCLUDE = Path("/usr/share/selinux/devel/include")
 SUBJECT = "sepolicyd_subject_t"
 FORMAT = 1  # of the cache file
-MAX_SURPLUS = 60  # more than a screen of them nobody reads
+MAX_SURPLUS = 60  # a longer list would not be read
 MAX_ACCESSES = 1000
 MAX_OFFERS = 3
-MAX_COUNTED = 80  # accesses of an interface by which its users are counted
+MAX_COUNTED = 80  # accesses of an interface that are compared when its users are counted
 WORD = re.compile(r"[A-Za-z_][\w.-]*")
 INTERFACE = re.compile(r"^(interface|template)\(`(\w+)',", re.MULTILINE)
 DBUS = "dbus"
@@ -39,24 +39,24 @@ MARK = re.compile(r"^@@([0-9]+)@@", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Offer:
-    """An interface that gives all of a candidate."""
+    """An interface that allows all accesses of a candidate."""
 
     interface: str
     source: str
-    """Its argument: the source of the accesses, or their target where the interface opens both directions of D-Bus."""
+    """Its argument: the source of the accesses, or their target if the interface allows both directions of D-Bus."""
     accesses: frozenset[Access]
     surplus: tuple[Access, ...]
-    """What it gives beyond the candidate and beyond today's policy."""
+    """Accesses beyond the candidate and the current policy."""
     silences: tuple[Access, ...] = ()
-    """Accesses that it would dontaudit, and which are logged today."""
+    """Accesses that it would dontaudit and that are logged at present."""
     users: int = 0
-    """The confined domains that have all that the interface gives: how usual it is to call it."""
+    """Number of confined domains that hold all accesses of the interface, a measure of its use."""
     direct: bool = True
-    """Whether its text names the other type itself, and not only one of its attributes."""
+    """Whether its text names the other type itself, not only one of its attributes."""
 
     @property
     def rank(self) -> tuple[bool, int, int, int, str]:
-        """Sort key: the one that most domains call first, which is the one that a policy author would call."""
+        """Sort key: first the interface with most users, which a policy author would choose."""
         return (not self.direct, -self.users, len(self.surplus), len(self.silences), self.interface)
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Offer:
 
 
 class Interfaces:
-    """Every interface of the headers, found by the names in its text; each is parsed when it is first looked at."""
+    """All interfaces of the headers, indexed by the names in their text. Each is parsed on first use."""
 
     def __init__(self, expansions: dict[str, str]) -> None:
         self._expansions = expansions
@@ -93,14 +93,14 @@ class Interfaces:
     def load(cls, cache: Path, include: Path = INCLUDE) -> Interfaces:
         """Read the interfaces, from the cache if the headers have not changed.
 
-        :param cache: directory for the expansions; it is made when it is missing, and a broken cache file is made anew
-        :raises InputError: no headers there
+        :param cache: directory for the expansions; a missing directory or a damaged cache file is created
+        :raises InputError: the headers are missing
         :raises ToolMissingError: m4 is not installed
         """
         if not (include / "support").is_dir():
             raise InputError(
                 f"the reference policy's interfaces are not in {include}",
-                "install selinux-policy-dev (Debian) or selinux-policy-devel (Fedora, RHEL); without them none is offered",
+                "install selinux-policy-dev (Debian) or selinux-policy-devel (Fedora, RHEL) to have interfaces offered",
             )
         files = sorted(include.glob("*/*.if"))
         kept = cache / f"interfaces-{_identity(include, files)}.json"
@@ -115,7 +115,7 @@ class Interfaces:
     ) -> list[Offer]:
         """Return up to MAX_OFFERS interfaces that allow all of the accesses (of one source), the most usual first.
 
-        :param refuses: True for an access that must never be offered; an interface with one in its surplus is left out
+        :param refuses: True for an access that must never be offered; interfaces with one in their surplus are skipped
         """
         wanted = frozenset(accesses)
         if not wanted or len({access.source for access in wanted}) != 1:
@@ -129,7 +129,7 @@ class Interfaces:
         return sorted(found.values(), key=lambda offer: offer.rank)[:MAX_OFFERS]
 
     def _named(self, wanted: frozenset[Access], policy_index: PolicyIndex) -> list[str]:
-        """Interfaces whose text names the class, and the target or one of its attributes, of every access."""
+        """Return the interfaces whose text names the class and the target (or its attribute) of every access."""
         names: Optional[set[str]] = None
         for access in wanted:
             reach = {access.target, access.target_type, *policy_index.attributes_of(access.target_type)}
@@ -149,7 +149,7 @@ class Interfaces:
         if text is None or any(
             not policy_index.types_of(item) and item not in policy_index.attributes for item in text.required
         ):
-            return None  # it does more, or a module with it would not link
+            return None  # other statements, or a module with the interface would not link
         given = _within(text, "allow", subject, policy_index)
         if given is None or not wanted <= given:
             return None
@@ -167,7 +167,7 @@ class Interfaces:
         )
 
     def _is_direct(self, name: str, wanted: frozenset[Access], subject: str) -> bool:
-        """Whether an interface is made for the other type. Only D-Bus has interfaces that cover a call by the way."""
+        """Tell whether an interface is meant for the other type. For D-Bus only, one may cover a call as a side effect."""
         if any(access.tclass != DBUS for access in wanted):
             return True
         others = {access.source if access.target_type == subject else access.target_type for access in wanted}
@@ -175,7 +175,7 @@ class Interfaces:
 
 
 def _other_ends(wanted: frozenset[Access], policy_index: PolicyIndex) -> tuple[str, ...]:
-    """The target of messages over D-Bus: X_dbus_chat opens both directions, so that either end may be its argument."""
+    """Return the target of D-Bus messages: X_dbus_chat allows both directions, so either side may be its argument."""
     targets = {access.target_type for access in wanted}
     if len(targets) != 1 or any(access.tclass != DBUS for access in wanted):
         return ()
@@ -183,7 +183,7 @@ def _other_ends(wanted: frozenset[Access], policy_index: PolicyIndex) -> tuple[s
 
 
 def _within(text: InterfaceText, word: str, source: str, policy_index: PolicyIndex) -> Optional[frozenset[Access]]:
-    """Return every access of the rules of one kind (allow, dontaudit), None if they are too many to list."""
+    """Return every access of the rules of one kind (allow, dontaudit), None if there are too many."""
     found: set[Access] = set()
     for rule in text.rules:
         if rule.word == word:
@@ -194,7 +194,7 @@ def _within(text: InterfaceText, word: str, source: str, policy_index: PolicyInd
 
 
 def accesses_of(rule: InterfaceRule, subject: str, policy_index: PolicyIndex) -> Iterator[Access]:
-    """Every access of a rule with its argument replaced by ``subject``, attributes expanded by the policy."""
+    """Yield every access of a rule with its argument replaced by ``subject``, attributes expanded by the policy."""
     sources, targets = _types(rule.sources, subject, policy_index), _types(rule.targets, subject, policy_index)
     for tclass in rule.classes.of(frozenset(policy_index.classes)) & policy_index.classes.keys():
         permissions = rule.permissions.of(policy_index.classes[tclass]) & policy_index.classes[tclass]
@@ -221,12 +221,12 @@ def _types(names: Names, subject: str, policy_index: PolicyIndex) -> frozenset[s
 
 
 def expand(include: Path, files: Iterable[Path]) -> dict[str, str]:
-    """Expand every interface with one parameter: name -> its text with SUBJECT as the argument."""
+    """Expand every interface with one parameter; return its text by name, with SUBJECT as the argument."""
     names = [name for path in files for name in one_argument_interfaces(_read(path))]
     support = [str(path) for path in sorted((include / "support").glob("*.spt"))]
     with tempfile.TemporaryDirectory(prefix="sepolicyd-") as folder:
         everything, calls = Path(folder, "all.conf"), Path(folder, "calls.te")
-        # the headers' Makefile: rule tmp/all_interfaces.conf, then m4 -s of support, interfaces and source
+        # as in the Makefile of the headers: rule tmp/all_interfaces.conf, then m4 -s of support, interfaces and source
         defined = run(["m4", *support, *map(str, files)]).stdout.replace("dollarsstar", "$*")
         everything.write_text(f"divert(-1)\n{defined}\ndivert\n", encoding="utf-8")
         calls.write_text("".join(f"@@{number}@@\n{name}({SUBJECT})\n" for number, name in enumerate(names)), encoding="utf-8")
@@ -236,11 +236,11 @@ def expand(include: Path, files: Iterable[Path]) -> dict[str, str]:
 
 
 def one_argument_interfaces(text: str) -> list[str]:
-    """Names of the interfaces of an .if file that use their first argument alone."""
+    """Return the names of the interfaces in an .if file that use only their first argument."""
     found = []
     heads = list(INTERFACE.finditer(text))
     for head, following in zip(heads, [*heads[1:], None]):
-        # the documentation of the next interface may name its parameters: comments do not count
+        # ignore comments: the documentation of the next interface may name its parameters
         lines = text[head.end() : following.start() if following else len(text)].splitlines()
         body = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
         if head[1] == "interface" and "$1" in body and not re.search(r"\$[2-9*@]", body):
@@ -249,7 +249,7 @@ def one_argument_interfaces(text: str) -> list[str]:
 
 
 def _definitions(path: Path) -> list[str]:
-    """-D options as the headers' Makefile derives them from build.conf."""
+    """Return the -D options that the Makefile of the headers derives from build.conf."""
     values = dict(re.findall(r"^(?:override )?(\w+)\s*[?:]?=\s*(\S*)", _read(path) if path.is_file() else "", re.MULTILINE))
     names = ["hide_broken_symptoms", f"mls_num_sens={values.get('MLS_SENS', 16)}"]
     names += [f"mls_num_cats={values.get('MLS_CATS', 1024)}", f"mcs_num_cats={values.get('MCS_CATS', 1024)}"]
@@ -291,7 +291,7 @@ def _read_cache(path: Path) -> Optional[dict[str, str]]:
 
 
 def _write_cache(path: Path, expansions: dict[str, str]) -> None:
-    """Write the expansions to the cache; a failure only costs the next command the time to expand them."""
+    """Write the expansions to the cache; after a failure the next command expands the interfaces again."""
     try:
         for old in path.parent.glob("interfaces-*.json"):
             old.unlink()

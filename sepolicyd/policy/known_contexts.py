@@ -1,7 +1,7 @@
-"""Contexts that file_contexts gave earlier, kept beside the policy indexes.
+"""Cache of file_contexts lookups, beside the policy indexes.
 
-libselinux needs 0.1 s and 35 MB to decode a distribution's file_contexts and to match a few paths; the same paths are asked
-about by each command of a rollout. The answers hold for exactly these files and this binding.
+libselinux needs 0.1 s and 35 MB to decode the file_contexts of a distribution and to match a few paths, and each command of
+a rollout looks up the same paths. A cached answer is valid for exactly these files and this binding.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sepolicyd.policy import index_store
 from sepolicyd.policy.index_store import IndexPlace
 
 SUFFIX = ".labels"
-MAX_KEPT = 10_000  # paths come from logs: what does not fit is asked for again
-# files that libselinux reads beside file_contexts (selabel_file(5)); of the compiled ones the time decides whether it does
+MAX_KEPT = 10_000  # paths come from logs: further paths are looked up again
+# files that libselinux reads besides file_contexts (selabel_file(5)); compiled files are read only if they are newer
 TEXTS = ("", ".homedirs", ".local", ".subs", ".subs_dist")
 COMPILED = (".bin", ".homedirs.bin", ".local.bin")
 
 
 class KnownContexts:
-    """Answers for one file_contexts file. ``answers`` holds class and path -> context, None where there is none."""
+    """Answers for one file_contexts file. ``answers``: context or None, by class and path."""
 
     def __init__(self, path: Path, place: Optional[IndexPlace]) -> None:
         self.answers: dict[str, Optional[str]] = {}
@@ -40,14 +40,14 @@ class KnownContexts:
             self._kept = len(self.answers)
 
     def keep(self) -> None:
-        """Write the answers if there are new ones. Not being able to costs the next command 0.1 s and is not reported."""
+        """Write the answers if there are new ones. Failures cost the next command 0.1 s and are not reported."""
         if self._place is not None and self._kept < len(self.answers) <= MAX_KEPT:
             index_store.write_sections(self._place, self._key, SUFFIX, {"contexts": json.dumps(self.answers).encode()})
             self._kept = len(self.answers)
 
 
 def _key(path: Path) -> bytes:
-    """A hash of all that the answers depend on."""
+    """Return a hash of everything that the answers depend on."""
     found = hashlib.sha256(b"1")
     for suffix in TEXTS:
         with suppress(OSError):

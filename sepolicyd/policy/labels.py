@@ -1,4 +1,4 @@
-"""Look up the type of a path (file_contexts) or of a port (portcon), and measure how much a type covers."""
+"""Look up the type of a path (file_contexts) or port (portcon), and measure how much a type covers."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ WRITE_PERMISSIONS = ("write", "append", "create", "unlink", "rename", "add_name"
 DELETED = " (deleted)"  # the kernel's mark on the path of a removed file (fs/d_path.c)
 NO_LABEL = "<<none>>"
 MAX_EXAMPLES = 5
-# what ends the part of a file_contexts pattern that is plain text
+# characters that end the literal prefix of a file_contexts pattern
 META = re.compile(r"[.^$?*+|\[({\\]")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One line of file_contexts: pattern, the class it is for ("" any), type ("" for <<none>>)."""
+    """One line of file_contexts: pattern, class ("" for any), type ("" for <<none>>)."""
 
     pattern: str
     flag: str
@@ -50,7 +50,7 @@ class Spec:
 
     @property
     def stem(self) -> str:
-        """The plain text in front of the first meta character, a backslash before a dot taken off."""
+        """The literal text before the first meta character, with `\\.` unescaped."""
         text = self.pattern.replace(r"\.", "\0")
         match = META.search(text)
         return (text[: match.start()] if match else text).replace("\0", ".")
@@ -72,7 +72,7 @@ class FileContexts:
     def load(cls, path: Path, known: Optional[KnownContexts] = None) -> FileContexts:
         """Open one file_contexts file.
 
-        :param known: answers of earlier commands; where there are any, libselinux opens the file only for what is new
+        :param known: answers of earlier commands; with them, libselinux opens the file only for new paths
         :raises ToolMissingError: the Python binding of libselinux is not installed
         :raises InputError: no such file, or libselinux does not accept it
         """
@@ -83,16 +83,16 @@ class FileContexts:
 
     @cached_property
     def _selabel(self) -> tuple[Any, Any]:
-        """The binding of libselinux, and its handle of the file."""
+        """The libselinux binding, and its handle of the file."""
         try:
             import selinux
         except ImportError as error:
             raise ToolMissingError(
-                "what label a path should have is not known: the Python binding of libselinux is not installed",
+                "paths cannot be looked up in file_contexts: the Python binding of libselinux is not installed",
                 "install python3-selinux (Debian) or python3-libselinux (Fedora, RHEL)",
             ) from error
         if not self.path.is_file():
-            raise InputError(f"file contexts {self.path} do not exist", "name the root that holds the policy with --root")
+            raise InputError(f"file contexts {self.path} do not exist", "give the root that holds the policy with --root")
         option = selinux.selinux_opt()
         option.type, option.value = selinux.SELABEL_OPT_PATH, os.fspath(self.path)
         try:
@@ -110,7 +110,7 @@ class FileContexts:
         path = path[: -len(DELETED)] if path.endswith(DELETED) else path
         if not path.startswith("/") or "\0" in path or not path.isprintable():
             # a lone surrogate (a name that is not UTF-8) is not printable, and the binding raises TypeError for it;
-            # line breaks and escapes never stand in a pattern
+            # patterns never contain line breaks and escapes
             return None
         mode = MODES.get(tclass, 0)
         question = f"{mode} {posixpath.normpath(path)}"
@@ -129,7 +129,7 @@ class FileContexts:
     def lookup(self, path: str, tclass: str = "file") -> Optional[str]:
         """Return the type of a path of a class (file, dir, lnk_file, ...) by file_contexts, or None.
 
-        A path that does not start with "/" has none: denials often carry only a last component.
+        Only absolute paths have a type; denials often carry only the last component.
         """
         context = self.context(path, tclass)
         return context.split(":")[2] if context and context.count(":") >= 2 else None
@@ -150,7 +150,7 @@ class FileContexts:
         return found
 
     def by_parent(self, directory: str) -> Sequence[Spec]:
-        """Rules for entries of a directory ("/var/lib/") and what lies below them, where the entry's name is plain text."""
+        """Return the rules for entries with a literal name in a directory ("/var/lib/"), and for paths below them."""
         return self._by_parent.get(directory, ())
 
     @cached_property
@@ -164,7 +164,7 @@ class FileContexts:
         return found
 
     def by_last(self, name: str) -> Sequence[Spec]:
-        """Rules for one file of this name, in plain text."""
+        """Return the rules for one file with this literal name."""
         return self._by_last.get(name, ())
 
     @cached_property
@@ -197,7 +197,7 @@ def _specs(path: Path) -> Iterable[Spec]:
 
 
 class Ports:
-    """Types of ports: the portcon statements of a policy. Those that an administrator added with semanage are linked in."""
+    """Types of ports: the portcon statements of a policy. The linked policy includes ports added with semanage."""
 
     def __init__(self, ranges: tuple[PortRange, ...]) -> None:
         self.ranges = ranges
@@ -226,7 +226,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a type reaches: number of file_contexts patterns, of whole trees among them, examples, ports, writers."""
+    """Coverage of a type: numbers of file_contexts patterns and of whole trees among them, examples, ports, writers."""
 
     patterns: int
     trees: int
@@ -237,7 +237,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Labels:
-    """File contexts and ports of one root; ``missing`` says why there are no file contexts."""
+    """File contexts and ports of one root; ``missing`` is the reason why there are no file contexts."""
 
     policy_index: PolicyIndex
     ports: Ports
@@ -247,7 +247,7 @@ class Labels:
 
     @classmethod
     def load(cls, settings: Settings, policy_index: PolicyIndex) -> Labels:
-        """Load the labels of the root of the settings. If file contexts are missing, ``missing`` says why."""
+        """Load the labels of the root of the settings. If file contexts are missing, ``missing`` holds the reason."""
         name = selinux_type(settings.root)
         ports = Ports.from_policy(policy_index)
         try:
@@ -269,7 +269,7 @@ class Labels:
         return self.files is not None and type_name in self.files.customizable
 
     def reach(self, type_name: str) -> Reach:
-        """Return how much a rule on a type opens: the paths and ports that have it, and the domains that may write it."""
+        """Return the coverage of a type: its paths and ports, and the domains that may write it."""
         name = self.policy_index.resolve(type_name)
         if name not in self._reaches:
             self._reaches[name] = self._reach(name)
@@ -277,7 +277,7 @@ class Labels:
 
     def _reach(self, name: str) -> Reach:
         specs = self.files.by_type.get(name, []) if self.files else []
-        # whole trees first, the shortest first: they show best how wide it is
+        # first whole trees, then short patterns: the best examples of a wide coverage
         shown = sorted(specs, key=lambda spec: (not spec.tree, len(spec.stem), spec.pattern))
         examples = tuple(dict.fromkeys(spec.pattern for spec in shown))[:MAX_EXAMPLES]
         trees = sum(spec.tree for spec in specs)
@@ -292,5 +292,5 @@ class Labels:
 
 
 def open_labels(settings: Settings, policy_index: PolicyIndex) -> Labels:
-    """The labels of the root of the settings, as :meth:`Labels.load`."""
+    """Return the labels of the root of the settings, as :meth:`Labels.load`."""
     return Labels.load(settings, policy_index)

@@ -1,4 +1,4 @@
-"""Signs that denials were logged on a machine with another policy than the one they are judged by."""
+"""Signs that denials were logged under another policy than the one that is used for the evaluation."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from sepolicyd.policy.index import PolicyIndex
 
 
 class LoggedDenial(NamedTuple):
-    """One denied access with the contexts of its record, None where they cannot be read."""
+    """One denied access with the contexts of its record, None if unreadable."""
 
     access: Access
     scontext: Optional[Context]
     tcontext: Optional[Context]
     enforced: bool
-    """Whether the kernel denied it (permissive=0); a permissive domain's record proves nothing."""
+    """Whether the kernel denied it (permissive=0). Records of permissive domains prove nothing."""
 
 
 @dataclass(frozen=True)
 class LogOrigin:
-    """What the denials of a log say about the policy under which they were logged. Facts: the caller decides."""
+    """Comparison of a log with a policy. The caller draws the conclusion."""
 
     types: frozenset[str]
-    """The types that the log names, those to be ignored left out."""
+    """Types that the log names, without ignored types."""
     unknown_types: frozenset[str]
-    """Those that this policy does not have."""
+    """Types of the log that this policy does not have."""
     enforced: frozenset[Access]
-    """Accesses that the kernel denied."""
+    """Number of accesses that the kernel denied."""
     allowed: frozenset[Access]
-    """Of these, those that this policy allows in the logged contexts: another policy denied them, or an earlier one."""
+    """Of these, accesses that this policy allows in the logged contexts: an earlier or another policy denied them."""
 
     @property
     def unknown_share(self) -> float:
@@ -49,7 +49,7 @@ class LogOrigin:
 def log_origin(policy_index: PolicyIndex, denials: Iterable[LoggedDenial], ignore: Collection[str] = ()) -> LogOrigin:
     """Compare the denials of one log with a policy.
 
-    :param ignore: types that say nothing, because their module need not be loaded yet (a profile's own)
+    :param ignore: types without significance, such as those of a profile module that is not loaded yet
     """
     types: set[str] = set()
     enforced: set[Access] = set()

@@ -13,13 +13,13 @@ ALL_XPERMS: Ranges = ((0, 0xFFFF),)
 
 
 class VerdictKind(str, Enum):
-    """What the policy says of one access; the first that fits, in the order in which a person would want to know it."""
+    """Verdict of the policy about one access; the first applicable one in this order."""
 
     ALLOWED = "allowed"
-    BOOLEAN = "boolean"  # a conditional rule would allow it, and its boolean stands the other way
+    BOOLEAN = "boolean"  # a conditional rule would allow it with another boolean setting
 
-    XPERM = "xperm"  # the permission is there, and an allowxperm filter leaves this number out
-    BOUNDS = "bounds"  # the rule is there, and the type that bounds the source has none
+    XPERM = "xperm"  # the permission is allowed, but allowxperm rules exclude this number
+    BOUNDS = "bounds"  # the rule exists, but the bounding type of the source lacks the access
     DONTAUDIT = "dontaudit"
     NONE = "none"
     UNKNOWN = "unknown"
@@ -27,9 +27,9 @@ class VerdictKind(str, Enum):
 
 @dataclass(frozen=True)
 class Condition:
-    """When a conditional rule holds: ``on`` lists the values of ``booleans`` (sorted by name) that switch it on.
+    """Condition of a conditional rule. ``on`` lists the values of ``booleans`` (sorted by name) that enable it.
 
-    ``text`` is for people; equality goes by meaning, so that `a && b` equals `b && a` in another policy.
+    ``text`` is for display. Conditions are equal if they are equivalent, so `a && b` equals `b && a` of another policy.
     """
 
     booleans: tuple[str, ...]
@@ -52,25 +52,25 @@ class Condition:
         return self.text
 
     def active(self, states: Mapping[str, bool]) -> bool:
-        """Whether it holds in these states; a boolean that is missing counts as off."""
+        """Tell whether the condition holds. A missing boolean counts as off."""
         return tuple(states.get(name, False) for name in self.booleans) in self.on
 
     def switched_by(self, name: str, state: bool) -> bool:
-        """Whether setting one boolean so can switch it on, for some values of the others."""
+        """Tell whether this setting of one boolean can enable the condition, for some values of the others."""
         place = self.booleans.index(name)
         rows = (row for row in self.on if row[place] is state)
         return any((*row[:place], not state, *row[place + 1 :]) not in self.on for row in rows)
 
 
-Conditional = tuple[frozenset[str], Condition]  # permissions, and when
+Conditional = tuple[frozenset[str], Condition]  # permissions and their condition
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One access judged. ``conditions``: those of every conditional rule that grants it, active or not.
+    """Verdict about one access. ``conditions``: conditions of all conditional rules that grant it, active or not.
 
-    ``dontaudited``: a denial of it is not logged. ``unknown``: names that the policy does not have ("type x_t").
-    ``xperms``: the numbers that the policy lets through, None where it does not filter them.
+    ``dontaudited``: a denial would not be logged. ``unknown``: names that the policy does not have ("type x_t").
+    ``xperms``: the numbers that the policy allows, None if it does not filter them.
     """
 
     kind: VerdictKind
@@ -87,7 +87,7 @@ class Verdict:
 
 @dataclass(frozen=True, order=True)
 class Transition:
-    """type_transition, type_change or type_member; ``filename`` "" where it is for every name."""
+    """A type_transition, type_change or type_member rule; ``filename`` is "" for a rule without file name."""
 
     rule: str
     source: str
@@ -105,7 +105,7 @@ class Transition:
 
 @dataclass(frozen=True)
 class XpermRule:
-    """allowxperm, auditallowxperm or dontauditxperm: ``name`` is ioctl or nlmsg, ``ranges`` its numbers."""
+    """An allowxperm, auditallowxperm or dontauditxperm rule: ``name`` is ioctl or nlmsg, ``ranges`` its numbers."""
 
     rule: str
     key: Key
@@ -132,7 +132,7 @@ class PortRange:
 
 @dataclass(frozen=True)
 class Constraint:
-    """constrain or mlsconstrain: ``expression`` in postfix, names expanded to what the kernel compares.
+    """A constrain or mlsconstrain statement: ``expression`` in postfix form, attributes expanded.
 
     Items: "u1" "r2" "t1" "l1" "h2" (operands), a frozenset of names, "==" "!=" "dom" "domby" "incomp", "and" "or" "not".
     """
@@ -145,7 +145,7 @@ class Constraint:
 
 
 def ranges_of(numbers: frozenset[int]) -> Ranges:
-    """The numbers as inclusive ranges."""
+    """Return the numbers as inclusive ranges."""
     found: list[tuple[int, int]] = []
     for number in sorted(numbers):
         if found and number == found[-1][1] + 1:
@@ -156,7 +156,7 @@ def ranges_of(numbers: frozenset[int]) -> Ranges:
 
 
 def join_ranges(*many: Ranges) -> Ranges:
-    """All numbers that are in any of them."""
+    """Return the union of the ranges."""
     found: list[tuple[int, int]] = []
     for low, high in sorted(part for ranges in many for part in ranges):
         if found and low <= found[-1][1] + 1:
@@ -167,7 +167,7 @@ def join_ranges(*many: Ranges) -> Ranges:
 
 
 def subtract_ranges(left: Ranges, right: Ranges) -> Ranges:
-    """The numbers of ``left`` that are not in ``right``."""
+    """Return the numbers of ``left`` that are not in ``right``."""
     found: list[tuple[int, int]] = []
     for start, end in left:
         low = start

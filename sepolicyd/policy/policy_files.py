@@ -1,4 +1,4 @@
-"""Find the policy file that commands judge by, and tell when it has changed."""
+"""Find the policy file that commands use, and detect its changes."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ NO_LIMIT = 1 << 31
 
 
 def identity_of(path: Path, *, live: Path = LIVE_POLICY, status: Path = STATUS_PAGE) -> tuple[object, ...]:
-    """What changes when the policy does: path, mtime in ns, size and inode; for the kernel's policy the load counter.
+    """Return an identity of the policy file: path, mtime in ns, size and inode; the load counter for the policy in the kernel.
 
     :raises InputError: no such file
     """
     try:
         if Path(path) == live:
-            # selinuxfs knows no mtime, and its size is 0 until somebody has opened it. Bytes 12 to 16 of the status page
+            # selinuxfs has no mtime, and the size is 0 until the file has been opened. Bytes 12 to 16 of the status page
             # count policy loads and changes of booleans (security/selinux/include/security.h, selinux_kernel_status).
             return (str(path), status.read_bytes()[12:16])
         stat = Path(path).stat()
     except OSError as error:
-        hint = "name a kernel policy file, for example /etc/selinux/targeted/policy/policy.33"
+        hint = "give a kernel policy file, for example /etc/selinux/targeted/policy/policy.33"
         raise InputError(f"policy {path} cannot be read: {error.strerror}", hint) from error
     return (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 def find_policy(settings: Settings, *, live: Path = LIVE_POLICY, newest: Optional[int] = None) -> Path:
-    """The policy to judge by: the kernel's for this machine, else the policy.N of the root's configured type.
+    """Return the policy to use: the kernel's for this machine, otherwise the policy.N of the configured type of the root.
 
-    Several policy.N may lie beside each other after an upgrade of libsepol or of the kernel. libselinux loads the highest N
-    that the kernel or libsepol knows; libsepol rewrites it for an older kernel (load_policy.c, selinux_mkload_policy). The
-    same is taken for this machine. Of another root the highest N counts, because what will load it is not known here.
+    After an upgrade of libsepol or of the kernel there may be several policy.N. libselinux loads the highest N that the
+    kernel or libsepol supports; libsepol converts it for an older kernel (load_policy.c, selinux_mkload_policy). This
+    function does the same for this machine. For another root it takes the highest N, because its kernel is unknown.
 
-    :param newest: the highest version that can be loaded here (default: ask the kernel and libsepol)
-    :raises InputError: none is there
+    :param newest: the highest version that can be loaded here (default: query the kernel and libsepol)
+    :raises InputError: there is no policy file
     """
     if settings.live and live.exists():
         return live
     folder = settings.root / "etc/selinux" / selinux_type(settings.root) / "policy"
     found = sorted(_versions(folder), reverse=True)
     if not found:
-        raise InputError(f"no policy in {folder}", "name one with --policy FILE")
+        raise InputError(f"no policy in {folder}", "give one with --policy FILE")
     if settings.live and len(found) > 1:
         limit = newest if newest is not None else _newest_version()
         found = [(number, path) for number, path in found if number <= limit] or found
@@ -57,7 +57,7 @@ def find_policy(settings: Settings, *, live: Path = LIVE_POLICY, newest: Optiona
 
 
 def _newest_version() -> int:
-    """The highest policy version that the kernel or the installed libsepol knows."""
+    """Return the highest policy version that the kernel or the installed libsepol supports."""
     import ctypes
 
     versions = []

@@ -1,6 +1,6 @@
-"""Allow rules by the names that they are written with, attributes of the target not added.
+"""Queries for allow rules by the exact names in the rule; attributes of the target are not expanded.
 
-The rule table is grouped by target and class: these queries read the groups that they need, not all of a policy's rules.
+The rule table is grouped by target and class, so a query reads only the groups that it needs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from sepolicyd.policy.index import PolicyIndex
 
 
 def rules_of_class(policy: PolicyIndex, tclass: str) -> Iterator[tuple[str, str, frozenset[str]]]:
-    """(source, target, permissions) of each allow rule of a class, conditional rules included."""
+    """Yield (source, target, permissions) of each allow rule of a class, including conditional rules."""
     tables = policy.tables
     number = tables.class_numbers.get(tclass)
     if number is None:
@@ -23,7 +23,7 @@ def rules_of_class(policy: PolicyIndex, tclass: str) -> Iterator[tuple[str, str,
 
 
 def targets_of(policy: PolicyIndex, source: str, tclass: str) -> frozenset[str]:
-    """Targets of the allow rules of a class that name exactly this source."""
+    """Return the targets of the allow rules of a class that name exactly this source."""
     tables = policy.tables
     number, left = tables.class_numbers.get(tclass), tables.numbers.get(source)
     if number is None or left is None:
@@ -36,7 +36,7 @@ def targets_of(policy: PolicyIndex, source: str, tclass: str) -> frozenset[str]:
 
 
 def types_that_hold(policy: PolicyIndex, targets: Iterable[str], tclass: str, permission: str) -> list[str]:
-    """The types, sorted, that allow rules on exactly these types and attributes give a permission."""
+    """Return the types (sorted) that hold a permission by allow rules on exactly these types and attributes."""
     tables = policy.tables
     number = tables.class_numbers.get(tclass)
     if number is None:
@@ -52,7 +52,7 @@ def types_that_hold(policy: PolicyIndex, targets: Iterable[str], tclass: str, pe
 
 
 def permissions_between(policy: PolicyIndex, sources: Collection[str], targets: Iterable[str], tclass: str) -> frozenset[str]:
-    """The permissions of the allow rules whose source and target are exactly one of these names each."""
+    """Return the permissions of the allow rules whose source and target are among these names."""
     tables = policy.tables
     number = tables.class_numbers.get(tclass)
     if number is None:

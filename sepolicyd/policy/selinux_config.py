@@ -1,4 +1,4 @@
-"""Read the policy type and the place of its store from /etc/selinux/config and semanage.conf. Standard library only."""
+"""Read the policy type and the store directory from /etc/selinux/config and semanage.conf. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ STORE_ROOT = "/var/lib/selinux"
 
 
 def setting(path: Path, key: str, default: str) -> str:
-    """One ``KEY=value`` of /etc/selinux/config or semanage.conf."""
+    """Return the value of one ``KEY=value`` line in /etc/selinux/config or semanage.conf."""
     with suppress(OSError):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             name, equals, value = line.partition("=")
@@ -19,14 +19,14 @@ def setting(path: Path, key: str, default: str) -> str:
 
 
 def selinux_type(root: Path) -> str:
-    """SELINUXTYPE of the root's /etc/selinux/config; without one the only directory that holds a policy, or targeted."""
+    """Return SELINUXTYPE of /etc/selinux/config in the root; by default the only directory with a policy, or targeted."""
     named = setting(root / "etc/selinux/config", "SELINUXTYPE", "")
     present = sorted(path.parent.name for path in (root / "etc/selinux").glob("*/policy")) if not named else []
     return named or (present[0] if len(present) == 1 else "targeted")
 
 
 def store_directory(root: Path, kind: str = "") -> Path:
-    """``/var/lib/selinux/TYPE``, or where semanage.conf's store-root puts it; under the root."""
+    """Return ``/var/lib/selinux/TYPE`` in the root, or the directory that store-root in semanage.conf gives."""
     place = setting(root / "etc/selinux/semanage.conf", "store-root", STORE_ROOT)
     return root / place.lstrip("/") / (kind or selinux_type(root))
 

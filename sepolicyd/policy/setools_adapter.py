@@ -1,6 +1,6 @@
 """Read a kernel policy file with setools into plain strings and sets.
 
-setools 4.4 to 4.7 (its README and ChangeLog): the calls used here have not changed between them.
+The calls used here are the same in setools 4.4 to 4.7 (README and ChangeLog of setools).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRANSITION_RULES = ("type_transition", "type_change", "type_member")
 
 
 class RawTransition(NamedTuple):
-    """type_transition, type_change or type_member; ``filename`` "" for every name."""
+    """A type_transition, type_change or type_member rule; ``filename`` is "" for a rule without file name."""
 
     rule: str
     key: Key
@@ -42,7 +42,7 @@ class RawTransition(NamedTuple):
 
 @dataclass
 class RawPolicy:
-    """The policy's own rules, attributes not expanded. ``av`` and ``av_conditional`` by rule word, then by avtab key."""
+    """Rules of the policy, attributes not expanded. ``av`` and ``av_conditional``: by rule word, then by avtab key."""
 
     path: Path
     version: int
@@ -64,11 +64,11 @@ class RawPolicy:
 
 
 def read_policy(content: bytes, path: Path) -> RawPolicy:
-    """Everything of a kernel policy that was read with :func:`read_content`.
+    """Parse a kernel policy from the bytes of :func:`read_content`.
 
-    :param path: named in messages
-    :raises ToolMissingError: setools is missing, or is the speech toolkit of that name
-    :raises InputError: a version that the installed libsepol cannot read, or a damaged policy
+    :param path: file name for messages
+    :raises ToolMissingError: setools is missing, or another package of that name is installed
+    :raises InputError: the policy is damaged, or its version is not supported by the installed libsepol
     """
     setools = _setools()
     logging.getLogger("setools").setLevel(logging.CRITICAL)
@@ -77,17 +77,17 @@ def read_policy(content: bytes, path: Path) -> RawPolicy:
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a kernel policy file.
+    """Return the bytes of a kernel policy file.
 
-    The kernel lets one process at a time open its own policy (selinuxfs.c, sel_open_policy: EBUSY): wait for our turn.
+    Only one process at a time may open the policy in selinuxfs (selinuxfs.c, sel_open_policy: EBUSY), so retry.
 
     :raises InputError: no such file, or not a kernel policy
     """
     content = _read_patiently(path)
     magic = struct.unpack("<I", content[:4])[0] if len(content) >= 4 else 0
     if magic != KERNEL_MAGIC:
-        kind = "a policy module" if magic in {MODULE_MAGIC, PACKAGE_MAGIC} else "no kernel policy"
-        raise InputError(f"{path} is {kind}", "name a linked kernel policy (policy.NN), not a .pp, .te or .cil file")
+        kind = "a policy module" if magic in {MODULE_MAGIC, PACKAGE_MAGIC} else "not a kernel policy"
+        raise InputError(f"{path} is {kind}", "give a linked kernel policy (policy.NN), not a .pp, .te or .cil file")
     return content
 
 
@@ -100,13 +100,13 @@ def _read_patiently(path: Path) -> bytes:
         except OSError as error:
             pause = next(pauses, None) if error.errno == errno.EBUSY else None
             if pause is None:
-                hint = "name a kernel policy file, for example /etc/selinux/targeted/policy/policy.33"
+                hint = "give a kernel policy file, for example /etc/selinux/targeted/policy/policy.33"
                 raise InputError(f"policy {path} cannot be read: {error.strerror}", hint) from error
             time.sleep(pause)
 
 
 def _open(setools: Any, content: bytes, path: Path) -> Any:
-    """setools' policy of exactly these bytes: what is hashed must be what is read, whatever is loaded in between."""
+    """Open exactly these bytes with setools, because a policy loaded in between would not match the hash."""
     with _unnamed_file(content) as copy:
         try:
             return setools.SELinuxPolicy(copy)
@@ -115,13 +115,13 @@ def _open(setools: Any, content: bytes, path: Path) -> Any:
             version = "" if isinstance(error, OSError) else f" (version {_version(content)})"
             raise InputError(
                 f"policy {path}{version} cannot be read by the installed libsepol: {_short(error).replace(copy, str(path))}",
-                "read it on a machine with a newer libsepol and setools, or check that the file is whole",
+                "read it on a machine with a newer libsepol and setools, or check that the file is complete",
             ) from error
 
 
 @contextmanager
 def _unnamed_file(content: bytes) -> Iterator[str]:
-    """A path of this process alone that leads to a file with this content; in memory where the kernel lets us."""
+    """Provide a private path to a file with this content, in memory if the kernel supports it."""
     try:
         fd = os.memfd_create("sepolicyd-policy", os.MFD_CLOEXEC)
     except OSError:
@@ -151,11 +151,11 @@ def _setools() -> Any:
 
 
 def _version(content: bytes) -> str:
-    """The policy version out of the header: magic, length of the name, the name, version (policydb.c, policydb_read)."""
+    """Return the policy version from the header: magic, length of the name, name, version (policydb.c, policydb_read)."""
     try:
         (length,) = struct.unpack_from("<I", content, 4)
         return str(struct.unpack_from("<I", content, 8 + length)[0])
-    except struct.error:  # cut, or a length that is none
+    except struct.error:  # truncated, or an impossible length
         return "unknown"
 
 
@@ -165,7 +165,7 @@ def _short(error: BaseException) -> str:
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """The cyclic collector would walk 130,000 young rules again and again: a third of the loading time."""
+    """Disable garbage collection: repeated passes over 130,000 new rules take a third of the loading time."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -224,7 +224,7 @@ def _read_rules(policy: Any, raw: RawPolicy) -> None:
         key = (rule.source.name, rule.target.name, rule.tclass.name)
         if word in AV_RULES:
             if condition is None:
-                # one node of the avtab per key; a policy that repeats one (seen in hand-made ones) must not lose any
+                # one avtab node per key; if a policy repeats a key (seen in hand-made policies), all its rules are kept
                 table = av[word]
                 table[key] = rule.perms | table[key] if key in table else rule.perms
             else:
@@ -244,7 +244,7 @@ def _filename(rule: Any) -> str:
 
 
 class _Conditions:
-    """Conditional blocks by their address in the policy, each turned into a Condition once."""
+    """Conditional blocks by address in the policy, each converted into a Condition once."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[Any, bool], Condition] = {}
@@ -269,7 +269,7 @@ def _condition(block: Any, branch: bool) -> Condition:
 
 
 def _infix(block: Any) -> str:
-    """setools prints the operands of a conditional in reverse order (boolcond.pxi): here in the order of the source."""
+    """Return the condition with operands in source order (setools reverses them, boolcond.pxi)."""
     stack: list[str] = []
     for item in block.expression():
         if hasattr(item, "state"):
@@ -283,5 +283,5 @@ def _infix(block: Any) -> str:
 
 
 def parenthesised(text: str) -> str:
-    """An expression as an operand of another."""
+    """Return the expression as an operand, in parentheses if needed."""
     return f"({text})" if " " in text else text

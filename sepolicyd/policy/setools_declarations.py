@@ -9,12 +9,12 @@ from sepolicyd.policy.setools_adapter import parenthesised
 
 
 def read_roles(handle: Any) -> dict[str, frozenset[str]]:
-    """Role -> its types."""
+    """Return the types of each role."""
     return {item.name: frozenset(part.name for part in item.types()) for item in handle.roles()}
 
 
 def read_dominated_roles(handle: Any) -> dict[str, frozenset[str]]:
-    """Role -> the roles that it dominates."""
+    """Return the dominated roles of each role."""
     found = {}
     for item in handle.roles():
         roles = item.dominated_roles  # a method in setools 4.3 and earlier
@@ -23,7 +23,7 @@ def read_dominated_roles(handle: Any) -> dict[str, frozenset[str]]:
 
 
 def read_role_allows(handle: Any) -> frozenset[tuple[str, str]]:
-    """(role, role it may change to) of every `allow ROLE ROLE`."""
+    """Return (role, target role) of every `allow ROLE ROLE`."""
     return frozenset(
         (str(source), str(target))
         for rule in handle.rbacrules()
@@ -34,12 +34,12 @@ def read_role_allows(handle: Any) -> frozenset[tuple[str, str]]:
 
 
 def read_users(handle: Any) -> dict[str, frozenset[str]]:
-    """User -> its roles."""
+    """Return the roles of each user."""
     return {item.name: frozenset(str(role) for role in item.roles) for item in handle.users()}
 
 
 def read_ports(handle: Any) -> tuple[PortRange, ...]:
-    """Every portcon, in the order of the policy: the kernel takes the first that fits (services.c, security_port_sid)."""
+    """Return all portcon statements in policy order: the kernel uses the first match (services.c, security_port_sid)."""
     return tuple(
         PortRange(str(item.protocol), int(item.ports.low), int(item.ports.high), str(item.context.type_))
         for item in handle.portcons()
@@ -47,10 +47,10 @@ def read_ports(handle: Any) -> tuple[PortRange, ...]:
 
 
 def read_categories(handle: Any) -> dict[str, int]:
-    """Category name or alias -> its place in the order of the policy, which `c0.c3` counts along."""
+    """Return the number of each category name or alias, in policy order, as ranges like `c0.c3` use it."""
     found: dict[str, int] = {}
     for item in handle.categories():
-        # setools shows the order only as a private value; without it the number in the usual name c0..c1023 serves
+        # setools has the order only as a private value; without it the number in the usual names c0..c1023 is used
         value = getattr(item, "_value", None)
         place = int(value) if value is not None else int(item.name.lstrip("c") or 0)
         for name in (item.name, *map(str, item.aliases())):
@@ -59,7 +59,7 @@ def read_categories(handle: Any) -> dict[str, int]:
 
 
 def read_sensitivities(handle: Any) -> dict[str, int]:
-    """Sensitivity name or alias -> its rank, the higher dominates."""
+    """Return the rank of each sensitivity name or alias; higher ranks dominate."""
     found: dict[str, int] = {}
     for rank, item in enumerate(sorted(handle.sensitivities())):
         for name in (item.name, *map(str, item.aliases())):
@@ -68,7 +68,7 @@ def read_sensitivities(handle: Any) -> dict[str, int]:
 
 
 def read_constraints(handle: Any) -> tuple[Constraint, ...]:
-    """constrain and mlsconstrain (not validatetrans), the names in them expanded to types."""
+    """Return all constrain and mlsconstrain statements (not validatetrans), names expanded to types."""
     found = []
     for item in handle.constraints():
         rule = str(item.ruletype)
@@ -104,7 +104,7 @@ def _shown(expression: Any) -> str:
 
 
 def read_statements(handle: Any) -> dict[str, frozenset[str]]:
-    """Everything else that a difference must not overlook, as statements by kind."""
+    """Return all other statements that a policy comparison needs, by kind."""
     kinds = ("portcons", "genfscons", "fs_uses", "nodecons", "netifcons", "initialsids", "ibpkeycons", "ibendportcons")
     found = {kind: frozenset(item.statement() for item in getattr(handle, kind)()) for kind in kinds}
     for kind in ("rbacrules", "mlsrules", "defaults", "polcaps"):

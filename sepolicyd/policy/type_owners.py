@@ -1,4 +1,4 @@
-"""Which module of the store declares each type."""
+"""Lookup of the store module that declares a type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUFFIX = ".owners"
 
 
 def module_directory(policy: Path) -> Optional[Path]:
-    """The directory of a store's modules that a policy file was linked from, None where the file is not a store's.
+    """Return the modules directory of the store that a policy file was linked from, None for a file outside a store.
 
     ROOT/etc/selinux/NAME/policy/policy.N belongs to ROOT/var/lib/selinux/NAME/active/modules.
     """
@@ -31,12 +31,12 @@ def module_directory(policy: Path) -> Optional[Path]:
 
 
 def type_owners(modules: Path, place: Optional[IndexPlace] = None) -> Mapping[str, str]:
-    """Type -> name of the module that declares it; empty where the modules cannot be read.
+    """Return the declaring module of each type; empty if the modules cannot be read.
 
     A module of a higher priority replaces the one of the same name (semodule(8)). Disabled modules do not count.
 
     :param modules: the store's modules directory (PRIORITY/NAME/cil)
-    :param place: where the result is kept until a module changes; not being able to keep it is not reported
+    :param place: cache for the result until a module changes; write failures are not reported
     """
     try:
         files = _module_files(modules)
@@ -67,7 +67,7 @@ def _module_files(modules: Path) -> dict[str, Path]:
 
 
 def _key(modules: Path, files: Mapping[str, Path]) -> bytes:
-    """A hash of the directory, and of name, time and size of its modules."""
+    """Return a hash of the directory, and of name, time and size of its modules."""
     found = hashlib.sha256(f"1 {modules.absolute()}".encode("utf-8", "surrogateescape"))
     for name, file in sorted(files.items()):
         mark = file.stat()
@@ -87,7 +87,7 @@ def _declared(file: Path) -> Iterator[str]:
 
 
 def _read_kept(place: IndexPlace, key: bytes) -> Optional[Mapping[str, str]]:
-    """The kept result of the same modules, None where there is none."""
+    """Return the cached result for the same modules, or None."""
     sections, _ = read_sections(place, key, SUFFIX)
     try:
         kept = json.loads(bytes((sections or {})["owners"]))

@@ -64,7 +64,7 @@ def constrained(folder: Path, expression: str, keyword: str = "mlsconstrain") ->
 def test_levels(tmp_path: Path, expression: str, source: str, target: str, passes: bool | None) -> None:
     found = why(constrained(tmp_path, expression), f"u:r:app_t:{source}", f"u:r:data_t:{target}", "file", "read")
     if passes is None:
-        assert "is not one of this policy" in found.unjudged
+        assert "does not exist in this policy" in found.unjudged
         assert not found.would_help
     else:
         assert not found.unjudged
@@ -103,9 +103,7 @@ def test_users_roles_types(tmp_path: Path, expression: str, source: str, target:
     ).would_help  # another permission is not constrained
     if not passes:
         assert not found.would_help
-        assert found.sentence.startswith(
-            "A rule alone does not help: the rule is there after this, and a constraint still denies"
-        )
+        assert found.sentence.startswith("An allow rule alone is not enough: a constraint still denies")
 
 
 @needs_secilc
@@ -124,9 +122,9 @@ def test_transitions_need_roles(tmp_path: Path) -> None:
     changed = why(policy_index, "u:r:app_t:s0", "u:q:shell_t:s0", "process", "transition")
     assert changed.te.allowed
     assert not changed.allowed
-    assert changed.sentence == "A rule is there already, and role r may not change to role q."
+    assert changed.sentence == "A rule exists already, and role r may not change to role q."
     assert why(policy_index, "u:r:app_t:s0", "u:r:other_t:s0", "process", "transition").roles == (
-        "role r is not allowed the type other_t"
+        "role r is not authorized for type other_t"
     )
     assert not why(policy_index, "u:r:app_t:s0", "u:q:shell_t:s0", "process", "ptrace").roles
 
@@ -225,7 +223,7 @@ def test_the_roles_of_a_transition_as_data(tmp_path: Path) -> None:
     assert found.role_failure == RoleFailure("r", "q")
     found = why(policy_index, "u:q:app_t:s0", "u:q:data_t:s0", "process", "transition")
     assert found.role_failure == RoleFailure("q", "q", "data_t")
-    assert found.roles == "role q is not allowed the type data_t"
+    assert found.roles == "role q is not authorized for type data_t"
     found = why(policy_index, "u:r:app_t:s0", "u:q:nosuch_t:s0", "process", "transition")
     assert found.role_failure == RoleFailure("r", "q")
     found = why(policy_index, "u:q:app_t:s0", "u:q:nosuch_t:s0", "process", "transition")
@@ -261,7 +259,7 @@ def test_unknown_names_are_not_judged(tmp_path: Path) -> None:
     policy_index = PolicyIndex.load(compile_cil(BASE, tmp_path / "policy"))
     found = why(policy_index, "u:r:nosuch_t:s0", "u:r:data_t:s0", "file", "read")
     assert not found.would_help
-    assert found.sentence == "The policy has no type nosuch_t: this cannot be judged."
+    assert found.sentence == "The policy has no type nosuch_t: the access cannot be evaluated."
 
 
 @needs_debian_12

@@ -361,8 +361,8 @@ def test_no_such_policy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no kernel policy"),
-        (b"module x 1.0;", "no kernel policy"),
+        (b"", "not a kernel policy"),
+        (b"module x 1.0;", "not a kernel policy"),
         (struct.pack("<I", setools_adapter.MODULE_MAGIC) + bytes(60), "a policy module"),
         (struct.pack("<I", setools_adapter.PACKAGE_MAGIC), "a policy module"),
     ],

@@ -233,7 +233,7 @@ def test_full_disk(policy: Path, place: IndexPlace, monkeypatch: pytest.MonkeyPa
 def test_a_place_that_cannot_be_made(policy: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = load(policy, IndexPlace(tmp_path / "file/index", tmp_path / "file"))
-    assert "no policy index can be kept in" in found.note or "cannot be read" in found.note
+    assert "no policy index can be stored in" in found.note or "cannot be read" in found.note
     assert is_whole(found.policy_index)
 
 

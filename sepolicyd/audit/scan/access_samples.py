@@ -1,11 +1,11 @@
-"""Bounded memory of a scan: how often each access was logged, and some of its records in full.
+"""Bounded memory of a scan: a count for each access, and a sample of its records in full.
 
-A place is what one source context may do to objects of one class and target context. Its first records, those with a
-permission or a comm not seen before, and a few spread over the rest (the 256th, the 1024th, ...) are kept with the other
-records of their event, each as a slot that counts the records like it. All other records are counted per permission.
+A place stands for one source context, target context and class. Some of its records are kept with the other records of
+their event: the first ones, those with a new permission or comm, and a few of the rest (the 256th, the 1024th, ...). Each
+kept record is a slot, which also counts the records like it. All other records are counted per permission.
 
-Every source domain has a share of the slots and a limit of accesses, so that a flood in one domain takes nothing from
-another; what is beyond the limit is counted for its domain.
+Each source domain has its own share of the slots and its own limit of accesses, so a flood in one domain takes nothing from
+another. Denials beyond the limit are counted per domain.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ SLOTS_OF_DOMAIN = 512
 SLOTS = 600
 SLOTS_WITH_EVENT = 4000
 SLOTS_ASSURED = 32
-"""Every domain may keep this many slots when all are taken."""
+"""Slots that each domain may still use when all are taken."""
 MAX_FACETS = 24
-"""Names of processes, ports and ioctl numbers that are remembered of a place beyond its slots."""
+"""Limit of process names, ports and ioctl numbers that a place remembers beyond its slots."""
 SPREAD_FROM, SPREAD = 256, 4
 MAX_ACCESSES_OF_DOMAIN = 20_000
 MAX_ACCESSES = 50_000
 ACCESSES_ASSURED = 500
-"""Every domain may have this many accesses when all are taken."""
+"""Accesses that each domain may still have when all are taken."""
 MAX_DOMAINS = 4096
-"""Further domains, which no policy has, share one."""
+"""Domains beyond this number share one counter; no policy has so many."""
 
 
 class Detail(Enum):
-    """Which lines of its event a slot keeps: all in reach, those right behind its own, or its own alone."""
+    """Lines of its event that a slot keeps: all nearby, those directly behind its own, or its own alone."""
 
     EVENT = "event"
     FOLLOWING = "following"
@@ -44,10 +44,10 @@ class Detail(Enum):
 
 
 class Slot:
-    """One kept record, how often records like it were logged, and the first and last stamp ("seconds.milliseconds:serial").
+    """One kept record, the count of records like it, and the first and last stamp ("seconds.milliseconds:serial").
 
-    Stamps compare as bytes: seconds have ten digits until the year 2286. ``source`` is the lines of its event, its own
-    first, until :meth:`read`.
+    Stamps compare as bytes: seconds have ten digits until the year 2286. Before :meth:`read`, ``source`` holds the lines of
+    the event, the record itself first.
     """
 
     __slots__ = ("_source", "count", "first", "last")
@@ -58,7 +58,7 @@ class Slot:
         self._source = source
 
     def read(self) -> Optional[Denial]:
-        """The denial, parsed at the first call; None where the parser reads no denial from its line."""
+        """Parse the denial at the first call; return None if the line holds no denial."""
         if isinstance(self._source, list):
             self._source = read_kept(self._source)
         return self._source
@@ -72,7 +72,7 @@ class Slot:
 
 
 class Domain:
-    """What one source domain has taken of the memory, and how many of its denials found no room."""
+    """Memory use of one source domain, and the number of its denials that found no room."""
 
     __slots__ = ("accesses", "overflow", "slots")
 
@@ -109,7 +109,7 @@ class Place:
         self.domain = domain
         self.slots: dict[Any, Slot] = {}
         self.pids: set[bytes] = set()
-        """Processes of the slots."""
+        """PIDs of the slots."""
         self.open = True
         self.permissions: set[bytes] = set()
         self.rest: dict[bytes, list[Any]] = {}
@@ -122,7 +122,7 @@ class Place:
         self.newest = b""
 
     def may_keep(self, permissions: Iterable[bytes], comm: bytes) -> bool:
-        """Whether it is worth asking :meth:`Places.wants` about a record that is like no slot."""
+        """Tell whether :meth:`Places.wants` has to be asked about a record that is like no slot."""
         return (
             self.open
             or comm not in self.comms
@@ -153,7 +153,7 @@ class Place:
 
 
 class Places:
-    """All places of a scan, and what is found of each."""
+    """All places of a scan, with the results of each."""
 
     def __init__(self) -> None:
         self.by_key: dict[Any, Place] = {}
@@ -162,7 +162,7 @@ class Places:
         self._accesses = 0
 
     def make(self, key: Any, source: bytes, tclass: bytes) -> Place:
-        """A new place for the key (kind, node, verdict, contexts and class)."""
+        """Return a new place for the key (kind, node, verdict, contexts and class)."""
         name = source.rpartition(b":")[2]
         domain = self._domains.get(name)
         if domain is None:
@@ -174,7 +174,7 @@ class Places:
         return place
 
     def wants(self, place: Place, permissions: Iterable[bytes], comm: bytes) -> Optional[bool]:
-        """Whether a record that is like no slot of the place gets one; None where its domain has no room for the access."""
+        """Tell whether a record that is like no slot of the place gets one; None if its domain is full."""
         fresh = [permission for permission in permissions if permission not in place.permissions]
         domain = place.domain
         if fresh:
@@ -203,14 +203,14 @@ class Places:
 
     @property
     def detail(self) -> Detail:
-        """How much of its event a new slot may have."""
+        """Part of its event that a new slot may keep."""
         taken = len(self._slots)
         return Detail.EVENT if taken < SLOTS else Detail.FOLLOWING if taken < SLOTS_WITH_EVENT else Detail.LINE
 
     def add(self, denial: Denial, enriched: Optional[Callable[[], Denial]] = None) -> None:
         """Count one denial that the parser has read.
 
-        :param enriched: gives the denial with the other records of its event; it is asked if the denial gets a slot
+        :param enriched: returns the denial with the other records of its event; called only if the denial gets a slot
         """
         contexts = [f"{one.user}:{one.role}:{one.type}".encode() for one in (denial.scontext, denial.tcontext)]
         node = denial.event.node.encode() or None
@@ -237,13 +237,13 @@ class Places:
             place.count(permissions, permissive, stamp, comm)
 
     def _limit(self) -> int:
-        """How many accesses a domain may have at present."""
+        """Return the present limit of accesses for a domain."""
         if self._accesses < MAX_ACCESSES:
             return MAX_ACCESSES_OF_DOMAIN
         return ACCESSES_ASSURED if self._accesses < 2 * MAX_ACCESSES else 0
 
     def found(self, verdict: AvcDecision) -> tuple[list[Sighting], list[Remainder], int]:
-        """(sightings in the order in which they were first seen, what was counted beyond them, messages)."""
+        """Return the sightings in order of first occurrence, the remaining counts, and the number of messages."""
         sightings: list[Sighting] = []
         examples: dict[int, Denial] = {}
         for place, slot in self._slots:
@@ -261,7 +261,7 @@ class Places:
         return sightings, remainders, count
 
     def overflow(self) -> dict[str, int]:
-        """Denials that found no room, by source domain."""
+        """Return the number of denials that found no room, by source domain."""
         return {name.decode(): domain.overflow.count for name, domain in self._domains.items() if domain.overflow.count}
 
 
@@ -277,11 +277,11 @@ def _remainder(place: Place, example: Denial) -> Remainder:
 
 
 def stamp_of(denial: Denial) -> bytes:
-    """The stamp in the form that compares as bytes; empty where the record has no time."""
+    """Return the stamp in the form that compares as bytes, b"" if the record has no time."""
     time = denial.event.seconds
     return b"%014.3f:%d" % (time, denial.event.serial) if 0 < time < 1e10 else b""
 
 
 def seconds(stamp: bytes) -> float:
-    """Epoch seconds of a stamp; 0.0 for the empty one."""
+    """Return the epoch seconds of a stamp, 0.0 for the empty one."""
     return float(stamp.partition(b":")[0]) if stamp else 0.0

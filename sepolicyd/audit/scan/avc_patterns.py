@@ -1,8 +1,8 @@
-"""The two shapes of AVC records that make up nearly all of an audit log, as compiled expressions.
+"""Regular expressions for the two forms of AVC record that make up nearly all of an audit log.
 
 Both are anchored at the beginning of a line that auditd wrote. A quoted value is consumed as one value: the kernel writes a
-string with a blank, a quote, a control or a non-ASCII byte as hex (audit_log_n_untrustedstring, kernel/audit.c), so that
-a quoted value holds no blank. A line of any other form goes to the parser (audit.parse), which decides what it means.
+string with a blank, a quote, a control or a non-ASCII byte as hex (audit_log_n_untrustedstring, kernel/audit.c), so a
+quoted value holds no blank. Lines of any other form go to the parser (audit.parse).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import re
 from sepolicyd.audit.parse.header import EXACT
 
 # Groups of both expressions. STAMP is "seconds.milliseconds:serial", BRACE the permissions as written, DETAILS the fields
-# that tell two denials of one process apart, SOURCE and TARGET contexts without their range.
+# that distinguish two denials of one process, SOURCE and TARGET contexts without their range.
 NODE, STAMP, VERDICT, BRACE, PID, COMM, DETAILS, IOCTL, SOURCE, TARGET, CLASS, PERMISSIVE = range(1, 13)
 MANAGER = 13
-"""The object manager's executable: of USER_AVC alone, whose PID, COMM and IOCTL are empty (the sender stands in DETAILS)."""
+"""Executable of the object manager, set for USER_AVC only, whose PID, COMM and IOCTL are empty (DETAILS has the sender)."""
 KEY = (NODE, VERDICT, SOURCE, TARGET, CLASS)
-"""What the records of one place share."""
+"""Groups that are equal in all records of one place."""
 LIKE_KERNEL = (BRACE, COMM, DETAILS, IOCTL, PERMISSIVE, PID)
-"""What the records of one slot share; the process among it, for it decides whose the denial is."""
+"""Groups that are equal in all records of one slot, among them the process, which decides the owner of the denial."""
 LIKE_USER = (BRACE, COMM, DETAILS, MANAGER, PERMISSIVE, PID)
 
 _DECISION = rb"avc:  (denied|granted)  \{ ([a-z][a-z0-9_]{0,63}(?: [a-z][a-z0-9_]{0,63})*) \} for "

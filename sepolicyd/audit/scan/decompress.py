@@ -1,4 +1,4 @@
-"""Decompress a packed log. Delivers what precedes a cut or damage, then reports it."""
+"""Decompress a log. Text in front of a truncation or damage is delivered, then the damage is reported."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Optional
 
-# Small, because a decompressor throws away what it unpacked from the piece in which it meets the damage.
+# Small, because a decompressor discards the output of the piece that holds the damage.
 PIECE = 4096
-MOST = 1 << 20  # at a time, however much a piece would swell to
-MEMORY = 256 << 20  # for xz, whose packer chooses how much its unpacker needs; `xz -9` takes 65 MiB
+MOST = 1 << 20  # bytes of output at a time, whatever the compression ratio
+MEMORY = 256 << 20  # limit for xz, where the compressor decides how much memory decompression needs; `xz -9`: 65 MiB
 
 
 @dataclass(frozen=True)
 class PackedFormat:
-    """A way of packing, told by the first bytes of the file (magic(5)) and not by its name."""
+    """Compression format, recognized by the first bytes of the file (magic(5)) and not by its name."""
 
     name: str
     magic: bytes
-    unpacker: Optional[str]  # Python's module for it; None: by hand, with the program of its name
+    unpacker: Optional[str]  # Python module; None: users decompress the file with the program of that name
 
 
 KINDS = (
     PackedFormat("gzip", b"\x1f\x8b", "zlib"),
     PackedFormat("xz", b"\xfd7zXZ\0", "lzma"),
     PackedFormat("bzip2", b"BZh", "bz2"),
-    PackedFormat("zstd", b"\x28\xb5\x2f\xfd", None),  # in Python's library from 3.14 on
+    PackedFormat("zstd", b"\x28\xb5\x2f\xfd", None),  # in the standard library from Python 3.14 on
 )
 LONGEST_MAGIC = max(len(kind.magic) for kind in KINDS)
 
 
 def kind_of(start: bytes) -> Optional[PackedFormat]:
-    """How a file that begins so is packed, or None."""
+    """Return the compression format of a file that begins with these bytes, or None."""
     return next((kind for kind in KINDS if start.startswith(kind.magic)), None)
 
 
 class Unpacked:
-    """Just enough of a file for reading blocks of lines. ``trouble`` says at the end what was wrong, "" if nothing."""
+    """Minimal file object for reading blocks of lines. ``trouble`` holds the error found by the end, "" if there was none."""
 
     def __init__(self, kind: PackedFormat, start: bytes, file: BinaryIO) -> None:
         self._kind = kind
@@ -66,7 +66,7 @@ class Unpacked:
         return line
 
     def _more(self) -> bytes:
-        """The next unpacked text; empty at the end or at the trouble."""
+        """Return the next decompressed text, empty at the end or at an error."""
         while not self._ended:
             if self._unpacker.eof and not self._next_member():
                 break
@@ -84,7 +84,7 @@ class Unpacked:
         return b""
 
     def _next_member(self) -> bool:
-        """Files of several members are read on; zeros or anything else behind the last one ends the text."""
+        """Continue with the next member of the file. Zeros or any other bytes behind the last member end the text."""
         left = self._unpacker.unused_data or self._piece()
         while left and not left.strip(b"\0"):
             left = self._piece()
@@ -103,7 +103,7 @@ class Unpacked:
 
 
 class _Zlib:
-    """zlib's decompressor with the ways of bz2's and lzma's: what it has not taken yet it keeps itself."""
+    """zlib decompressor with the interface of bz2 and lzma: it keeps the input that it has not consumed yet."""
 
     def __init__(self) -> None:
         self._unpacker = zlib.decompressobj(wbits=31)
@@ -125,7 +125,7 @@ class _Zlib:
 
 
 def _unpacker(kind: PackedFormat) -> tuple[Any, tuple[type[Exception], ...]]:
-    """A decompressor, and what it raises at damage. bz2 and lzma are loaded where they are needed: starting is to be quick."""
+    """Return a decompressor and its exceptions for damaged data. bz2 and lzma are imported on demand, for a fast start."""
     if kind.unpacker == "lzma":
         import lzma
 

@@ -1,4 +1,4 @@
-"""The other records of an event, found in a block of a log and in the blocks beside it."""
+"""Find the other records of an event, in a block of a log and in the neighbouring blocks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ LOOK_AHEAD = 8192
 LOOK_BACK = 4096
 LOOK_BESIDE = 3072
 MAX_HEADER = 256
-MAX_LINES = 16  # in either direction: a log of one event only must not cost a square
+MAX_LINES = 16  # in either direction: a log that is one single event must not take quadratic time
 _STAMP = re.compile(rb"audit\(([0-9.]+:[0-9]+)\)")
 
 
 def event_of(before: bytes, block: bytes, after: bytes, position: int, detail: Detail) -> list[bytes]:
-    """The line at this place, then the other lines of its event in reach."""
+    """Return the line at this place, then the other lines of its event in reach."""
     begin = block.rfind(b"\n", 0, position) + 1
     end = line_end(block, position)
     line = block[begin:end]
@@ -37,18 +37,18 @@ def event_of(before: bytes, block: bytes, after: bytes, position: int, detail: D
 
 
 def has_stamp(line: bytes) -> bool:
-    """Whether the line has a header with time and serial."""
+    """Tell whether the line has a header with time and serial."""
     return _STAMP.search(line) is not None
 
 
 def line_end(block: bytes, position: int) -> int:
-    """Where the newline of the line at this place stands, or the end of the block."""
+    """Return the position of the newline of this line, or the end of the block."""
     end = block.find(b"\n", position)
     return len(block) if end < 0 else end
 
 
 def _lines_with(token: bytes, block: bytes, low: int, high: int) -> list[bytes]:
-    """The first lines that hold the token near their beginning, the token being between low and high."""
+    """Return the first lines that hold the token near their beginning, for tokens between low and high."""
     found: list[bytes] = []
     at = block.find(token, low, high)
     while at >= 0 and len(found) < MAX_LINES:
@@ -61,7 +61,7 @@ def _lines_with(token: bytes, block: bytes, low: int, high: int) -> list[bytes]:
 
 
 def _lines_before(token: bytes, block: bytes, low: int, high: int) -> list[bytes]:
-    """The last lines that hold the token near their beginning, in the order of the log."""
+    """Return the last lines that hold the token near their beginning, in the order of the log."""
     found: list[bytes] = []
     at = block.rfind(token, low, high)
     while at >= 0 and len(found) < MAX_LINES:

@@ -1,9 +1,9 @@
 """Find the denials in blocks of an audit log.
 
-Every ``avc:`` is located with ``bytes.find`` (faster here than an expression, measured in a whole scan). A line that one of
-the two expressions of :mod:`avc_patterns` matches is counted on its place (:mod:`access_samples`) and parsed only if it is
-kept; every other line goes through the parser. Where the parser reads a record differently from the expression, the parser
-reads all records of that place.
+Every ``avc:`` is located with ``bytes.find`` (measured in a whole scan: faster than a regular expression). A line that
+matches one of the two expressions of :mod:`avc_patterns` is counted for its place (:mod:`access_samples`) and parsed only if
+it is kept. All other lines go through the parser. If parser and expression disagree about a record, the parser reads all
+records of that place.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ MAX_DOUBTED = 4096
 LOOK_BACK = 8192
 MARK = b"avc:"
 
-# In lines that hold no "avc:". The first two stand in records as auditd writes them, the others in the kernel's ring buffer
-# and in journals: they are searched for where a block does not begin and end with a record of auditd.
+# Marks in lines without "avc:". The first two occur in records of auditd, the others in the kernel's ring buffer and in
+# journals: they are searched for only in blocks that do not begin and end with a record of auditd.
 _NEEDLES = (b"SELINUX_ERR", b"MAC_")
 _NEEDLES_ELSEWHERE = (b"type=140", b"UNKNOWN[140", b"security_", b"type=AVC ", b"apparmor=", b"lsm=")
 _OTHER_MARKS = re.compile(
@@ -51,16 +51,16 @@ _RECORD = re.compile(rb"(?:node=[^ \n]+ )?type=[A-Z0-9_]+ msg=audit\(")
 
 
 class Sweep:
-    """Takes blocks of whole lines in order; afterwards its attributes hold what was found."""
+    """Scanner of blocks of whole lines, fed in order. Its attributes hold the results."""
 
     def __init__(self) -> None:
         self.lines = self.notices = self.other = self.unparsed_count = self.attempts = 0
         self.has_records = False
-        """Whether a header of an audit record stands anywhere."""
+        """Whether any line has the header of an audit record."""
         self.places = Places()
         self.imitations = Imitations()
         self.attempt_sources: Counter[str] = Counter()
-        """Attempts among the unparsed lines, by the type of the process; "" where nothing proves it."""
+        """Forgery attempts among the unparsed lines, by type of the process; "" where no record proves the type."""
         self.unparsed: list[Unparsed] = []
         self.errors: list[PolicyError] = []
         self.notice_list: list[Notice] = []
@@ -71,7 +71,7 @@ class Sweep:
         self._slow_lines: dict[bytes, None] = {}
 
     def block(self, before: bytes, block: bytes, after: bytes) -> None:
-        """Take one block; ``before`` and ``after`` are its neighbours, where other records of its events may be."""
+        """Scan one block. ``before`` and ``after`` are its neighbours, which may hold other records of its events."""
         if not block.endswith(b"\n"):
             block += b"\n"
         self._base = self.lines
@@ -101,9 +101,9 @@ class Sweep:
             position = find(MARK, match.end())
 
     def _count_alike(self, groups: tuple[Any, ...]) -> bool:
-        """Count a record of the kernel that differs from counted ones in nothing that is kept; False for any other.
+        """Count a kernel record that has the same kept fields as an earlier one; return False for any other record.
 
-        This is the way of nearly all records of a long log, and the shortest: no slot is like one of a new process.
+        Nearly all records of a long log take this path, which is the shortest. Records of a new process never do.
         """
         node, stamp, verdict, brace, pid, comm, _, ioctl, source, target, tclass, permissive = groups
         place = self.places.by_key.get((node, verdict, source, target, tclass))
@@ -119,7 +119,7 @@ class Sweep:
     def _record(
         self, blocks: tuple[bytes, bytes, bytes], start: int, match: re.Match[bytes], key: Any, like: tuple[Any, ...]
     ) -> None:
-        """Count a record that one of the expressions accepts. The start is that of its line."""
+        """Count a record that one of the expressions matches. ``start`` is the start of its line."""
         place = self.places.by_key.get(key)
         stamp = match[STAMP]
         if place is None:
@@ -130,7 +130,7 @@ class Sweep:
         elif stamp > place.newest:
             place.newest = stamp
         elif _stands_before(blocks, start, match[0]):
-            return  # written twice
+            return  # a duplicate
         slot = place.slots.get(like) or self._beyond(blocks, start, place, like, stamp)
         if slot is not None:
             slot.count += 1
@@ -142,7 +142,7 @@ class Sweep:
     def _beyond(
         self, blocks: tuple[bytes, bytes, bytes], start: int, place: Place, like: tuple[Any, ...], stamp: bytes
     ) -> Optional[Slot]:
-        """A slot for a record that is like none of the place; None where it was counted without."""
+        """Return a slot for a record that is like no slot of the place, None if it was counted without a slot."""
         brace, comm, details, ioctl, permissive, pid = like
         permissions = self._braces.get(brace) or self._permissions(brace)
         if place.may_keep(permissions, comm):
@@ -163,7 +163,7 @@ class Sweep:
     def _first(
         self, blocks: tuple[bytes, bytes, bytes], start: int, match: re.Match[bytes], key: Any, like: tuple[Any, ...]
     ) -> Optional[Place]:
-        """A new place with its first slot, if the parser reads that record as the expression did."""
+        """Return a new place with its first slot, if parser and expression agree about the record."""
         if key in self._doubted:
             return None
         found = denials_of_lines([match[0]])
@@ -181,14 +181,14 @@ class Sweep:
         return place
 
     def _permissions(self, brace: bytes) -> tuple[bytes, ...]:
-        """The permissions between the braces; kept, because few different ones occur."""
+        """Return the permissions between the braces, cached because few different sets occur."""
         if len(self._braces) >= MAX_BRACES:
             self._braces.clear()
         found = self._braces[brace] = tuple(dict.fromkeys(brace.split()))
         return found
 
     def _others(self, before: bytes, block: bytes, after: bytes) -> None:
-        """SELINUX_ERR and the kernel's notices, which hold no ``avc:``."""
+        """Parse SELINUX_ERR records and kernel notices, which do not contain ``avc:``."""
         last = block.rfind(b"\n", 0, len(block) - 1) + 1
         is_plain = bool(before or after) and bool(_RECORD.match(block) and _RECORD.match(block, last))
         begins = set()
@@ -205,12 +205,12 @@ class Sweep:
             done = self._slow(before, block, after, begin)
 
     def _slow(self, before: bytes, block: bytes, after: bytes, position: int) -> int:
-        """Parse the line at this place in full; returns where it ends."""
+        """Parse the line at this place in full and return its end."""
         end = line_end(block, position)
         line = block[block.rfind(b"\n", 0, position) + 1 : end]
         if has_stamp(line) and self._is_repeated(line):
             return end
-        # only a denial that is kept and an error gain by the other records of their event
+        # only kept denials and errors need the other records of their event
         gains = b"SELINUX_ERR" in line and len(self.errors) < MAX_LISTED
         found = denials_of_lines(event_of(before, block, after, position, Detail.EVENT) if gains else [line])
         if len(found.denials) == 1 and not (gains or found.unparsed or found.granted or found.notices or found.other):
@@ -223,7 +223,7 @@ class Sweep:
         return end
 
     def _add(self, before: bytes, block: bytes, after: bytes, position: int, found: Denials) -> None:
-        """Count a denial that was read from its line alone; the other records of its event are read if it is kept."""
+        """Count a denial that was read from its line alone; read the other records of its event only if it is kept."""
         [denial] = found.denials
 
         def enriched() -> Denial:
@@ -233,7 +233,7 @@ class Sweep:
         self.places.add(denial, enriched)
 
     def _number(self, block: bytes, position: int) -> int:
-        """The number of the line at this place; places are asked for in ascending order, so that lines are counted once."""
+        """Return the number of the line at this place. Calls come in ascending order, so each line is counted once."""
         counted, number = self._counted
         if position < counted:
             counted, number = 0, self._base + 1
@@ -242,7 +242,7 @@ class Sweep:
         return number
 
     def _is_repeated(self, line: bytes) -> bool:
-        """Whether one of the last lines that the parser read was the same."""
+        """Tell whether one of the last lines that the parser read was the same."""
         if line in self._slow_lines:
             return True
         self._slow_lines[line] = None
@@ -251,7 +251,7 @@ class Sweep:
         return False
 
     def take(self, found: Denials) -> None:
-        """Count what an event says."""
+        """Count the denials, messages and errors of one event."""
         for denial in (*found.denials, *found.granted):
             self.places.add(denial)
         self.notices += len(found.notices)
@@ -268,7 +268,7 @@ class Sweep:
 
 
 def _agree(denial: Denial, match: re.Match[bytes], permissions: tuple[bytes, ...]) -> bool:
-    """Whether parser and expression have read the same access."""
+    """Tell whether parser and expression read the same access."""
     contexts = [f"{one.user}:{one.role}:{one.type}" for one in (denial.scontext, denial.tcontext)]
     read = (denial.verdict.value, *denial.permissions, *contexts, denial.tclass)
     names = (match[VERDICT], *permissions, match[SOURCE], match[TARGET], match[CLASS])
@@ -276,7 +276,7 @@ def _agree(denial: Denial, match: re.Match[bytes], permissions: tuple[bytes, ...
 
 
 def _stands_before(blocks: tuple[bytes, bytes, bytes], start: int, line: bytes) -> bool:
-    """Whether the line that starts here stands in the log already, not far before."""
+    """Tell whether the line that starts here is a duplicate of one shortly before."""
     before, block, _ = blocks
     if block.find(line, max(0, start - LOOK_BACK), start) >= 0:
         return True

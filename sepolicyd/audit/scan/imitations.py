@@ -1,8 +1,8 @@
 """Values that imitate an audit record: names, arguments and titles that hold ``scontext=``.
 
-They are read as values, and no access comes of them; they are counted, since only a process that wants to be misread writes
-them. The kernel writes a value with a space or a quote in hexadecimal, every other one verbatim between quotes, so that the
-key of a real context always has a space before it (audit_log_untrustedstring in kernel/audit.c).
+Such values never become an access. They are counted, because only a process that tries to forge a record writes them. The
+kernel writes a value with a space or a quote in hexadecimal and every other value verbatim in quotes, so the key of a real
+context always follows a space (audit_log_untrustedstring in kernel/audit.c).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _HEADER = re.compile(rb"(?:node=[^ \n]+ )?type=[A-Z0-9_]+ msg=audit\(([0-9.]+:[0
 
 
 class Imitations:
-    """The imitations in the blocks of a log; an event counts once."""
+    """Imitations in the blocks of a log; each event counts once."""
 
     def __init__(self) -> None:
         self.count = 0
         self.sources: Counter[str] = Counter()
-        """By the type of the process; "" where the event does not name it."""
+        """Count by type of the process; "" where the event does not name it."""
         self.lines: list[Unparsed] = []
         self._events: dict[bytes, None] = {}
 
     def block(self, before: bytes, block: bytes, after: bytes) -> None:
-        """Take one block of whole lines and its neighbours."""
+        """Scan one block of whole lines, with its neighbours."""
         places = []
         if block.count(KEY) != block.count(SPACED):
             places += [at for at in _places(block, KEY) if at and block[at - 1] != SPACED[0]]
@@ -42,7 +42,7 @@ class Imitations:
         for at in sorted(places):
             start = block.rfind(b"\n", 0, at) + 1
             header = _HEADER.match(block, start)
-            # what an object manager says of two contexts is unparsed, and counted there
+            # messages of object managers with two contexts are counted as unparsed lines
             if header is None or (b"msg='" in block[start:at] and b"avc:" in block[start:at]):
                 continue
             if header[1] not in self._events:
@@ -66,5 +66,5 @@ def _places(block: bytes, needle: bytes) -> list[int]:
     found, at = [], block.find(needle)
     while at >= 0:
         found.append(at)
-        at = block.find(needle, line_end(block, at))  # one of a line is enough
+        at = block.find(needle, line_end(block, at))  # one per line is enough
     return found

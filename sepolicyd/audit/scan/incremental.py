@@ -9,7 +9,7 @@ from sepolicyd.audit.scan.scan_files import BLOCK, ScanResult, result_of
 
 
 class IncrementalScan:
-    """Feed it, ask for the result, throw it away. Sightings are told apart and parsed once for all pieces."""
+    """Scan in pieces: feed them, then read the result once. Denials are parsed once for all pieces."""
 
     def __init__(self) -> None:
         self._sweep = Sweep()
@@ -19,9 +19,9 @@ class IncrementalScan:
         return bool(self._sweep.lines)
 
     def feed(self, text: bytes) -> None:
-        """Take whole lines; events should not be cut by the end of a piece, what is cut is told less of."""
+        """Scan whole lines. An event that is split between two pieces loses details."""
         collecting = gc.isenabled()
-        gc.disable()  # nothing here makes cycles
+        gc.disable()  # this code creates no reference cycles
         try:
             for block, after in _with_next(text):
                 self._sweep.block(self._before, block, after)

@@ -1,8 +1,8 @@
 """Read a kept AVC record of the kernel and the other records of its event in one pass.
 
-The expression of :mod:`avc_patterns` has separated the fields of the record already, and a value in it holds no blank.
-Where a line differs from what the kernel writes, :func:`~sepolicyd.audit.parse.denial.denials_of_lines` reads the event:
-both give the same Denial (tests/audit/scan/test_kept_record.py).
+The expression of :mod:`avc_patterns` has already split the record into fields without blanks. Events with a line in an
+unusual form are read by :func:`~sepolicyd.audit.parse.denial.denials_of_lines`, which gives the same Denial
+(tests/audit/scan/test_kept_record.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PERMISSIVE = {b"1": True, b"0": False}
 
 
 def read_kept(lines: Sequence[bytes]) -> Optional[Denial]:
-    """The denial on the first line, the other lines being records of the same event; None where the parser reads none."""
+    """Return the denial on the first line, None if it holds none. The other lines are records of the same event."""
     match = KERNEL_AVC.match(lines[0] + b"\n")
     denial = None if match is None else _denial(match, lines)
     if denial is not None:
@@ -34,7 +34,7 @@ def read_kept(lines: Sequence[bytes]) -> Optional[Denial]:
 
 
 def _denial(match: re.Match[bytes], lines: Sequence[bytes]) -> Optional[Denial]:
-    """None where a line has a form that the parser must judge."""
+    """Build the denial; return None if a line has a form that only the parser reads."""
     line = lines[0]
     tclass = match[CLASS].decode()
     is_plain = b"\x1d" not in line and b"\t" not in line and line.find(b" type=", match.end(STAMP)) < 0
@@ -65,7 +65,7 @@ def _denial(match: re.Match[bytes], lines: Sequence[bytes]) -> Optional[Denial]:
 
 
 def _values(line: str) -> Optional[dict[str, str]]:
-    """The fields behind the permissions; of a key that stands twice, the first."""
+    """Return the fields behind the permissions, the first value of a repeated key."""
     values: dict[str, str] = {}
     for word in line[line.index("} for ") + 6 :].split(" "):
         key, _, written = word.partition("=")
@@ -78,7 +78,7 @@ def _values(line: str) -> Optional[dict[str, str]]:
 
 
 def _companions(match: re.Match[bytes], lines: Sequence[bytes], raw: list[str]) -> Optional[Companions]:
-    """The other records of the event, whose lines are added to ``raw``; None where one has an unusual form."""
+    """Return the other records of the event, or None if one has an unusual form. Their lines are appended to ``raw``."""
     companions = Companions()
     stamp, node = match[STAMP], match[NODE]
     for line in lines[1 : 1 + MAX_COMPANIONS]:

@@ -1,4 +1,4 @@
-"""Scan whole log files into a ScanResult. Files are read in blocks, never mapped."""
+"""Scan whole log files into a ScanResult. Files are read in blocks, not mapped into memory."""
 
 from __future__ import annotations
 
@@ -25,59 +25,59 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What a log says. A record that was written twice counts once."""
+    """Contents of a log. Duplicate records count once."""
 
     lines: int = 0
     denials: int = 0
-    """Messages, like ``granted`` and ``notices``; those that found no room are among them."""
+    """Number of messages, like ``granted`` and ``notices``, including those that found no room."""
     granted: int = 0
     notices: int = 0
     other: int = 0
-    """Lines with ``avc:`` that are no message of SELinux: another security module's, or a name that contains the mark."""
+    """Lines with ``avc:`` that do not come from SELinux: from another security module, or with the mark inside a name."""
     has_records: bool = False
     """Whether any line has the header of an audit record."""
     unparsed: tuple[Unparsed, ...] = ()
-    """The first thousand of ``unparsed_count`` lines, and of the attempts among them."""
+    """The first thousand unparsed lines, and the first thousand forgery attempts among them."""
     unparsed_count: int = 0
     attempts: int = 0
-    """How many of ``unparsed_count`` look like attempts to forge a record."""
+    """Number of unparsed lines that look like attempts to forge a record."""
     imitations: tuple[Unparsed, ...] = ()
-    """The first thousand of ``imitation_count`` events that were read and hold a value that imitates a record."""
+    """The first thousand events that were read and hold a value that imitates a record."""
     imitation_count: int = 0
     attempt_sources: Mapping[str, int] = field(default_factory=dict)
-    """``attempts`` and ``imitation_count`` together, by the type of the process; "" where nothing proves it."""
+    """Sum of ``attempts`` and ``imitation_count`` by type of the process; "" where no record proves the type."""
     sightings: tuple[Sighting, ...] = ()
-    """In the order of the log. Their counts and those of ``remainders`` and ``overflow`` add up to ``denials``."""
+    """In the order of the log. The counts here, in ``remainders`` and in ``overflow`` add up to ``denials``."""
     remainders: tuple[Remainder, ...] = ()
     granted_sightings: tuple[Sighting, ...] = ()
     overflow: Mapping[str, int] = field(default_factory=dict)
-    """Denials that are counted and not kept, by source domain: the domain has too many distinct accesses."""
+    """Denials counted only, by source domain, because the domain has too many distinct accesses."""
     errors: tuple[PolicyError, ...] = ()
     notice_list: tuple[Notice, ...] = ()
 
 
 class TextFront(Protocol):
-    """What ``analyze`` puts before the scan to read text that is not as auditd writes it (audit/dialects/preprocess.py)."""
+    """Reader of formats other than auditd's, used by ``analyze`` in front of the scan (audit/dialects/preprocess.py)."""
 
     @property
     def found(self) -> list[Denials]:
-        """What it has read itself; complete after the last block."""
+        """Return the denials that the reader found itself, complete after the last block."""
 
     def blocks(self, blocks: Iterator[bytes], lines_scanned: Callable[[], int]) -> Iterator[bytes]:
-        """The blocks with raw lines only, as many lines as before."""
+        """Return the blocks with raw lines only, as many lines as before."""
 
 
 def scan_files(
     paths: Sequence[Path], *, on_progress: Optional[Progress] = None, front: Optional[TextFront] = None
 ) -> ScanResult:
-    """Scan the files in this order as one log, plain or compressed by gzip, xz or bzip2 (recognized by content).
+    """Scan the files in this order as one log, plain or compressed with gzip, xz or bzip2 (recognized by content).
 
-    :param on_progress: gets the number of (decompressed) bytes that were read since its last call
-    :raises InputError: a file is missing, unreadable, a directory, or compressed in another way
+    :param on_progress: called with the number of (decompressed) bytes read since the last call
+    :raises InputError: a file is missing, unreadable, a directory, or compressed in another format
     """
     for path in paths:
         if path.is_dir():
-            raise InputError(f"{path} is a directory, not a log", "name the log file in it, such as audit.log")
+            raise InputError(f"{path} is a directory, not a log", "give the log file in it, such as audit.log")
     sweep = Sweep()
     _run(sweep, _through(front, sweep, _blocks_of_files(sweep, paths)), on_progress)
     _take_from(front, sweep)
@@ -85,7 +85,7 @@ def scan_files(
 
 
 def scan_stream(file: BinaryIO, *, on_progress: Optional[Progress] = None, front: Optional[TextFront] = None) -> ScanResult:
-    """Scan a binary stream (standard input) to its end; compressed or not.
+    """Scan a binary stream (standard input) to its end, compressed or plain.
 
     :raises InputError: the stream cannot be read
     """
@@ -108,7 +108,7 @@ def _take_from(front: Optional[TextFront], sweep: Sweep) -> None:
 
 
 def result_of(sweep: Sweep) -> ScanResult:
-    """What the sweep has found so far."""
+    """Return the results of the sweep so far."""
     denied, remainders, denials = sweep.places.found(AvcDecision.DENIED)
     granted, _, grants = sweep.places.found(AvcDecision.GRANTED)
     overflow = sweep.places.overflow()
@@ -135,7 +135,7 @@ def result_of(sweep: Sweep) -> ScanResult:
 
 
 def _run(sweep: Sweep, blocks: Iterator[bytes], on_progress: Optional[Progress]) -> None:
-    """Feed the blocks, each with its neighbours. The cycle collector rests: nothing here makes cycles."""
+    """Feed the blocks, each with its neighbours. Garbage collection is off: this code creates no reference cycles."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -166,15 +166,15 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
     except FileNotFoundError as error:
-        raise InputError(f"there is no {path}", "name a log file that exists") from error
+        raise InputError(f"{path} does not exist", "give an existing log file") from error
     except PermissionError as error:
-        raise InputError(f"{path} may not be read by this user", "run as root, or as a member of the log's group") from error
+        raise InputError(f"no permission to read {path}", "run as root, or as a member of the log's group") from error
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "name a log file") from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}", "give a log file") from error
 
 
 def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
-    """The blocks of a file, unpacked where it begins with a packer's magic number."""
+    """Yield the blocks of a file, decompressed if it begins with a known magic number."""
     if _is_plain(file):
         yield from _blocks_at(file, 0, os.fstat(file.fileno()).st_size)
         return
@@ -184,25 +184,25 @@ def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
         yield from _blocks(start, file)
         return
     if kind.unpacker is None:
-        raise InputError(f"{name} is packed by {kind.name}", f"unpack it: {kind.name} -dc FILE | sepolicyd analyze -")
+        raise InputError(f"{name} is compressed with {kind.name}", f"decompress it: {kind.name} -dc FILE | sepolicyd analyze -")
     unpacked = Unpacked(kind, start, file)
     yield from _blocks(b"", unpacked)
     if unpacked.trouble:
         sweep.unparsed_count += 1
-        sweep.unparsed.append(Unparsed(0, UnparsedReason.DAMAGED, name, f"{unpacked.trouble}; what comes before was read"))
+        sweep.unparsed.append(Unparsed(0, UnparsedReason.DAMAGED, name, f"{unpacked.trouble}; the lines before it were read"))
 
 
 def _is_plain(file: BinaryIO) -> bool:
-    """Whether it is a regular file that is read from its beginning and not packed."""
+    """Tell whether this is an uncompressed regular file at its beginning."""
     try:
         mode = os.fstat(file.fileno()).st_mode
-    except OSError:  # not a file of the operating system
+    except OSError:  # not backed by a file descriptor
         return False
     return stat.S_ISREG(mode) and file.tell() == 0 and kind_of(os.pread(file.fileno(), LONGEST_MAGIC, 0)) is None
 
 
 def _blocks(start: bytes, file: Union[BinaryIO, Unpacked]) -> Iterator[bytes]:
-    """Blocks of whole lines. A line longer than MAX_LINE is cut, so that a file without newlines cannot fill the memory."""
+    """Yield blocks of whole lines. Lines longer than MAX_LINE are cut, so a file without newlines cannot fill the memory."""
     block = start
     while block := block or file.read(BLOCK):
         if not block.endswith(b"\n"):
@@ -212,7 +212,7 @@ def _blocks(start: bytes, file: Union[BinaryIO, Unpacked]) -> Iterator[bytes]:
 
 
 def _blocks_at(file: BinaryIO, offset: int, end: int) -> Iterator[bytes]:
-    """The same of a regular file between two offsets; each block is read once and in place, for copying costs time."""
+    """Yield the blocks of a regular file between two offsets, each read once and in place (copying is slow)."""
     number = file.fileno()
     while offset < end:
         size = min(BLOCK, end - offset)
@@ -225,6 +225,6 @@ def _blocks_at(file: BinaryIO, offset: int, end: int) -> Iterator[bytes]:
                 break
         block = os.pread(number, min(size + reach, end - offset), offset)
         if not block:
-            return  # the file was cut while it was read
+            return  # the file was truncated during the read
         offset += len(block)
         yield block
