@@ -151,7 +151,7 @@ class PolicyDeclarations:
             yield from self._plain(key, rows)
 
     def transitions_on(self, target: str, tclass: str) -> Iterator[Transition]:
-        """Yield the transitions of one target and class: a look-up, where :meth:`transitions` reads all of them."""
+        """Yield the transitions of one target and class, without reading all transitions."""
         numbers = self.tables.numbers.get(target), self.tables.class_numbers.get(tclass)
         if numbers[0] is None or numbers[1] is None:
             return
