@@ -15,7 +15,7 @@ from tests.vm.image import cache_directory
 from tests.vm.scenarios.steps import OURS, closed, configure, permissive, wait_closed, wait_undone
 
 # what the packages depend on and the guest's image has not
-DEPENDENCIES = ("python3-jinja2", "python3-markupsafe")
+DEPENDENCIES = ("bzip2", "python3-jinja2", "python3-markupsafe")
 VERSION = re.compile(r'^version = "([^"]+)"', re.MULTILINE)
 DEBS = "/root/debs"
 LEASE_MODULES = "ls -d /var/lib/selinux/default/active/modules/*/sepolicyd_lease_* 2>/dev/null; true"
@@ -157,7 +157,7 @@ def play(context: Context) -> None:
     for deb in (*dependencies(), *old, *new):
         context.machine.put(f"{DEBS}/{deb.name}", deb.read_bytes())
     configure(context)
-    dpkg(context, "-i python3-*.deb", "dependencies")
+    dpkg(context, "-i python3-*.deb bzip2_*.deb", "dependencies")
     dpkg(context, "-i sepolicyd_0.1*.deb", "installation of the version before")
     upgrade_during_a_lease(context)
 
