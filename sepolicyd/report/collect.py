@@ -50,7 +50,7 @@ def collect(session: Session, now: float, policy_file: Optional[Path] = None) ->
     lease, lease_note = lease_of(session)
     records = taint.read_records(settings, profile.name, now=now)
     taints = (*snapshot.taints, *taint.summary(records.taints(snapshot.remarks)))
-    grants = grants_of(decided, version.rules, since(entries))
+    grants = grants_of(decided, version, since(entries))
     return Report(
         service=profile.name,
         description=profile.description,

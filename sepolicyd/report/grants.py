@@ -2,42 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sepolicyd.access import Access
 from sepolicyd.module.source import ALLOW, DONTAUDIT, Rule
 from sepolicyd.report.model import Grant, GrantState, Pending
+from sepolicyd.rollout.apply.changes import booleans_of as booleans_in
+from sepolicyd.rollout.apply.changes import paths_of, ports_of
 from sepolicyd.rollout.apply.desired_policy import rule_kind
+from sepolicyd.rollout.apply.versions import Version
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fixes.detail import booleans_of, is_automatic
+from sepolicyd.rules.fixes.detail import FixDetail, booleans_of, is_automatic, labels_of
 from sepolicyd.rules.fixes.fix import FixKind
 from sepolicyd.state.decisions import AnswerKind, Decision
 
 Key = tuple[str, str, str, int, str, GrantState, int]
 
 
-def grants_of(decided: Mapping[Access, Decision], rules: Iterable[Rule], loaded_since: Mapping[Rule, int]) -> list[Grant]:
-    """What the decisions in force allow or silence, and the rules of the loaded module that no decision asks for."""
-    loaded = {(rule.access, rule.kind): loaded_since.get(rule, 0) for rule in rules}
+def grants_of(decided: Mapping[Access, Decision], version: Version, loaded_since: Mapping[Rule, int]) -> list[Grant]:
+    """What the decisions in force allow or silence, and the rules of the loaded module that no decision asks for.
+
+    :param version: the installed version
+    :param loaded_since: the version since which each of its rules is in force
+    """
+    loaded = {(rule.access, rule.kind): loaded_since.get(rule, 0) for rule in version.rules}
     groups: dict[Key, list[str]] = {}
     decisions: dict[int, Decision] = {}
     for access, decision in decided.items():
         if decision.answer not in (AnswerKind.ALLOW, AnswerKind.DONTAUDIT):
             continue
         kind = rule_kind(decision, access)
-        in_module = (access, kind) in loaded if kind else False
-        state = GrantState.LOADED if in_module or not kind else GrantState.WAITING
+        if kind:
+            state = GrantState.LOADED if (access, kind) in loaded else GrantState.WAITING
+        else:
+            state = _state_of(decision.fix_detail, version)
         means = DONTAUDIT if kind == DONTAUDIT else "" if kind == ALLOW else _means(decision)
-        version = loaded.pop((access, kind), 0) if kind else 0
+        first = loaded.pop((access, kind), 0) if kind else 0
         decisions[decision.id] = decision
-        groups.setdefault((*access.group, decision.id, means, state, version), []).append(_permission(access))
-    for (access, kind), version in loaded.items():
+        groups.setdefault((*access.group, decision.id, means, state, first), []).append(_permission(access))
+    for (access, kind), first in loaded.items():
         means = DONTAUDIT if kind == DONTAUDIT else ""
-        groups.setdefault((*access.group, 0, means, GrantState.WITHDRAWN, version), []).append(_permission(access))
+        groups.setdefault((*access.group, 0, means, GrantState.WITHDRAWN, first), []).append(_permission(access))
     return [
-        Grant(source, target, tclass, tuple(sorted(permissions)), decisions.get(number), means, state, version)
-        for (source, target, tclass, number, means, state, version), permissions in sorted(groups.items())
+        Grant(source, target, tclass, tuple(sorted(permissions)), decisions.get(number), means, state, first)
+        for (source, target, tclass, number, means, state, first), permissions in sorted(groups.items())
     ]
+
+
+def _state_of(detail: FixDetail, version: Version) -> GrantState:
+    """Whether a version carries out a fix that is no rule."""
+    if not is_automatic(detail):
+        return GrantState.BY_HAND
+    values = {(one.name, one.on) for one in booleans_in(version.changes)}
+    ports = {(one.protocol, one.number, one.type) for one in ports_of(version.changes)}
+    contexts = {(one.pattern, one.type, one.kind) for one in version.contexts}
+    moves = {(one.source, one.target, one.tclass, one.type) for one in version.transitions}
+    labels = labels_of(detail)
+    wanted = (
+        {(one.boolean, one.value) for one in booleans_of(detail)} <= values,
+        {(one.protocol, one.number, one.type) for one in getattr(detail, "ports", ())} <= ports,
+        {(one.pattern, one.type, one.kind) for one in labels.contexts} <= contexts,
+        {(one.source, one.target, one.tclass, one.type) for one in getattr(detail, "created", ())} <= moves,
+        set(labels.paths) <= set(paths_of(version.changes)),
+    )
+    return GrantState.LOADED if all(wanted) else GrantState.WAITING
 
 
 def denied(decided: Mapping[Access, Decision]) -> tuple[Grant, ...]:

@@ -22,6 +22,13 @@ class GrantState(str, Enum):
     LOADED = "loaded"
     WAITING = "not loaded yet"
     WITHDRAWN = "decision withdrawn, still loaded"
+    BY_HAND = "by hand, not checked"
+    """A person has to do it: a setting of the application, or a rule of the base module."""
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the loaded module gives the access, with or without a decision."""
+        return self in (GrantState.LOADED, GrantState.WITHDRAWN)
 
     def __str__(self) -> str:
         return self.value

@@ -67,7 +67,7 @@ def _totals(report: Report) -> Mapping[str, Any]:
     unseen = report.readiness.unseen
     return {
         "allowed": count(report.grants),
-        "loaded": count(one for one in report.grants if one.state is not GrantState.WAITING),
+        "loaded": count(one for one in report.grants if one.state.in_force),
         "refused": count(report.refusals),
         "silenced": count(report.silenced),
         "pending": sum(len(one.permissions) for one in report.pending),

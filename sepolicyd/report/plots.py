@@ -16,6 +16,7 @@ from sepolicyd.report.visible import visible
 from sepolicyd.rollout.learning.chao2 import Unseen
 from sepolicyd.rollout.learning.readiness import Readiness
 
+Point = tuple[float, float]
 WIDE, NARROW = 1040.0, 340.0
 MAX_TARGETS = 24
 MAX_LEASES = 30
@@ -29,42 +30,45 @@ def reach_graph(reach: Sequence[DomainReach], width: float) -> Optional[Markup]:
         return None
     narrow = width < 600
     size, step = (11.0, 19.0) if narrow else (13.0, 24.0)
-    left, right = (128.0, width - 146.0) if narrow else (290.0, width - 400.0)
+    left, right = (128.0, width - 146.0) if narrow else (250.0, width - 450.0)
     top = 34.0
     height = top + step * max(len(rows), 3 * len(reach)) + 8
-    parts = [
-        label(0, 14, "domain", size=size, class_="m"),
-        label(right + 6, 14, "type that it has gained on", size=size, class_="m", room=width - right - 6),
-    ]
+    heading = "gained on" if narrow else "type that it has gained on"
+    parts = [label(0, 14, "domain", size=size, class_="m"), label(right + 6, 14, heading, size=size, class_="m")]
     places = {target: top + step * (number + 0.5) for number, target in enumerate(rows)}
     spread = (height - top) / len(reach)
     for number, one in enumerate(reach):
-        y = top + spread * (number + 0.5)
-        colour = f"d{number % COLOURS}"
+        y, colour = top + spread * (number + 0.5), f"d{number % COLOURS}"
         for edge in _shown(one, rows):
-            end = places[edge.target]
-            middle = (left + right) / 2
-            path = f"M{left:.0f} {y:.1f} C{middle:.0f} {y:.1f} {middle:.0f} {end:.1f} {right:.0f} {end:.1f}"
-            style = "edge widened" if edge.widened else "edge"
-            note = f"{one.domain} on {edge.target}: {edge.text}"
-            parts.append(element("path", element("title", text=note), d=path, class_=f"{style} {colour}"))
+            parts.append(_line(one.domain, edge, (left, y), (right, places[edge.target]), colour))
         parts += _domain(one, y, left, size, colour)
     for target, y in places.items():
-        parts.append(element("circle", cx=right, cy=y, r=3, class_="dot"))
-        name, text = rows[target]
-        room = width - right - 8
-        parts.append(label(right + 8, y + size * 0.35, name, size=size, room=room))
-        taken = size * CHAR * (len(visible(name)) + 1)
-        if text and not narrow and room - taken > 60:
-            parts.append(label(right + 8 + taken, y + size * 0.35, text, size=size * 0.9, class_="m", room=room - taken))
+        parts += _target(*rows[target], (right, y), width - right - 8, size)
     title = f"What {len(reach)} domains have gained: {len(rows)} types"
     return drawing(width, height, title, *parts, kind="narrow" if narrow else "wide")
+
+
+def _line(domain: str, edge: Edge, start: Point, end: Point, colour: str) -> Markup:
+    middle = (start[0] + end[0]) / 2
+    path = f"M{start[0]:.0f} {start[1]:.1f} C{middle:.0f} {start[1]:.1f} {middle:.0f} {end[1]:.1f} {end[0]:.0f} {end[1]:.1f}"
+    note = element("title", text=f"{domain} on {edge.target}: {edge.text}")
+    return element("path", note, d=path, class_=f"edge{' widened' if edge.widened else ''} {colour}")
+
+
+def _target(name: str, permissions: str, place: Point, room: float, size: float) -> list[Markup]:
+    """A type on the right, with the permissions where there is room for them."""
+    x, y = place[0] + 8, place[1] + size * 0.35
+    parts = [element("circle", cx=place[0], cy=place[1], r=3, class_="dot"), label(x, y, name, size=size, room=room)]
+    taken = size * CHAR * (len(visible(name)) + 1)
+    if permissions and room > 300 and room - taken > 60:
+        parts.append(label(x + taken, y, permissions, size=size * 0.9, class_="m", room=room - taken))
+    return parts
 
 
 def _domain(one: DomainReach, y: float, left: float, size: float, colour: str) -> list[Markup]:
     before, after = sum(one.before.values()), sum(one.after.values())
     more = sum(edge.accesses for edge in one.edges)
-    text = f"{before} types, now {after}" if left < 200 else f"{before} types, now {after}; {more} accesses more"
+    text = f"{before} \u2192 {after} types" + ("" if left < 200 else f", +{more} accesses")
     height = size * 2.9
     return [
         element("rect", x=0, y=y - height / 2, width=left, height=height, rx=4, class_=f"node {colour}"),

@@ -12,18 +12,31 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.errors import RefusedError
+from sepolicyd.module.source import FileContext, TypeTransition
 from sepolicyd.report.collect import collect
 from sepolicyd.report.grants import grants_of
 from sepolicyd.report.model import Grant, GrantState, ObjectKind, Report, object_kind
 from sepolicyd.report.page import render
 from sepolicyd.report.version_history import parse_access
+from sepolicyd.rollout.apply.changes import ChangedBoolean, ChangedPath, ChangedPort
 from sepolicyd.rollout.apply.rollback import rollback
+from sepolicyd.rollout.apply.versions import EMPTY, Version
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.rollout.lease.lease_records import LeaseBook, LeaseEvent
 from sepolicyd.rollout.session import Session
 from sepolicyd.rules.evidence import Evidence
-from sepolicyd.rules.fixes.detail import BooleanSetting
+from sepolicyd.rules.fixes.detail import (
+    BooleanSetting,
+    ConfigurationLine,
+    CreatedLabel,
+    FixDetail,
+    LabelledPort,
+    LabelledPorts,
+    NewLabels,
+    OwnType,
+    PathLabel,
+)
 from sepolicyd.rules.fixes.fix import FixKind
 from sepolicyd.state.decisions import AnswerKind, Decision
 from sepolicyd.state.evidence_store import Batch, EvidenceStore
@@ -227,8 +240,43 @@ def test_a_boolean_is_named_as_the_means() -> None:
     decision = Decision(
         AnswerKind.ALLOW, (READ,), "ada", 1.0, fix_kind=FixKind.BOOLEAN, fix_detail=BooleanSetting("svc_can", True), id=1
     )
-    (grant,) = grants_of({READ: decision}, (), {})
-    assert (grant.means, grant.state, grant.version) == ("boolean svc_can on", GrantState.LOADED, 0)
+    (grant,) = grants_of({READ: decision}, EMPTY, {})
+    assert (grant.means, grant.state, grant.version) == ("boolean svc_can on", GrantState.WAITING, 0)
+    (grant,) = grants_of({READ: decision}, replace(EMPTY, changes=(ChangedBoolean("svc_can", True),)), {})
+    assert grant.state is GrantState.LOADED
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "version"),
+    [
+        (
+            FixKind.PORT,
+            LabelledPorts((LabelledPort("tcp", 80, "a_t"),)),
+            replace(EMPTY, changes=(ChangedPort("tcp", 80, "a_t"),)),
+        ),
+        (
+            FixKind.RELABEL,
+            NewLabels(("/a",), (PathLabel("/a", "a_t"),)),
+            replace(EMPTY, changes=(ChangedPath("/a"),), contexts=(FileContext("/a", "a_t"),)),
+        ),
+        (
+            FixKind.OWN_TYPE,
+            OwnType(created=(CreatedLabel("a_t", "b_t", "file", "c_t"),)),
+            replace(EMPTY, transitions=(TypeTransition("a_t", "b_t", "file", "c_t"),)),
+        ),
+    ],
+)
+def test_a_fix_is_in_force_where_the_version_carries_it_out(kind: FixKind, detail: FixDetail, version: Version) -> None:
+    decision = Decision(AnswerKind.ALLOW, (READ,), "ada", 1.0, fix_kind=kind, fix_detail=detail, id=1)
+    assert grants_of({READ: decision}, EMPTY, {})[0].state is GrantState.WAITING
+    assert grants_of({READ: decision}, version, {})[0].state is GrantState.LOADED
+
+
+def test_what_a_person_has_to_do_is_not_called_in_force() -> None:
+    detail = ConfigurationLine("hub.py", "c.X = 1")
+    decision = Decision(AnswerKind.ALLOW, (READ,), "ada", 1.0, fix_kind=FixKind.APPLICATION, fix_detail=detail, id=1)
+    (grant,) = grants_of({READ: decision}, EMPTY, {})
+    assert (grant.state, grant.means) == (GrantState.BY_HAND, "application, by hand")
 
 
 @pytest.mark.parametrize(
