@@ -78,7 +78,9 @@ class Context:
         try:
             return wait_for_hub(self.machine.hub_port, HUB_S, self.machine.check_alive)
         except ClassError as error:
-            journal = self.run("journalctl -u jupyterhub -n 15 --no-pager -o cat", check=False).text
+            journal = self.run(
+                "journalctl -u jupyterhub -n 8 --no-pager -o cat; tail -n 8 /var/log/jupyterhub.log", check=False
+            ).text
             raise Failed(f"{error}; its journal ends: {journal[-1500:]}") from None
 
     def start_service(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.vm.bench import Context, Scenario, listed, unique
-from tests.vm.scenarios.steps import OURS, answer, apply, configure, permissive, queue
+from tests.vm.scenarios.steps import HUB_LOG, OURS, answer, apply, configure, logged, permissive, queue, wait_logged
 
 MAX_ROUNDS = 4
 LIMITS = "c.Spawner.mem_limit = '1G'\nc.Spawner.cpu_limit = 1.0\n"
@@ -53,6 +53,7 @@ def enforced_class(context: Context) -> set[tuple[str, str, str, str]]:
 def play(context: Context) -> None:
     context.mode("Enforcing")
     configure(context, extra=LIMITS)
+    before = logged(context)
     new: set[tuple[str, str, str, str]] = set()
     for number in range(1, MAX_ROUNDS + 1):
         context.figures.rounds = number
@@ -62,6 +63,9 @@ def play(context: Context) -> None:
             break
         context.say(f"denied under enforcing after round {number}: {listed(new)}")
     context.figures.new_denials = len(new)
+    wait_logged(context, "after `init`", before)
+    label = context.run(f"stat -c %C {HUB_LOG}").out.strip()
+    context.expect(":jupyterhub_log_t:" in label, f"the unit's log is {label}")
     context.expect(not new, f"after {MAX_ROUNDS} rounds an ordinary class is still denied: {listed(new)}")
 
 

@@ -46,6 +46,14 @@ allow jupyterhub_user_t unconfined_t:fd use;
 allow jupyterhub_user_t bin_t:file { entrypoint execute read open getattr map };
 """
 PLAIN = 'import bz2, sys; d = open(sys.argv[1], "rb").read(); print((bz2.decompress(d) if d[:3] == b"BZh" else d).decode())'
+HUB_LOG = "/var/log/jupyterhub.log"
+LOG_TO_FILE = f"""[Service]
+StandardOutput=append:{HUB_LOG}
+StandardError=inherit
+PrivateTmp=yes
+RuntimeDirectory=jupyterhub
+ReadOnlyPaths=/etc/jupyterhub/keys
+"""
 OURS = {"jupyterhub_t", "jupyterhub_proxy_t", "jupyterhub_user_t"}
 
 
@@ -63,9 +71,32 @@ def configure(context: Context, prefix: str = "/opt/jupyterhub", extra: str = ""
 
 
 def initialise(context: Context, prefix: str = "/opt/jupyterhub") -> float:
-    """The hub's domains loaded and labelled; the seconds that took."""
+    """The hub's domains loaded and labelled; the seconds that took.
+
+    The unit's log and sandbox are what systemd itself must be allowed: it starts with them before, too.
+    """
     configure(context, prefix)
+    context.run("mkdir -p /etc/systemd/system/jupyterhub.service.d")
+    context.machine.put("/etc/systemd/system/jupyterhub.service.d/log.conf", LOG_TO_FILE.encode())
+    context.run("systemctl daemon-reload; systemctl restart jupyterhub", timeout=120)
+    wait_logged(context, "before `init`", 1)
+    context.run("systemctl stop jupyterhub", timeout=120)
     return context.run("sepolicyd init jupyterhub --yes", timeout=600).seconds
+
+
+def logged(context: Context) -> int:
+    """Bytes of the unit's log."""
+    return int(context.run(f"stat -c %s {HUB_LOG} 2>/dev/null || echo 0").out)
+
+
+def wait_logged(context: Context, when: str, more_than: int) -> None:
+    """Until systemd has opened the unit's log and the hub has written to it. :raises Failed: after a minute"""
+    until = time.monotonic() + 60 * context.machine.patience
+    while logged(context) <= more_than:
+        if time.monotonic() > until:
+            state = context.run("systemctl status jupyterhub --no-pager", check=False).text
+            context.expect(False, f"{when} the unit with StandardOutput=append: does not write its log: {state[-800:]}")
+        time.sleep(2)
 
 
 def enter_students_domain(context: Context) -> None:
