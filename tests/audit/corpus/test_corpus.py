@@ -22,6 +22,7 @@ from tests.paths import ROOT
 
 CORPUS = Path(os.environ.get("SEPOLICYD_CORPUS", ROOT.parent / "shared" / "corpus"))
 FLOORS = sorted(CORPUS.rglob("*.audit2allow")) if CORPUS.is_dir() else []
+FLOOR_NAMES = [str(path.relative_to(CORPUS)).replace(".audit2allow", "") for path in FLOORS]
 JUPYTERHUB = ROOT / "tests" / "data" / "jupyterhub"
 present = pytest.mark.skipif(not FLOORS, reason="the corpus is not here")
 
@@ -56,7 +57,7 @@ def accesses_of(result: ScanResult) -> set[AccessRow]:
 
 
 @present
-@pytest.mark.parametrize("floor", FLOORS, ids=lambda path: str(path.relative_to(CORPUS)).replace(".audit2allow", ""))
+@pytest.mark.parametrize("floor", FLOORS, ids=FLOOR_NAMES)
 def test_accesses_contain_those_of_audit2allow(floor: Path) -> None:
     result = read_file(floor.with_suffix(""))
     rules, roles = floor_of(floor)
@@ -79,7 +80,7 @@ def test_every_exception_is_still_needed() -> None:
 
 
 @present
-@pytest.mark.parametrize("floor", FLOORS, ids=lambda path: str(path.relative_to(CORPUS)).replace(".audit2allow", ""))
+@pytest.mark.parametrize("floor", FLOORS, ids=FLOOR_NAMES)
 def test_every_line_with_a_mark_is_accounted_for(floor: Path) -> None:
     log = floor.with_suffix("")
     for number, line in enumerate(log.read_bytes().splitlines(keepends=True), 1):
@@ -91,7 +92,7 @@ def test_every_line_with_a_mark_is_accounted_for(floor: Path) -> None:
 
 
 @present
-@pytest.mark.parametrize("floor", FLOORS, ids=lambda path: str(path.relative_to(CORPUS)).replace(".audit2allow", ""))
+@pytest.mark.parametrize("floor", FLOORS, ids=FLOOR_NAMES)
 def test_whole_files_lose_no_mark(floor: Path) -> None:
     log = floor.with_suffix("")
     result = read_file(log)
