@@ -45,13 +45,9 @@ cuts: setup
 
 # linters, types, layers and the tests that need no policy store: the loop while editing
 check: setup
-	@$(PYTEST) -n auto --dist worksteal tests/test_linters.py tests/test_layers.py tests/test_profiles.py \
-	    tests/audit/parse tests/audit/scan tests/rules/attribution tests/rules/fixes tests/rollout/learning tests/rollout/review
-
-# Chromium for the tests of reports; without it they are skipped
-browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
-	    if command -v apt-get >/dev/null; then apt-get install -q -y --no-install-recommends chromium; else dnf install -y chromium; fi
+	@$(PYTEST) -n 2 --dist worksteal tests/test_linters.py tests/test_layers.py tests/test_style.py tests/test_profiles.py \
+	    tests/test_schemas.py tests/audit/parse tests/audit/scan tests/audit/dialects tests/rules/attribution tests/rules/fixes \
+	    tests/rollout/learning tests/rollout/review tests/storage tests/kernel
 
 lint: setup
 	@$(PYTEST) tests/test_linters.py tests/test_layers.py

@@ -26,8 +26,8 @@ install:
 	printf '#!/bin/sh\n# -I: neither the working directory nor the environment adds modules to what root runs\nexec %s/bin/python3 -I -m sepolicyd "$$@"\n' \
 	    "$(INSTALL_LIB)" > "$(DESTDIR)$(PREFIX)/bin/sepolicyd"
 	chmod 0755 "$(DESTDIR)$(PREFIX)/bin/sepolicyd"
-	rm -rf "$(DESTDIR)$(INSTALL_DATA)/policies"
-	cp -R policies "$(DESTDIR)$(INSTALL_DATA)/policies"
+	rm -rf "$(DESTDIR)$(INSTALL_DATA)/policies" "$(DESTDIR)$(INSTALL_DATA)/examples"
+	cp -R policies examples "$(DESTDIR)$(INSTALL_DATA)/"
 	sed -i 's,/usr/lib/sepolicyd,$(INSTALL_LIB),g' "$(DESTDIR)$(INSTALL_DATA)/policies/sepolicyd/sepolicyd.fc"
 	sed 's,/usr/lib/sepolicyd,$(INSTALL_LIB),g' systemd/sepolicyd-run > "$(DESTDIR)$(INSTALL_LIB)/sepolicyd-run"
 	install -m 0755 packaging/sepolicyd-scan "$(DESTDIR)$(INSTALL_LIB)/sepolicyd-scan"

@@ -37,7 +37,7 @@ from sepolicyd.settings import DEFAULT_PROFILE, Settings
 from sepolicyd.state.decisions import AnswerKind
 from sepolicyd.state.evidence_reader import read_evidence
 
-LOG = "demo/rollout.log.gz"
+LOG = "rollout.log.gz"
 CHUNKS = 8
 CHUNK_PAUSE_S = 0.35
 WAIT_S = 30.0
@@ -114,11 +114,12 @@ def _follow(session: Session) -> None:
 
 
 def _captured(session: Session) -> bytes:
-    path = session.profile.directory / LOG
+    # beside the directory of the policies, in the source tree as after installation
+    path = session.profile.directory.parents[1] / "examples" / session.profile.name / LOG
     try:
         return gzip.decompress(path.read_bytes())
     except OSError as error:
-        raise InputError(f"the demo's log {path} cannot be read: {error.strerror}", "install sepolicyd's policies") from None
+        raise InputError(f"the demo's log {path} cannot be read: {error.strerror}", "install sepolicyd's examples") from None
 
 
 def _env() -> dict[str, str]:

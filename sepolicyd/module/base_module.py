@@ -14,7 +14,7 @@ from sepolicyd.module.source import FileContext, SourceText, render_fc
 from sepolicyd.profiles import Profile
 
 LIMITS = "limits.cil"
-PLAIN = "plain"  # POLICY/plain/NAME.te: the source expanded with the reference policy's headers
+GENERATED = "generated"  # POLICY/generated/NAME.te: the source expanded with the reference policy's headers
 MAKE_TIMEOUT_S = 300.0
 GEN_CONTEXT = re.compile(r"^(/\S*)\s+(?:(-[-bcdlps])\s+)?gen_context\(\w+:object_r:(\w+)(?:,\s*\w+)?\)\s*$", re.MULTILINE)
 MODULE = re.compile(r"^policy_module\(\s*(\w+)\s*,\s*([0-9.]+)\s*\)", re.MULTILINE)
@@ -45,8 +45,8 @@ def headers_here(headers: Path) -> Optional[Path]:
 def build_base(profile: Profile, contexts: Iterable[FileContext], workdir: Path, *, headers: Path, mls: bool = True) -> Path:
     """Build the base module as a package in ``workdir``.
 
-    With policy headers, the .te is expanded for the installed base policy. Without them, the text in plain/ is used, which was
-    expanded with the reference policy's headers.
+    With policy headers, the .te is expanded for the installed base policy. Without them, the text in generated/ is used,
+    which was expanded with the reference policy's headers.
 
     :raises ToolError: a compiler rejected the source
     :raises ToolMissingError: there are neither headers nor an expanded text
@@ -57,11 +57,11 @@ def build_base(profile: Profile, contexts: Iterable[FileContext], workdir: Path,
     render_fc(contexts, mls=mls)
     if headers_here(headers):
         return _with_headers(profile, name, te, render_gen_fc(contexts), workdir, headers)
-    plain = profile.directory / PLAIN / f"{name}.te"
-    if not plain.is_file():
+    expanded = profile.directory / GENERATED / f"{name}.te"
+    if not expanded.is_file():
         hint = "install selinux-policy-dev (Debian) or selinux-policy-devel (Fedora, RHEL)"
         raise ToolMissingError(f"the policy headers that {profile.file('.te')} is written with are not installed", hint)
-    return build(SourceText(name, version, _read(plain), render_fc(contexts, mls=mls), (), ()), workdir, mls=mls)
+    return build(SourceText(name, version, _read(expanded), render_fc(contexts, mls=mls), (), ()), workdir, mls=mls)
 
 
 def limits_of(profile: Profile, name: str, workdir: Path) -> Optional[Path]:

@@ -58,10 +58,10 @@ def test_selint_sees_mistakes(profile: Profile, tmp_path: Path) -> None:
 
 
 def test_the_plain_text_is_up_to_date(profile: Profile, tmp_path: Path) -> None:
-    """Mend with: python -m tests.policies.jupyterhub.plain"""
+    """Mend with: python -m tests.policies.jupyterhub.regenerate"""
     need_toolchain()
     made = base_module.expand(profile.file(".te").read_text(encoding="utf-8"), "jupyterhub", tmp_path, headers=HEADERS)
-    assert made == (profile.directory / "plain/jupyterhub.te").read_text(encoding="utf-8")
+    assert made == (profile.directory / "generated/jupyterhub.te").read_text(encoding="utf-8")
 
 
 def checking_store(place: Path) -> Store:

@@ -1,4 +1,4 @@
-"""Regenerate policies/jupyterhub/plain/jupyterhub.te: ``python -m tests.policies.jupyterhub.plain``."""
+"""Regenerate policies/jupyterhub/generated/jupyterhub.te: ``python -m tests.policies.jupyterhub.regenerate``."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ if __name__ == "__main__":
     policy = POLICIES / "jupyterhub"
     with TemporaryDirectory() as place:
         text = expand((policy / "jupyterhub.te").read_text(encoding="utf-8"), "jupyterhub", Path(place), headers=HEADERS)
-    (policy / "plain/jupyterhub.te").write_text(text, encoding="utf-8")
+    (policy / "generated/jupyterhub.te").write_text(text, encoding="utf-8")
