@@ -44,13 +44,13 @@ def report_command(
 ) -> int:
     """Write a report on a service's rollout.
 
-    One HTML page that needs no network and no script: what the service may do and since which decision, what was refused,
-    what was loaded, the leases, what was learnt, and what each domain reaches before and after.
+    One HTML page without scripts and external resources: allowed accesses with their decisions, refused accesses, loaded
+    versions, leases, exercises, and the reach of each domain before and after.
 
     With --bundle the records themselves: evidence, decisions, module sources, the exact difference and the histories, in a
     file that verify_bundle.py checks without sepolicyd. Its seal is printed: keep it elsewhere.
 
-    With --upstream reports in the form that policy maintainers take, on what was denied and allowed by a decision.
+    With --upstream, reports to policy maintainers on denied accesses that a decision allows.
 
     \b
     Example:

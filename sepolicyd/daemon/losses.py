@@ -1,4 +1,4 @@
-"""Journal messages about lost audit events and gaps in the log, so that somebody hears of them while they can be repaired."""
+"""Journal messages about lost audit events and gaps in the log, in time for a repair."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Optional
 
 from sepolicyd.kernel.journal import MessageId, Priority, send
 
-PAUSE_SECONDS = 60.0  # between two messages of one kind; what comes meanwhile is counted
+PAUSE_SECONDS = 60.0  # between two messages of one kind; losses in between are counted
 TEXTS = {
     "lost": (
         MessageId.EVENTS_LOST,
@@ -16,7 +16,7 @@ TEXTS = {
     ),
     "gaps": (
         MessageId.LOG_GAP,
-        "the audit log was cut away {count} times before it was read: an access that {profile} needs may be missing",
+        "the audit log was truncated {count} times before it was read: an access that {profile} needs may be missing",
     ),
 }
 Sender = Callable[[str, Priority, MessageId], None]
@@ -35,9 +35,9 @@ class LossReporter:
         self._said_at: dict[str, float] = {}
 
     def report(self, counts: Mapping[str, int], now: float) -> None:
-        """Count what was saved, and say it when it is time.
+        """Count the losses of a saved batch, and report them at most once a minute.
 
-        :param counts: those of the saved batch
+        :param counts: losses in the saved batch
         :param now: seconds of a clock that only moves forward
         """
         for kind, (message, text) in TEXTS.items():

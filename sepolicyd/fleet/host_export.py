@@ -1,7 +1,7 @@
-"""Evidence of one host as a file: canonical JSON, without raw lines, paths and names unless they are asked for.
+"""Evidence of one host as a file: canonical JSON, by default without raw lines, paths and user names.
 
-The format is described by policies/schema/evidence.schema.json. What is read back was written by another machine, which may
-be hostile: each value is checked for type and size, names are checked as identifiers, and unknown keys are refused.
+policies/schema/evidence.schema.json describes the format. Exports of other machines may be hostile: each value is checked
+for type and size, names are checked as identifiers, and unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ACCESS_KEYS = frozenset(("source", "target", "class", "permission", "role", "ev
 
 @dataclass(frozen=True, order=True)
 class PolicyIdentity:
-    """The base policy that a host's evidence belongs to."""
+    """Base policy to which the evidence of a host belongs."""
 
     base_modules: str
     """SHA-256 over the modules of the distribution's policy (sepolicyd.fleet.policy_identity)."""
@@ -43,7 +43,7 @@ class PolicyIdentity:
     """ID and VERSION_ID of os-release(5)."""
 
     def to_values(self) -> dict[str, str]:
-        """The JSON form."""
+        """Return the JSON form."""
         return {"base_modules": self.base_modules, "type": self.name, "system": self.system}
 
     def __str__(self) -> str:
@@ -56,30 +56,30 @@ class HostExport:
 
     host: str
     machine: str
-    """Hash of machine-id(5) that is used for nothing else: tells two hosts of one name apart."""
+    """Application-specific hash of machine-id(5), which distinguishes two hosts of one name."""
     created: float
-    """Epoch seconds, by the host's clock."""
+    """Epoch seconds by the clock of the host."""
     profile: str
     policy: PolicyIdentity
     evidence: Mapping[tuple[Access, str], Evidence]
     """By access and role."""
     exercises: tuple[str, ...] = ()
-    """Names of the exercises done, in their order."""
+    """Names of the finished exercises, in order."""
     taints: tuple[str, ...] = ()
-    """What makes this evidence less than whole, one sentence each."""
+    """Reasons why this evidence is incomplete, one sentence each."""
     sepolicyd: str = ""
     """Version that wrote the file."""
 
 
 def anonymous(seen: Evidence) -> Evidence:
-    """The part of the evidence that names no user, no file and no process, and holds no raw record."""
+    """Return the evidence without names of users, files and processes and without raw records."""
     return replace(
         seen, comms=(), exes=(), pids=(), paths=(), names=(), contexts=(), reasons=(), nodes=(), times=(), samples=()
     )
 
 
 def render(export: HostExport) -> bytes:
-    """The file's content: sorted keys, one access a line, ASCII, a newline at the end."""
+    """Return the content of the file: sorted keys, one access per line, ASCII, a newline at the end."""
     head = {
         "format": FORMAT, "version": VERSION, "host": export.host, "machine": export.machine, "created": export.created,
         "sepolicyd": export.sepolicyd, "profile": export.profile,
@@ -101,19 +101,19 @@ def _access(key: tuple[Access, str], seen: Evidence) -> dict[str, Any]:
 
 
 def parse(data: bytes, name: str) -> HostExport:
-    """Parse and check a file that another host has written.
+    """Parse and check a file that another host wrote.
 
-    :param name: the file's name, for messages
-    :raises InputError: too large, cut, of another version, or a value that :func:`render` never writes
+    :param name: file name for messages
+    :raises InputError: the file is too large, truncated, of another version, or holds a value that :func:`render` never writes
     """
     try:
         return _export(_document(data))
     except _InvalidExportError as wrong:
-        raise InputError(f"{name} is not an export of evidence: {wrong}", "export it again on that host") from None
+        raise InputError(f"{name} is not a valid export of evidence: {wrong}", "export it again on that host") from None
 
 
 class _InvalidExportError(ValueError):
-    """A value that no export has; the text says which."""
+    """Invalid value in an export, with a description."""
 
 
 def _document(data: bytes) -> dict[str, Any]:
@@ -122,9 +122,9 @@ def _document(data: bytes) -> dict[str, Any]:
     try:
         values = json.loads(data.decode("ascii"))
     except (ValueError, RecursionError):
-        raise _InvalidExportError("it is cut or not JSON") from None
+        raise _InvalidExportError("it is truncated or not JSON") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise _InvalidExportError("its format is another")
+        raise _InvalidExportError("it has another format")
     if values.get("version") != VERSION:
         raise _InvalidExportError(f"its version is {str(values.get('version'))[:20]}, this sepolicyd reads version {VERSION}")
     if set(values) != _KEYS:
@@ -135,9 +135,9 @@ def _document(data: bytes) -> dict[str, Any]:
 def _export(values: Mapping[str, Any]) -> HostExport:
     policy = values["policy"]
     if not isinstance(policy, dict) or set(policy) != {"base_modules", "type", "system"}:
-        raise _InvalidExportError("policy is not what it should be")
+        raise _InvalidExportError("policy has an unexpected form")
     if type(values["created"]) not in (int, float) or not 0 <= values["created"] < evidence_codec.MAX_INTEGER:
-        raise _InvalidExportError("created is no time")
+        raise _InvalidExportError("created is not a time")
     return HostExport(
         host=_matching(values["host"], HOST_NAME, "host"),
         machine=_matching(values["machine"], _HEX, "machine"),
@@ -157,7 +157,7 @@ def _export(values: Mapping[str, Any]) -> HostExport:
 
 def _accesses(values: Any) -> dict[tuple[Access, str], Evidence]:
     if not isinstance(values, list) or len(values) > MAX_ACCESSES:
-        raise _InvalidExportError(f"accesses is no list of at most {MAX_ACCESSES}")
+        raise _InvalidExportError(f"accesses is not a list of at most {MAX_ACCESSES} entries")
     found: dict[tuple[Access, str], Evidence] = {}
     for number, value in enumerate(values, start=1):
         try:
@@ -165,39 +165,39 @@ def _accesses(values: Any) -> dict[tuple[Access, str], Evidence]:
         except ValueError as wrong:
             raise _InvalidExportError(f"access {number}: {wrong}") from None
         if key in found:
-            raise _InvalidExportError(f"access {number} stands twice")
+            raise _InvalidExportError(f"access {number} is a duplicate")
         found[key] = seen
     return found
 
 
 def _one_access(value: Any) -> tuple[tuple[Access, str], Evidence]:
     if not isinstance(value, dict) or set(value) != _ACCESS_KEYS:
-        raise _InvalidExportError("its keys are not those of an access")
+        raise _InvalidExportError("its keys differ from those of an access")
     access = evidence_codec.access_of([value[key] for key in ("source", "target", "class", "permission")])
     role = value["role"]
     if not isinstance(role, str) or (role and not _WORD.match(role)):
-        raise _InvalidExportError("its role is no name")
+        raise _InvalidExportError("its role is not a valid name")
     seen = evidence_codec.from_values(value["evidence"])
     if seen.hosts:
-        raise _InvalidExportError("it is evidence of a merge already")
+        raise _InvalidExportError("it is the result of a merge")
     return (access, role), seen
 
 
 def _matching(value: Any, pattern: re.Pattern[str], key: str) -> str:
     if not isinstance(value, str) or not pattern.match(value):
-        raise _InvalidExportError(f"{key} is not what it should be")
+        raise _InvalidExportError(f"{key} has an unexpected form")
     return value
 
 
 def _words(values: Any, key: str) -> tuple[str, ...]:
     if not isinstance(values, list) or len(values) > MAX_NAMES:
-        raise _InvalidExportError(f"{key} is no list of names")
+        raise _InvalidExportError(f"{key} is not a list of names")
     return tuple(_matching(value, _WORD, key) for value in values)
 
 
 def _texts(values: Any, key: str) -> tuple[str, ...]:
     if not isinstance(values, list) or len(values) > MAX_NAMES:
-        raise _InvalidExportError(f"{key} is no list of sentences")
+        raise _InvalidExportError(f"{key} is not a list of sentences")
     if not all(isinstance(value, str) and len(value) <= 1000 for value in values):
-        raise _InvalidExportError(f"{key} is no list of sentences")
+        raise _InvalidExportError(f"{key} is not a list of sentences")
     return tuple(values)

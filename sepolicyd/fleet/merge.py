@@ -1,7 +1,7 @@
-"""Merge the exports of many hosts into one evidence, in which an access counts as common only where several hosts claim it.
+"""Merge the exports of many hosts into one evidence. An access is common only if several hosts report it.
 
-A hostile host can make its own file say anything. Whatever one host alone claims therefore stays apart: an access as a question
-of its own, and a detail of a common access (a path, a port, an ioctl number) is left out.
+A hostile host can write anything into its export. Claims of a single host are therefore kept apart: an access becomes a
+separate question, and a detail of a common access (a path, a port, an ioctl number) is dropped.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sepolicyd.fleet.host_export import HostExport, PolicyIdentity
 from sepolicyd.rules.evidence import MAX_KEPT, Evidence
 
 COMMON = 2
-"""Number of hosts from which an access is common."""
+"""Number of hosts that make an access common."""
 MAX_DETAILS = 256
-"""Different values of one detail that are counted for one access; further ones are left out."""
+"""Limit of different values of one detail of an access; further values are dropped."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class MergedEvidence:
     policy: PolicyIdentity
     hosts: tuple[str, ...]
     evidence: Mapping[tuple[Access, str], Evidence]
-    """By access and role; Evidence.hosts counts the hosts of the access, whatever the role (0 in a merge of one host)."""
+    """By access and role; Evidence.hosts counts the hosts of the access in any role (0 in a merge of one host)."""
     claimed_by: Mapping[Access, str]
-    """Accesses of one host alone, with that host. Empty where there is one host only."""
+    """Accesses that only one host reports, with that host. Empty in a merge of one host."""
     taints: tuple[str, ...]
 
     @property
     def counts(self) -> dict[Access, int]:
-        """For each access on how many hosts it was seen."""
+        """The number of hosts that report each access."""
         return {access: seen.hosts for (access, _), seen in self.evidence.items()}
 
 
 @dataclass
 class _Row:
-    """Evidence of one access and role while it is merged."""
+    """Evidence of one access and role during the merge."""
 
     hosts: int = 0
     tally: Tally = field(default_factory=lambda: Tally(0, 0, 0.0, 0.0))
@@ -65,7 +65,7 @@ class _Row:
                 found.update(value for value in values if value in found or len(found) < MAX_DETAILS)
 
     def evidence(self, hosts: int) -> Evidence:
-        """:param hosts: on how many hosts the access was seen"""
+        """:param hosts: number of hosts that report the access"""
         least = COMMON if hosts >= COMMON else 1
         kept: dict[str, Any] = {
             name: tuple(sorted(value for value, count in found.items() if count >= least)[:MAX_KEPT])
@@ -78,7 +78,7 @@ class _Row:
         )  # fmt: skip
 
 
-# Samples, times, processes and nodes are one host's and prove nothing for another.
+# Samples, times, processes and nodes belong to one host and prove nothing for another.
 _DETAILS = tuple(
     spec.name
     for spec in fields(Evidence)
@@ -87,7 +87,7 @@ _DETAILS = tuple(
 
 
 class Merger:
-    """Merge of the exports of one profile and base policy; takes one export at a time and keeps none of them."""
+    """Merge of the exports of one profile and base policy; exports are added one at a time and not kept."""
 
     def __init__(self, profile: str, policy: PolicyIdentity) -> None:
         self.profile = profile
@@ -116,7 +116,7 @@ class Merger:
         evidence = {}
         for (access, role), row in sorted(self._rows.items()):
             count = self._counts[access]
-            # a role that one host alone reports of a common access would change whose access it is
+            # a role that only one host reports for a common access would change the owner of the access
             if count < COMMON or row.hosts >= COMMON or access not in common_role:
                 evidence[access, role] = row.evidence(count if several else 0)
         alone = {access: self._first_host[access] for access, count in sorted(self._counts.items()) if count < COMMON}

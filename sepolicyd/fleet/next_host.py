@@ -1,10 +1,10 @@
-"""Estimate how many accesses the next host will bring that no host has shown so far.
+"""Estimate the number of new accesses that the next host will bring.
 
 Hosts are samples of incidence data. The expected number is Chao2's extrapolation by one sample (R. K. Colwell et al., Journal
 of Plant Ecology 5 (2012) 3, equation 18). Its normal interval is too narrow here, because accesses come in groups: a host with
-a feature of its own brings all accesses of that feature. The upper bound is therefore taken from the hosts themselves. If they
-are exchangeable, the number that one host alone has shown exceeds the k-th smallest of n such numbers with a probability of at
-most 1 - k/(n+1) (V. Vovk et al., Algorithmic Learning in a Random World, 2005), whatever the distribution.
+a unique feature brings all accesses of that feature. The upper bound is therefore taken from the hosts themselves. If hosts
+are exchangeable, the number of accesses unique to one host exceeds the k-th smallest of n such numbers with a probability
+of at most 1 - k/(n+1), for any distribution (V. Vovk et al., Algorithmic Learning in a Random World, 2005).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class NextHost:
 
     expected: float
     upper: int
-    """No more than this, with ``confidence``."""
+    """Upper bound with ``confidence``."""
     confidence: float
-    """CONFIDENCE, or less where there are too few hosts for it: n/(n+1) with n hosts."""
+    """CONFIDENCE, or n/(n+1) with too few hosts (n)."""
     unseen: Unseen
-    """Chao2 over the hosts: all that further hosts would bring."""
+    """Chao2 estimate of all accesses that further hosts would bring."""
 
 
 def next_host(counts: Iterable[int], alone: Sequence[int]) -> Optional[NextHost]:
-    """Estimate from "seen on k of n hosts".
+    """Estimate the new accesses of the next host from the counts of the present hosts.
 
-    :param counts: for each access on how many hosts it was seen
-    :param alone: for each of the n hosts how many accesses it alone has seen
-    :return: None with fewer than MIN_HOSTS hosts, or nothing seen
+    :param counts: for each access, the number of hosts that report it
+    :param alone: for each of the n hosts, the number of accesses that only this host reports
+    :return: None with fewer than MIN_HOSTS hosts, or without accesses
     """
     hosts = len(alone)
     estimate = chao2(counts, hosts)
@@ -50,7 +50,7 @@ def next_host(counts: Iterable[int], alone: Sequence[int]) -> Optional[NextHost]
     if rank <= hosts:
         upper, confidence = ordered[rank - 1], CONFIDENCE
     else:
-        # no bound of 95 % exists without assumptions; Chao2's own upper bound widens it where it is larger
+        # a 95 % bound needs assumptions; the upper bound of Chao2 is used if it is larger
         upper, confidence = (
             max(ordered[-1], math.ceil(_expected(estimate, estimate.upper - estimate.seen))),
             hosts / (hosts + 1),
@@ -59,7 +59,7 @@ def next_host(counts: Iterable[int], alone: Sequence[int]) -> Optional[NextHost]
 
 
 def _expected(estimate: Unseen, unseen: float) -> float:
-    """Number of unseen accesses that one more sample shows, Colwell et al. (2012), with m* = 1."""
+    """Return the number of unseen accesses that one more sample shows, Colwell et al. (2012), with m* = 1."""
     if unseen <= 0 or not estimate.uniques:
         return 0.0
     share = estimate.uniques / (estimate.samples * unseen + estimate.uniques)
@@ -67,9 +67,9 @@ def _expected(estimate: Unseen, unseen: float) -> float:
 
 
 def alone_by_host(hosts: Sequence[str], claimed_by: Iterable[str]) -> list[int]:
-    """For each host how many accesses it alone has seen.
+    """Return the number of accesses that only this host reports, for each host.
 
-    :param claimed_by: for each access of one host alone, that host
+    :param claimed_by: the host of each access that only one host reports
     """
     counts = Counter(claimed_by)
     return [counts[host] for host in hosts]

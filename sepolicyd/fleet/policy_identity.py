@@ -1,4 +1,4 @@
-"""Identity of a host's base policy, equal on hosts whose evidence may be put together."""
+"""Identity of the base policy of a host. Evidence may be merged only between hosts with equal identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ APPLICATION = b"sepolicyd evidence export"
 
 
 def policy_identity(root: Path) -> PolicyIdentity:
-    """Identify the base policy of a root by its modules. Modules above BASE_PRIORITY are the administrator's or sepolicyd's.
+    """Identify the base policy of a root by its modules. Modules above BASE_PRIORITY are local and not counted.
 
     :raises InputError: there is no store, or it cannot be read
     """
@@ -34,14 +34,14 @@ def policy_identity(root: Path) -> PolicyIdentity:
     except OSError as error:
         raise InputError(f"the modules in {modules} cannot be read: {error.strerror}", "run this as root") from None
     if not files:
-        raise InputError(f"{modules} holds no module", "name the root of a policy store with --root DIR")
+        raise InputError(f"{modules} holds no module", "give the root of a policy store with --root DIR")
     return PolicyIdentity(digest.hexdigest(), selinux_type(root), _system(root))
 
 
 def machine_hash(root: Path) -> str:
-    """Hash of machine-id(5) for this purpose alone, as sd_id128_get_machine_app_specific(3) makes one.
+    """Return an application-specific hash of machine-id(5), like sd_id128_get_machine_app_specific(3).
 
-    :raises InputError: the machine has no id
+    :raises InputError: the machine has no machine id
     """
     path = root / "etc/machine-id"
     try:
@@ -49,7 +49,7 @@ def machine_hash(root: Path) -> str:
     except (OSError, UnicodeDecodeError):
         machine = ""
     if len(machine) != 32:
-        raise InputError(f"{path} holds no machine id", "make one with systemd-machine-id-setup(1)")
+        raise InputError(f"{path} holds no machine id", "create one with systemd-machine-id-setup(1)")
     return hmac.new(machine.encode(), APPLICATION, hashlib.sha256).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Read and write evidence as files: export this host's, read the exports of a directory, store a merge for review."""
+"""Read and write evidence files: export from this host, read the exports of a directory, store a merge for review."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ PATTERN = "*.json"
 
 
 class ExportRefusal(str, Enum):
-    """Why an export takes no part in a merge."""
+    """Reason why an export is not merged."""
 
     UNREADABLE = "unreadable"
     UNSIGNED = "unsigned"
     FORGED = "forged"
-    """Its signature is not one of the host that it names."""
+    """The signature does not belong to the host named in the export."""
     SAME_NAME = "same-name"
     """Two machines have this host name."""
     SAME_MACHINE = "same-machine"
-    """One machine has exported under two host names."""
+    """One machine exported under two host names."""
     SUPERSEDED = "superseded"
-    """The same host has a newer export."""
+    """A newer export of the same host exists."""
 
 
 @dataclass(frozen=True)
 class RefusedExport:
-    """An export that was left out."""
+    """An export that was not merged."""
 
     file: str
     refusal: ExportRefusal
     text: str
-    """What is wrong and what to do, one sentence."""
+    """One sentence with the fault and the remedy."""
 
 
 @dataclass(frozen=True)
 class MergeResult:
-    """Merged evidence, apart for each profile and base policy, and what was left out."""
+    """Merged evidence by profile and base policy, and the refused exports."""
 
     groups: tuple[MergedEvidence, ...]
     refused: tuple[RefusedExport, ...]
@@ -61,22 +61,22 @@ class MergeResult:
 
 @dataclass(frozen=True)
 class _Stub:
-    """What is compared of all exports before any is merged."""
+    """Part of an export that is compared with all others before the merge."""
 
     file: Path
     digest: str
-    """SHA-256 of the content that was checked: the file is read again when it is merged."""
+    """SHA-256 of the checked content, because the merge reads the file again."""
     host: str
     machine: str
     created: float
 
 
 def export_of(session: Session, host: str, now: float, *, details: bool) -> HostExport:
-    """This machine's evidence of one profile.
+    """Return the evidence of one profile on this machine.
 
     :param now: epoch seconds
     :param details: keep paths, names, commands, contexts and raw records
-    :raises RefusedError: there is no evidence, the evidence is a merge, or the host name cannot stand in an export
+    :raises RefusedError: there is no evidence, the evidence is a merge, or the host name is invalid
     :raises InputError: the policy store cannot be identified
     """
     snapshot = session.snapshot()
@@ -85,7 +85,7 @@ def export_of(session: Session, host: str, now: float, *, details: bool) -> Host
     if snapshot.hosts:
         raise RefusedError(f"{session.settings.evidence_db} was merged from other hosts", "export on each host")
     if not host_export.HOST_NAME.match(host):
-        raise RefusedError(f"{host!r} is no host name", "name one with --host NAME")
+        raise RefusedError(f"{host!r} is not a valid host name", "give another with --host NAME")
     marks = session.marks()
     evidence = assign_exercises(snapshot.by_role, marks)
     if not details:
@@ -104,10 +104,10 @@ def export_of(session: Session, host: str, now: float, *, details: bool) -> Host
 
 
 def write_export(export: HostExport, file: Path, key: Optional[Path]) -> None:
-    """Write an export, and its signature where a key is given.
+    """Write an export, and its signature if a key is given.
 
-    :raises InputError: no such key; nothing was written
-    :raises StateError: it could not be written
+    :raises InputError: the key does not exist; nothing was written
+    :raises StateError: the export could not be written
     """
     if key is not None:
         signature.check_key(key)
@@ -117,23 +117,23 @@ def write_export(export: HostExport, file: Path, key: Optional[Path]) -> None:
 
 
 def merge_directory(directory: Path, allowed_signers: Optional[Path]) -> MergeResult:
-    """Merge every export of a directory. One that is wrong is left out and named; the others count.
+    """Merge all exports in a directory. Invalid exports are skipped and listed in the result.
 
-    Each file is read twice, so that the exports of a thousand hosts are never in memory together.
+    Each file is read twice, so only one export is in memory at a time.
 
-    :param allowed_signers: None takes unsigned exports, too
+    :param allowed_signers: None accepts unsigned exports too
     :raises InputError: the directory holds no export, a file changes meanwhile, or the list of allowed signers is missing
     """
     files = sorted(directory.glob(PATTERN))
     if not files:
-        raise InputError(f"{directory} holds no {PATTERN}", "put the files there that `sepolicyd evidence export` has written")
+        raise InputError(f"{directory} holds no {PATTERN}", "copy the files of `sepolicyd evidence export` there")
     refused: list[RefusedExport] = []
     stubs = [stub for stub in (_stub(file, allowed_signers, refused) for file in files) if stub is not None]
     mergers: dict[tuple[object, ...], Merger] = {}
     for stub in _distinct(stubs, refused):
         content = _content(stub.file)
         if sha256(content) != stub.digest:
-            raise InputError(f"{stub.file} has changed while it was read", "merge again when nothing writes there any more")
+            raise InputError(f"{stub.file} changed while it was read", "merge again when the directory no longer changes")
         export = host_export.parse(content, stub.file.name)
         mergers.setdefault((export.profile, export.policy), Merger(export.profile, export.policy)).add(export)
     groups = sorted((one.merged() for one in mergers.values()), key=lambda one: (-len(one.hosts), one.profile, one.policy))
@@ -141,7 +141,7 @@ def merge_directory(directory: Path, allowed_signers: Optional[Path]) -> MergeRe
 
 
 def _stub(file: Path, allowed_signers: Optional[Path], refused: list[RefusedExport]) -> Optional[_Stub]:
-    """Read and check one file, without keeping its evidence; None if it was refused."""
+    """Read and check one file without its evidence; return None if it was refused."""
     try:
         content = _content(file)
         export = host_export.parse(content, file.name)
@@ -151,7 +151,7 @@ def _stub(file: Path, allowed_signers: Optional[Path], refused: list[RefusedExpo
     if allowed_signers is not None:
         state = signature.verify(file, content, export.host, allowed_signers)
         if state is SignatureState.MISSING:
-            refused.append(RefusedExport(file.name, ExportRefusal.UNSIGNED, f"{export.host} has not signed it"))
+            refused.append(RefusedExport(file.name, ExportRefusal.UNSIGNED, f"it is not signed by {export.host}"))
             return None
         if state is SignatureState.INVALID:
             text = f"it was changed, or signed by a key that is not listed for {export.host}"
@@ -169,7 +169,7 @@ def _content(file: Path) -> bytes:
 
 
 def _distinct(stubs: Sequence[_Stub], refused: list[RefusedExport]) -> list[_Stub]:
-    """The newest export of each host, without hosts that cannot be told apart."""
+    """Return the newest export of each host, without ambiguous hosts."""
     machines: dict[str, set[str]] = {}
     names: dict[str, set[str]] = {}
     for stub in stubs:
@@ -195,20 +195,21 @@ def _distinct(stubs: Sequence[_Stub], refused: list[RefusedExport]) -> list[_Stu
 def store_merge(merged: MergedEvidence, state: Path) -> Path:
     """Write a merge as the evidence of a state directory, for `list`, `show` and `review`.
 
-    :raises RefusedError: the directory holds evidence already
-    :raises StateError: it could not be written
+    :raises RefusedError: the directory already holds evidence
+    :raises StateError: the evidence could not be written
     """
     path = state / "evidence" / "evidence.db"
     if path.exists():
-        raise RefusedError(f"{path} exists already", "name a new directory with --into DIR")
+        raise RefusedError(f"{path} exists already", "give a new directory with --into DIR")
     batch = Batch(evidence=dict(merged.evidence))
     batch.counts["matched"] = sum(seen.count for seen in merged.evidence.values())
     try:
         store = EvidenceStore(path, merged.profile)
     except OSError as error:
-        raise StateError(f"{path} cannot be made: {error.strerror}", "name another directory with --into DIR") from None
+        raise StateError(f"{path} cannot be created: {error.strerror}", "give another directory with --into DIR") from None
     try:
-        store.mark_merged(merged.hosts)  # first: after a crash between the two no daemon takes the rest for its own
+        # first the mark: after a crash between the two steps no daemon may treat the rest as its own evidence
+        store.mark_merged(merged.hosts)
         store.save(batch, {})
     finally:
         store.close()
@@ -216,20 +217,22 @@ def store_merge(merged: MergedEvidence, state: Path) -> Path:
 
 
 def one_group(result: MergeResult, wanted: str) -> MergedEvidence:
-    """The group of hosts to review.
+    """Return the group of hosts to review.
 
-    :param wanted: beginning of a base policy's hash, "" where there is one group
-    :raises RefusedError: hosts with different base policies or profiles, and none chosen
+    :param wanted: beginning of the hash of a base policy, "" if there is only one group
+    :raises RefusedError: there are several base policies or profiles, and none was chosen
     """
     found = [group for group in result.groups if group.policy.base_modules.startswith(wanted)]
     if len(found) == 1:
         return found[0]
     if not result.groups:
-        raise RefusedError("no export can be used", "see what is wrong with each above")
+        raise RefusedError("no export can be used", "see the reasons above")
     if not found:
-        raise RefusedError(f"no host has a base policy whose hash begins with {wanted}", "name one of those listed without it")
+        raise RefusedError(
+            f"no host has a base policy whose hash begins with {wanted}", "run the command without it for a list"
+        )
     listed = "; ".join(f"{group.policy}, profile {group.profile}: {', '.join(group.hosts[:5])}" for group in result.groups)
     raise RefusedError(
-        f"{len(result.groups)} groups of hosts that cannot have one policy: {listed}",
-        "choose one with --policy HASH, and put the exports of each profile into a directory of their own",
+        f"{len(result.groups)} groups of hosts with different policies: {listed}",
+        "choose one with --policy HASH, and put the exports of each profile into a separate directory",
     )

@@ -1,7 +1,7 @@
-"""Deterministic archive of files with a chain of hashes: an uncompressed ustar file that depends on names and contents alone.
+"""Deterministic archive with a chain of hashes: an uncompressed ustar file that depends only on names and contents.
 
-The chain has a line for each file with the hash of its content and of the line before; the seal is the hash of all lines.
-tools/verify_bundle.py reads it with code of its own.
+The chain has one line per file with the hash of its content and of the previous line; the seal is the hash of all lines.
+tools/verify_bundle.py reads the archive with independent code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_NAME = 100
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys, without blanks, in ASCII."""
+    """Encode a value as ASCII JSON with sorted keys, without blanks."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -51,7 +51,7 @@ def _chain(files: Mapping[str, bytes]) -> bytes:
 
 
 def _header(name: str, size: int) -> bytes:
-    """A ustar header (POSIX.1-2017, pax: ustar Interchange Format): mode 0644, owner 0, time 0."""
+    """Return a ustar header (POSIX.1-2017, pax: ustar Interchange Format): mode 0644, owner 0, time 0."""
     encoded = name.encode("ascii")
     if len(encoded) > MAX_NAME:
         raise ValueError(f"{name!r} is longer than {MAX_NAME} bytes")

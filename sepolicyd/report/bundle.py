@@ -1,4 +1,4 @@
-"""Collect the records of a rollout into one file that tools/verify_bundle.py verifies without sepolicyd (docs/bundle.md)."""
+"""Collect the records of a rollout in one file that tools/verify_bundle.py verifies without sepolicyd (docs/bundle.md)."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ FORMAT = "sepolicyd-bundle"
 VERSION = 1
 BASE_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}\Z")
 NOT_REBUILT = (
-    "the text of version {} is not what the decisions give: another version of sepolicyd has written it, or it was altered;"
+    "the text of version {} does not follow from the decisions: it was altered, or written by another version of sepolicyd;"
     " apply again"
 )
-TRIED = 200  # decisions before the version's time that are tried as the last one it rests on
+TRIED = 200  # decisions before the version that are tried as its last decision
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """The file, and what is to be said with it."""
+    """The bundle file, with notes for the user."""
 
     data: bytes
     seal: str
-    """SHA-256 of the chain. Whoever knows it recognizes the bundle, even if all hashes in it were computed anew."""
+    """SHA-256 of the chain. It identifies the bundle even if all hashes in it were recomputed."""
     notes: tuple[str, ...]
     files: int
     rebuilt: bool
-    """Whether the text of the installed version follows from the decisions; if not, the bundle will not verify."""
+    """Whether the text of the installed version follows from the decisions; if not, the bundle does not verify."""
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """How the text of the installed version came about."""
+    """Origin of the text of the installed version."""
 
     name: str
-    """apply (from decisions), part (a rollback wrote a part of an earlier version anew), none (no version is installed)."""
+    """apply (from decisions), part (a rollback wrote part of an earlier version), none (no version is installed)."""
     decisions: int = 0
-    """The number of the last decision that the text rests on."""
+    """Number of the last decision that the text includes."""
     mls: bool = True
     left_out: tuple[Access, ...] = ()
     rebuilt: bool = True
 
 
 def make_bundle(session: Session, now: float, *, details: bool) -> Bundle:
-    """Read the records and pack them. The same records give the same bytes, but for the time in it.
+    """Read the records and pack them. The same records give the same bytes, except for the time.
 
     :param now: epoch seconds
     :param details: keep paths, commands, contexts and raw records in the evidence; they name users
@@ -121,7 +121,7 @@ def _evidence(session: Session, now: float, *, details: bool) -> tuple[dict[str,
 
 
 def _records(session: Session) -> dict[str, bytes]:
-    """The histories as they are on disk, with their heads."""
+    """Return the unchanged history files, with their heads."""
     directory = session.settings.rollout_dir
     leases = LeaseBook(directory)
     paths = {
@@ -150,7 +150,7 @@ def _read(path: Path) -> Optional[bytes]:
 
 
 def _versions(versions: Versions, installed: int) -> dict[str, bytes]:
-    """Description and source of every kept version; the package of the installed one."""
+    """Read description and source of every kept version, and the package of the installed one."""
     files = {}
     for number in versions.numbers():
         place = versions.directory / str(number)
@@ -166,7 +166,7 @@ def _versions(versions: Versions, installed: int) -> dict[str, bytes]:
 
 
 def _base(session: Session) -> dict[str, bytes]:
-    """Profile and sources of the base module."""
+    """Read the profile and the sources of the base module."""
     found = {}
     for path in sorted(session.profile.directory.iterdir()):
         if path.suffix in (".te", ".fc", ".if", ".yaml") and path.is_file() and BASE_FILE.match(path.name):
@@ -175,13 +175,13 @@ def _base(session: Session) -> dict[str, bytes]:
 
 
 def _linked(entries: list[Entry]) -> str:
-    """SHA-256 of the policy that the last apply linked, "" after a rollback, which records none."""
+    """Return the SHA-256 of the policy that the last apply linked, "" after a rollback, which records no hash."""
     last = next((one for one in reversed(entries) if one.what is not HistoryEvent.CONFIRM), None)
     return "" if last is None else str(last.details.get("policy", ""))
 
 
 def _aliases(version: Version, policy: Optional[PolicyIndex]) -> Mapping[str, str]:
-    """Names in the rules that are aliases, with the type of each: the difference names types alone."""
+    """Return the aliases in the rules with their types, because the policy difference uses only type names."""
     if policy is None:
         return {}
     names = {name for rule in version.rules for name in (rule.access.source, rule.access.target_type)}
@@ -189,7 +189,7 @@ def _aliases(version: Version, policy: Optional[PolicyIndex]) -> Mapping[str, st
 
 
 def _origin(store: DecisionStore, versions: Versions, version: Version, entries: list[Entry]) -> _Origin:
-    """Find the decisions that the text of the installed version rests on, by rendering it again."""
+    """Find the decisions behind the text of the installed version, by rendering it again."""
     if version.number == NONE:
         return _Origin("none")
     directory = versions.directory / str(version.number)

@@ -1,4 +1,4 @@
-"""Read the records of one rollout into a report. Nothing is changed, and nothing is linked."""
+"""Read the records of one rollout into a report, without changes and without linking a policy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sepolicyd.state.evidence_reader import Snapshot
 
 
 def collect(session: Session, now: float, policy_file: Optional[Path] = None) -> Report:
-    """Read everything that the report of a profile shows.
+    """Read all content of the report of a profile.
 
     :param now: epoch seconds
     :raises RefusedError: only root can read the records, or they belong to another service
@@ -83,7 +83,7 @@ def check_readable(session: Session) -> None:
     """
     directory = session.settings.rollout_dir
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        raise RefusedError(f"only root can read {directory}, where leases and versions are kept", "run this with sudo")
+        raise RefusedError(f"only root can read {directory}, where leases and versions are stored", "run this with sudo")
 
 
 def check_profile(session: Session, snapshot: Snapshot) -> None:
@@ -93,7 +93,7 @@ def check_profile(session: Session, snapshot: Snapshot) -> None:
     if snapshot.profile not in ("", session.profile.name):
         raise RefusedError(
             f"{session.settings.evidence_db} holds the evidence of {snapshot.profile!r}, not of {session.profile.name!r}",
-            "name that service, or the state directory of this one with --state",
+            "give that service, or the state directory of this one with --state",
         )
 
 
@@ -119,7 +119,7 @@ def _reach(session: Session, policy: Optional[PolicyIndex], gained: Iterable[Acc
 
 
 def changed_since(session: Session, entries: Iterable[Entry]) -> str:
-    """Return a sentence where the store holds another policy than the one that was proved and loaded last, "" otherwise."""
+    """Return a sentence if the policy store has changed since the last load, otherwise ""."""
     digests = [str(one.details.get("policy", "")) for one in entries if one.what is not HistoryEvent.CONFIRM]
     if not digests or not digests[-1]:
         return ""

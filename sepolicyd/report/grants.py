@@ -1,4 +1,4 @@
-"""Rows of a report: accesses of one source, target and class that one decision answers, and those without an answer."""
+"""Rows of a report: accesses of one source, target and class with one decision, and accesses without a decision."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _state_of(detail: FixDetail, version: Version) -> GrantState:
 
 
 def denied(decided: Mapping[Access, Decision]) -> tuple[Grant, ...]:
-    """What decisions in force deny."""
+    """Return the accesses that decisions in force deny."""
     groups: dict[tuple[str, str, str, int], list[str]] = {}
     decisions = {}
     for access, decision in decided.items():
@@ -87,7 +87,7 @@ def _permission(access: Access) -> str:
 
 
 def _means(decision: Decision) -> str:
-    """What carries out a decision that makes no rule."""
+    """Return the means that implement a decision without a rule."""
     settings = booleans_of(decision.fix_detail)
     if settings:
         return "; ".join(f"boolean {one.boolean} {'on' if one.value else 'off'}" for one in settings)
@@ -98,7 +98,7 @@ def _means(decision: Decision) -> str:
 
 
 def pending_rows(waiting: Mapping[Access, Evidence]) -> tuple[Pending, ...]:
-    """What waits for a decision."""
+    """Return the accesses that wait for a decision."""
     groups: dict[tuple[str, str, str], dict[str, Evidence]] = {}
     for access, seen in waiting.items():
         groups.setdefault(access.group, {})[access.permission] = seen

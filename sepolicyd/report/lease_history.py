@@ -1,4 +1,4 @@
-"""Leases of one profile as leases.jsonl records them, each from its opening to its end."""
+"""Leases of one profile from leases.jsonl, each from its opening to its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sepolicyd.rollout.lease.lease_records import LeaseEvent
 
 
 def lease_records(history: Iterable[Mapping[str, Any]], profile: str) -> tuple[LeaseRecord, ...]:
-    """Join the lines of each lease, oldest lease first. A line whose values are of another kind costs that line.
+    """Join the lines of each lease, oldest lease first. A line with values of unexpected types is skipped.
 
     :param history: lines of leases.jsonl, as LeaseBook.history gives them
     """

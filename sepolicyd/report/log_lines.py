@@ -24,15 +24,15 @@ class LogPlace:
 
     path: Path
     line: int
-    """From 1, in the decompressed text."""
+    """Line number in the decompressed text, from 1."""
 
 
 def find_lines(paths: Sequence[Path], samples: Mapping[str, Iterable[str]]) -> dict[str, LogPlace]:
-    """Return the first line for each key of which a sample is found, in one pass over the files.
+    """Find the first line of a sample for each key, in one pass over the files.
 
-    A file that is missing or cannot be read to its end is searched as far as that is possible.
+    Missing files are skipped, and a damaged file is searched up to the damage.
 
-    :param samples: by key, records as evidence keeps them: lines of one event, that of the denial first
+    :param samples: records from the evidence by key: lines of one event, the denial first
     """
     wanted: dict[bytes, dict[str, list[str]]] = {}
     for key, texts in samples.items():
@@ -52,7 +52,7 @@ def find_lines(paths: Sequence[Path], samples: Mapping[str, Iterable[str]]) -> d
 
 
 def stamp_of(line: bytes) -> bytes:
-    """Time and serial of a record, b"" where it has none."""
+    """Return time and serial of a record, b"" if it has no header."""
     start = line.find(STAMP)
     end = line.find(b")", start, start + MAX_STAMP) if start >= 0 else -1
     return line[start + len(STAMP) : end] if end >= 0 else b""

@@ -1,6 +1,6 @@
-"""Content of a report on one rollout: accesses with their decisions, versions, leases, and what each domain reaches.
+"""Content of a report on one rollout: accesses with their decisions, versions, leases, and the reach of each domain.
 
-Text from the log, and what persons wrote, is not escaped here: the pages escape it (sepolicyd.report.page).
+Text from logs and persons is not escaped here but in the page (sepolicyd.report.page).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sepolicyd.state.decisions import Decision
 
 
 class GrantState(str, Enum):
-    """Whether what a decision allows is in the loaded module."""
+    """Whether the loaded module contains the accesses of a decision."""
 
     LOADED = "loaded"
     WAITING = "not loaded yet"
@@ -35,7 +35,7 @@ class GrantState(str, Enum):
 
 
 class ObjectKind(str, Enum):
-    """What an access is to, for a person."""
+    """Kind of the target of an access, for display."""
 
     FILES = "files and directories"
     NETWORK = "network"
@@ -52,7 +52,7 @@ _PROCESSES = frozenset({"process", "process2", "fd", "key", "sem", "shm", "msg",
 
 
 def object_kind(tclass: str) -> ObjectKind:
-    """The kind of object of a class."""
+    """Return the kind of object of a class."""
     if tclass in _FILES or tclass.endswith("_file"):
         return ObjectKind.FILES
     if tclass in _PROCESSES or tclass.startswith(("unix_", "capability", "cap")):
@@ -71,12 +71,12 @@ class Grant:
     tclass: str
     permissions: tuple[str, ...]
     decision: Optional[Decision]
-    """None where the loaded module has a rule that no decision in force asks for."""
+    """None for a rule of the loaded module without a decision in force."""
     means: str = ""
-    """What gives the access where that is no rule: a boolean, a label, a setting of the application."""
+    """Means other than a rule that gives the access: a boolean, a label, a setting of the application."""
     state: GrantState = GrantState.LOADED
     version: int = 0
-    """The version of the module that brought the rule in, 0 if none did."""
+    """Version of the module that introduced the rule, 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class Change:
     version: int
     previous: int
     gained: tuple[Access, ...]
-    """Accesses that only the policy with this version allowed, as the linked policies were compared."""
+    """Accesses allowed only with this version, from the comparison of the linked policies."""
     lost: tuple[Access, ...]
     settings: tuple[str, ...]
-    """Ports, booleans and labels that it set, in words."""
+    """Descriptions of the ports, booleans and labels of the version."""
     notes: tuple[str, ...]
-    """Reason, overrides of the guard, base modules, and how long it was on trial."""
+    """Reason, overrides of the guard, base modules, and length of the trial."""
     policy: str = ""
     """SHA-256 of the linked policy, "" if it was not recorded."""
 
@@ -128,34 +128,34 @@ class LeaseRecord:
     ended: Optional[float]
     """None while it is open."""
     how: str
-    """How it ended."""
+    """Description of its end."""
     renewals: int = 0
     failures: int = 0
-    """Failed attempts to end it."""
+    """Number of failed attempts to end it."""
     marks: tuple[tuple[str, float], ...] = ()
     """Exercises with their beginning."""
 
     def seconds(self, now: float) -> float:
-        """How long the domains were permissive."""
+        """Return the length of the permissive period."""
         return max(0.0, (now if self.ended is None else self.ended) - self.opened)
 
 
 @dataclass(frozen=True, order=True)
 class Edge:
-    """What a domain has gained on the objects of one type."""
+    """Accesses that a domain has gained on objects of one type."""
 
     target: str
     kinds: tuple[ObjectKind, ...]
     accesses: int
     widened: bool
-    """The domain reached the type before, with other permissions."""
+    """Whether the domain reached the type before, with other permissions."""
     text: str
     """Classes and permissions."""
 
 
 @dataclass(frozen=True)
 class DomainReach:
-    """The types that a domain may reach with the present policy, and which of them it owes to the module."""
+    """Types that a domain reaches with the present policy, and the part that the module brought."""
 
     domain: str
     before: Mapping[ObjectKind, int]
@@ -168,7 +168,7 @@ class DomainReach:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows."""
+    """Content of a report."""
 
     service: str
     description: str
@@ -180,21 +180,21 @@ class Report:
     module: str
     version: int
     policy: str
-    """The policy that was read, in words."""
+    """Description of the policy that was read."""
     policy_note: str
-    """Why no policy was read, or that it has changed since the module was loaded; "" otherwise."""
+    """Reason why no policy was read, or a note that it changed after the last load; otherwise ""."""
     grants: tuple[Grant, ...]
     refusals: tuple[Grant, ...]
     silenced: tuple[Grant, ...]
     pending: tuple[Pending, ...]
     solved: int
-    """Accesses that were denied and that the policy allows by now."""
+    """Number of accesses that were denied and that the present policy allows."""
     changes: tuple[Change, ...]
     leases: tuple[LeaseRecord, ...]
     leases_note: str
     reach: tuple[DomainReach, ...]
     readiness: Readiness
     seen: int
-    """Accesses in the evidence."""
+    """Number of accesses in the evidence."""
     faults: tuple[str, ...]
     """Faults of the hash chains of history and leases."""

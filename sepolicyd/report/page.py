@@ -1,7 +1,7 @@
-"""Write a report as one HTML page that needs no network and no script.
+"""Render a report as one HTML page without scripts and external resources.
 
-Every value is made visible (control, bidirectional and look-alike characters are written as escapes) and then escaped as
-HTML; only what sepolicyd.report.svg has built is markup.
+In every value, control, bidirectional and look-alike characters are replaced by escapes; then the value is escaped as HTML.
+Only the output of sepolicyd.report.svg is markup.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from sepolicyd.report.visible import visible
 from sepolicyd.rules.guard.access_groups import as_rules
 
 TEMPLATES = Path(__file__).parent / "templates"
-MAX_ROWS = 10_000  # of one table; what is left out is said, and stands in the bundle
+MAX_ROWS = 10_000  # per table; the page mentions omitted rows, and the bundle has them
 MAX_REASON = 240
 OPEN_ROWS = 30  # longer tables are folded
 MANY = 3000  # with more rows in all, reasons are cut shorter, so that the page stays small
 
 
 def render(report: Report) -> str:
-    """The page. It depends on nothing but the report and the local time zone."""
+    """Return the page, which depends only on the report and the local time zone."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown,
         loader=FileSystemLoader(TEMPLATES),
@@ -45,7 +45,7 @@ def render(report: Report) -> str:
 
 
 def _shown(value: object) -> object:
-    """What every expression of the template passes through before it is escaped."""
+    """Prepare a value of the template for escaping."""
     return value if isinstance(value, Markup) else visible(str(value))
 
 
@@ -77,7 +77,7 @@ def _totals(report: Report) -> Mapping[str, Any]:
 
 
 def _drawings(report: Report) -> Mapping[str, Any]:
-    """Each drawing in two widths; the style sheet shows one of them."""
+    """Draw each figure in two widths; the style sheet shows one of them."""
     widths = (plots.WIDE, plots.NARROW)
     names = [when(one.opened)[:16] for one in report.leases]
     return {

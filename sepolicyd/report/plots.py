@@ -1,4 +1,4 @@
-"""The drawings of a report: what domains reach before and after, the curve of new accesses, and the leases."""
+"""Drawings of a report: reach of the domains before and after, the curve of new accesses, and the leases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLOURS = 6  # classes d0 to d5 of the style sheet
 
 
 def reach_graph(reach: Sequence[DomainReach], width: float) -> Optional[Markup]:
-    """Domains on the left, the types that they have gained on the right, a line for each; None where nothing was gained."""
+    """Draw domains on the left and their gained types on the right, with a line for each; return None without gains."""
     rows = _rows(reach)
     if not rows:
         return None
@@ -81,7 +81,7 @@ REST = "…"
 
 
 def _rows(reach: Sequence[DomainReach]) -> dict[str, tuple[str, str]]:
-    """(name, permissions) of each row on the right by type: those on which most was gained, and one row for all others."""
+    """Return (name, permissions) of each row on the right by type: the largest gains, and one row for all others."""
     weight: dict[str, int] = {}
     texts: dict[str, set[str]] = {}
     first: dict[str, int] = {}
@@ -92,7 +92,7 @@ def _rows(reach: Sequence[DomainReach]) -> dict[str, tuple[str, str]]:
             first.setdefault(edge.target, number)
     kept = sorted(weight, key=lambda target: (-weight[target], target))[:MAX_TARGETS]
     rows = {}
-    for target in sorted(kept, key=lambda target: (first[target], target)):  # by domain, so that few lines cross
+    for target in sorted(kept, key=lambda target: (first[target], target)):  # by domain, to reduce crossing lines
         rows[target] = (f"{target} ({weight[target]})", " / ".join(sorted(texts[target])))
     if len(weight) > len(kept):
         rows[REST] = (f"{len(weight) - len(kept)} more types", "")
@@ -110,7 +110,7 @@ def _shown(one: DomainReach, rows: Collection[str]) -> list[Edge]:
 
 
 def reach_bars(one: DomainReach, width: float) -> Markup:
-    """For each kind of object two bars: the types reached without the module, and with it."""
+    """Draw two bars for each kind of object: the types reached without the module, and with it."""
     narrow = width < 600
     size = 11.0 if narrow else 13.0
     left, room = (0.0, width) if narrow else (230.0, width - 230.0)
@@ -138,14 +138,14 @@ def reach_bars(one: DomainReach, width: float) -> Markup:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where the curve's axes are, in units of the drawing."""
+    """Position of the axes, in units of the drawing."""
 
     left: float
     right: float
     base: float
     steps: int
     top: float
-    """The count at the upper end of the axis."""
+    """Count at the upper end of the axis."""
 
     def x(self, number: int) -> float:
         return self.left + (self.right - self.left) * (number + 0.5) / self.steps
@@ -155,7 +155,7 @@ class _Frame:
 
 
 def learning_curve(readiness: Readiness, width: float) -> Optional[Markup]:
-    """Accesses seen so far after each exercise, with the estimate of all there are; None with fewer than two exercises."""
+    """Draw the accesses seen after each exercise, with the estimated total; return None for fewer than two exercises."""
     steps = readiness.curve
     if len(steps) < 2:
         return None
@@ -163,7 +163,7 @@ def learning_curve(readiness: Readiness, width: float) -> Optional[Markup]:
     size, height, left, base = (11.0, 240.0, 34.0, 206.0) if narrow else (13.0, 320.0, 52.0, 276.0)
     totals = list(accumulate(step.new for step in steps))
     upper = readiness.unseen.upper if readiness.unseen else 0.0
-    # the upper bound may be far away: the axis ends at twice the number that was seen
+    # the upper bound may be far away: the axis ends at twice the number of seen accesses
     frame = _Frame(
         left, width - (8 if narrow else 200), base, len(steps), max(totals[-1] * 1.15, min(upper, totals[-1] * 2.0), 1.0)
     )
@@ -183,14 +183,14 @@ def learning_curve(readiness: Readiness, width: float) -> Optional[Markup]:
     if not narrow:
         parts.append(label(frame.right + 8, frame.y(totals[-1]) + 4, f"seen: {totals[-1]}", size=size, class_="b"))
     parts.append(label(left, 12, "accesses seen so far", size=size, class_="m"))
-    caption = "exercise, in the order in which they were done"
+    caption = "exercises in order of time"
     parts.append(label(frame.right, height - 4, caption, size=size, anchor="end", class_="m"))
     title = f"{totals[-1]} accesses seen in {len(steps)} exercises"
     return drawing(width, height, title, *parts, kind="narrow" if narrow else "wide")
 
 
 def _estimate(frame: _Frame, unseen: Unseen, size: float, *, narrow: bool) -> list[Markup]:
-    """The estimated number of all accesses as a line, its interval as a band."""
+    """Draw the estimated total as a line, its interval as a band."""
     y, upper = frame.y(unseen.total), frame.y(unseen.upper)
     text = f"estimate: {unseen.total:.0f}" if narrow else f"estimated in all: {unseen.total:.0f}"
     at, anchor = (frame.right, "end") if narrow else (frame.right + 8, "start")
@@ -202,9 +202,9 @@ def _estimate(frame: _Frame, unseen: Unseen, size: float, *, narrow: bool) -> li
 
 
 def lease_bars(leases: Sequence[LeaseRecord], names: Sequence[str], now: float, width: float) -> Optional[Markup]:
-    """A bar for each of the last leases: its length, the part that was not used, and where its exercises began.
+    """Draw a bar for each of the last leases: its length, the unused part, and the start of its exercises.
 
-    :param names: the date of each lease in words
+    :param names: formatted date of each lease
     """
     shown = list(zip(leases, names))[-MAX_LEASES:]
     longest = max((max(one.seconds(now), one.deadline - one.opened) for one, _ in shown), default=0.0)

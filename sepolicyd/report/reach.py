@@ -1,4 +1,4 @@
-"""What each domain of a service may reach with the present policy, and which part of that the module has brought."""
+"""Reach of each domain of a service with the present policy, and the part that the module brought."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.report.model import DomainReach, Edge, ObjectKind, object_kind
 from sepolicyd.rules.fixes.fix import rules_of
 
-MAX_RULES = 1500  # of one domain and kind: a browser shows more, a person does not read them
+MAX_RULES = 1500  # per domain and kind, as a readable limit
 Reached = dict[tuple[str, str], frozenset[str]]  # permissions by target type and class
 
 
 def reach_of(policy: PolicyIndex, domains: Iterable[str], gained: Iterable[Access]) -> tuple[DomainReach, ...]:
-    """Describe each domain that the policy knows.
+    """Describe the reach of each domain that exists in the policy.
 
-    Rules under booleans count with the present values. Constraints and type bounds, which only take away, are not applied.
+    Booleans have their present values. Constraints and type bounds, which only restrict, are not applied.
 
-    :param gained: the accesses that the module has brought
+    :param gained: the accesses that the module brought
     """
     by_domain: dict[str, list[Access]] = {}
     for access in gained:
@@ -49,7 +49,7 @@ def _reached(
     own: Mapping[tuple[str, str], set[str]],
     rules: dict[ObjectKind, dict[tuple[str, str], frozenset[str]]],
 ) -> Reached:
-    """Permissions by target type and class; the rules that the module did not bring are added to ``rules``."""
+    """Return the permissions by target type and class, and add rules from outside the module to ``rules``."""
     found: dict[tuple[str, str], set[str]] = {}
     names = (domain, *policy.attributes_of(domain))
     for (source, target, tclass), permissions, condition in policy.rules("allow", names):
@@ -59,7 +59,7 @@ def _reached(
         for one in types:
             found.setdefault((one, tclass), set()).update(permissions)
         of_base = permissions
-        if source == domain and tuple(types) in ((target,), (domain,)):  # a rule that names the very pair may be ours
+        if source == domain and tuple(types) in ((target,), (domain,)):  # a rule for exactly this pair may come from the module
             of_base = permissions - own.get((next(iter(types)), tclass), set())
         if of_base:
             listed = rules.setdefault(object_kind(tclass), {})

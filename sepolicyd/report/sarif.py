@@ -1,7 +1,7 @@
-"""Results of `analyze` and `preview` as a SARIF 2.1.0 log, which code hosts show beside the lines that a result is about.
+"""Write results of `analyze` and `preview` as a SARIF 2.1.0 log, which code hosts show beside the affected lines.
 
-Standard: OASIS, Static Analysis Results Interchange Format (SARIF) Version 2.1.0. A rule's id is the code that `explain` knows;
-ids of results that no guard rule makes begin with S-. The level follows the guard's: refuse is an error, review a warning.
+Standard: OASIS, Static Analysis Results Interchange Format (SARIF) Version 2.1.0. Rule ids are the codes of `explain`; ids of
+results without a guard rule begin with S-. Levels follow the guard: refuse is an error, review a warning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FINGERPRINT = "sepolicydCandidate/v1"
 
 @dataclass(frozen=True)
 class _OwnRule:
-    """A rule for results that no rule of the guard makes."""
+    """SARIF rule for results without a guard rule."""
 
     code: str
     level: GuardLevel
@@ -38,40 +38,43 @@ class _OwnRule:
     reason: str
 
 
-DENIED = _OwnRule("S-DENIED", GuardLevel.NONE, "denied access", "SELinux denied it, and no rule of the guard objects to it.")
-GAINED = _OwnRule("S-GAINED", GuardLevel.NONE, "access gained", "The module gives it, a decision covers it.")
+DENIED = _OwnRule("S-DENIED", GuardLevel.NONE, "denied access", "SELinux denied the access, and no guard rule objects to it.")
+GAINED = _OwnRule("S-GAINED", GuardLevel.NONE, "access gained", "The module allows the access, and a decision covers it.")
 UNCOVERED = _OwnRule(
-    "S-UNCOVERED", GuardLevel.REFUSE, "access gained without a decision", "The module may not be loaded: no decision covers it."
+    "S-UNCOVERED",
+    GuardLevel.REFUSE,
+    "access gained without a decision",
+    "The module may not be loaded, because no decision covers the access.",
 )
 REFUSED = _OwnRule("S-REFUSED", GuardLevel.REFUSE, "module refused", "The module may not be loaded.")
 NO_EFFECT = _OwnRule(
     "S-NO-EFFECT",
     GuardLevel.REVIEW,
     "rule without effect",
-    "The policy still denies the access: a constraint, a bound or a filter.",
+    "The policy still denies the access, by a constraint, a type bound or an xperm filter.",
 )
-LEFT_OUT = _OwnRule("S-LEFT-OUT", GuardLevel.REVIEW, "decision without a rule", "The policy has no name for it.")
+LEFT_OUT = _OwnRule("S-LEFT-OUT", GuardLevel.REVIEW, "decision without a rule", "The policy lacks a name in the decision.")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One result before it is written."""
+    """One result of the log."""
 
     code: str
     level: GuardLevel
     text: str
-    """One sentence; it may hold text of the log."""
+    """One sentence, which may contain text of the log."""
     place: Optional[LogPlace] = None
     te_line: int = 0
-    """Line of the module's source, 0 for none."""
+    """Line in the module source, 0 for none."""
     fingerprint: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 def analyzed(items: Sequence[Assessed], places: Mapping[str, LogPlace], guard: Guard, notes: Sequence[str]) -> dict[str, Any]:
-    """The log of `analyze`: a result for each candidate, under the code of its heaviest finding.
+    """Return the log of `analyze`: one result per candidate, with the code of its most severe finding.
 
-    :param places: a line of the log for each candidate, by its id
+    :param places: log line of each candidate, by id
     :param notes: remarks on the input
     """
     results = []
@@ -100,9 +103,9 @@ def analyzed(items: Sequence[Assessed], places: Mapping[str, LogPlace], guard: G
 
 
 def previewed(plan: Plan, places: Mapping[str, LogPlace], guard: Guard) -> dict[str, Any]:
-    """The log of `preview`: a result for each access that the module would bring, and for whatever speaks against loading it.
+    """Return the log of `preview`: one result per access that the module would allow and per objection against loading it.
 
-    :param places: a line of the log for each access, by its text
+    :param places: log line of each access, by text
     """
     lines = _te_lines(plan.source.te)
     results = [_gained(plan, access) for access in sorted({*plan.delta.gained, *plan.proof.findings})]
@@ -148,7 +151,7 @@ def _gained(plan: Plan, access: Access) -> Result:
 
 
 def _te_lines(te: str) -> dict[tuple[str, str, str, str], int]:
-    """The line of each rule of the module's source, by source, target, class and permission."""
+    """Return the line of each rule in the module source, by source, target, class and permission."""
     found = {}
     for number, line in enumerate(te.split("\n"), 1):
         words = line.replace(":", " ").replace(";", " ").split()
@@ -214,7 +217,7 @@ def _result(one: Result, codes: Sequence[str], source: Optional[tuple[str, str]]
     if locations or related:
         shown["locations"] = locations or related
     if locations and related:
-        shown["relatedLocations"] = [{"id": 1, "message": {"text": "the rule of the module"}, **related[0]}]
+        shown["relatedLocations"] = [{"id": 1, "message": {"text": "rule of the module"}, **related[0]}]
     if one.fingerprint:
         shown["partialFingerprints"] = {FINGERPRINT: one.fingerprint}
     if one.properties:
@@ -227,12 +230,12 @@ def _location(uri: str, line: int) -> dict[str, Any]:
 
 
 def uri_of(path: Path) -> str:
-    """A relative reference, or a file URI of an absolute path; bytes that no URI may hold are percent-encoded."""
+    """Return a relative reference, or a file URI for an absolute path, percent-encoded as required."""
     encoded = quote(os.fsencode(path), safe="/")
     return f"file://{encoded}" if path.is_absolute() else encoded
 
 
 def message(text: str) -> str:
-    """Text of a message, every character visible. Braces and brackets would be placeholders and links (3.11.5, 3.11.6)."""
+    """Escape the text of a message, including braces and brackets (placeholders and links, 3.11.5 and 3.11.6)."""
     shown = escape(text).replace("{", "{{").replace("}", "}}")
     return shown.replace("[", "\\[").replace("]", "\\]")

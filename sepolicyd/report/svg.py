@@ -10,9 +10,9 @@ CHAR = 0.602  # width of a character of a monospaced font, in font sizes
 
 
 def element(name: str, *children: Markup, text: str = "", **attributes: object) -> Markup:
-    """One element. An underscore in an attribute's name stands for a hyphen; a trailing one is dropped.
+    """Build one element. An underscore in an attribute name stands for a hyphen; a trailing one is dropped.
 
-    :param text: the element's text, before its children; made visible and escaped
+    :param text: text of the element before its children; it is escaped
     """
     parts = [f"<{name}"]
     for key, value in attributes.items():
@@ -24,7 +24,7 @@ def element(name: str, *children: Markup, text: str = "", **attributes: object) 
 
 
 def drawing(width: float, height: float, title: str, *children: Markup, kind: str = "") -> Markup:
-    """A whole drawing with a title that screen readers read."""
+    """Build a drawing with a title for screen readers."""
     return element(
         "svg", element("title", text=title), *children,
         class_=f"plot {kind}", viewBox=f"0 0 {width:.0f} {height:.0f}", width=f"{width:.0f}", height=f"{height:.0f}",
@@ -35,7 +35,7 @@ def drawing(width: float, height: float, title: str, *children: Markup, kind: st
 def label(
     x: float, y: float, text: str, *, size: float = 12, anchor: str = "start", class_: str = "", room: float = 0
 ) -> Markup:
-    """A line of text; cut in its middle where it is longer than ``room`` (0: any length)."""
+    """Build a line of text, shortened in the middle to fit into ``room`` (0: any length)."""
     shown = fitting(visible(text), room, size) if room else visible(text)
     whole = (element("title", text=text),) if shown != visible(text) else ()
     return element(
@@ -44,7 +44,7 @@ def label(
 
 
 def fitting(text: str, room: float, size: float) -> str:
-    """The text, cut in the middle to fit into ``room`` units."""
+    """Shorten the text in the middle to fit into ``room`` units."""
     longest = max(3, int(room / (size * CHAR)))
     if len(text) <= longest:
         return text

@@ -1,7 +1,6 @@
-"""Reports to policy maintainers: what a service was denied and a person has allowed, net of what a newer policy allows.
+"""Reports to policy maintainers: denied accesses that a person allowed and that a newer policy still denies.
 
-Each report is about one source and one target type: a title, the records, and the least rule, by an interface where one
-covers it.
+Each report covers one source and one target type: a title, the records, and the smallest rule, as an interface if one fits.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ MAX_RECORDS = 3
 MAX_SURPLUS = 12
 WHERE = ("policy.*", "policy/policy.*", "*/policy/policy.*", "etc/selinux/*/policy/policy.*", "*/etc/selinux/*/policy/policy.*")
 INCLUDE = "usr/share/selinux/devel/include"
-# What a title says of a permission, the strongest first; "open" goes without saying.
+# Words for permissions in a title, the strongest first; "open" is implied.
 VERBS = {
     "name_connect": "connect to", "name_bind": "bind to", "send_msg": "send messages to", "connectto": "connect to",
     "create": "create", "unlink": "delete", "write": "write", "append": "append to", "execute": "execute", "read": "read",
@@ -53,7 +52,7 @@ NOUNS = {
 
 @dataclass(frozen=True)
 class LeastRule:
-    """The least rule for some accesses: an interface, or plain rules."""
+    """Smallest rule for some accesses: an interface, or plain rules."""
 
     accesses: tuple[Access, ...]
     offer: Optional[Offer] = None
@@ -61,7 +60,7 @@ class LeastRule:
 
 @dataclass(frozen=True)
 class UpstreamReport:
-    """One report."""
+    """Report on one source and one target type."""
 
     source: str
     target: str
@@ -70,11 +69,11 @@ class UpstreamReport:
     reasons: tuple[str, ...]
     rules: tuple[LeastRule, ...]
     module: str = ""
-    """The module of the policy that declares the source type, "" where that is not known."""
+    """Policy module that declares the source type, "" if unknown."""
 
     @property
     def title(self) -> str:
-        """One line in the form of the projects' commit messages."""
+        """Title in the style of commit messages of the policy projects."""
         asked = {access.permission for access in self.accesses}
         named = [verb for permission, verb in VERBS.items() if permission in asked]
         named += sorted(asked - VERBS.keys() - ({"open"} if len(asked) > 1 else set()))
@@ -88,40 +87,40 @@ class UpstreamReport:
 
 @dataclass(frozen=True)
 class Upstream:
-    """All reports of a service, and what is not reported."""
+    """All reports of a service, and the accesses that are not reported."""
 
     against: str
-    """The policy that they are net of, in words."""
+    """Description of the policy that the reports were compared with."""
     reports: tuple[UpstreamReport, ...]
     allowed: tuple[Access, ...] = ()
-    """Allowed by that policy."""
+    """Accesses that this policy allows."""
     by_boolean: Mapping[Access, str] = field(default_factory=dict)
-    """Allowed by that policy if a boolean is set; the boolean's expression."""
+    """Accesses that this policy allows with a boolean, and the boolean expression."""
     unknown: Mapping[Access, str] = field(default_factory=dict)
-    """Accesses with names that the policy lacks, and the names."""
+    """Accesses with names that the policy lacks, and these names."""
     without_record: tuple[Access, ...] = ()
-    """Decided, but no denial of it is in the evidence."""
+    """Decided accesses without a denial in the evidence."""
 
 
 def newest_policy(path: Path) -> Path:
-    """The policy file that a path names, or the one of the highest format, the newest of these, below a directory.
+    """Return the given policy file, or the newest one with the highest format below a directory.
 
-    :raises InputError: there is none
+    :raises InputError: there is no policy file
     """
     if path.is_file():
         return path
     found = [one for pattern in WHERE for one in path.glob(pattern) if one.suffix[1:].isdecimal() and one.is_file()]
     if not found:
-        raise InputError(f"there is no policy.N in {path}", "name a binary kernel policy, or a directory with policy/policy.N")
+        raise InputError(f"there is no policy.N in {path}", "give a binary kernel policy, or a directory with policy/policy.N")
     return max(found, key=lambda one: (int(one.suffix[1:]), one.stat().st_mtime_ns))
 
 
 def upstream_reports(session: Session, against: Optional[Path]) -> Upstream:
     """Collect the reports.
 
-    :param against: a policy file, or a directory with one; by default the present policy without what the module gives
+    :param against: a policy file, or a directory with one; by default the present policy without the accesses of the module
     :raises InputError: the policy cannot be read
-    :raises RefusedError: no policy was named, and the machine has none
+    :raises RefusedError: no policy was given, and the machine has none
     """
     store = session.decisions()
     try:
@@ -150,7 +149,7 @@ def upstream_reports(session: Session, against: Optional[Path]) -> Upstream:
 
 
 def _policy(session: Session, against: Optional[Path]) -> tuple[PolicyIndex, str, frozenset[Access]]:
-    """Return (the policy, its name in words, accesses that count as denied because the module alone gives them)."""
+    """Return (policy, description, accesses that count as denied because only the module allows them)."""
     settings = session.settings
     if against is not None:
         path = newest_policy(against)
@@ -159,7 +158,7 @@ def _policy(session: Session, against: Optional[Path]) -> tuple[PolicyIndex, str
         return policy, f"{path} (format {policy.version}, SHA-256 {digest[:16]})", frozenset()
     present, note = open_policy(settings, None)
     if present is None:
-        raise RefusedError(f"there is no policy to compare with: {note}", "name one with --against POLICY")
+        raise RefusedError(f"there is no policy to compare with: {note}", "give one with --against POLICY")
     module = module_name(session.profile.name)
     entries = [entry for entry in History(settings.rollout_dir).entries() if entry.module == module]
     ours = gained_by(entries, Versions(settings.rollout_dir, module))
@@ -167,7 +166,7 @@ def _policy(session: Session, against: Optional[Path]) -> tuple[PolicyIndex, str
 
 
 def _headers(session: Session, against: Optional[Path]) -> Path:
-    """The interfaces of the root that the policy was taken from, else those of the session's root, else this machine's."""
+    """Return the interfaces from the root of the policy, else from the root of the session, else from this machine."""
     named = () if against is None else (against, *newest_policy(against).absolute().parents)
     for place in (*named, session.settings.root, Path("/")):
         if (place / INCLUDE / "support").is_dir():
@@ -188,7 +187,7 @@ def _reports(
     facts = facts_of_policy(policy)
 
     def refuses(access: Access) -> bool:
-        # a rule for a domain of another service is judged as one of that service
+        # a rule for a domain of another service is evaluated for that service
         own = access.source in session.profile.domains
         profile = session.profile if own else neutral_profile(access.source, facts)
         return any(one.level is GuardLevel.REFUSE for one in guard.judge_access(access, profile, policy))
@@ -209,7 +208,7 @@ def _reports(
 def _rules(
     accesses: Sequence[Access], policy: PolicyIndex, interfaces: Optional[Interfaces], refuses: Callable[[Access], bool]
 ) -> Iterable[LeastRule]:
-    """One rule for all accesses where one interface covers them, or else one for each class."""
+    """Yield one rule for all accesses if one interface covers them, otherwise one rule per class."""
 
     def best(some: Sequence[Access]) -> Optional[Offer]:
         offers = [] if interfaces is None else interfaces.covering(policy, some, refuses=refuses)
@@ -230,10 +229,10 @@ def _rules(
 
 
 def text_of(found: Upstream) -> str:
-    """All reports as text, each in the form of a commit message, then what is not reported and why."""
+    """Return all reports as text, each in the form of a commit message, then the unreported accesses with reasons."""
     parts = [_report(one, found.against) for one in found.reports]
     if not parts:
-        parts = [f"Nothing to report: no access that was decided is denied by {escape(found.against)}.\n"]
+        parts = [f"Nothing to report: no decided access is denied by {escape(found.against)}.\n"]
     rest = _rest(found)
     return f"\n{'-' * 72}\n\n".join([*parts, *([rest] if rest else [])])
 
@@ -251,14 +250,14 @@ def _report(one: UpstreamReport, against: str) -> str:
         "", "Denials:", "",
     ]  # fmt: skip
     for sample in seen.samples[:MAX_RECORDS]:
-        # what follows 0x1d auditd has added for people (log_format = ENRICHED)
+        # auditd appends translated fields after 0x1d (log_format = ENRICHED)
         lines += [*(f"    {escape_command(line.partition(chr(0x1D))[0])}" for line in sample.split("\n")), ""]
     place = f" (module {one.module})" if one.module else ""
     lines += [f"Rule, in the .te file that declares {escape(one.source)}{place}:", ""]
     for rule in one.rules:
         lines += _rule(rule)
     if any(rule.offer is None for rule in one.rules):
-        lines += ["", "No interface was found that covers the plain rule and gives little else."]
+        lines += ["", "No interface covers the plain rule without many further accesses."]
     return "\n".join(lines) + "\n"
 
 
@@ -268,7 +267,7 @@ def _rule(rule: LeastRule) -> list[str]:
         return plain
     lines = [f"    {rule.offer}", "", "  for:", *plain]
     if rule.offer.surplus:
-        lines += ["", "  The interface also gives:", *(f"    {text}" for text in rules_of(rule.offer.surplus))]
+        lines += ["", "  The interface also allows:", *(f"    {text}" for text in rules_of(rule.offer.surplus))]
     return lines
 
 
@@ -277,23 +276,26 @@ def _names(values: Sequence[str]) -> str:
 
 
 def _rest(found: Upstream) -> str:
-    """What was decided and is not reported, one paragraph for each reason."""
+    """Describe the decided accesses that are not reported, one paragraph per reason."""
     lines = []
     if found.allowed:
         lines += [
-            f"Allowed by that policy already: {plural(len(found.allowed), 'access', 'accesses')}.",
+            f"Already allowed by that policy: {plural(len(found.allowed), 'access', 'accesses')}.",
             *_listed(found.allowed),
         ]
     for access, text in found.by_boolean.items():
-        lines.append(f"{access}: allowed by that policy under the boolean {escape(text)}; no rule is needed.")
+        lines.append(f"{access}: allowed by that policy with the boolean {escape(text)}; no rule is needed.")
     if found.unknown:
         names = sorted(set(found.unknown.values()))
         lines.append(
             f"The policy lacks names of {plural(len(found.unknown), 'access', 'accesses')}: {escape(', '.join(names[:8]))}."
         )
-        lines += ["These belong to a module of the service and are no report to this policy:", *_listed(found.unknown)]
+        lines += [
+            "These names belong to a module of the service, so the accesses are not reported to this policy:",
+            *_listed(found.unknown),
+        ]
     if found.without_record:
-        lines += ["Decided, but the evidence holds no denial of it:", *_listed(found.without_record)]
+        lines += ["Decided, but without a denial in the evidence:", *_listed(found.without_record)]
     return "\n".join(["Not reported", "", *lines]) + "\n" if lines else ""
 
 

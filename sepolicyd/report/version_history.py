@@ -1,4 +1,4 @@
-"""Versions of the module as history.jsonl records them: what each gained and lost, and since when each rule is in force."""
+"""Versions of the module from history.jsonl: their gains and losses, and the first version of each rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sepolicyd.rollout.history import Entry, HistoryEvent
 
 
 def changes_of(entries: Iterable[Entry]) -> tuple[Change, ...]:
-    """The entries of one module in words, oldest first."""
+    """Describe the entries of one module, oldest first."""
     return tuple(_change(entry) for entry in entries)
 
 
@@ -51,9 +51,9 @@ def _notes(details: Mapping[str, Any]) -> Iterable[str]:
     for name, count in sorted(opened.items()) if isinstance(opened, Mapping) else ():
         yield f"boolean {name} enables {count} accesses"
     for name in _list(details, "base"):
-        yield f"base module {name} installed with it"
+        yield f"base module {name} installed together"
     for text in _list(details, "left_out"):
-        yield f"left out: {text}"
+        yield f"omitted: {text}"
     if details.get("confirm_within"):
         yield f"on trial for {_number(details['confirm_within'])} seconds"
 
@@ -68,7 +68,7 @@ def _number(value: Any) -> int:
 
 
 def accesses_in(values: Any) -> tuple[Access, ...]:
-    """Parse accesses as history.jsonl has them; a text that cannot be parsed is left out."""
+    """Parse accesses from history.jsonl; invalid texts are skipped."""
     found = []
     for text in values if isinstance(values, list) else ():
         with suppress(ValueError):
@@ -77,9 +77,9 @@ def accesses_in(values: Any) -> tuple[Access, ...]:
 
 
 def parse_access(text: str) -> Access:
-    """Parse what ``str(access)`` has written.
+    """Parse the output of ``str(access)``.
 
-    :raises ValueError: it is not the text of an access
+    :raises ValueError: the text is not an access
     """
     source, pair, permission, *ranges = text.split()
     target, _, tclass = pair.rpartition(":")
@@ -88,7 +88,7 @@ def parse_access(text: str) -> Access:
 
 
 def since(entries: Iterable[Entry]) -> dict[Rule, int]:
-    """For each rule of the installed version the version since which it has been there without a break."""
+    """Return, for each rule of the installed version, the version since which it has been present without interruption."""
     found: dict[Rule, int] = {}
     for entry in entries:
         if entry.what is HistoryEvent.CONFIRM:
@@ -107,12 +107,12 @@ def _rules(values: Any) -> Sequence[Rule]:
 
 
 def gained_by(entries: Iterable[Entry], versions: Versions) -> frozenset[Access]:
-    """The accesses that the installed version has gained over the policy without the module, as the history records it.
+    """Return the accesses that the installed version gained over the policy without the module, from the history.
 
-    A rollback returns to the gains of that version. Where it has written a part of a version anew, these are the accesses
-    that some version has gained and that a rule of the part gives.
+    A rollback returns to the gains of that version. If it wrote part of a version, the gains are the accesses that some
+    version gained and that a rule of the part allows.
 
-    :param entries: those of this module, oldest first
+    :param entries: entries of this module, oldest first
     """
     gains: dict[int, frozenset[Access]] = {NONE: frozenset()}
     installed = NONE

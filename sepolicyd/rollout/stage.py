@@ -65,7 +65,7 @@ def stage_report(facts: StageFacts) -> StageReport:
         return StageReport(Rollout.REVIEWING, waiting, "sepolicyd review" if facts.pending else "sepolicyd apply")
     if not facts.version:
         return StageReport(
-            Rollout.CONFINED, "the domain is loaded and enforced, but nothing has been learnt yet", "sepolicyd learn start"
+            Rollout.CONFINED, "the domain is loaded and enforced, but nothing has been learned yet", "sepolicyd learn start"
         )
     return StageReport(
         Rollout.ENFORCED, f"version {facts.version} is loaded, enforced, and nothing is pending", "sepolicyd status"

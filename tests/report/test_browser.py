@@ -140,7 +140,7 @@ def test_everything_is_there_without_scripts(browser: Browser, page: Path) -> No
     browser.open(page, DESK)
     assert browser.run("document.scripts.length") == 0
     text = browser.run("document.body.innerText")
-    for heading in ("What it may do by decision", "What was refused", "What was loaded", "What the base policy gives anyway"):
+    for heading in ("Accesses allowed by decision", "Refused accesses", "Loaded versions", "Accesses from the base policy"):
         assert heading in text
     folded = browser.run("[...document.querySelectorAll('details')].filter(one => !one.open).length")
     browser.run("document.querySelectorAll('details:not([open]) > summary').forEach(one => one.click())")

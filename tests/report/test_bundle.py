@@ -338,7 +338,7 @@ def test_a_text_that_the_decisions_do_not_give_is_said_and_does_not_verify(tmp_p
     path.write_text(path.read_text() + "# by an earlier sepolicyd\n")
     bundle = make_bundle(session_of(made), NOW, details=False)
     assert not bundle.rebuilt
-    assert [note for note in bundle.notes if "is not what the decisions give" in note]
+    assert [note for note in bundle.notes if "does not follow from the decisions" in note]
     with pytest.raises(Wrong, match="does not follow from the decisions"):
         verify(bundle.data)
 

@@ -103,7 +103,7 @@ def test_a_report_of_an_empty_rollout_is_a_page() -> None:
         grants=(), refusals=(), silenced=(), pending=(), changes=(), leases=(), reach=(), faults=(), version=0, policy="",
     )  # fmt: skip
     text = " ".join(" ".join(Structure(render(empty)).text).split())
-    for words in ("Nothing has been allowed", "No access was refused", "Nothing was loaded", "No lease is recorded"):
+    for words in ("No access has been allowed", "No access was refused", "No version was loaded", "No lease is recorded"):
         assert words in text
 
 

@@ -112,7 +112,7 @@ def test_what_is_no_report_is_named_with_its_reason(here: World, newer: Path) ->
     assert found.by_boolean == {SWITCHED: "svc_may_read"}
     assert found.without_record == (WRITE,)
     text = text_of(found)
-    for words in ("type missing_t", "under the boolean svc_may_read", "holds no denial of it"):
+    for words in ("type missing_t", "with the boolean svc_may_read", "without a denial in the evidence"):
         assert words in text
     assert PORT not in {access for one in found.reports for access in one.accesses}
 

@@ -1,6 +1,6 @@
 """Checks that security baselines ask for (CIS, STIG, ComplianceAsCode), answered for the whole machine.
 
-Unlike the doctor's problems they do not depend on a profile. What could not be examined never passes.
+Unlike the problems of `doctor`, they do not depend on a profile. A check without facts never passes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CheckResult(str, Enum):
 
 
 class BaselineCheck(str, Enum):
-    """A check: its name, what holds where it passes, and the controls that ask for it (sources: docs/monitoring.md)."""
+    """A check: its name, its requirement, and the controls that ask for it (sources: docs/monitoring.md)."""
 
     requirement: str
     controls: tuple[str, ...]
@@ -69,12 +69,12 @@ class BaselineCheck(str, Enum):
 
 @dataclass(frozen=True)
 class BaselineFinding:
-    """Something that makes a check fail."""
+    """Reason for a failed check."""
 
     name: str
     """A type, a unit, or a setting."""
     what: str
-    """One sentence. It may contain text of others (the name of a process): escape it before display."""
+    """One sentence. It may contain untrusted text (the name of a process): escape it before display."""
     hint: str = ""
 
 

@@ -60,7 +60,7 @@ class DoctorCode(ProblemCode):
     )
     LABEL = (
         "D-LABEL",
-        "Files without a label count as unlabeled_t, so rules learnt from them do not apply to labelled files.",
+        "Files without a label count as unlabeled_t, so rules learned from them do not apply to labelled files.",
         "restorecon(8)",
     )
     LOCK = ("D-LOCK", "Only one program may change the policy store at a time.", "semanage.trans.LOCK")

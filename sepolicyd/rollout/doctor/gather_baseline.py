@@ -33,7 +33,7 @@ UNIT_SUFFIXES = (".service", ".socket", ".mount", ".swap")
 
 
 def gather_baseline(settings: Settings, *, proc: Path = Path("/proc")) -> BaselineFacts:
-    """Examine the machine. Raises no expected error: what cannot be examined is None."""
+    """Examine the machine. Facts that cannot be read are None; expected errors are not raised."""
     ask = Asker()
     kernel = SelinuxFs()
     enabled = kernel.enabled()

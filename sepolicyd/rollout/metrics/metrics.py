@@ -127,7 +127,7 @@ def _changes(facts: MetricsFacts) -> list[Metric]:
             "Changes of the loaded policy, by kind.",
             *(Sample(counts[event], {**labels, "event": event.value}) for event in shown),
         ),
-        gauge("trial_seconds_left", "Seconds until a version that nobody confirms is taken back.", *trial),
+        gauge("trial_seconds_left", "Seconds until an unconfirmed version is rolled back.", *trial),
         gauge("trial_failed", "1 if a trial that is over could not be ended.", Sample(float(facts.trial_failed), labels)),
     ]
 

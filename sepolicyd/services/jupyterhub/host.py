@@ -32,7 +32,7 @@ EXCHANGE_SETTINGS = ("Exchange.root", "ExchangeFactory.root", "TransferApp.excha
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What was found below the root. Paths are those of the machine."""
+    """Facts found below the root. Paths are those of the machine."""
 
     name_services: frozenset[str] = frozenset()
     """Sources of passwd and group in nsswitch.conf(5), as "files", "sss"."""

@@ -25,7 +25,7 @@ ROOT_SPAWNERS = {
         "without root: units jupyter-singleuser@.service that the hub may only start, docs/hubs.md",
     ),
     Spawner.CONTAINER: (
-        "{name} needs the socket of a container engine, and whoever may write to the engine of root owns the machine",
+        "{name} needs the socket of a container engine, and write access to the engine of root means control of the machine",
         "use a rootless engine of the hub's user; users' servers run in container_t, outside of this policy",
     ),
 }

@@ -1,4 +1,4 @@
-"""Codes of what `init` finds that only a mosquitto broker has."""
+"""Codes of `init` for problems specific to mosquitto."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sepolicyd.problems import ProblemCode
 
 
 class MosquittoCode(ProblemCode):
-    """What stands against confining a broker, or must be known before."""
+    """Obstacles and notes before a broker is confined."""
 
     ROOT = (
         "I-root",
@@ -15,11 +15,11 @@ class MosquittoCode(ProblemCode):
     )
     SOCKET = (
         "I-socket",
-        "A listener is a Unix socket in a directory that others share, where its label depends on who creates it.",
+        "A listener is a Unix socket in a shared directory, so its label depends on the process that creates it.",
         "mosquitto.conf(5), listener",
     )
     WRITTEN = (
         "I-written",
-        "The broker writes a file among its configuration, which the module does not let it change.",
+        "The broker rewrites a file in its configuration directory, which the module does not allow.",
         "mosquitto.conf(5), plugin_opt_*",
     )

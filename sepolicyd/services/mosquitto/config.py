@@ -53,7 +53,7 @@ class BrokerConfig:
         return tuple(value for name, value in self.values if name in names and value)
 
     def last(self, name: str, default: str = "") -> str:
-        """Return the last value of an option, which is the one that counts."""
+        """Return the last value of an option, which takes precedence."""
         return next((value for key, value in reversed(self.values) if key == name and value), default)
 
     def flag(self, name: str) -> bool:
@@ -61,18 +61,18 @@ class BrokerConfig:
 
     @property
     def bridge_ports(self) -> tuple[int, ...]:
-        """Numbers on other machines that bridges connect to, each once."""
+        """Ports on other machines that bridges connect to, each once."""
         hosts = [host for value in self.all("address", "addresses") for host in value.split()]
         ports = [_port(host.rpartition(":")[2]) if host.count(":") == 1 or "]:" in host else DEFAULT_PORT for host in hosts]
         return tuple(dict.fromkeys(port for port in ports if port))
 
 
 def read(root: Path, path: str, *, workdir: str = "/", more_ports: Sequence[int] = ()) -> BrokerConfig:
-    """Read a configuration file and the ``*.conf`` of its include_dir, which counts in the main file alone.
+    """Read a configuration file and the ``*.conf`` of its include_dir, which is valid only in the main file.
 
-    :param path: absolute, "" where the broker is started without a configuration
-    :param workdir: the directory in which the broker looks relative paths up
-    :param more_ports: those of ``-p``, each a listener without options
+    :param path: absolute path, "" if the broker starts without a configuration
+    :param workdir: base directory for relative paths
+    :param more_ports: ports of ``-p``, each a listener without options
     :raises InputError: a file cannot be read
     """
     values: list[tuple[str, str]] = []
@@ -87,7 +87,7 @@ def read(root: Path, path: str, *, workdir: str = "/", more_ports: Sequence[int]
 
 
 def parse(text: str) -> Iterator[tuple[str, str]]:
-    """Options and values of a text. A comment is a line that begins with #; a value may have blanks in it."""
+    """Yield options and values. Lines that begin with # are comments; values may contain blanks."""
     for line in text.splitlines():
         name, _, value = line.strip().partition(" ")
         if name and not name.startswith("#"):
@@ -99,11 +99,11 @@ def _options(root: Path, path: str) -> Iterator[tuple[str, str]]:
         with inside(root, resolve(root, path)).open("rb") as file:
             yield from parse(file.read(MAX_CONFIG_BYTES).decode(errors="replace"))
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "correct its mode, or name another unit") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}", "correct its mode, or give another unit") from None
 
 
 def _included(root: Path, directory: str) -> list[str]:
-    """Return the files in the order in which the broker reads them: by bytes, capital letters first."""
+    """Return the files in the order of the broker: by bytes, capital letters first."""
     try:
         entries = inside(root, resolve(root, directory)).iterdir()
         names = sorted(entry.name for entry in entries if entry.name.endswith(".conf"))
@@ -115,7 +115,7 @@ def _included(root: Path, directory: str) -> list[str]:
 def _listeners(values: list[tuple[str, str]], more_ports: Sequence[int]) -> list[Listener]:
     """Return the listeners. Options before the first ``listener`` belong to the default one.
 
-    ``port`` or ``bind_address`` opens the default listener, and it opens by itself where nothing else listens.
+    The default listener opens with ``port`` or ``bind_address``, or if there is no other listener.
     """
     default = Listener(DEFAULT_PORT)
     found = [Listener(port) for port in more_ports]
@@ -136,5 +136,5 @@ def _listeners(values: list[tuple[str, str]], more_ports: Sequence[int]) -> list
 
 
 def _port(text: str) -> int:
-    """Return the number, 0 for what is no port."""
+    """Return the port number, 0 for an invalid one."""
     return int(text) if text.isdigit() and int(text) < 65536 else 0

@@ -1,4 +1,4 @@
-"""Which files of a broker have which type, what forbids to label them, and which booleans its configuration asks for."""
+"""Types for the files of a broker, obstacles to labelling them, and booleans that its configuration needs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ DATABASES = ("mysql", "mariadb", "postgres", "pgsql")
 WEB_PORTS = frozenset({80, 443, 8008, 8009, 8080, 8443})
 CODE_TREES = ("/usr/", "/lib/", "/lib64/", "/opt/")
 RUN_TREES = ("/run", "/var/run")
-"""Where the module gives a file that the broker creates its own type."""
+"""Directories where the module gives files of the broker their own type."""
 FIRST_FREE_PORT = 1024  # ip(7), ip_unprivileged_port_start
 
 
 @dataclass(frozen=True)
 class BrokerFiles:
-    """The places of one broker, as the running broker sees them, with all links followed."""
+    """Paths of one broker, as the running broker sees them, with all links resolved."""
 
     root: Path
     program: str
@@ -46,7 +46,7 @@ class BrokerFiles:
     def path(self, text: str) -> str:
         """Return a path of the configuration, made absolute from the working directory, without symbolic links.
 
-        :raises RefusedError: links that never end
+        :raises RefusedError: a loop of links
         """
         return resolve(self.root, os.path.normpath(Path(self.workdir) / text))
 
@@ -60,7 +60,7 @@ class BrokerFiles:
 
     @property
     def state(self) -> str:
-        """The directory of the in-memory database's copy, "" where nothing is kept."""
+        """Directory of the persistent database, "" without persistence."""
         if not self.config.flag("persistence"):
             return ""
         return self.path(self.config.last("persistence_location") or ".")
@@ -72,12 +72,12 @@ class BrokerFiles:
 
 
 def labels_of(files: BrokerFiles) -> tuple[Label, ...]:
-    """Return the labels of all files of the broker, sorted by path; trees that other services share are left out."""
+    """Return the labels of all files of the broker, sorted by path, without trees that other services share."""
     found = [Label(files.program, f"{PREFIX}_exec_t", what="the broker")]
     found += [Label(path, f"{PREFIX}_secret_t", what="keys and passwords") for path in _own(files.paths(*SECRETS))]
     found += [*_configuration(files), *_written(files), *_content(files), *unit_labels(files.unit, PREFIX)]
     found = [label for label in found if not (label.tree and label.path in SHARED)]
-    # the first label of a path wins: secrets stand before the trees that hold them
+    # the first label of a path is used: secrets come before the trees that contain them
     return tuple(sorted({label.path: label for label in reversed(found)}.values(), key=lambda label: label.path))
 
 
@@ -94,7 +94,7 @@ def _configuration(files: BrokerFiles) -> list[Label]:
 
 
 def _written(files: BrokerFiles) -> list[Label]:
-    """State, logs and the pid file: their directory where it is the broker's own, else the file alone."""
+    """Return labels for state, logs and pid file: for the directory if it belongs to the broker, else for the file."""
     found = [Label(files.state, f"{PREFIX}_var_lib_t", tree=True, what="state")] if files.state else []
     for path, kind, what in [
         *((path, "var_lib", "users and roles that a plugin keeps") for path in _outside(_rewritten(files), found)),
@@ -111,7 +111,7 @@ def _written(files: BrokerFiles) -> list[Label]:
 
 
 def _content(files: BrokerFiles) -> list[Label]:
-    # below /var/www the tree is a web server's, which owns its label
+    # trees below /var/www belong to the web server and keep its label
     web = [path for path in files.paths("http_dir") if not path.startswith("/var/www/") and path != "/var/www"]
     found = [Label(path, f"{PREFIX}_content_t", tree=True, what="http_dir") for path in web]
     code = [path for path in files.plugins if not path.startswith(CODE_TREES)]
@@ -123,7 +123,7 @@ def _sockets(files: BrokerFiles) -> list[str]:
 
 
 def _rewritten(files: BrokerFiles) -> list[str]:
-    """Files that a plugin rewrites, without those among the configuration, which keep its type (see I-written)."""
+    """Return the files that a plugin rewrites, without files in the configuration, which keep its type (see I-written)."""
     return [path for path in files.paths(*WRITTEN) if not path.startswith(_folder(files.config.path) + "/")]
 
 
@@ -132,54 +132,58 @@ def _folder(path: str) -> str:
 
 
 def _own(paths: Iterable[str]) -> list[str]:
-    """Paths outside the trees in which several services keep keys and certificates."""
+    """Return the paths outside shared trees of keys and certificates."""
     return [path for path in paths if not path.startswith(SHARED_KEYS)]
 
 
 def _outside(paths: Iterable[str], labels: Iterable[Label]) -> list[str]:
-    """Paths below none of the labelled trees."""
+    """Return the paths outside the labelled trees."""
     trees = [label.path + "/" for label in labels if label.tree]
     return [path for path in paths if not (path + "/").startswith(tuple(trees))]
 
 
 def problems_of(files: BrokerFiles) -> list[Problem]:
-    """Return what the places of the files forbid, and a user that the module does not expect."""
+    """Return problems with the paths of files, and with an unexpected user."""
     problems = [*_shared_files(files), *_unwritable_files(files)]
     for path in (files.program, *files.plugins):
         if path.startswith(USERS_TREES):
-            what = f"{path} is code of the broker and lies where users' files lie, so it would not be protected"
+            what = f"{path} is code of the broker in a directory with files of users, so it would not be protected"
             problems.append(Problem(Severity.STOP, "I-home", what, "install it under /usr or /opt"))
     if files.config.last("user") == "root":
-        what = "the configuration sets user root: the broker keeps root, and the module gives it none of root's capabilities"
-        problems.append(Problem(Severity.WARN, "I-root", what, "remove the line, and give the files to the user mosquitto"))
+        what = "the configuration sets user root: the broker stays root, but the module gives it no root capabilities"
+        problems.append(
+            Problem(Severity.WARN, "I-root", what, "remove the line, and make the user mosquitto the owner of the files")
+        )
     return problems
 
 
 def _shared_files(files: BrokerFiles) -> Iterator[Problem]:
-    """Files that cannot have a label of the broker's, since other programs use them or their directory."""
+    """Yield problems with files that other programs share, so they cannot get a label of the broker."""
     if files.state in SHARED:
         what = f"the broker keeps its state in {files.state}, which other programs share, so it cannot be labelled"
         yield Problem(Severity.STOP, "I-shared", what, "set persistence_location, for example /var/lib/mosquitto/")
     for path in files.paths(*SECRETS):
         if path.startswith(SHARED_KEYS):
-            what = f"{path} may serve other programs too, which could not read it under the broker's label"
+            what = f"{path} may be used by other programs too, which could not read it with the label of the broker"
             hint = "copy it to /etc/mosquitto/certs, as README-letsencrypt.md of mosquitto describes"
             yield Problem(Severity.WARN, "I-key", what, hint)
     for path in _sockets(files):
         if _folder(path) in SHARED and _folder(path) not in RUN_TREES:
-            what = f"the socket {path} lies in a directory that other programs share, so it gets that directory's label"
-            yield Problem(Severity.WARN, "I-socket", what, "put it into /run/mosquitto")
+            what = f"the socket {path} is in a directory that other programs share, so it gets the label of that directory"
+            yield Problem(Severity.WARN, "I-socket", what, "move it to /run/mosquitto")
 
 
 def _unwritable_files(files: BrokerFiles) -> Iterator[Problem]:
     for path in files.paths(*WRITTEN):
         if path not in _rewritten(files):
-            what = f"the broker rewrites {path}, and the module does not let it create files among its configuration"
+            what = (
+                f"the broker rewrites {path}, but the module does not allow it to create files in its configuration directory"
+            )
             yield Problem(Severity.WARN, "I-written", what, "keep the file in /var/lib/mosquitto")
 
 
 def booleans_of(config: BrokerConfig) -> tuple[BooleanRequest, ...]:
-    """Return the booleans that the configuration asks for, each with the setting that does."""
+    """Return the booleans that the configuration needs, each with the setting that needs it."""
     wanted = []
     bridges = ", ".join(config.all("connection"))
     if config.bridge_ports:

@@ -1,4 +1,4 @@
-"""The discovery of mosquitto: program, configuration, listeners and the files that they name."""
+"""Discovery of mosquitto: program, configuration, listeners and their files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def discover(root: Path, unit: str = "") -> Found:
     """Find the broker below a root; see :class:`sepolicyd.services.discovery.Discovery`."""
     for mark in CONTAINER_MARKS:
         if (root / mark).exists():
-            raise RefusedError("this is the inside of a container, and labels are its host's", "run init on the host")
+            raise RefusedError("this is a container, and the host manages the labels", "run init on the host")
     service = _unit(root, unit)
     program, problems = _program(root, service)
     workdir = (service.get("WorkingDirectory").lstrip("-") if service else "") or "/"
@@ -55,11 +55,13 @@ def _unit(root: Path, name: str) -> Optional[Unit]:
 
 
 def _program(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
-    """Return the broker's program, links followed, and what hinders a transition on it."""
+    """Return the program of the broker with links resolved, and obstacles to a domain transition."""
     if unit is None:
         found = next((path for path in USUAL_PROGRAMS if inside(root, path).is_file()), "")
         if not found:
-            raise RefusedError("mosquitto is not installed here: there is neither a unit nor a program", "name --unit")
+            raise RefusedError(
+                "mosquitto is not installed here: there is neither a unit nor a program", "give a unit with --unit"
+            )
         what = f"no unit starts {found}: started from a shell, the broker keeps that shell's domain"
         return resolve(root, found), [Problem(Severity.WARN, "I-unit", what, "write a unit for it")]
     argv = unit.argv
@@ -70,13 +72,13 @@ def _program(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
         return resolve(root, argv[0]), []
     inner = next((word for word in argv[1:] if Path(word).name == NAME and inside(root, resolve(root, word)).is_file()), "")
     if not inner:
-        raise RefusedError(f"{unit.name} does not start an installed mosquitto", "install it, or name another with --unit")
-    what = f"{unit.name} starts {argv[0]}, which starts the broker: whether its domain is entered depends on that program"
+        raise RefusedError(f"{unit.name} does not start an installed mosquitto", "install it, or give another with --unit")
+    what = f"{unit.name} starts {argv[0]}, which starts the broker: the domain transition depends on that program"
     return resolve(root, inner), [Problem(Severity.WARN, "I-wrapper", what, f"let ExecStart begin with {inner}")]
 
 
 def _config(root: Path, unit: Optional[Unit], workdir: str) -> tuple[BrokerConfig, list[Problem]]:
-    """Return the configuration that the unit names, and what is strange about it."""
+    """Return the configuration that the unit names, with its problems."""
     argv = unit.argv if unit else ("mosquitto", "-c", USUAL_CONFIG)
     options = [(word, argv[index + 1]) for index, word in enumerate(argv[:-1])]
     path = next((value for word, value in options if word in ("-c", "--config-file")), "")
@@ -88,12 +90,12 @@ def _config(root: Path, unit: Optional[Unit], workdir: str) -> tuple[BrokerConfi
         what = f"{path} is missing, so the broker cannot start"
         note = Problem(Severity.WARN, "I-config", what, "write it, or correct the unit")
     else:
-        note = Problem(Severity.NOTE, "I-config", "the unit names no configuration, so the broker's defaults are assumed")
+        note = Problem(Severity.NOTE, "I-config", "the unit names no configuration, so the defaults of the broker are assumed")
     return read(root, "", more_ports=ports), [note]
 
 
 def _ports(config: BrokerConfig) -> dict[str, tuple[int, ...]]:
-    """Numbers by the profile's names. Numbers that only bridges use have a type of their own, so that no other is opened."""
+    """Return port numbers by port name of the profile. Ports used only by bridges have their own type."""
     found: dict[str, list[int]] = {name: [] for name in WEB_PORT_HINTS}
     for listener in config.listeners:
         name = "websockets" if listener.websockets else "mqtt over TLS" if listener.tls else "mqtt"

@@ -219,7 +219,7 @@ def test_where_init_has_nothing_to_do(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="podman"):
         discover(tmp_path)
     put(tmp_path, "/run/.containerenv")
-    with pytest.raises(RefusedError, match="inside of a container"):
+    with pytest.raises(RefusedError, match="is a container"):
         discover(tmp_path)
 
 

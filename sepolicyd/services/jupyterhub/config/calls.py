@@ -1,4 +1,4 @@
-"""The functions and methods whose results are known without running them. Each takes and returns evaluated values."""
+"""Functions and methods with results known without a run. Each takes and returns evaluated values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NO_FORMAT_WIDTH = frozenset("0123456789*")
 
 
 def call_method(owner: object, name: str, args: list[object], keywords: Mapping[str, object]) -> object:
-    """Return what ``owner.name(*args, **keywords)`` gives, UNKNOWN where that is not known."""
+    """Return the result of ``owner.name(*args, **keywords)``, or UNKNOWN."""
     for kind, names in METHODS:
         if isinstance(owner, kind) and name in names:
             break
@@ -65,7 +65,7 @@ def bounded(value: object) -> object:
 
 
 def functions(machine: Machine) -> dict[str, Builtin]:
-    """Return the functions that are known, by the name under which they are imported or built in."""
+    """Return the known functions, by the name of the builtin or import."""
     table: dict[str, Builtin] = {
         **_paths(machine),
         **_files(machine),
@@ -118,7 +118,7 @@ def _files(machine: Machine) -> dict[str, Builtin]:
 
 
 def path_method(machine: Machine, path: PurePosixPath, name: str, args: list[object]) -> object:
-    """Return what a method of pathlib.Path gives that looks at the machine, UNKNOWN for any other."""
+    """Return the result of a pathlib.Path method that reads the machine, UNKNOWN for any other method."""
     text = str(path)
     if name in ("exists", "is_file", "is_dir"):
         here = (machine.is_file(text), machine.is_dir(text))
@@ -136,7 +136,7 @@ def path_method(machine: Machine, path: PurePosixPath, name: str, args: list[obj
 
 
 def _home(path: str) -> object:
-    """Expand "~" as for root, whose home is the same everywhere; "~user" needs the password file."""
+    """Expand "~" for root, whose home is the same everywhere; "~user" would need the password file."""
     if path == "~" or path.startswith("~/"):
         return "/root" + path[1:]
     return UNKNOWN if path.startswith("~") else path

@@ -1,4 +1,4 @@
-"""Evaluate Python expressions over known values. Whatever is not known stays UNKNOWN; no code of the configuration is run."""
+"""Evaluate Python expressions over known values, without running the configuration. All other values are UNKNOWN."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BudgetError(Exception):
 
 
 class Calls(Protocol):
-    """What calls a function that the configuration itself defines, and assigns to settings."""
+    """Callback for calls of functions defined in the configuration, and for assignments to settings."""
 
     def call(self, function: object, args: list[object], keywords: dict[str, object], source: str) -> object: ...
 
@@ -81,7 +81,7 @@ class Evaluator:
         self.depth = 0
 
     def evaluate(self, node: ast.AST, names: Mapping[str, object]) -> object:
-        """Return the value of an expression, UNKNOWN where it has none before a run.
+        """Return the value of an expression, UNKNOWN if it depends on a run.
 
         :raises BudgetError: the limits are reached
         """
@@ -117,7 +117,7 @@ class Evaluator:
         return UNKNOWN if owner is UNKNOWN else Method(owner, name)
 
     def of_name(self, dotted: str) -> object:
-        """Return the value of something imported: what is known of the machine, else its name."""
+        """Return the value of an imported object: the known value on the machine, or its name."""
         constants: dict[str, object] = {
             "sys.prefix": self.machine.prefix or UNKNOWN,
             "sys.exec_prefix": self.machine.prefix or UNKNOWN,

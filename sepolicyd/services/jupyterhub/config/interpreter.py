@@ -1,6 +1,6 @@
-"""Follow the statements of a jupyterhub_config.py and collect the settings that it makes. No code of it is run.
+"""Interpret the statements of a jupyterhub_config.py and collect its settings, without running its code.
 
-A condition that is not known lets both branches count: the first one gives the value, and the setting is uncertain.
+With an unknown condition both branches count: the first one gives the value, and the setting is uncertain.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LIBRARIES = frozenset(
 )
 """Packages whose modules are not followed: they define classes and change no setting."""
 MODULE_STEPS = 5_000
-"""Steps for the body of one module; a long one is a library, and the rest of it is left out."""
+"""Steps for the body of one module; a longer module is a library, and the rest of it is ignored."""
 COMPOUND = (ast.For, ast.While, ast.With, ast.AsyncFor, ast.AsyncWith)
 
 
@@ -55,21 +55,21 @@ class Evaluated:
 
     values: dict[str, object] = field(default_factory=dict)
     uncertain: dict[str, None] = field(default_factory=dict)
-    """Settings that depend on a condition or a value that only a run knows."""
+    """Settings that depend on a condition or value known only in a run."""
     opaque: dict[str, None] = field(default_factory=dict)
-    """Functions that were given ``c`` and cannot be followed; they may set anything."""
+    """Functions that receive ``c`` and cannot be interpreted; they may change any setting."""
     files: list[str] = field(default_factory=list)
-    """Configuration files and modules that were read, in this order."""
+    """Configuration files and modules in reading order."""
 
 
-class _Return(Exception):  # noqa: N818 ends a function, no error
+class _Return(Exception):  # noqa: N818 ends a function, not an error
     def __init__(self, value: object) -> None:
         super().__init__()
         self.value = value
 
 
 class Interpreter:
-    """Follows one configuration and the files that it loads."""
+    """Interpreter of one configuration and the files that it loads."""
 
     def __init__(self, machine: Machine, path: str) -> None:
         self.machine = machine
@@ -107,7 +107,7 @@ class Interpreter:
             self.outcome.uncertain.pop(key, None)
 
     def call(self, function: object, args: list[object], keywords: dict[str, object], source: str) -> object:
-        """Call a function that the configuration defines; note one that gets ``c`` and cannot be followed."""
+        """Call a function of the configuration; note a function that receives ``c`` and cannot be interpreted."""
         if isinstance(function, Function) and self.depth < MAX_DEPTH:
             return self._call(function, args, keywords)
         if isinstance(function, Name) and function.dotted in ("load_subconfig", "traitlets.config.load_subconfig"):
@@ -204,7 +204,7 @@ class Interpreter:
         """Follow a call whose result is not used: c.X.y.append(...), load_subconfig(...), configure(c)."""
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Attribute):
             owner = self.evaluator.evaluate(node.func.value.value, names)
-            # a setting that was not assigned before starts as traitlets' LazyConfigValue
+            # a setting without a value starts as a LazyConfigValue of traitlets
             if isinstance(owner, ConfigSection) and node.func.attr in ("append", "extend", "update", "insert", "prepend"):
                 name = node.func.value.attr
                 start: object = {} if node.func.attr == "update" else []
@@ -227,7 +227,7 @@ class Interpreter:
             self.maybe -= 1
 
     def _alternative(self, body: Iterable[ast.stmt], names: dict[str, object], module: str) -> None:
-        """Follow what runs instead of the statements before: its settings and names count where these have none."""
+        """Follow an alternative branch: its settings and names count if the first branch sets none."""
         before, seen = dict(self.outcome.values), dict(names)
         self.maybe += 1
         try:
@@ -243,7 +243,7 @@ class Interpreter:
         try:
             self._block(body, names, module)
         except _Return:
-            return  # whether it returns here is not known, so what follows counts as well
+            return  # the return is uncertain, so the following statements count as well
 
     def _compound(self, node: ast.stmt, names: dict[str, object], module: str) -> None:
         if isinstance(node, (ast.With, ast.AsyncWith)):
@@ -317,7 +317,7 @@ class Interpreter:
         try:
             self._block(ast.parse(text).body, names, dotted)
         except (SyntaxError, ValueError, _Return, BudgetError):
-            pass  # what was read until there is known
+            pass  # names read up to here are known
         finally:
             self.evaluator.limit = whole
         return names
@@ -331,9 +331,9 @@ class _Module(ClassName):
 
 
 def evaluate(text: str, path: str, machine: Machine) -> Evaluated:
-    """Return the settings that a configuration makes.
+    """Return the settings of a configuration.
 
-    :param path: of the file, as the hub sees it
+    :param path: path of the file as the hub sees it
     :raises InputError: the text is not valid Python
     """
     interpreter = Interpreter(machine, path)

@@ -1,4 +1,4 @@
-"""What an evaluated configuration may read of the machine: environment, paths, YAML and JSON files, modules beside it."""
+"""Read-only access of an evaluated configuration to the machine: environment, paths, YAML and JSON files, modules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SITE_PACKAGES = ("lib/python3*/site-packages", "lib/python3/dist-packages", "loc
 
 @dataclass(frozen=True)
 class Machine:
-    """Read-only view of the machine below a root. All paths are those that the running hub sees."""
+    """Read-only view of the machine below a root. Paths are those of the running hub."""
 
     root: Path = Path("/")
     prefix: str = ""
@@ -28,28 +28,28 @@ class Machine:
     workdir: str = "/"
 
     def absolute(self, path: str) -> str:
-        """Return a path made absolute from the hub's working directory."""
+        """Return the absolute path, relative to the working directory of the hub."""
         return str(PurePosixPath(self.workdir or "/") / path)
 
     def place(self, path: str) -> Optional[Path]:
-        """Return where the path lies below the root, links followed inside of it; None for a link without an end."""
+        """Return the path below the root, with links resolved inside the root; None for a link loop."""
         try:
             return inside(self.root, resolve(self.root, self.absolute(path)))
         except RefusedError:
             return None
 
     def is_file(self, path: str) -> bool:
-        """Tell whether a regular file is there."""
+        """Tell whether the path is a regular file."""
         place = self.place(path)
         return place is not None and place.is_file()
 
     def is_dir(self, path: str) -> bool:
-        """Tell whether a directory is there."""
+        """Tell whether the path is a directory."""
         place = self.place(path)
         return place is not None and place.is_dir()
 
     def read(self, path: str) -> Optional[str]:
-        """Return the text of a file, None where it cannot be read or is too large."""
+        """Return the text of a file, None if it is unreadable or too large."""
         place = self.place(path)
         try:
             if place is None or not place.is_file() or place.stat().st_size > MAX_FILE_BYTES:
@@ -71,13 +71,13 @@ class Machine:
         return sorted(found)
 
     def which(self, program: str) -> object:
-        """Return the path of a program as shutil.which() finds it, None where there is none."""
+        """Return the path of a program like shutil.which(), or None."""
         folders = self.environment.get("PATH", "").split(":") if self.environment.get("PATH") else list(SEARCH_PATH)
         candidates = [program] if "/" in program else [f"{folder}/{program}" for folder in folders if folder]
         return next((path for path in candidates if self.is_file(path)), None)
 
     def load(self, path: str, kind: str) -> object:
-        """Return the content of a YAML or JSON file, UNKNOWN where it cannot be read.
+        """Return the content of a YAML or JSON file, UNKNOWN if it cannot be read.
 
         :param kind: "yaml" or "json"
         """

@@ -1,4 +1,4 @@
-"""Settings of a jupyterhub_config.py. The file and what it loads are evaluated as far as that needs no run."""
+"""Settings of a jupyterhub_config.py, evaluated as far as possible without a run."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class HubConfig:
 
     path: Optional[Path] = None
     values: Mapping[str, Literal] = field(default_factory=dict)
-    """Texts, numbers and lists of texts. A class stands as its dotted name."""
+    """Texts, numbers and lists of texts. Classes are represented by their dotted name."""
     computed: tuple[str, ...] = ()
-    """Settings whose value only a run of the hub knows."""
+    """Settings whose value is known only in a run of the hub."""
     uncertain: tuple[str, ...] = ()
-    """Settings whose value depends on something that only a run knows; ``values`` has the likelier one."""
+    """Settings whose value depends on a run; ``values`` holds the likely value."""
     objects: Mapping[str, object] = field(default_factory=dict)
-    """Every known value as evaluated: dictionaries, lists of them, classes."""
+    """All known values in evaluated form: dictionaries, lists, classes."""
     opaque: tuple[str, ...] = ()
-    """Calls that were given ``c`` and could not be followed; they may set anything."""
+    """Calls that receive ``c`` and could not be interpreted; they may change any setting."""
     files: tuple[str, ...] = ()
     """Configuration files and modules that were read."""
 
     def text(self, *keys: str) -> str:
-        """Return the first of these settings that is a text, "" where none is."""
+        """Return the first of these settings that is a text, or ""."""
         return next((value for value in map(self.values.get, keys) if isinstance(value, str)), "")
 
     def number(self, *keys: str) -> Optional[int]:
-        """Return the first of these settings that is a number, None where none is."""
+        """Return the first of these settings that is a number, or None."""
         found = (value for value in map(self.values.get, keys) if isinstance(value, int) and not isinstance(value, bool))
         return next(found, None)
 
@@ -58,7 +58,7 @@ class HubConfig:
         return (value,) if isinstance(value, str) else _lineage(value)
 
     def entries(self, key: str) -> tuple[Mapping[object, object], ...]:
-        """Return the dictionaries of a list, as those of JupyterHub.services."""
+        """Return the dictionaries of a list, such as JupyterHub.services."""
         value = self.objects.get(key)
         return tuple(item for item in value if isinstance(item, dict)) if isinstance(value, (list, tuple)) else ()
 
@@ -117,7 +117,7 @@ def read(path: Path, shown: Optional[Path] = None, machine: Optional[Machine] = 
 
 
 def port_of(url: str, default: int) -> int:
-    """Return the port of an address such as "http://:8000"; ``default`` where it names none or is no address."""
+    """Return the port of an address such as "http://:8000"; ``default`` if it names no port or is invalid."""
     try:
         port = urlsplit(url).port
     except ValueError:

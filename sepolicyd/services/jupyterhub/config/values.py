@@ -9,17 +9,17 @@ from pathlib import PurePosixPath
 from typing import Callable, Union
 
 MAX_STEPS = 50_000
-"""Statements and expressions that are evaluated for one configuration, all its files together."""
+"""Limit of evaluated statements and expressions for one configuration with all its files."""
 MAX_DEPTH = 40
 MAX_ITEMS = 1_000
-"""Items of a container and rounds of a loop."""
+"""Limit of items in a container and of loop iterations."""
 MAX_TEXT = 64 * 1024
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_MODULES = 24
 
 
 class Unknown(Enum):
-    """The value of an expression that only a run of the hub could give."""
+    """Value of an expression that is known only in a run of the hub."""
 
     UNKNOWN = "unknown"
 
@@ -28,21 +28,21 @@ UNKNOWN = Unknown.UNKNOWN
 
 
 class ConfigObject(Enum):
-    """The object ``c``, to which the settings are assigned."""
+    """The object ``c`` that holds the settings."""
 
     CONFIG = "c"
 
 
 @dataclass(frozen=True)
 class ConfigSection:
-    """One class of ``c``, as ``c.JupyterHub``."""
+    """One section of ``c``, such as ``c.JupyterHub``."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Name:
-    """Something that was imported, by its dotted name."""
+    """Imported object, by dotted name."""
 
     dotted: str
 
@@ -53,13 +53,13 @@ class ClassName:
 
     dotted: str
     bases: tuple[object, ...] = ()
-    """:class:`Name`, :class:`ClassName` or UNKNOWN, as they stand in the source."""
+    """:class:`Name`, :class:`ClassName` or UNKNOWN, in source order."""
     attributes: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method that was looked up and not called yet."""
+    """A method before its call."""
 
     owner: object
     name: str
@@ -67,7 +67,7 @@ class Method:
 
 @dataclass(frozen=True)
 class File:
-    """A file that the configuration opens, by its path on the machine."""
+    """File opened by the configuration, by path on the machine."""
 
     path: str
 
