@@ -20,7 +20,7 @@ Key = tuple[str, str, str, int, str, GrantState, int]
 
 
 def grants_of(decided: Mapping[Access, Decision], version: Version, loaded_since: Mapping[Rule, int]) -> list[Grant]:
-    """What the decisions in force allow or silence, and the rules of the loaded module that no decision asks for.
+    """Return the accesses that decisions in force allow or silence, and rules of the loaded module without a decision.
 
     :param version: the installed version
     :param loaded_since: the version since which each of its rules is in force
@@ -50,7 +50,7 @@ def grants_of(decided: Mapping[Access, Decision], version: Version, loaded_since
 
 
 def _state_of(detail: FixDetail, version: Version) -> GrantState:
-    """Whether a version carries out a fix that is no rule."""
+    """Tell whether a version carries out a fix that is no rule."""
     if not is_automatic(detail):
         return GrantState.BY_HAND
     values = {(one.name, one.on) for one in booleans_in(version.changes)}

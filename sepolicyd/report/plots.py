@@ -44,7 +44,7 @@ def reach_graph(reach: Sequence[DomainReach], width: float) -> Optional[Markup]:
         parts += _domain(one, y, left, size, colour)
     for target, y in places.items():
         parts += _target(*rows[target], (right, y), width - right - 8, size)
-    title = f"What {len(reach)} domains have gained: {len(rows)} types"
+    title = f"Gains of {len(reach)} domains: {len(rows)} types"
     return drawing(width, height, title, *parts, kind="narrow" if narrow else "wide")
 
 
@@ -56,7 +56,7 @@ def _line(domain: str, edge: Edge, start: Point, end: Point, colour: str) -> Mar
 
 
 def _target(name: str, permissions: str, place: Point, room: float, size: float) -> list[Markup]:
-    """A type on the right, with the permissions where there is room for them."""
+    """Return a type on the right, with the permissions where there is room for them."""
     x, y = place[0] + 8, place[1] + size * 0.35
     parts = [element("circle", cx=place[0], cy=place[1], r=3, class_="dot"), label(x, y, name, size=size, room=room)]
     taken = size * CHAR * (len(visible(name)) + 1)
