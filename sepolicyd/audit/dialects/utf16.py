@@ -8,6 +8,9 @@ from typing import Optional
 
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 PROBE = 512
+MIN_PAIRS = 4
+MOST = 0.75
+"""Share of one half of the bytes that is zero in UTF-16; of the other half the rest at most."""
 
 
 def as_bytes_of_ascii(blocks: Iterator[bytes], on_utf16: Callable[[], None]) -> Iterator[bytes]:
@@ -31,11 +34,19 @@ def as_bytes_of_ascii(blocks: Iterator[bytes], on_utf16: Callable[[], None]) -> 
 
 
 def encoding_of(start: bytes) -> str:
-    """Return "utf-16-le", "utf-16-be", or "" for 8-bit text. In UTF-16, every other byte of an ASCII record is zero."""
+    """Return "utf-16-le", "utf-16-be", or "" for 8-bit text.
+
+    In UTF-16 every other byte of an ASCII record is zero, and hardly one of the rest. A block of zeros alone is what a crash
+    leaves in a log.
+    """
     for mark, name in _MARKS:
         if start.startswith(mark):
             return name
     probe = start[:PROBE]
-    if len(probe) >= 8 and probe.count(0) * 3 > len(probe):
-        return "utf-16-le" if probe[1::2].count(0) > probe[0::2].count(0) else "utf-16-be"
-    return ""
+    even, odd = probe[0::2], probe[1::2]
+    if len(odd) < MIN_PAIRS:
+        return ""
+    zeros = (even.count(0) / len(even), odd.count(0) / len(odd))
+    if max(zeros) < MOST or min(zeros) > 1 - MOST:
+        return ""
+    return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"

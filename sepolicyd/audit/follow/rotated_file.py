@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from sepolicyd.audit.parse.header import EVENT_ID
 
+NUL_PIECE, MAX_NUL_BYTES = 1 << 16, 1 << 26
 HEAD_BYTES = 1024  # a file is identified by its first line, up to this length
 TAIL_BYTES = 64
 MAX_DONE = 1024
@@ -141,13 +142,24 @@ class LogFile:
         return "" if self.live and not newline and len(data) < HEAD_BYTES else digest(line)
 
     def _data_after_hole(self) -> bytes:
-        """Return the data after a hole of NUL bytes, which copytruncate leaves for a writer without O_APPEND."""
+        """Return the data after NUL bytes at the beginning of the file.
+
+        copytruncate leaves a hole for a writer without O_APPEND, and a crash leaves blocks that were never written.
+        """
         try:
             start = os.lseek(self._fd, 0, os.SEEK_DATA)
         except OSError:
             return b""
-        data = os.pread(self._fd, 8192, start).lstrip(b"\0")
-        return data[:HEAD_BYTES]
+        end = start + MAX_NUL_BYTES
+        while start < end:
+            data = os.pread(self._fd, NUL_PIECE, start)
+            found = data.lstrip(b"\0\r\n")
+            if found:
+                return os.pread(self._fd, HEAD_BYTES, start + len(data) - len(found))
+            if not data:
+                break
+            start += len(data)
+        return b""
 
 
 def _regular(fd: int) -> os.stat_result:

@@ -94,6 +94,16 @@ def test_utf16(encoding: str) -> None:
     assert Form.UTF16 in front.forms
 
 
+@pytest.mark.parametrize("zeros", [300, 4096, 3_000_000])
+@pytest.mark.parametrize("order", ["before", "behind", "between"])
+def test_zeros_that_a_crash_left_are_no_utf16(zeros: int, order: str) -> None:
+    record, hole = f"{RECORD}\n".encode(), b"\0" * zeros + b"\n"
+    text = {"before": hole + record, "behind": record + hole, "between": record + hole + record}[order]
+    result, front = read(text)
+    assert set(rows(result)) == {ACCESS}
+    assert Form.UTF16 not in front.forms
+
+
 ALERT = """SELinux is preventing {title}.
 
 *****  Plugin catchall (100. confidence) suggests   **************************

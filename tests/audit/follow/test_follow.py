@@ -179,6 +179,13 @@ def test_truncated_without_a_copy_is_told(log: Path, writer: Writer) -> None:
     assert [happening.kind for happening in reader.follower.happenings] == ["gap"]
 
 
+@pytest.mark.parametrize("zeros", [100, 9_000, 300_000])
+def test_zeros_that_a_crash_left_at_the_beginning_hide_nothing(log: Path, zeros: int) -> None:
+    log.write_bytes(b"\0" * zeros + b"\n" + b"".join(event(1)))
+    reader = Reader(log)
+    assert [line for line in reader.lines(final=True) if line.strip()] == event(1)
+
+
 def test_the_hole_under_a_writer_without_o_append(tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
     with log.open("wb", buffering=0) as file:  # keeps its offset over the truncation
