@@ -32,7 +32,7 @@ def boot_agrees(world: Environment, types: Iterable[str], errors: list[str]) -> 
     names = tuple(types)
     if not differences(world, names):
         return True
-    attempt(lambda: world.book.record(LeaseEvent.REPAIRING, world.clock.now(), domains=list(names)), errors)
+    attempt(lambda: _record_repair(world, names), errors)
     for pause in PAUSES_S:
         if pause:
             world.clock.sleep(pause)
@@ -102,8 +102,20 @@ def _left_over(
     return extra & known
 
 
+def _record_repair(world: Environment, types: tuple[str, ...]) -> None:
+    """Record that a repair begins, once for all attempts at it."""
+    if _pending_repair(world.book.history()) != frozenset(types):
+        world.book.record(LeaseEvent.REPAIRING, world.clock.now(), domains=list(types))
+
+
 def _cut_off_repair(world: Environment, entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Return the types of the last repair in the history if it was not finished and the boot policy is not the store's."""
+    types = _pending_repair(entries)
+    return types if types and not world.boot.matches_store() else frozenset()
+
+
+def _pending_repair(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the types of the last repair if no later line says that it was finished."""
     types: frozenset[str] = frozenset()
     for entry in entries:
         event = LeaseEvent.of(entry)
@@ -111,7 +123,7 @@ def _cut_off_repair(world: Environment, entries: Iterable[Mapping[str, Any]]) ->
             types = frozenset(domains_of(entry))
         elif event is LeaseEvent.REPAIRED:
             types = frozenset()
-    return types if types and not world.boot.matches_store() else frozenset()
+    return types
 
 
 def _close_leftovers(world: Environment, types: tuple[str, ...], *, switched: bool) -> Ended:

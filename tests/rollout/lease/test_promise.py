@@ -151,6 +151,22 @@ def test_the_repair_of_a_restored_disk_interrupted_at_every_call(how: str, after
         assert_closed(machine, f"call {number} of {machine.trace[before:]}")
 
 
+def test_a_repair_that_never_succeeds_is_recorded_once() -> None:
+    machine = Machine()
+    assert try_start(machine) is None
+    machine.pass_time(600)
+    tick(machine)
+    machine.booted_permissive, machine.boot_is_store = frozenset(json.loads(machine.history[0])["domains"]), False
+    machine.broken = frozenset({"store.rebuild"})
+    for _ in range(5):
+        machine.pass_time(TICK_S)
+        tick(machine)
+    assert [json.loads(line)["what"] for line in machine.history].count("repairing") == 1
+    run_on(machine, TICK_S)
+    assert_closed(machine)
+    assert json.loads(machine.history[-1])["what"] == "repaired"
+
+
 def assert_closed(machine: Machine, note: str = "") -> None:
     """Nothing of a lease is left anywhere."""
     assert machine.enforcing, note
