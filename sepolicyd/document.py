@@ -53,7 +53,7 @@ class Section:
         for key, value in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
             if name in self.values:
-                mistakes.add(key, self._at(name), "stands twice")
+                mistakes.add(key, self._at(name), "is a duplicate")
             self.values[name] = (key, value)
 
     @property

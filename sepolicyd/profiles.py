@@ -186,7 +186,7 @@ def find(name_or_path: str, dirs: Sequence[Path]) -> Path:
 
 
 def available(dirs: Sequence[Path]) -> tuple[str, ...]:
-    """Names of the profiles that exist, sorted."""
+    """Return the sorted names of the existing profiles."""
     return tuple(sorted({path.parent.name for directory in dirs for path in directory.glob(f"*/{FILE}")}))
 
 

@@ -111,7 +111,7 @@ modules: [nothing.te]
         ("name: x\n\tdescription: y", "is not YAML"),
         ("- a\n- b\n", "must be a mapping"),
         ("name: &a [*a]\n", "is not YAML"),
-        ("name: x\nname: y\ndescription: z\nroles: []\n", "stands twice"),
+        ("name: x\nname: y\ndescription: z\nroles: []\n", "is a duplicate"),
         ("description: x\nroles: 7\n", "roles: must be a list"),
         ("description: {a: 1}\nroles: []\n", "description: must be a text"),
         ("description:\nroles:\n  -\n", "description: has no value"),

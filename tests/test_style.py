@@ -1,13 +1,15 @@
-"""Size of files and functions, unique class names, and docstrings that start with what the code does."""
+"""Size of files and functions, unique class names, and plain English in docstrings, comments, messages and data files."""
 
 from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.paths import ROOT
 
@@ -19,12 +21,40 @@ MAX_FUNCTION_LINES = 40  # docstring not counted
 IN_OUT = re.compile(r"\bin\b[^.]*\bout\b", re.IGNORECASE)
 
 
-# A summary that begins with a pronoun, and idioms that a second reading is needed for
-RIDDLE = re.compile(r"^(It|They|Those of|Gather it|Collect them|Say)\b|another's hand|foreign hand|\baloud\b|\bin spite of\b")
+# A module docstring begins with a noun or an imperative, not with a question word or a pronoun
+QUESTION = re.compile(
+    r"^(What|How|Why|Who|Whose|Whether|Which|Where|When|Everything|All that|It|They|Those|This|These|None|Say)\b"
+)
+# The summary of a function begins with a verb in the imperative
+NOUN = re.compile(
+    r"^(The|A|An|All|As|Any|Both|Each|Every|Everything|For|From|If|In|It|None|Number|One|Only|Say|Some|That|Their|They|This|Those|True|"
+    r"False|To|What|When|Where|Whether|Which|Who|Whose|Why|How|Names|Returns|Tells|Gives|Yields|Takes|Reads|Writes|Checks|Makes)\b"
+)
+# Idioms that need a second reading; standard words exist for all of them. "there is no X" is plain, "it is no X" is not.
+RIDDLE = re.compile(
+    r"\b(of ours|another's hand|foreign hand|by another hand|all the same|as it stands|as they stand|nobody|told|aloud|shouts?|"
+    r"in spite of|whoever|riddles?|mended|stands? twice|learnt|(?<!there )(is|are) no (?!longer\b|more\b)[a-z]+)\b",
+    re.IGNORECASE,
+)
+TEXTS = sorted(
+    path
+    for folder, patterns in {
+        "policies": ("*.yaml", "*.in", "*.te", "*.if"),
+        "systemd": ("*.service", "*.timer", "*.catalog"),
+    }.items()
+    for pattern in patterns
+    for path in (ROOT / folder).rglob(pattern)
+)
+SCRIPTS = sorted(path for folder in ("tests", "benchmarks", "tools") for path in (ROOT / folder).rglob("*.py"))
 
 
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def _is_property(function: ast.FunctionDef) -> bool:
+    names = [ast.unparse(one) for one in function.decorator_list]
+    return any("property" in name or name.endswith(".setter") for name in names)
 
 
 def _documented(tree: ast.Module) -> list[tuple[str, str]]:
@@ -64,10 +94,40 @@ def test_docstrings_do_not_say_what_goes_in_and_out(path: Path) -> None:
     assert not [(name, line) for name, line in _documented(tree) if IN_OUT.search(line)]
 
 
+@pytest.mark.parametrize("path", [*FILES, *SCRIPTS], ids=_name)
+def test_module_docstrings_begin_with_a_noun_or_an_imperative(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert not QUESTION.search(text)
+
+
 @pytest.mark.parametrize("path", FILES, ids=_name)
-def test_summaries_begin_with_their_subject_and_use_plain_words(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not [(name, line) for name, line in _documented(tree) if RIDDLE.search(line)]
+def test_summaries_of_functions_are_imperative(path: Path) -> None:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("__") and not _is_property(node):
+            summary = (ast.get_docstring(node) or "").split("\n")[0]
+            if NOUN.search(summary):
+                found.append((node.name, summary))
+    assert not found
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_texts_use_plain_words(path: Path) -> None:
+    with path.open("rb") as file:
+        tokens = [token for token in tokenize.tokenize(file.readline) if token.type in (tokenize.COMMENT, tokenize.STRING)]
+    assert not [(token.start[0], found[0]) for token in tokens for found in RIDDLE.finditer(token.string)]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=_name)
+def test_policy_files_and_units_use_plain_words(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not [(text.count("\n", 0, found.start()) + 1, found[0]) for found in RIDDLE.finditer(text)]
+
+
+def test_reasons_of_the_guard_are_sentences() -> None:
+    rules = yaml.safe_load((ROOT / "policies" / "guard.yaml").read_text(encoding="utf-8"))["rules"]
+    assert not [rule["code"] for rule in rules if rule["title"].endswith(".")]
+    assert not [rule["code"] for rule in rules if not rule["reason"].rstrip().endswith(".")]
 
 
 def test_no_class_name_exists_twice() -> None:

@@ -24,7 +24,7 @@ MAX_PENDING_SHOWN = 20
 
 
 def seconds_of(text: str) -> float:
-    """Seconds of "90", "90s", "10m" or "2h".
+    """Parse "90", "90s", "10m" or "2h" into seconds.
 
     :raises UsageError: the text has none of these forms
     """

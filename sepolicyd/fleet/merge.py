@@ -65,7 +65,10 @@ class _Row:
                 found.update(value for value in values if value in found or len(found) < MAX_DETAILS)
 
     def evidence(self, hosts: int) -> Evidence:
-        """:param hosts: number of hosts that report the access"""
+        """Return the merged evidence.
+
+        :param hosts: number of hosts that report the access
+        """
         least = COMMON if hosts >= COMMON else 1
         kept: dict[str, Any] = {
             name: tuple(sorted(value for value, count in found.items() if count >= least)[:MAX_KEPT])

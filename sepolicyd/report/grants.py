@@ -50,7 +50,7 @@ def grants_of(decided: Mapping[Access, Decision], version: Version, loaded_since
 
 
 def _state_of(detail: FixDetail, version: Version) -> GrantState:
-    """Tell whether a version carries out a fix that is no rule."""
+    """Tell whether a version implements a fix other than a rule."""
     if not is_automatic(detail):
         return GrantState.BY_HAND
     values = {(one.name, one.on) for one in booleans_in(version.changes)}

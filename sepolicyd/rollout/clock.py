@@ -27,7 +27,7 @@ class Deadline:
     boot_id: str
 
     def is_due(self, now: Moment) -> bool:
-        """Tell whether the deadline has passed by either clock (so setting one back is no extension), or after a reboot."""
+        """Tell whether the deadline has passed by either clock (so setting one back does not extend it), or after a reboot."""
         return now.boot_id != self.boot_id or now.boottime >= self.boottime or now.wall >= self.wall
 
     def remaining(self, now: Moment) -> float:

@@ -104,7 +104,7 @@ class DecisionStore:
         return self._history()
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every row as it is stored, undos included, in a form that JSON can hold."""
+        """Return all rows unchanged, including undos, in a form for JSON."""
         return [
             {
                 "id": row[0], "answer": row[1], "accesses": json.loads(row[2]), "candidate": row[3], "fix_kind": row[4],

@@ -1,7 +1,7 @@
 """Hash-chained JSON lines: append, read, and detect a line that was changed, removed, moved or cut off.
 
 Each line holds the hash of the preceding line. A separate head file holds number and hash of the last line; it is written
-before a line ("writing") and after it ("written"), so that a crash can be told from an edit. Root could rewrite both files:
+before a line ("writing") and after it ("written"), to distinguish a crash from an edit. Root could rewrite both files:
 this detects accidents and careless edits, not a hostile root. Standard library only.
 """
 

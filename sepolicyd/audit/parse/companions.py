@@ -96,7 +96,7 @@ class Companions:
 
 
 def _decoded(match: re.Match[str]) -> dict[str, str]:
-    """The fields of SYSCALL that are asked for."""
+    """Return the requested fields of SYSCALL."""
     *numbers, comm, exe, subj = match.groups()
     values = [*numbers, field.value_of(comm), field.value_of(exe), field.value_of(subj, encoded=False)]
     return dict(zip(_OF_SYSCALL, values))

@@ -59,7 +59,7 @@ def match_header(text: str) -> re.Match[str] | None:
 
 
 def match_header_bytes(line: bytes) -> re.Match[bytes] | None:
-    """As :func:`match_header`, of a line that is not decoded."""
+    """Match the header like :func:`match_header`, in a line that is not decoded."""
     return _AUDITD_BYTES.match(line) or _KERNEL_BYTES.match(line)
 
 

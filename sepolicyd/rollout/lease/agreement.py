@@ -84,7 +84,7 @@ def end_leftovers(world: Environment) -> list[Ended]:
         switched = not any(lease.whole_system for lease in leases) and _memory_restored_open(world, entries)
     except (SepolicydError, OSError) as error:
         if not entries:
-            return []  # no lease was ever opened here: an unreadable policy is no concern of this command
+            return []  # without an earlier lease, this command ignores an unreadable policy
         world.alerts.critical(f"cannot determine whether an ended lease left types permissive: {error}", MessageId.LEASE_FAULT)
         return [Ended("", LEFT_OVER, False, False, (str(error),))]
     if not left and not switched:

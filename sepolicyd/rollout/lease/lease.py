@@ -153,7 +153,7 @@ def parse_lease(text: str) -> Lease:
 
 def _seconds(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < LAST_SECOND:
-        raise ValueError(f"{str(value)[:40]} is no point in time")
+        raise ValueError(f"{str(value)[:40]} is not a point in time")
     return float(value)
 
 

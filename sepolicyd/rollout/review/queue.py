@@ -166,7 +166,7 @@ def with_interfaces(session: Session, item: Assessed, policy_file: Optional[Path
 
 @lru_cache(maxsize=1)
 def open_interfaces(include: Path) -> Optional[Interfaces]:
-    """The reference policy's interfaces below a directory, None where they are not installed."""
+    """Return the interfaces of the reference policy below a directory, None if they are not installed."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepolicyd"
     try:
         return Interfaces.load(cache, include)

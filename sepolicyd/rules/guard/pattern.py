@@ -211,7 +211,7 @@ class Pattern:
         return self.fits_target(view)
 
     def fits_target(self, view: View) -> bool:
-        """Whether target and conditions match, given that source and operation do."""
+        """Tell whether target and conditions match, if source and operation do."""
         if not self._fits_name(view):
             return False
         if self.not_target and self._excludes(view):

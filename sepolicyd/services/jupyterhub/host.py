@@ -39,7 +39,7 @@ class HostFacts:
     pam_modules: frozenset[str] = frozenset()
     """Modules of the hub's PAM service, included files too, as "pam_mkhomedir"."""
     homes: tuple[tuple[str, str], ...] = ()
-    """(mount point, file system type) of each tree with homes that is no local disk."""
+    """(mount point, file system type) of each tree with homes that is not on a local disk."""
     automounted: bool = False
     helper_labelled: bool = True
     """Whether the base policy gives mkhomedir_helper(8) a type, and so a domain."""

@@ -1,4 +1,4 @@
-"""What a hub's configuration and machine need beyond the plain policy: booleans to ask for, and what a person must know."""
+"""Requirements of the configuration and machine of a hub beyond the plain policy: booleans, and notes for the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `init` finds on hubs of many kinds: spawners, logins, homes, devices, web servers in front, a second hub."""
+"""Findings of `init` on hubs of many kinds: spawners, logins, homes, devices, web servers in front, a second hub."""
 
 from __future__ import annotations
 
