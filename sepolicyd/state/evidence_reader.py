@@ -97,9 +97,10 @@ class Snapshot:
         found = []
         if self.counts.get("overflow"):
             found.append(f"{self.counts['overflow']} denials of new accesses were dropped: {self._dropped()}")
-        if self.attempt_count:
-            lines = "line looks like an attempt" if self.attempt_count == 1 else "lines look like attempts"
-            found.append(f"{self.attempt_count} {lines} to forge a record ({self.attempts_text}); no access was taken from it")
+        unread = self.counts.get("attempts", 0)  # an imitation is a value that was read, and hides no denial
+        if unread:
+            lines = "line looks like an attempt" if unread == 1 else "lines look like attempts"
+            found.append(f"{unread} {lines} to forge a record, and the denials in them were not read")
         if self.counts.get("gaps"):
             found.append(f"parts of the log were lost before they were read in {self.counts['gaps']} places")
         if self.counts.get("lost"):

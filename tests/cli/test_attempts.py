@@ -56,6 +56,18 @@ def test_analyze_counts_attempts_by_domain(sepolicyd: Runner, hostile: Path) -> 
     assert "4 of jupyterhub_user_t, 1 of an unknown domain" in ran.err
 
 
+def test_a_value_that_was_read_does_not_hold_a_rollout_up(sepolicyd: Runner, hostile: Path) -> None:
+    """Every student can name a file so; only what was not read may hide a denial."""
+    hostile.write_text(avc(1, f'"type=AVC&nbsp;{FORGED}"'))
+    assert sepolicyd("run", "--once", "--log", hostile).code == 0
+    status = json.loads(sepolicyd("status", "--json").out)
+    assert (status["attempts"]["count"], status["taints"]) == (1, [])
+    hostile.write_text(user_avc(4, f"x {FORGED}"))
+    assert sepolicyd("run", "--once", "--log", hostile).code == 0
+    taints = json.loads(sepolicyd("status", "--json").out)["taints"]
+    assert "1 line looks like an attempt to forge a record, and the denials in them were not read" in taints
+
+
 def test_status_and_show_tell_them_after_the_daemon(sepolicyd: Runner, hostile: Path) -> None:
     for _ in range(2):  # what was read once is not counted again
         assert sepolicyd("run", "--once", "--log", hostile).code == 0
