@@ -51,7 +51,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # functions are left out: they are what opening a lease needs (host.py, semodule.py).
 LEASE_END = ("rollout/lease/__main__", "rollout/endlease")
 LEASE_END_CLOSURE = (
-    "errors", "process", "policy/selinux_config", "storage/", "kernel/", "module/inflight", "module/listing",
+    "errors", "process", "policy/selinux_config", "storage/", "kernel/", "module/surviving_semodule", "module/listing",
     "rollout/clock", "rollout/lease/",
 )  # fmt: skip
 

@@ -17,8 +17,8 @@ from sepolicyd.rollout.apply import end_trial, pipeline
 from sepolicyd.rollout.apply import rollback as back
 from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rollout.apply.execute import Applied, Order
+from sepolicyd.rollout.apply.link_and_prove import Plan
 from sepolicyd.rollout.apply.module_draft import Draft
-from sepolicyd.rollout.apply.proved_plan import Plan
 from sepolicyd.rollout.apply.session_draft import decided_now, drafted_now, planned
 from sepolicyd.rollout.session import Session, invoking_user
 from sepolicyd.state.decisions import pending

@@ -14,7 +14,7 @@ from sepolicyd.cli.session import open_session
 from sepolicyd.errors import Exit, SepolicydError, UsageError
 from sepolicyd.rollout.lease import lifecycle as leases
 from sepolicyd.rollout.lease import status as status_module
-from sepolicyd.rollout.lease.kernel import Ended
+from sepolicyd.rollout.lease.close_in_kernel import Ended
 from sepolicyd.rollout.review.queue import Queue, queue
 from sepolicyd.rollout.session import Session
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sepolicyd.access import Access
 from sepolicyd.cli import terminal
+from sepolicyd.rollout.apply.link_and_prove import Plan, opened_by
 from sepolicyd.rollout.apply.module_draft import Draft
-from sepolicyd.rollout.apply.proved_plan import Plan, opened_by
 
 SHOWN = 30
 VALUES = {None: "as before", True: "on", False: "off"}

@@ -10,7 +10,7 @@ from sepolicyd.audit.follow.rotated_file import event_of
 from sepolicyd.audit.model import LogEventKind, Notice
 from sepolicyd.audit.scan.incremental import IncrementalScan
 from sepolicyd.rules.attribution.gather_evidence import attribute
-from sepolicyd.rules.attribution.match import DenialMatcher
+from sepolicyd.rules.attribution.matcher_interface import DenialMatcher
 from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch
 

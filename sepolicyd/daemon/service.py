@@ -22,8 +22,8 @@ from sepolicyd.daemon.losses import LossReporter
 from sepolicyd.daemon.notify import Notifier
 from sepolicyd.errors import Exit, StateError
 from sepolicyd.profiles import Profile
-from sepolicyd.rules.attribution.match import DenialMatcher
 from sepolicyd.rules.attribution.matcher import Matcher
+from sepolicyd.rules.attribution.matcher_interface import DenialMatcher
 from sepolicyd.settings import DEFAULT_STATE, Settings
 from sepolicyd.state.evidence_reader import LogEvent
 from sepolicyd.state.evidence_store import Batch, EvidenceStore

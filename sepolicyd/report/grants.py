@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from sepolicyd.access import Access
 from sepolicyd.module.source import ALLOW, DONTAUDIT, Rule
 from sepolicyd.report.model import Grant, GrantState, Pending
-from sepolicyd.rollout.apply.changes import booleans_of as booleans_in
-from sepolicyd.rollout.apply.changes import paths_of, ports_of
+from sepolicyd.rollout.apply.changes_besides_modules import booleans_of as booleans_in
+from sepolicyd.rollout.apply.changes_besides_modules import paths_of, ports_of
 from sepolicyd.rollout.apply.desired_policy import rule_kind
 from sepolicyd.rollout.apply.versions import Version
 from sepolicyd.rules.evidence import Evidence

@@ -17,7 +17,7 @@ from sepolicyd import __version__
 from sepolicyd.access import Access
 from sepolicyd.cli.terminal import escape
 from sepolicyd.report.log_lines import LogPlace
-from sepolicyd.rollout.apply.proved_plan import Plan
+from sepolicyd.rollout.apply.link_and_prove import Plan
 from sepolicyd.rules.assess.assess import Assessed
 from sepolicyd.rules.guard.guard import Guard, heaviest_first
 from sepolicyd.rules.guard.level import GuardLevel

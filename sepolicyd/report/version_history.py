@@ -9,7 +9,7 @@ from typing import Any
 from sepolicyd.access import Access
 from sepolicyd.module.source import ALLOW, Rule
 from sepolicyd.report.model import Change
-from sepolicyd.rollout.apply.changes import from_json
+from sepolicyd.rollout.apply.changes_besides_modules import from_json
 from sepolicyd.rollout.apply.versions import NONE, Versions, rules_from
 from sepolicyd.rollout.history import Entry, HistoryEvent
 

@@ -22,8 +22,8 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.labels import open_labels
 from sepolicyd.rollout.apply.desired_policy import rule_kind
 from sepolicyd.rollout.apply.execute import Applied, Order
+from sepolicyd.rollout.apply.link_and_prove import Plan
 from sepolicyd.rollout.apply.pipeline import apply
-from sepolicyd.rollout.apply.proved_plan import Plan
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.session_draft import planned
 from sepolicyd.rollout.review.answer import store_decision

@@ -10,7 +10,7 @@ from sepolicyd.audit.model import Denial
 from sepolicyd.daemon.intake import Intake
 from sepolicyd.rollout.learning.coverage import assign_exercises
 from sepolicyd.rollout.lease.exercises import ExerciseMark
-from sepolicyd.rules.attribution.match import Match
+from sepolicyd.rules.attribution.matcher_interface import Match
 from sepolicyd.rules.evidence import merged_roles
 from sepolicyd.state.evidence_store import Batch
 from tests.audit.follow.writer import event

@@ -18,7 +18,7 @@ from sepolicyd.report.grants import grants_of
 from sepolicyd.report.model import Grant, GrantState, ObjectKind, Report, object_kind
 from sepolicyd.report.page import render
 from sepolicyd.report.version_history import parse_access
-from sepolicyd.rollout.apply.changes import ChangedBoolean, ChangedPath, ChangedPort
+from sepolicyd.rollout.apply.changes_besides_modules import ChangedBoolean, ChangedPath, ChangedPort
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.apply.versions import EMPTY, Version
 from sepolicyd.rollout.clock import Moment

@@ -24,14 +24,14 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import LIVE_POLICY
 from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.announce import announce
-from sepolicyd.rollout.apply.changes import Change, changes_of, to_json
+from sepolicyd.rollout.apply.changes_besides_modules import Change, changes_of, to_json
 from sepolicyd.rollout.apply.installed_version import install, install_checked
 from sepolicyd.rollout.apply.journal import ApplyJournal, Operation, Outcome, Step
+from sepolicyd.rollout.apply.link_and_prove import Plan, proved, proved_in_copy
 from sepolicyd.rollout.apply.module_draft import Draft, OnStep
-from sepolicyd.rollout.apply.proved_plan import Plan, proved, proved_in_copy
 from sepolicyd.rollout.apply.recovery import finish, to_version
 from sepolicyd.rollout.apply.restorable_part import desired_of, files_of, keep_part, part_of
-from sepolicyd.rollout.apply.verify import LoadedPolicy, check_same, verify_kernel, verify_store
+from sepolicyd.rollout.apply.verify_loaded import LoadedPolicy, check_same, verify_kernel, verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions, labels_of, rules_to, sha256
 from sepolicyd.rollout.history import HistoryEvent
 from sepolicyd.rollout.session import load_policy

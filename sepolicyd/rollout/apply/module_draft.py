@@ -18,7 +18,7 @@ from sepolicyd.module.transaction import Before, commit
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.policy.policy_files import find_policy
 from sepolicyd.profiles import Profile
-from sepolicyd.rollout.apply.changes import target_booleans, target_ports
+from sepolicyd.rollout.apply.changes_besides_modules import target_booleans, target_ports
 from sepolicyd.rollout.apply.desired_policy import DesiredPolicy, desired_policy
 from sepolicyd.rollout.apply.installed_version import InstalledVersion, find_installed, fresh_bases, install, unchanged_bases
 from sepolicyd.rollout.apply.outstanding import Outstanding, compose, outstanding

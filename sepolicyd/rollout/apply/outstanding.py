@@ -13,7 +13,7 @@ from sepolicyd.access import Access
 from sepolicyd.module.source import Rule, SourceText, render
 from sepolicyd.module.transaction import Before, BooleanValue, PortLabel
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.rollout.apply.changes import paths_of, recorded, target_booleans, target_ports
+from sepolicyd.rollout.apply.changes_besides_modules import paths_of, recorded, target_booleans, target_ports
 from sepolicyd.rollout.apply.desired_policy import DesiredPolicy, desired_policy
 from sepolicyd.rollout.apply.versions import NO_LABELS, Version, Versions, labels_of
 from sepolicyd.state.decisions import Decision

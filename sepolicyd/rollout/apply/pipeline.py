@@ -14,11 +14,11 @@ from sepolicyd.rollout.apply import trial as trials
 from sepolicyd.rollout.apply.end_trial import end_trial_locked
 from sepolicyd.rollout.apply.execute import Applied, Execution, Order, now_allowed, refuse
 from sepolicyd.rollout.apply.journal import ApplyJournal
+from sepolicyd.rollout.apply.link_and_prove import Plan, proved_in_copy
 from sepolicyd.rollout.apply.lock import BUSY, locked
 from sepolicyd.rollout.apply.module_draft import Draft, OnStep
-from sepolicyd.rollout.apply.proved_plan import Plan, proved_in_copy
 from sepolicyd.rollout.apply.recovery import Settled, settle
-from sepolicyd.rollout.apply.verify import LoadedPolicy
+from sepolicyd.rollout.apply.verify_loaded import LoadedPolicy
 from sepolicyd.rules.guard.policy_delta import Judge
 from sepolicyd.settings import Settings
 

@@ -12,7 +12,7 @@ from sepolicyd.policy.delta import Delta
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.apply.desired_policy import DesiredPolicy
-from sepolicyd.rollout.apply.verify import shortlist
+from sepolicyd.rollout.apply.verify_loaded import shortlist
 from sepolicyd.rules.guard import policy_delta as judged
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.override import Override

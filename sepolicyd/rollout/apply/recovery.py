@@ -18,14 +18,14 @@ from typing import Any
 from sepolicyd import process
 from sepolicyd.errors import SepolicydError
 from sepolicyd.kernel.journal import MessageId, Priority
-from sepolicyd.module import inflight
+from sepolicyd.module import surviving_semodule
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store
 from sepolicyd.rollout.apply.announce import announce, announce_change
-from sepolicyd.rollout.apply.changes import booleans_of, paths_of, ports_of, target_booleans, target_ports
+from sepolicyd.rollout.apply.changes_besides_modules import booleans_of, paths_of, ports_of, target_booleans, target_ports
 from sepolicyd.rollout.apply.installed_version import find_installed, install, unchanged_bases
 from sepolicyd.rollout.apply.journal import ApplyJournal, Operation, Outcome
-from sepolicyd.rollout.apply.verify import verify_store
+from sepolicyd.rollout.apply.verify_loaded import verify_store
 from sepolicyd.rollout.apply.versions import Version, Versions
 from sepolicyd.rollout.history import Entry, History, HistoryEvent
 from sepolicyd.settings import Settings
@@ -158,7 +158,9 @@ def _wait_for_leftovers(place: str) -> None:
     named = os.fsencode(place)
     # a transaction reads its request from stdin, so its arguments do not name the directory: wait for all of them
     if place:
-        inflight.wait_for(lambda words: inflight.TRANSACTION in words or any(named in word for word in words), place)
+        surviving_semodule.wait_for(
+            lambda words: surviving_semodule.TRANSACTION in words or any(named in word for word in words), place
+        )
 
 
 def _tidy(details: Mapping[str, Any]) -> None:

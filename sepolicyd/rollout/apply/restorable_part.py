@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sepolicyd.module.build import build
 from sepolicyd.module.source import FileContext, Rule, SourceText, TypeTransition, render
-from sepolicyd.rollout.apply.changes import Change, ChangedBoolean, ChangedPort, booleans_of, ports_of
+from sepolicyd.rollout.apply.changes_besides_modules import Change, ChangedBoolean, ChangedPort, booleans_of, ports_of
 from sepolicyd.rollout.apply.desired_policy import DesiredPolicy
 from sepolicyd.rollout.apply.versions import NO_LABELS, Version, Versions, labels_of, sha256
 

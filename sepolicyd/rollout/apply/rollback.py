@@ -23,7 +23,7 @@ from sepolicyd.rollout.apply.lock import locked
 from sepolicyd.rollout.apply.recovery import Settled, finish, settle, to_version
 from sepolicyd.rollout.apply.restorable_part import keep_part, part_of
 from sepolicyd.rollout.apply.trial import running_trial
-from sepolicyd.rollout.apply.verify import shortlist, verify_kernel
+from sepolicyd.rollout.apply.verify_loaded import shortlist, verify_kernel
 from sepolicyd.rollout.apply.versions import NONE, Version, Versions, module_name, rules_to
 from sepolicyd.rollout.history import HistoryEvent
 from sepolicyd.rollout.session import load_policy

@@ -12,8 +12,8 @@ from sepolicyd.module.base_module import build_base, contexts_of
 from sepolicyd.module.build import workdir
 from sepolicyd.module.store import Store, policy_is_mls
 from sepolicyd.policy.index import PolicyIndex
+from sepolicyd.rollout.apply.link_and_prove import Plan, proved_in_copy
 from sepolicyd.rollout.apply.module_draft import Draft, OnStep, drafted
-from sepolicyd.rollout.apply.proved_plan import Plan, proved_in_copy
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.state.decisions import Decision
 

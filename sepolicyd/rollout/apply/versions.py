@@ -14,7 +14,7 @@ from typing import Any
 from sepolicyd.access import Access
 from sepolicyd.errors import StateError
 from sepolicyd.module.source import FileContext, Rule, SourceText, TypeTransition
-from sepolicyd.rollout.apply.changes import Change, from_json, to_json
+from sepolicyd.rollout.apply.changes_besides_modules import Change, from_json, to_json
 from sepolicyd.settings import MODULE_PREFIX
 from sepolicyd.storage.files import cannot_write, ensure_directory, sync_directory, write_whole
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Optional
 
 from sepolicyd.errors import SepolicydError
+from sepolicyd.rollout.lease.close_in_kernel import Ended
 from sepolicyd.rollout.lease.end import EXIT_DONE, EXIT_PENDING, LOCK_WAIT_S, end_all, end_due
 from sepolicyd.rollout.lease.environment import Environment
-from sepolicyd.rollout.lease.kernel import Ended
 from sepolicyd.rollout.lease.lease import DEFAULT_DIR, CorruptLease, Lease, carried_lease
 from sepolicyd.rollout.lease.orphans import last_resort
 from sepolicyd.rollout.lease.without_kernel import end_all_in_store

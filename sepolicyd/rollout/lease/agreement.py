@@ -13,8 +13,8 @@ from typing import Any
 from sepolicyd.errors import SepolicydError
 from sepolicyd.kernel.journal import MessageId
 from sepolicyd.rollout.clock import Moment
+from sepolicyd.rollout.lease.close_in_kernel import Ended, attempt, enforce, refuses_loads
 from sepolicyd.rollout.lease.environment import Environment
-from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce, refuses_loads
 from sepolicyd.rollout.lease.lease import Lease
 from sepolicyd.rollout.lease.lease_records import LeaseEvent
 

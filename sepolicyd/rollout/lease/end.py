@@ -21,8 +21,8 @@ from typing import Optional
 from sepolicyd.errors import RefusedError, StateError
 from sepolicyd.kernel.journal import MessageId
 from sepolicyd.rollout.lease.agreement import PAUSES_S, boot_agrees, end_leftovers, foreign_types
+from sepolicyd.rollout.lease.close_in_kernel import Ended, attempt, close_now, is_closed, refuses_loads
 from sepolicyd.rollout.lease.environment import Environment
-from sepolicyd.rollout.lease.kernel import Ended, attempt, close_now, is_closed, refuses_loads
 from sepolicyd.rollout.lease.lease import CorruptLease, Lease, LeasePhase
 from sepolicyd.rollout.lease.lease_records import LeaseEvent
 from sepolicyd.rollout.lease.orphans import end_broken, end_forgotten, end_orphans

@@ -14,10 +14,10 @@ from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
 from sepolicyd.kernel.journal import MessageId
 from sepolicyd.profiles import Profile
 from sepolicyd.rollout.lease import exercises, preconditions
+from sepolicyd.rollout.lease.close_in_kernel import Ended, attempt, close_now
 from sepolicyd.rollout.lease.end import end_due_locked, end_lease
 from sepolicyd.rollout.lease.environment import Environment
 from sepolicyd.rollout.lease.host import live_environment
-from sepolicyd.rollout.lease.kernel import Ended, attempt, close_now
 from sepolicyd.rollout.lease.lease import Lease, LeasePhase, module_name, module_text
 from sepolicyd.rollout.lease.lease_records import LeaseEvent
 from sepolicyd.settings import Settings

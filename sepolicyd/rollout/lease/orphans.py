@@ -10,8 +10,8 @@ from typing import Optional
 
 from sepolicyd.kernel.journal import MessageId
 from sepolicyd.rollout.lease.agreement import boot_agrees, domains_of
+from sepolicyd.rollout.lease.close_in_kernel import Ended, attempt, enforce
 from sepolicyd.rollout.lease.environment import Environment
-from sepolicyd.rollout.lease.kernel import Ended, attempt, enforce
 from sepolicyd.rollout.lease.lease import MODULE_PREFIX, CorruptLease, Lease
 from sepolicyd.rollout.lease.lease_records import LeaseEvent, unended
 

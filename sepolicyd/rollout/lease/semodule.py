@@ -10,7 +10,7 @@ from sepolicyd import process
 from sepolicyd.errors import RefusedError, SepolicydError, StateError, ToolError
 from sepolicyd.kernel.boot_policy import BootPolicy
 from sepolicyd.kernel.policy_image import PolicyFormatError, PolicyHead, parse_head, same_but_permissive
-from sepolicyd.module import inflight
+from sepolicyd.module import surviving_semodule
 from sepolicyd.module.listing import parse_modules
 from sepolicyd.policy.selinux_config import policy_directory, store_directory
 from sepolicyd.rollout.lease.lease import MODULE_PREFIX, Lease
@@ -102,7 +102,7 @@ class SemoduleStore:
         self._remove(module, priority, "-n")
 
     def _remove(self, module: str, priority: int, *more: str) -> None:
-        inflight.wait_for(lambda words: any(word.endswith(f"/{module}.cil".encode()) for word in words), module)
+        surviving_semodule.wait_for(lambda words: any(word.endswith(f"/{module}.cil".encode()) for word in words), module)
         present = self.lease_modules()
         if module not in present:
             return

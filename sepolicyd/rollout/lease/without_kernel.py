@@ -6,8 +6,8 @@ nothing would be left to end it.
 
 from __future__ import annotations
 
+from sepolicyd.rollout.lease.close_in_kernel import attempt
 from sepolicyd.rollout.lease.environment import Environment
-from sepolicyd.rollout.lease.kernel import attempt
 from sepolicyd.rollout.lease.lease import Lease
 from sepolicyd.rollout.lease.lease_records import LeaseEvent
 

@@ -16,7 +16,7 @@ from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.problems import Problem, Severity
 from sepolicyd.rollout.setup import labels as init_labels
 from sepolicyd.rollout.setup import new_profile_text
-from sepolicyd.rollout.setup.service import Service
+from sepolicyd.rollout.setup.unit_facts import Service
 from sepolicyd.services import rootfs
 from sepolicyd.services.discovery import Label
 from sepolicyd.services.paths import SHARED

@@ -13,7 +13,7 @@ from sepolicyd.module.base_module import render_gen_fc
 from sepolicyd.rollout.setup.labels import context_of
 
 if TYPE_CHECKING:
-    from sepolicyd.rollout.setup.service import Service
+    from sepolicyd.rollout.setup.unit_facts import Service
 
 TEMPLATE = "templates/service.te.in"
 # "@IF KIND@" and "@END@" on lines of their own enclose text for files of this kind ("root": for a unit that starts as root)

@@ -10,7 +10,7 @@ from typing import Optional
 from sepolicyd.access import Access
 from sepolicyd.audit.model import Denial, Remainder, Tally
 from sepolicyd.audit.scan.scan_files import ScanResult
-from sepolicyd.rules.attribution.match import DenialMatcher, Match
+from sepolicyd.rules.attribution.matcher_interface import DenialMatcher, Match
 from sepolicyd.rules.evidence import Evidence, Gathering, merged_roles
 
 

@@ -9,9 +9,9 @@ from typing import Any, Optional
 
 from sepolicyd.audit.model import Denial, Kind
 from sepolicyd.profiles import Profile, Role
-from sepolicyd.rules.attribution.match import Match
+from sepolicyd.rules.attribution.choose_role import RoleChooser, hint_of, integer
+from sepolicyd.rules.attribution.matcher_interface import Match
 from sepolicyd.rules.attribution.processes import Process, ProcessTable, pid_of
-from sepolicyd.rules.attribution.roles import RoleChooser, hint_of, integer
 
 TAIL_CHARS = 8  # before exec, systemd names a child "(" + the last 8 characters of the program + ")"
 

@@ -17,7 +17,7 @@ from typing import Callable, Optional
 import pytest
 
 from sepolicyd.errors import RefusedError, SepolicydError, ToolError
-from sepolicyd.module import inflight
+from sepolicyd.module import surviving_semodule
 from sepolicyd.rollout.apply import execute
 from sepolicyd.rollout.apply.journal import ApplyJournal
 from sepolicyd.rollout.apply.pipeline import recover
@@ -211,14 +211,14 @@ def test_killed_at_a_tool_call_while_the_tool_goes_on(
 
 def transactions() -> list[int]:
     """Transactions that this process has started and that run now; others may test on this machine too."""
-    found = inflight.running(lambda words: inflight.TRANSACTION in words)
+    found = surviving_semodule.running(lambda words: surviving_semodule.TRANSACTION in words)
     return [pid for pid in found if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid())]
 
 
 def orphans(place: Path) -> list[int]:
     """Transactions whose private directory is below this one."""
     found = []
-    for pid in inflight.running(lambda words: inflight.TRANSACTION in words):
+    for pid in surviving_semodule.running(lambda words: surviving_semodule.TRANSACTION in words):
         with suppress(OSError):
             if os.readlink(f"/proc/{pid}/cwd").startswith(str(place)):
                 found.append(pid)

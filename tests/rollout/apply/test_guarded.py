@@ -14,7 +14,7 @@ from sepolicyd.module.build import build, workdir
 from sepolicyd.module.source import SourceText, render_te
 from sepolicyd.policy.delta import difference
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.rollout.apply.proved_plan import Plan, plan
+from sepolicyd.rollout.apply.link_and_prove import Plan, plan
 from sepolicyd.rules.guard import policy_delta as judged
 from sepolicyd.rules.guard.guard import load_guard
 from tests.paths import POLICIES

@@ -13,9 +13,9 @@ from sepolicyd.access import Access
 from sepolicyd.module.store import Store
 from sepolicyd.profiles import Profile, Role
 from sepolicyd.rollout.apply.execute import Applied, Order
+from sepolicyd.rollout.apply.link_and_prove import Plan, plan
 from sepolicyd.rollout.apply.module_draft import drafted
 from sepolicyd.rollout.apply.pipeline import apply
-from sepolicyd.rollout.apply.proved_plan import Plan, plan
 from sepolicyd.rules.fixes.fix import FixKind
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.rule import Finding

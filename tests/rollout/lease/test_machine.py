@@ -19,7 +19,7 @@ from sepolicyd import process
 from sepolicyd.errors import RefusedError, ToolError
 from sepolicyd.kernel.journal import MessageId
 from sepolicyd.kernel.policy_image import parse_head
-from sepolicyd.module import inflight
+from sepolicyd.module import surviving_semodule
 from sepolicyd.policy.selinux_config import selinux_type, store_directory
 from sepolicyd.rollout.clock import Moment
 from sepolicyd.rollout.lease import __main__, end, host, semodule
@@ -179,7 +179,7 @@ def test_opening_and_removing_by_semodule(tools: Path) -> None:
 
 
 def orphan(module: str) -> list[int]:
-    return inflight.running(lambda words: f"/tmp/x/{module}.cil".encode() in words)
+    return surviving_semodule.running(lambda words: f"/tmp/x/{module}.cil".encode() in words)
 
 
 def test_a_semodule_that_outlives_its_parent_is_waited_for(tools: Path) -> None:

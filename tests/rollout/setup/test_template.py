@@ -8,7 +8,7 @@ import pytest
 
 from sepolicyd.errors import InputError
 from sepolicyd.rollout.setup.new_profile_text import BLOCK, read_template, render_te
-from sepolicyd.rollout.setup.service import Service
+from sepolicyd.rollout.setup.unit_facts import Service
 from sepolicyd.services.discovery import Label
 from sepolicyd.services.unit_file import Unit, parse
 from tests.paths import POLICIES
