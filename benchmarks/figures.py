@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,21 +32,18 @@ HEADER = "| what | command | ours | beside | theirs | ratio | goal |\n|---|---|-
 
 @dataclass(frozen=True)
 class Timed:
-    """Wall seconds and peak resident memory of one whole process."""
+    """Processor seconds (user and system), which other load changes little, and peak resident memory of one whole process."""
 
     seconds: float
     rss_mib: float
     returncode: int
     stdout: bytes
-    cpu: float = 0.0
-    """Seconds of processor time, which the machine's other work changes little."""
 
 
 def timed(
     argv: Sequence[str], *, keep: bool = False, env: Optional[dict[str, str]] = None, cwd: Optional[Path] = None
 ) -> Timed:
     """Run one command to its end and measure that process alone (wait4's ru_maxrss)."""
-    start = time.perf_counter()
     child = subprocess.Popen(
         argv,
         stdout=subprocess.PIPE if keep else subprocess.DEVNULL,
@@ -57,9 +53,8 @@ def timed(
     )
     stdout = child.stdout.read() if child.stdout is not None else b""
     _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
-    return Timed(seconds, usage.ru_maxrss / 1024, child.returncode, stdout, usage.ru_utime + usage.ru_stime)
+    return Timed(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, child.returncode, stdout)
 
 
 def best(argv: Sequence[str], times: int = 3, **how: object) -> Timed:

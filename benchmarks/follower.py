@@ -43,7 +43,7 @@ class Running:
         self._errors = (directory / "daemon.log").open("wb")
         self.process = subprocess.Popen(self.command, stderr=self._errors)
 
-    def until(self, seen: Callable[[Snapshot], bool], *, seconds: float = 120.0, pause: float = 0.002) -> float:
+    def until(self, seen: Callable[[Snapshot], bool], *, seconds: float = 900.0, pause: float = 0.002) -> float:
         """Return the time (perf_counter) at which a reader saw the condition."""
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,14 +73,13 @@ def analyze_command(
       sepolicyd analyze --json /var/log/audit/audit.log.1 /var/log/audit/audit.log
     """
     _check_options(grouped=grouped, as_sarif=as_sarif)
-    gc.disable()  # the process is short and makes no large cycles; the collector would take a fifth of its time
     settings = settings_from(**paths)
     front = Front()
-    names = files or (str(settings.log),)
-    result = _scan(names, front)
+    result = _scan(names := files or (str(settings.log),), front)
     notes = input_notes(result, front, names)
     if grouped:
-        _grouped(result, _attribute(result, None if everything else _profile(settings, profile_name)), as_json, notes)
+        taken = _attribute(result, None if everything else _profile(settings, profile_name))
+        _grouped(result := result.without_details(), taken, as_json, notes)
     else:
         session = _open_session(profile_name, **paths)
         taken = _attribute(result, None if everything else session.profile)

@@ -12,38 +12,11 @@ from typing import Optional
 import click
 
 from sepolicyd import __version__
+from sepolicyd.cli.help_page import ABOUT, COMMANDS, MAX_WIDTH
 from sepolicyd.errors import Exit, SepolicydError, ToolError
 
 # Python looks for reference cycles at each 700 new objects; among the millions of a large list that is an eighth of the time.
 YOUNG_OBJECTS = 50_000
-# Name -> (module, short help). A module is imported only when its command runs, so that --help does not load setools,
-# sqlite or yaml; tests/test_docs.py checks that each text equals the command's own.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "analyze": ("analyze", "Turn audit logs into candidate rules, once, without any state."),
-    "apply": ("apply", "Build, prove, load and verify a module of all decisions in force."),
-    "approve": ("decide", "Allow what a candidate asks, exactly as shown."),
-    "confirm": ("apply", "Keep a module that was applied with --confirm-within."),
-    "demo": ("demo", "Replay a captured rollout into a policy store of its own."),
-    "deny": ("decide", "Decide that what a candidate asks stays denied."),
-    "doctor": ("doctor", "Check the machine for problems that would impair a rollout, and show the fix for each."),
-    "dontaudit": ("decide", "Deny what a candidate asks, and stop logging it."),
-    "enforce": ("learn", "End the lease now and go back to enforcing."),
-    "evidence": ("evidence", "Export this host's evidence, and merge the evidence of many hosts."),
-    "explain": ("explain", "Explain what a code means and where it comes from."),
-    "history": ("history", "Show decisions, applies, rollbacks and leases, and verify that record."),
-    "init": ("init", "Give a service a domain of its own: types, labels and ports."),
-    "learn": ("learn", "Make a domain permissive until a deadline, and collect what it needs."),
-    "list": ("candidates", "List the candidates that wait for a decision."),
-    "metrics": ("metrics", "Print the state of the rollout for Prometheus, or write it to a file."),
-    "preview": ("apply", "Show what apply would change, and change nothing."),
-    "report": ("report", "Write a report on a service's rollout."),
-    "reset": ("decide", "Withdraw a decision; the candidate is pending again."),
-    "review": ("review", "Answer the pending candidates one after another."),
-    "rollback": ("apply", "Return to the module's previous version."),
-    "run": ("run", "Follow the audit log and collect evidence (the daemon)."),
-    "show": ("candidates", "Show one candidate with its evidence, fixes and findings."),
-    "status": ("status", "Show the rollout on one screen."),
-}
 
 
 class LazyGroup(click.Group):
@@ -65,19 +38,12 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup, help=ABOUT, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
+)
 @click.version_option(__version__, prog_name="sepolicyd")
 def cli() -> None:
-    """Bring a service under SELinux and end in enforcing.
-
-    The daemon collects the denials of one service while it is used. You review them as a few candidates. Approved
-    accesses are compiled into a module, proved against the policy that it changes, and loaded. A lease makes the
-    service's domain permissive until a deadline, at which enforcing returns automatically.
-
-    \b
-    Example:
-      sepolicyd analyze /var/log/audit/audit.log
-    """
+    """The command group; its help stands in help_page, which --help alone imports."""
 
 
 def run_cli(argv: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from zlib import crc32
@@ -65,16 +65,23 @@ class Evidence:
         return merge_all((self, other))
 
 
-class EvidenceBuilder:
-    """Builder for the evidence of one access."""
+Values = tuple[str, tuple[Any, ...]]
+"""The name of a field of Evidence, and values of it."""
 
-    __slots__ = ("_count", "_enforced", "_first", "_hosts", "_last", "_samples", "_sets")
+
+class EvidenceBuilder:
+    """Builder for the evidence of one access.
+
+    What several accesses have in common is held once: sets and texts of samples are made in :meth:`evidence`.
+    """
+
+    __slots__ = ("_count", "_enforced", "_first", "_hosts", "_last", "_parts", "_samples")
 
     def __init__(self) -> None:
         self._count = self._enforced = self._hosts = 0
         self._first = self._last = 0.0
-        self._sets: dict[str, set[Any]] = {}
-        self._samples: set[str] = set()
+        self._parts: list[Sequence[Values]] = []
+        self._samples: set[tuple[str, ...]] = set()
 
     def count(self, tally: Tally) -> None:
         """Add a number of messages and the time of the first and the last."""
@@ -85,38 +92,39 @@ class EvidenceBuilder:
         if tally.last > self._last:
             self._last = tally.last
 
-    def add(self, name: str, values: Iterable[Any]) -> None:
-        """Add values to a tuple field."""
-        found = self._sets.get(name)
-        if found is None:
-            self._sets[name] = set(values)
-        else:
-            found.update(values)
+    def add(self, values: Sequence[Values]) -> None:
+        """Add values to tuple fields."""
+        self._parts.append(values)
 
     def add_evidence(self, evidence: Evidence) -> None:
         self.count(Tally(evidence.count, evidence.enforced, evidence.first, evidence.last))
-        self._samples.update(evidence.samples)
+        self._samples.update((sample,) for sample in evidence.samples)
         self._hosts = max(self._hosts, evidence.hosts)
-        for name in _SETS:
-            values = getattr(evidence, name)
-            if values:
-                self.add(name, values)
+        self.add([(name, getattr(evidence, name)) for name in _SETS])
 
-    def add_sample(self, text: str) -> None:
-        self._samples.add(text)
+    def add_sample(self, lines: tuple[str, ...]) -> None:
+        """Add the lines of an event."""
+        self._samples.add(lines)
 
     def evidence(self) -> Evidence:
         """Return the evidence collected so far."""
-        kept = {name: tuple(sorted(values)[:MAX_KEPT]) for name, values in self._sets.items() if name != "times"}
+        sets: dict[str, set[Any]] = {}
+        for part in self._parts:
+            for name, values in part:
+                if name in sets:
+                    sets[name].update(values)
+                else:
+                    sets[name] = set(values)
+        times = sets.pop("times", ())
         return Evidence(
             count=self._count,
             first=self._first,
             last=self._last,
             enforced=self._enforced,
-            times=thin(self._sets.get("times", ())),
-            samples=_pick(self._samples),
+            times=thin(times),
+            samples=_pick("\n".join(lines)[:MAX_SAMPLE_CHARS] for lines in self._samples),
             hosts=self._hosts,
-            **kept,
+            **{name: tuple(sorted(values)[:MAX_KEPT]) for name, values in sets.items() if values},
         )
 
 
@@ -145,7 +153,7 @@ def merged_roles(by_role: Mapping[tuple[Access, str], Evidence]) -> dict[Access,
 
 def _pick(texts: Iterable[str]) -> tuple[str, ...]:
     """Return the first, the last and one other sample, chosen by checksum so that the choice is independent of grouping."""
-    found = sorted(texts)
+    found = sorted(set(texts))
     if len(found) <= MAX_SAMPLES:
         return tuple(found)
     between = min(found[1:-1], key=lambda text: (crc32(text.encode("utf-8", "surrogatepass")), text))
@@ -167,35 +175,38 @@ class Gathering:
         tally = Tally(sighting.count, 0 if let_pass else sighting.count, first, last)
         details = [(name, values) for name, values in _details(denial, role, reason) if values]
         details.append(("times", tuple((int(time), 1) for time in (first, last) if time)))
-        sample = "\n".join(denial.raw)[:MAX_SAMPLE_CHARS]
         for permission in denial.permissions:
             builder = self._of(denial, permission, role)
             builder.count(tally)
-            for name, values in details:
-                builder.add(name, values)
-            if sample:
-                builder.add_sample(sample)
+            builder.add(details)
+            if denial.raw:
+                builder.add_sample(denial.raw)
 
     def add_remainder(self, remainder: Remainder, tallies: Mapping[str, Tally], *, role: str = "", reason: str = "") -> None:
         """Add the counts beyond the sightings; ``tallies`` is the share of this role."""
         denial = remainder.example
+        common: list[Values] = [
+            ("comms", tuple(comm for comm, _ in remainder.comms if comm)),
+            ("ports", remainder.ports),
+            ("kinds", (denial.kind.value,)),
+            ("contexts", ((str(denial.scontext), str(denial.tcontext)),)),
+            ("roles", _some(role)),
+            ("reasons", _some(reason)),
+        ]
         for permission, tally in tallies.items():
             builder = self._of(denial, permission, role)
             builder.count(tally)
-            builder.add("comms", [comm for comm, _ in remainder.comms if comm])
-            builder.add("ports", remainder.ports)
-            builder.add("kinds", (denial.kind.value,))
-            builder.add("contexts", ((str(denial.scontext), str(denial.tcontext)),))
-            builder.add("times", [(int(time), 1) for time in (tally.first, tally.last) if time])
-            for name, text in (("roles", role), ("reasons", reason)):
-                if text:
-                    builder.add(name, (text,))
+            builder.add(common)
+            builder.add([("times", tuple((int(time), 1) for time in (tally.first, tally.last) if time))])
             if permission == "ioctl":
-                builder.add("ioctls", remainder.ioctls)
+                builder.add([("ioctls", remainder.ioctls)])
 
     def by_role(self) -> dict[tuple[Access, str], Evidence]:
-        """Return the evidence by access and role, in order of the first sighting."""
-        return {key: builder.evidence() for key, builder in self._builders.items()}
+        """Return the evidence by access and role, in order of the first sighting. Nothing can be added afterwards."""
+        found = {}
+        for key in list(self._builders):
+            found[key] = self._builders.pop(key).evidence()
+        return found
 
     def _of(self, denial: Denial, permission: str, role: str) -> EvidenceBuilder:
         names = (denial.scontext.type, denial.tcontext.type, denial.tclass, permission)

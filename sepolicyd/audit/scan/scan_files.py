@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Optional, Protocol, Union
 
@@ -54,6 +54,10 @@ class ScanResult:
     """Denials counted only, by source domain, because the domain has too many distinct accesses."""
     errors: tuple[PolicyError, ...] = ()
     notice_list: tuple[Notice, ...] = ()
+
+    def without_details(self) -> ScanResult:
+        """The counts and what could not be read; sightings, most of the memory, are left out."""
+        return replace(self, sightings=(), granted_sightings=(), remainders=())
 
 
 class TextFront(Protocol):
