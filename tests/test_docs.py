@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sepolicyd.cli.main import COMMANDS
+from sepolicyd.cli.help_page import COMMANDS
 from sepolicyd.settings import KEYS
 from tests.paths import ROOT
 from tools.manpages import pages, tree
