@@ -35,6 +35,8 @@ _CAPABILITY = re.compile(r"from using the [‘’'\"]?(?P<access>[a-z_0-9]+)[‘
 _SCONTEXT = re.compile(r"\s*Source Context\s+(?P<value>\S+)\s*\Z", re.IGNORECASE)
 _TCONTEXT = re.compile(r"\s*Target Context\s+(?P<value>\S+)\s*\Z", re.IGNORECASE)
 _OBJECTS = re.compile(r"\s*Target Objects\s+(?P<name>.*?) *\[ (?P<tclass>[a-z_0-9]+) \]\s*\Z", re.IGNORECASE)
+_PORT = re.compile(r"port (?P<number>[0-9]{1,5})")
+_PATH = re.compile(r'/[^\s"]+')  # the kernel writes other paths in hexadecimal
 _HASH = re.compile(
     r"\s*Hash:\s*(?P<comm>.*),(?P<source>[^,\s]+),(?P<target>[^,\s]+),(?P<tclass>[a-z_0-9]+),(?P<access>[a-z_0-9, ]+?)\s*\Z"
 )
@@ -46,9 +48,18 @@ def _record(
 ) -> Record:
     name = comm.encode("utf-8", "replace").hex().upper() if re.search(r'[\s"]', comm) else f'"{comm}"'
     who = f"comm={name} " if comm else ""
+    who += _object(values.get("object", ""), permissions)
     contexts = " ".join(f"{key}={values[key]}" for key in ("scontext", "tcontext", "tclass"))
     verdict = values.get("verdict", "denied")
     return Record("", time, serial, "AVC", f"avc:  {verdict}  {{ {permissions} }} for  {who}{contexts}", raw, 0)
+
+
+def _object(name: str, permissions: str) -> str:
+    """The object that an alert names as a field of a record: a path, or a port; "" where it is neither."""
+    port = _PORT.fullmatch(name)
+    if port is not None:
+        return f"{'dest' if 'name_connect' in permissions else 'src'}={port['number']} "
+    return f'path="{name}" ' if _PATH.fullmatch(name) else ""
 
 
 class TableReader(Reader):
@@ -129,6 +140,7 @@ class AlertReader(Reader):
         self._found: dict[str, str] = {}
         self._title = ""
         self._has_record = False
+        self._announced = False
         self._records = 0
         self._lonely: list[Unparsed] = []
 
@@ -152,6 +164,7 @@ class AlertReader(Reader):
         found = _OBJECTS.match(line)
         if found is not None:
             self._found["tclass"] = found["tclass"]
+            self._found["object"] = found["name"]
         found = _HASH.match(line)
         if found is not None:
             self._found.update(tclass=found["tclass"], access=found["access"], comm=found["comm"])
@@ -166,8 +179,19 @@ class AlertReader(Reader):
     def record(self, line: str) -> None:
         """Note that the text contains the alert's raw message, so that its prose is not needed."""
         if "avc:" in line:
-            self._has_record = True
+            self._has_record = self._has_record or self._announced or self._is_own(line)
             self._records += 1
+
+    def beside(self, line: str) -> Found:
+        """Note the heading of the alert's own raw messages."""
+        self._announced = self._announced or (bool(self._title) and "Raw Audit Messages" in line)
+        return []
+
+    def _is_own(self, line: str) -> bool:
+        """Whether a record can be the message of the current alert: its source, class and one of the permissions, if told."""
+        asked = re.split(r"[ ,]+", self._found.get("access", ""))
+        told = [self._found[key] for key in ("scontext", "tclass") if key in self._found]
+        return all(value in line for value in told) and any(word in line for word in asked)
 
     def end(self) -> Found:
         done = list(self._close())
@@ -179,7 +203,7 @@ class AlertReader(Reader):
     def _close(self) -> Found:
         """End the current alert, and return its record or, without a raw message, an unparsed entry."""
         title, found, has_record = self._title, self._found, self._has_record
-        self._title, self._found, self._has_record = "", {}, False
+        self._title, self._found, self._has_record, self._announced = "", {}, False, False
         if not title or has_record:
             return []
         record = _of_alert(title, found)

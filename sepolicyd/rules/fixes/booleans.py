@@ -15,11 +15,17 @@ from sepolicyd.rules.fixes.candidate_facts import Question
 from sepolicyd.rules.fixes.fix import Fix, FixKind
 from sepolicyd.rules.fixes.precedents import stem
 from sepolicyd.rules.guard.type_facts import facts_of_policy
+from sepolicyd.rules.vocabulary import vocabulary
 
 # Limit of additional accesses for a boolean to be proposed. One rule on an attribute may contain 50,000 accesses
 # (samba_export_all_ro), so accesses are counted rather than rules.
 MAX_RULES, MAX_DOMAINS, MAX_OPENED = 50, 10, 300
 MAX_SHOWN = 4
+MAX_NAMED = 20_000  # accesses that a boolean named for the object may open
+MIN_WORD = 4
+GENERIC_WORDS = frozenset(
+    {"user", "file", "files", "home", "port", "device", "content", "data", "unreserved", "system", "read", "write"}
+)
 
 
 def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
@@ -34,12 +40,14 @@ def switch(question: Question) -> Iterator[tuple[Fix, BooleanFix]]:
 
 def _rank(question: Question, effect: BooleanFix) -> tuple[int, int, int, int, tuple[tuple[str, bool], ...]]:
     stranger = max(_stranger(question, name) for name, _ in effect.settings)
-    return (len(effect.settings), stranger, effect.rules, effect.domains, effect.settings)
+    return (len(effect.settings), stranger, opened_beyond(question, effect.settings), effect.domains, effect.settings)
 
 
 def _stranger(question: Question, name: str) -> int:
-    """Return 0 for a boolean named after the domain, 1 for a general one, 2 for one of another domain."""
+    """0 for a boolean named for the domain or the service, 1 for one named for no domain, 2 for one of another domain."""
     policy = question.policy
+    if name.startswith(f"{question.profile.name}_"):
+        return 0
     words = name.split("_")
     for length in range(len(words), 0, -1):
         prefix = "_".join(words[:length])
@@ -63,6 +71,23 @@ def _is_kin(question: Question, prefix: str) -> bool:
 def is_own(question: Question, effect: BooleanFix) -> bool:
     """Tell whether the booleans are named after the domain or its module."""
     return all(_stranger(question, name) == 0 for name, _ in effect.settings)
+
+
+def is_named_for(question: Question, effect: BooleanFix) -> bool:
+    """Whether a single boolean of the domain's own is named for what is denied: homes, ports, the target's service.
+
+    The policy's author has made it for this very case, so that it comes before a rule although it opens more.
+    """
+    if len(effect.settings) != 1 or not is_own(question, effect):
+        return False
+    words = set(effect.settings[0][0].split("_")) - set(stem(question.source).split("_"))
+    theirs = {word for word in stem(question.target).split("_") if len(word) >= MIN_WORD} - GENERIC_WORDS
+    named = (
+        ("name_connect" in question.permissions and not words.isdisjoint({"connect", "network"}))
+        or (question.target in vocabulary().homes and any(word.startswith("home") for word in words))
+        or any(mine.startswith(other) for mine in words for other in theirs)
+    )
+    return named and opened_beyond(question, effect.settings) <= MAX_NAMED
 
 
 def into_domain(question: Question, domain: str) -> Iterator[Fix]:

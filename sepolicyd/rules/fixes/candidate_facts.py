@@ -24,6 +24,9 @@ from sepolicyd.rules.guard.generic_profile import NOWHERE
 from sepolicyd.rules.guard.level import GuardLevel
 from sepolicyd.rules.guard.rule import About, Finding
 
+CONTAINERS = frozenset({"container_t", "svirt_lxc_net_t", "spc_t", "container_init_t"})
+CONTAINER_ATTRIBUTES = frozenset({"container_domain", "svirt_sandbox_domain", "sandbox_type"})
+
 
 @dataclass(frozen=True)
 class Question:
@@ -165,8 +168,16 @@ class Question:
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """Paths in the evidence of files that have a label of their own."""
-        return tuple(path for path in self.seen.paths if is_plain_path(path))
+        """Paths of the evidence that name a file of this host with a label of its own; a container has paths of its own."""
+        return () if self.is_contained else tuple(path for path in self.seen.paths if is_plain_path(path))
+
+    @property
+    def is_contained(self) -> bool:
+        """Whether the source is a process in a container, which sees another file system than the host."""
+        if self.source.endswith(".process"):
+            return True  # a domain that udica has made
+        attributes = frozenset[str]() if self.policy is None else self.policy.attributes_of(self.source)
+        return self.source in CONTAINERS or not CONTAINER_ATTRIBUTES.isdisjoint(attributes)
 
     @cached_property
     def owned(self) -> dict[str, OwnedPath]:

@@ -88,6 +88,15 @@ def owner_or_mode(question: Question) -> Iterator[Fix]:
         yield Fix(FixKind.OWNER, text, commands)
 
 
+def owner_unknown(question: Question) -> Iterator[Fix]:
+    """The same behind the rule, where no record names the file."""
+    if question.tclass in CLASSES and question.permissions <= OWNERSHIP and not files_of(question):
+        text = (
+            "find the file whose owner or mode shuts the process out: this makes the kernel record paths with the next denial"
+        )
+        yield Fix(FixKind.OWNER, text, ("auditctl -w /etc/shadow -p w",))
+
+
 def smaller_capability(question: Question) -> Iterator[Fix]:
     """Propose only dac_read_search if both DAC capabilities were requested, since that means a read."""
     if question.tclass in CLASSES and question.permissions >= DAC and not question.allowed and not question.obstacles:

@@ -16,6 +16,8 @@ from sepolicyd.rules.vocabulary import vocabulary
 MANY = 3, 4  # share of the paths that must have a wrong label
 MIN_LIKE = 4  # minimum length of the common prefix of two neighbours' names
 MIN_ENDING = 6
+LOG_TYPE = "var_log_t"
+LOG = re.compile(r"(?:\.(?:log|out|err)(?:[.-][0-9]+)?(?:\.(?:gz|xz|bz2|zst))?\Z)|/logs?/")
 MAX_PATHS = 5
 BOOT_PLACES = ("/run/", "/var/run/", "/tmp/", "/dev/shm/")  # noqa: S108
 
@@ -51,8 +53,8 @@ def mislabelled(question: Question) -> dict[str, str]:
         # a type of the service itself is correct, even if the policy does not contain its base module yet
         if not expected or (question.is_own(question.target) and not question.is_own(expected)):
             continue
-        if question.target in words.transient and expected in words.generic:
-            continue  # both are generic labels, on files created anew at each start
+        if expected in words.generic and (question.target in words.transient or path.startswith(BOOT_PLACES)):
+            continue  # the label of a whole tree, on what is made anew at each start with the label of its maker
         if expected not in words.unlabelled and expected != question.target and not _same(question, expected):
             found[path] = expected
     # A few among many paths are moved files, or names through a link (a PATH record contains the requested name:
@@ -193,6 +195,24 @@ def _endings(name: str) -> Iterator[str]:
     for place, letter in enumerate(name):
         if letter in "-_" and len(name) - place > MIN_ENDING:
             yield name[place + 1 :]
+
+
+def log_label(question: Question) -> Iterator[Fix]:
+    """A log under a label that no log should have, for a program that may handle logs, as logrotate may."""
+    policy, words = question.policy, vocabulary()
+    if policy is None or question.unknown or question.tclass != "file" or question.is_own(question.target):
+        return
+    names = question.paths or question.seen.names
+    if not names or not all(LOG.search(name) for name in names) or not _holds(question, LOG_TYPE):
+        return
+    if policy.attributes_of(question.target) & {"logfile"} or question.source in question.profile.user_domains:
+        return
+    if question.target not in words.generic and not precedents.is_configuration(policy, question.target):
+        return
+    text = f"{fix.shortlist(names)} is a log and has the label {question.target}: label it {LOG_TYPE}, as other logs"
+    rules = [PathLabel(pattern(path, question.tclass), LOG_TYPE) for path in question.paths[:MAX_PATHS]]
+    shown = Fix(FixKind.RELABEL, text, (f"semanage fcontext -a -t {LOG_TYPE} '.../{names[0]}'",))
+    yield fix.relabel(question.paths[:MAX_PATHS], text, rules) if rules else shown
 
 
 def tree_label(question: Question) -> Iterator[Fix]:

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from sepolicyd.rules.fixes import fix
 from sepolicyd.rules.fixes.allow import interface_exact, interface_wider, narrow
-from sepolicyd.rules.fixes.booleans import booleans_of_others, is_own, is_small, switch
+from sepolicyd.rules.fixes.booleans import booleans_of_others, is_named_for, is_own, is_small, switch
 from sepolicyd.rules.fixes.candidate_facts import Question
-from sepolicyd.rules.fixes.capabilities import owner_or_mode, smaller_capability
+from sepolicyd.rules.fixes.capabilities import owner_or_mode, owner_unknown, smaller_capability
 from sepolicyd.rules.fixes.contexts import constraint, errors
 from sepolicyd.rules.fixes.detail import NewLabels, labels_of
 from sepolicyd.rules.fixes.domains import own_domain
@@ -21,6 +21,7 @@ from sepolicyd.rules.fixes.labels import (
     associate,
     by_likeness,
     by_name,
+    log_label,
     other_mount,
     own_tree,
     sibling,
@@ -38,6 +39,7 @@ from sepolicyd.rules.fixes.programs import (
     program_by_name,
     program_label,
 )
+from sepolicyd.rules.vocabulary import vocabulary
 
 # kinds that are variants of the same answer
 FAMILIES = {
@@ -61,6 +63,7 @@ def fixes(question: Question) -> list[Fix]:
         return [*known, *shown, *([fix.refuse(refused)] if question.refused else []), unknown, *booleans_of_others(question)]
     found = [one for step in STEPS for one in step(question)]
     if question.refused:
+        known = [one for one in known if not _withheld(question, one)]
         found = [*(one for one in found if not _withheld(question, one)), fix.refuse(refused)]
     elif question.user_only and question.source in question.profile.service_domains:
         found = [one for one in found if one.kind not in OPENING]
@@ -141,6 +144,17 @@ def _boolean_small(question: Question) -> Iterator[Fix]:
     return (one for one, effect in switch(question) if mount or is_small(question, effect))
 
 
+def _boolean_named(question: Question) -> Iterator[Fix]:
+    """A boolean of the service itself that is made for this, and those that open less; never in place of a port's label."""
+    if question.silenced or ("name_bind" in question.permissions and question.target in vocabulary().ports):
+        return
+    own = [(one, effect) for one, effect in switch(question) if is_own(question, effect)]
+    last = max((place for place, (_, effect) in enumerate(own) if is_named_for(question, effect)), default=-1)
+    for place, (one, effect) in enumerate(own):
+        if place <= last or (is_small(question, effect) and "name_bind" not in question.permissions):
+            yield one
+
+
 def _boolean_own(question: Question) -> Iterator[Fix]:
     """Propose a boolean of the service itself, even with broad side effects for the service."""
     return (one for one, effect in switch(question) if is_own(question, effect))
@@ -161,6 +175,8 @@ STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
     sibling,
     by_name,
     program_by_name,
+    log_label,
+    _boolean_named,
     port_label,
     leak,
     probe,
@@ -180,6 +196,7 @@ STEPS: Sequence[Callable[[Question], Iterator[Fix]]] = (
     foreign_program,
     precedent_too,
     other_domain_too,
+    owner_unknown,
     own_type_too,
     by_likeness,
     tree_label,

@@ -38,9 +38,14 @@ def _usable_ports(question: Question, numbers: list[int]) -> Iterator[Fix]:
     """
     if "name_bind" not in question.permissions and question.target not in vocabulary().ports:
         return
-    usable = _usable_types(question)[:MAX_TYPES]
+    every = _usable_types(question)
+    usable = every[:MAX_TYPES]
     for number in numbers:
         owner = port_owner(question, number)
+        if owner in every and owner != question.target:
+            text = f"port {number} has the type {owner} on this machine, which {question.source} may use: nothing to do here"
+            yield Fix(FixKind.PORT, text, (f"semanage port -l | grep -w {number}",), LabelledPorts())
+            return
         for name in usable:
             if name != owner:
                 yield fix.port(question.protocol, number, name, _named(owner), _usable_text(question, number, name, owner))

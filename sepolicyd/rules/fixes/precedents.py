@@ -120,6 +120,11 @@ def named_targets(policy: PolicyIndex, source: str, tclass: str) -> frozenset[st
     return _kept(policy, ("named", source, tclass), lambda: targets_of(policy, source, tclass))
 
 
+def is_configuration(policy: PolicyIndex, type_name: str) -> bool:
+    """Whether files of a type are configuration that no service writes logs into."""
+    return bool(policy.attributes_of(type_name) & {"configfile", "base_ro_file_type"}) or type_name == "etc_runtime_t"
+
+
 def is_program(policy: PolicyIndex, type_name: str) -> bool:
     """Tell whether a type is a program type, by its attribute or because it is an entry point of a domain."""
     attributes = policy.attributes_of(type_name)

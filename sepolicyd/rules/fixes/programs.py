@@ -15,7 +15,8 @@ from sepolicyd.rules.fixes.fix import Fix
 from sepolicyd.rules.vocabulary import vocabulary
 
 RUN = frozenset({"execute", "execute_no_trans"})
-OBJECT_MANAGERS = ("dbus", "service", "passwd", "nscd")  # classes of user-space object managers
+USERS = frozenset({"userdomain", "login_userdomain", "unpriv_userdomain"})  # domains whose users run anything
+OBJECT_MANAGERS = ("dbus", "service", "passwd", "nscd")  # classes of objects that user space manages
 BEFORE = frozenset({"getattr"})
 LIBRARY = re.compile(r"\.so(\.[0-9.]+)?\Z")
 MAX_PATHS = 5
@@ -36,7 +37,7 @@ def better_domain(question: Question) -> Iterator[Fix]:
     """Propose a transition if the process runs a program of another domain that is allowed all denied accesses."""
     program, domain = _program_of_process(question)
     policy = question.policy
-    if policy is None or not domain:
+    if policy is None or not domain or policy.attributes_of(question.source) & USERS:
         return
     target = domain if question.candidate.target == "self" else question.target
     if all(policy.grants(domain, target, question.tclass, one) for one in question.permissions):
@@ -156,7 +157,8 @@ def program_label(question: Question) -> Iterator[Fix]:
     if label == target or (target == "lib_t" and not run):
         return
     what = "a library" if library else "a program"
-    text = f"{target} is not a type for {what[2:]}s, but {question.source} executes it: label {fix.shortlist(names)} as {what}"
+    kind = "libraries" if library else "programs"
+    text = f"{target} is not a type of {kind}: {question.source} executes it, so label {fix.shortlist(names)} as {what}"
     contexts = [PathLabel(re.escape(path).replace(r"\-", "-"), label, "--") for path in paths]
     if contexts:
         yield fix.relabel(paths, text, contexts)
