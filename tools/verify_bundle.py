@@ -48,8 +48,7 @@ def header(name: str, size: int) -> bytes:
     """The only header that a file of this name and size may have (ustar, mode 0644, no owner, time 0)."""
     fields = (name.encode().ljust(100, b"\0"), b"0000644\0", b"0000000\0" * 2, b"%011o\0" % size, b"0" * 11 + b"\0")
     rest = b"0".ljust(101, b"\0") + b"ustar\x0000" + b"\0" * 64 + b"0000000\0" * 2 + b"\0" * 167
-    block = b"".join(fields) + b" " * 8 + rest
-    return block.replace(b" " * 8, b"%06o\0 " % sum(block), 1)
+    return (block := b"".join(fields) + b" " * 8 + rest).replace(b" " * 8, b"%06o\0 " % sum(block), 1)
 
 
 def members(data: bytes) -> dict[str, bytes]:
@@ -226,7 +225,6 @@ def check_module(about: dict[str, Any], files: dict[str, bytes], rows: list[dict
 
 
 def key_of(access: str, aliases: dict[str, str]) -> tuple[str, ...]:
-    """Source, target, class and permission of an access as text, aliases resolved."""
     return tuple(aliases.get(word, word) for word in access.replace(":", " ").split()[:4])
 
 
@@ -264,6 +262,8 @@ def verify(data: bytes, seal: str = "", policy: Optional[bytes] = None) -> tuple
             f"it is a bundle of version {about.get('version')!r}, and this program verifies version {VERSION}"
         )
     check_chain(files, seal)
+    if about.get("content") != sha(canonical({name: sha(files[name]) for name in list(files)[1:-2]})):
+        raise Wrong("bundle.json was written for other files")
     history = check_record("history.jsonl", files["history.jsonl"], files.get("history.head"))
     check_record("leases.jsonl", files["leases.jsonl"], files.get("leases.head"))
     rows = [loads(line, "decisions.jsonl") for line in files["decisions.jsonl"].splitlines()]

@@ -100,7 +100,7 @@ def _page(session: Session, target: Path, now: float, policy_file: Optional[Path
 
 
 def _bundle(session: Session, target: Path, now: float, *, details: bool) -> bool:
-    """Write the bundle. Return whether its module follows from its decisions; if not, it will not verify."""
+    """Write the bundle. Return whether it will verify."""
     from sepolicyd.report.bundle import make_bundle
 
     made = make_bundle(session, now, details=details)
@@ -109,4 +109,4 @@ def _bundle(session: Session, target: Path, now: float, *, details: bool) -> boo
     terminal.print_err(f"{terminal.escape(str(target))}: {terminal.plural(made.files, 'file')}; the line on stdout is its seal")
     for note in made.notes:
         terminal.print_err(f"note: {terminal.escape(note)}")
-    return made.rebuilt
+    return made.sound

@@ -35,6 +35,11 @@ def pack(files: Mapping[str, bytes]) -> tuple[bytes, str]:
     return b"".join(parts) + bytes(2 * BLOCK), seal
 
 
+def content_hash(files: Mapping[str, bytes]) -> str:
+    """One hash of all files: SHA-256 of their names and hashes as canonical JSON."""
+    return hashlib.sha256(canonical({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})).hexdigest()
+
+
 def _chain(files: Mapping[str, bytes]) -> bytes:
     lines, previous = [], START
     for number, (name, content) in enumerate(files.items(), 1):

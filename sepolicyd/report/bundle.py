@@ -16,8 +16,8 @@ from sepolicyd.fleet import host_export
 from sepolicyd.fleet.transfer import export_of
 from sepolicyd.module.source import SourceText, render
 from sepolicyd.policy.index import PolicyIndex
-from sepolicyd.report.archive import canonical, pack
-from sepolicyd.report.collect import changed_since, check_profile, check_readable
+from sepolicyd.report.archive import canonical, content_hash, pack
+from sepolicyd.report.collect import changed_since, check_profile, check_readable, record_faults
 from sepolicyd.report.version_history import gained_by
 from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rollout.apply.versions import NONE, Version, Versions, module_name
@@ -46,8 +46,9 @@ class Bundle:
     """SHA-256 of the chain. It identifies the bundle even if all hashes in it were recomputed."""
     notes: tuple[str, ...]
     files: int
-    rebuilt: bool
-    """Whether the text of the installed version follows from the decisions; if not, the bundle does not verify."""
+    sound: bool
+    """Whether the text of the installed version follows from the decisions and the histories are whole; if not, the bundle
+    does not verify."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ def make_bundle(session: Session, now: float, *, details: bool) -> Bundle:
     finally:
         store.close()
     evidence, notes = _evidence(session, now, details=details)
-    changed = changed_since(session, entries)
+    changed, faults = changed_since(session, entries), record_faults(session)
     notes += [changed] if changed else []
-    notes += [] if origin.rebuilt else [NOT_REBUILT.format(version.number)]
+    notes += [*faults] if origin.rebuilt else [NOT_REBUILT.format(version.number), *faults]
     difference = {
         "version": version.number,
         "gained": sorted(map(str, gained_by(entries, versions))),
@@ -99,7 +100,6 @@ def make_bundle(session: Session, now: float, *, details: bool) -> Bundle:
         "policy": {"linked": _linked(entries), "changed": bool(changed)}, "aliases": _aliases(version, policy), "notes": notes,
     }  # fmt: skip
     files = {
-        "bundle.json": canonical(about) + b"\n",
         "decisions.jsonl": b"".join(canonical(row) + b"\n" for row in rows),
         "difference.json": canonical(difference) + b"\n",
         **evidence,
@@ -107,8 +107,9 @@ def make_bundle(session: Session, now: float, *, details: bool) -> Bundle:
         **_versions(versions, version.number),
         **_base(session),
     }
-    data, seal = pack(files)
-    return Bundle(data, seal, tuple(notes), len(files), origin.rebuilt)
+    about["content"] = content_hash(files)
+    data, seal = pack({"bundle.json": canonical(about) + b"\n", **files})
+    return Bundle(data, seal, tuple(notes), len(files) + 1, origin.rebuilt and not faults)
 
 
 def _evidence(session: Session, now: float, *, details: bool) -> tuple[dict[str, bytes], list[str]]:

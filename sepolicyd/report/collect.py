@@ -73,7 +73,7 @@ def collect(session: Session, now: float, policy_file: Optional[Path] = None) ->
         reach=_reach(session, policy, gained_by(entries, versions)),
         readiness=readiness_of(session, snapshot.evidence, records, lease, taints),
         seen=len(snapshot.evidence),
-        faults=_faults(session),
+        faults=record_faults(session),
     )
 
 
@@ -109,7 +109,8 @@ def _leases(session: Session) -> tuple[LeaseRecord, ...]:
     return lease_records(LeaseBook(session.settings.rollout_dir).history(), session.profile.name)
 
 
-def _faults(session: Session) -> tuple[str, ...]:
+def record_faults(session: Session) -> tuple[str, ...]:
+    """Faults of the hash chains of both histories, one sentence each."""
     chains = (History(session.settings.rollout_dir).chain, LeaseBook(session.settings.rollout_dir).chain)
     return tuple(f"{chain.path.name}: {text}" for chain in chains for text in chain.verify())
 

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from sepolicyd.access import Access
 from sepolicyd.module.source import FileContext, Provenance, Rule, TypeTransition, render
-from sepolicyd.report.archive import CHAIN, SEAL, canonical, pack
+from sepolicyd.report.archive import CHAIN, SEAL, canonical, content_hash, pack
 from sepolicyd.report.bundle import Bundle, make_bundle
 from sepolicyd.rollout.apply.rollback import rollback
 from sepolicyd.rollout.clock import Moment
@@ -194,6 +195,19 @@ def rehash_chain(data: bytes, files: dict[str, bytes], chance: random.Random) ->
     return repack({**fresh, SEAL: files[SEAL]})
 
 
+def rehash_chain_and_seal(data: bytes, files: dict[str, bytes], chance: random.Random) -> bytes:
+    """An edit, and chain and seal computed anew; bundle.json has the hash of the old files."""
+    return pack(content(edit_line(files, chance)))[0]
+
+
+def rehash_content(data: bytes, files: dict[str, bytes], chance: random.Random) -> bytes:
+    """An edit, and the hash of all files in bundle.json computed anew; the chain is the old one."""
+    try:
+        return repack({**rehashed(content(edit_line(files, chance))), CHAIN: files[CHAIN], SEAL: files[SEAL]})
+    except ValueError:  # the edit was in bundle.json, which is no JSON any more
+        return data
+
+
 def rehash_seal(data: bytes, files: dict[str, bytes], chance: random.Random) -> bytes:
     """An edit, and a new seal over the old chain."""
     made = edit_line(files, chance)
@@ -209,7 +223,8 @@ def repack(files: dict[str, bytes]) -> bytes:
 
 Tampering = Callable[[bytes, dict[str, bytes], random.Random], bytes]
 ALL: tuple[Tampering, ...] = (
-    flip, delete, insert, swap_blocks, drop_file, add_file, swap_files, edit, rehash_file, rehash_chain, rehash_seal,
+    flip, delete, insert, swap_blocks, drop_file, add_file, swap_files, edit, rehash_file, rehash_chain,
+    rehash_chain_and_seal, rehash_content, rehash_seal,
 )  # fmt: skip
 
 
@@ -223,12 +238,14 @@ def refused(data: bytes, seal: str = "") -> bool:
 
 def test_a_thousand_tamperings_are_found(bundle: Bundle, files: dict[str, bytes]) -> None:
     chance = random.Random(17)
-    missed, done = [], 0
-    while done < TAMPERINGS:
+    missed, done, wanted = [], 0, TAMPERINGS
+    while done < wanted:
         how = ALL[done % len(ALL)]
         altered = how(bundle.data, files, chance)
         if altered == bundle.data:
-            continue  # two equal blocks, or a byte replaced by itself
+            done += 1  # two equal blocks, or a byte replaced by itself: take the next kind, and one more at the end
+            wanted += 1
+            continue
         done += 1
         if not refused(altered):
             missed.append((done, how.__name__))
@@ -240,12 +257,21 @@ def test_with_the_seal_even_a_bundle_with_new_hashes_is_found(bundle: Bundle, fi
     for _ in range(100):
         made = content(edit_line(files, chance))
         if made != content(files):
-            assert refused(pack(made)[0], bundle.seal)
+            assert refused(pack(made)[0])  # bundle.json still has the hash of the old files
+            with suppress(ValueError):
+                assert refused(pack(rehashed(made))[0], bundle.seal)
 
 
 def resealed(files: dict[str, bytes], **changed: bytes) -> bytes:
-    """Everything above the changed files computed anew."""
-    return pack({**content(files), **changed})[0]
+    """Every hash above the changed files computed anew."""
+    return pack(rehashed({**content(files), **changed}))[0]
+
+
+def rehashed(files: dict[str, bytes]) -> dict[str, bytes]:
+    """With the hash of all files in bundle.json computed anew."""
+    about = json.loads(files["bundle.json"])
+    about["content"] = content_hash({name: data for name, data in files.items() if name != "bundle.json"})
+    return {**files, "bundle.json": canonical(about) + b"\n"}
 
 
 def rows_with(files: dict[str, bytes], place: int, **changed: Any) -> bytes:
@@ -282,6 +308,17 @@ def test_parts_that_disagree_are_found_with_all_hashes_computed_anew(files: dict
     ]
     for attempt in attempts:
         assert refused(resealed(files, **attempt)), list(attempt)
+
+
+def test_an_altered_history_is_said_when_the_bundle_is_written(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    decide(made, AnswerKind.ALLOW, READ)
+    load(made)
+    path = made.settings.rollout_dir / "history.jsonl"
+    path.write_text(path.read_text().replace('"alice"', '"mally"'))
+    bundle = make_bundle(session_of(made), NOW, details=False)
+    assert not bundle.sound
+    assert refused(bundle.data)
 
 
 def test_another_version_is_said(files: dict[str, bytes], tmp_path: Path) -> None:
@@ -337,7 +374,7 @@ def test_a_text_that_the_decisions_do_not_give_is_said_and_does_not_verify(tmp_p
     path = made.settings.rollout_dir / "versions/sepolicyd_svc/1/sepolicyd_svc.te"
     path.write_text(path.read_text() + "# by an earlier sepolicyd\n")
     bundle = make_bundle(session_of(made), NOW, details=False)
-    assert not bundle.rebuilt
+    assert not bundle.sound
     assert [note for note in bundle.notes if "does not follow from the decisions" in note]
     with pytest.raises(Wrong, match="does not follow from the decisions"):
         verify(bundle.data)
