@@ -76,7 +76,7 @@ def test_a_rule_is_an_interface_where_one_covers_it(here: World, newer: Path) ->
     assert str(rule.offer) == "svc_read_data(svc_t)"
     text = text_of(found)
     assert "svc_read_data(svc_t)" in text
-    assert "The interface also gives:\n    allow svc_t svc_data_t:file getattr;" in text
+    assert "The interface also allows:\n    allow svc_t svc_data_t:file getattr;" in text
     assert "Reason for allowing it: its own data" in text
 
 
