@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def help_page(columns: int) -> str:
-    """The page for a terminal of so many columns."""
+    """Return the page for a terminal of so many columns."""
     width = max(min(columns, MAX_WIDTH) - 2, MIN_WIDTH)
     parts = ["Usage: sepolicyd [OPTIONS] COMMAND [ARGS]...\n\n"]
     for paragraph in ABOUT.strip().split("\n\n"):
@@ -88,7 +88,7 @@ def _filled(text: str, width: int, indent: str) -> str:
 
 
 def terminal_columns() -> int:
-    """The width of the terminal, as shutil.get_terminal_size finds it."""
+    """Return the width of the terminal, as shutil.get_terminal_size finds it."""
     text = os.environ.get("COLUMNS", "")
     columns = int(text) if text.isdecimal() and len(text) < 6 else 0
     if columns <= 0:

@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="sepolicyd")
 def cli() -> None:
-    """The command group; its help stands in help_page, which --help alone imports."""
+    """Run the command group. Its help stands in help_page, which only --help imports."""
 
 
 def run_cli(argv: Sequence[str]) -> int:

@@ -36,7 +36,7 @@ def pack(files: Mapping[str, bytes]) -> tuple[bytes, str]:
 
 
 def content_hash(files: Mapping[str, bytes]) -> str:
-    """One hash of all files: SHA-256 of their names and hashes as canonical JSON."""
+    """Return one hash of all files: SHA-256 of their names and hashes as canonical JSON."""
     return hashlib.sha256(canonical({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})).hexdigest()
 
 

@@ -55,7 +55,7 @@ def _record(
 
 
 def _object(name: str, permissions: str) -> str:
-    """The object that an alert names as a field of a record: a path, or a port; "" where it is neither."""
+    """Return the object that an alert names as a field of a record: a path, or a port; "" where it is neither."""
     port = _PORT.fullmatch(name)
     if port is not None:
         return f"{'dest' if 'name_connect' in permissions else 'src'}={port['number']} "
@@ -188,7 +188,7 @@ class AlertReader(Reader):
         return []
 
     def _is_own(self, line: str) -> bool:
-        """Whether a record can be the message of the current alert: its source, class and one of the permissions, if told."""
+        """Tell whether a record can be the message of the current alert: same source, class and one permission, if given."""
         asked = re.split(r"[ ,]+", self._found.get("access", ""))
         told = [self._found[key] for key in ("scontext", "tclass") if key in self._found]
         return all(value in line for value in told) and any(word in line for word in asked)

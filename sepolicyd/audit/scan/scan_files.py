@@ -56,7 +56,7 @@ class ScanResult:
     notice_list: tuple[Notice, ...] = ()
 
     def without_details(self) -> ScanResult:
-        """The counts and what could not be read; sightings, most of the memory, are left out."""
+        """Return the counts and what could not be read, without the sightings, which take most of the memory."""
         return replace(self, sightings=(), granted_sightings=(), remainders=())
 
 

@@ -74,7 +74,7 @@ def is_own(question: Question, effect: BooleanFix) -> bool:
 
 
 def is_named_for(question: Question, effect: BooleanFix) -> bool:
-    """Whether a single boolean of the domain's own is named for what is denied: homes, ports, the target's service.
+    """Tell whether a single boolean of the domain's own is named for what is denied: homes, ports, the target's service.
 
     The policy's author has made it for this very case, so that it comes before a rule although it opens more.
     """

@@ -89,7 +89,7 @@ def owner_or_mode(question: Question) -> Iterator[Fix]:
 
 
 def owner_unknown(question: Question) -> Iterator[Fix]:
-    """The same behind the rule, where no record names the file."""
+    """Return the same fixes after the rule, if no record names the file."""
     if question.tclass in CLASSES and question.permissions <= OWNERSHIP and not files_of(question):
         text = (
             "find the file whose owner or mode shuts the process out: this makes the kernel record paths with the next denial"

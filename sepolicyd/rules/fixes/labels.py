@@ -198,7 +198,7 @@ def _endings(name: str) -> Iterator[str]:
 
 
 def log_label(question: Question) -> Iterator[Fix]:
-    """A log under a label that no log should have, for a program that may handle logs, as logrotate may."""
+    """Relabel a log whose type is not a log type, for a program that handles logs, such as logrotate."""
     policy, words = question.policy, vocabulary()
     if policy is None or question.unknown or question.tclass != "file" or question.is_own(question.target):
         return

@@ -145,7 +145,7 @@ def _boolean_small(question: Question) -> Iterator[Fix]:
 
 
 def _boolean_named(question: Question) -> Iterator[Fix]:
-    """A boolean of the service itself that is made for this, and those that open less; never in place of a port's label."""
+    """Find a boolean of the service itself for this access, and those that open less, but none instead of a port's label."""
     if question.silenced or ("name_bind" in question.permissions and question.target in vocabulary().ports):
         return
     own = [(one, effect) for one, effect in switch(question) if is_own(question, effect)]

@@ -121,7 +121,7 @@ def named_targets(policy: PolicyIndex, source: str, tclass: str) -> frozenset[st
 
 
 def is_configuration(policy: PolicyIndex, type_name: str) -> bool:
-    """Whether files of a type are configuration that no service writes logs into."""
+    """Tell whether files of a type are configuration that no service writes logs into."""
     return bool(policy.attributes_of(type_name) & {"configfile", "base_ro_file_type"}) or type_name == "etc_runtime_t"
 
 

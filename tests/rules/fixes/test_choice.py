@@ -1,4 +1,4 @@
-"""Which of several fixes stands first, and what stands beside it: booleans, silence, interfaces, programs, containers, logs."""
+"""Order of several fixes: booleans, dontaudit rules, interfaces, programs, containers, logs."""
 
 from __future__ import annotations
 
