@@ -98,7 +98,7 @@ modules: [nothing.te]
         f"{file}:11: paths[0].pattern: 'x(' is not a regular expression",
         f"{file}:13: answering[0].classes: is missing",
         f"{file}:14: noise: c_t is a domain of the service",
-        f"{file}:15: modules: there is no file nothing.te",
+        f"{file}:15: modules: {file.parent} contains no file nothing.te",
     ):
         assert mistake in text, text
 

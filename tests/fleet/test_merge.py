@@ -256,5 +256,5 @@ def test_a_file_that_changes_after_it_was_checked_is_not_merged(
         return distinct(*given)
 
     monkeypatch.setattr(transfer, "_distinct", exchanged)
-    with pytest.raises(InputError, match="has changed"):
+    with pytest.raises(InputError, match="changed while it was read"):
         merge_directory(tmp_path, None)

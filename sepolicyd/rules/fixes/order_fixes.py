@@ -68,6 +68,7 @@ def fixes(question: Question) -> list[Fix]:
     elif question.user_only and question.source in question.profile.service_domains:
         found = [one for one in found if one.kind not in OPENING]
         found.append(fix.refuse("do not allow it for the service's own domain, since only users' code requested it"))
+        known = [*own_domain(question), *known]  # advice on the service does not apply to what its users run
     elif question.obstacles and not question.mendable:
         found = [one for one in found if one.kind not in OPENING]
         found.append(fix.refuse(f"do not add a rule, it would have no effect. {question.obstacles[0]}"))

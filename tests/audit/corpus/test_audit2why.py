@@ -92,4 +92,4 @@ def test_what_is_held_back_in_part_says_which_part(judged: list[Assessed]) -> No
                     assert {"dac_override", *fix.detail.permissions} == set(item.candidate.permissions)
                     continue
                 told = next(finding for finding in item.findings if finding.code == "U-003")
-                assert f"it helps {' '.join(fix.detail.permissions)} and not " in told.text
+                assert f"it is effective for {' '.join(fix.detail.permissions)}, but not for " in told.text

@@ -29,7 +29,7 @@ SWITCHES = [
     ("jupyterhub_hub_write_homes", ("chown", HUB, HUB, "capability", {}), "review"),
     ("jupyterhub_use_sudospawner", ("execute", HUB, "sudo_exec_t", "file", {"path": "/usr/bin/sudo"}), "review"),
     ("jupyterhub_use_systemdspawner", ("start", HUB, "init_t", "system", {}), "review"),
-    ("jupyterhub_use_slurm", ("connectto", HUB, "initrc_t", "unix_stream_socket", {"path": "/run/munge/socket"}), "note"),
+    ("jupyterhub_use_slurm", ("write", HUB, "var_run_t", "sock_file", {"path": "/run/munge/munge.socket.2"}), "note"),
     ("jupyterhub_use_user_units", ("start", HUB, "jupyterhub_user_unit_file_t", "service", {}), "review"),
     ("jupyterhub_create_homes", ("add_name write", HUB, "home_root_t", "dir", {"path": "/home"}), "note"),
     ("jupyterhub_user_use_gpu", ("read write", USER, "xserver_misc_device_t", "chr_file", {"path": "/dev/nvidia0"}), "note"),
@@ -102,7 +102,7 @@ def test_a_constraint_on_a_part_is_told_before_approval(policy: PolicyIndex, lab
     )  # fmt: skip
     item = one([text], policy, labels)
     told = [finding for finding in item.findings if finding.code == "U-003"]
-    assert told and "it helps audit_access and not search" in told[0].text, item.findings
+    assert told and "it is effective for audit_access, but not for search" in told[0].text, item.findings
     for fix in (item.fix, *item.alternatives):
         if fix.kind == "allow":
             assert fix.detail == OnlyPermissions(("audit_access",)) and "search" not in fix.commands[0], fix

@@ -89,7 +89,7 @@ def test_the_hubs_domain_gets_nothing_that_only_users_code_asked(policy_index: P
     for item in users:
         assert "W-001" in codes(item)
         assert not item.approvable
-        assert item.fix.kind == "transition"
+        assert item.fix.kind == "transition", (item.candidate, item.fix)
         assert item.level in ("review", "refuse")
         assert not OPENING & {fix.kind for fix in item.alternatives}
     sudo = [item for item in users if item.candidate.target in ("sudo_exec_t", "su_exec_t", "dmesg_exec_t", "mount_exec_t")]

@@ -154,7 +154,7 @@ def told(settings: Settings, profile: Profile, code: str) -> str:
 def test_a_policy_that_is_there_already(inited: Inited, tmp_path: Path, profile: Profile) -> None:
     """The same module, seen by somebody who has no journal of it: another's."""
     settings = Settings(root=inited.settings.root, state=tmp_path / "other")
-    assert "module jupyterhub at priority 360" in told(settings, profile, "I-policy")
+    assert "a module jupyterhub is already installed at priority 360" in told(settings, profile, "I-policy")
 
 
 def test_why_it_still_runs_unconfined_is_told(inited: Inited, profile: Profile, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_why_it_still_runs_unconfined_is_told(inited: Inited, profile: Profile, 
         right = os.getxattr(hub, LABEL)
         os.setxattr(hub, LABEL, b"system_u:object_r:bin_t:s0\0")
         try:
-            assert "because /opt/jupyterhub/bin/jupyterhub is bin_t and not jupyterhub_exec_t" in told_now()["I-unlabelled"]
+            assert "because /opt/jupyterhub/bin/jupyterhub is bin_t instead of jupyterhub_exec_t" in told_now()["I-unlabelled"]
         finally:
             os.setxattr(hub, LABEL, right)
 
@@ -199,7 +199,7 @@ def test_a_port_of_another_module(machine: Settings, profile: Profile) -> None:
 
 def test_a_path_of_another_module(machine: Settings, profile: Profile) -> None:
     put(machine.root, "/etc/jupyterhub/jupyterhub_config.py", "c.JupyterHub.db_url = 'sqlite:////var/lib/mysql/hub.sqlite'\n")
-    assert "/var/lib/mysql is mysqld_db_t" in told(machine, profile, "I-path")
+    assert "/var/lib/mysql has the type mysqld_db_t" in told(machine, profile, "I-path")
 
 
 def test_a_file_system_without_labels(machine: Settings, profile: Profile) -> None:
