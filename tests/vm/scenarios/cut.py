@@ -39,7 +39,7 @@ def between_the_renames(context: Context) -> None:
     opened(context, "30m")
     context.expect("jupyterhub_t" in at_boot(context), "the policy file of the next boot is not that of the lease")
     context.run("echo /usr/local/lib/stall.so > /etc/ld.so.preload; touch /etc/stall; sync")
-    context.run("setsid sepolicyd learn stop jupyterhub >/dev/null 2>&1 &")
+    context.run("setsid sepolicyd learn stop >/dev/null 2>&1 &")
     began = time.monotonic()
     while context.run(f"test ! -e {MODULE}", check=False).rc != 0:
         context.expect(time.monotonic() - began < STALLED_S, "semodule did not come to its first rename")
@@ -94,15 +94,14 @@ def rescue(context: Context) -> None:
 def without_a_denial(context: Context) -> None:
     """A lease ends by its own timer: no denial of the daemon, its one-shots and semodule."""
     mark = context.mark()
-    opened(context, "30s", "--hidden")
+    opened(context, "30s")
     wait_closed(context, 150, "a lease of 30 s")
     wait_undone(context)
-    # while dontaudit rules are off, denials that the base policy knows of are logged
     found = [access for access in context.denied(mark) if access[0].startswith("sepolicyd")]
     context.expect(not found, f"sepolicyd was denied something at the end of a lease: {sorted(set(found))}")
     domain = context.run("ps -o label= -p $(systemctl show -p MainPID --value sepolicyd)", check=False).out.strip()
     context.expect("sepolicyd_t" in domain, f"the daemon does not run in sepolicyd_t: {domain!r}")
-    context.note(f"a lease with hidden denials ended under {domain.split(':')[2]} without a denial of sepolicyd's")
+    context.note(f"a lease ended under {domain.split(':')[2]} without a denial of sepolicyd's")
 
 
 def play(context: Context) -> None:
@@ -110,7 +109,7 @@ def play(context: Context) -> None:
     without_a_denial(context)
     opened(context, "30m")
     context.run(f"cp $(ls {BOOT_POLICY}/policy.* | sort -V | tail -1) /root/lease.policy")
-    context.run("sepolicyd learn stop jupyterhub", timeout=240)
+    context.run("sepolicyd learn stop", timeout=240)
     between_the_renames(context)
     rescue(context)
 

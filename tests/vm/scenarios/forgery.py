@@ -14,7 +14,7 @@ from tests.vm.websocket import WebSocketError
 TRIALS = 30
 ATTEMPTS = 30
 # No process of this machine does what the student's text claims: the hub writing password hashes.
-FORGED = ("jupyterhub_t", "shadow_t")
+FORGED = ("jupyterhub_t", "shadow_t", "write")
 MARKS = (
     r"scontext=system_u:system_r:jupyterhub_t|73636F6E746578743D73797374656D5F753A73797374656D5F723A6A7570797465726875625F74"
 )
@@ -49,9 +49,6 @@ def believed(context: Context) -> dict[str, str]:
         "analyze of ausearch": context.run(
             f"ausearch --raw -if {log} | sepolicyd analyze --all --grouped --te -", check=False, timeout=300
         ).out,
-        "analyze of ausearch -i": context.run(
-            f"ausearch -i -if {log} | sepolicyd analyze --all --grouped --te -", check=False, timeout=300
-        ).out,
         "module": context.run(f"sepolicyd analyze --all --te {log}", check=False, timeout=300).out,
     }
 
@@ -60,10 +57,17 @@ def play(context: Context) -> None:
     context.mode("Enforcing")
     # with a rule of its own the kernel writes SYSCALL, CWD, PATH and PROCTITLE beside each denial; in the lease all is logged
     context.run("auditctl -a always,exit -F arch=b64 -S sethostname -k bench; setsebool jupyterhub_user_exec_content on")
-    context.run("sepolicyd learn start jupyterhub --for 40m --hidden", timeout=180)
+    # enforcing and without dontaudit rules the kernel logs each denial; a permissive domain's only once for each access
+    context.run("semodule -DB", timeout=300)
     context.start_service()
     mark = context.mark()
     lines = forge(context, "bob")
+    context.run("semodule -B", timeout=300)
+    # in a lease the student reaches the bus and systemd, which write records of their own
+    context.run("sepolicyd learn start jupyterhub --for 40m", timeout=180)
+    lines += forge(context, "alice")
+    context.run("sepolicyd enforce", check=False, timeout=180)
+    context.mode("Enforcing")
     time.sleep(10)
     written = int(context.run(f"{context.log_so_far()} | tail -n +{mark + 1} | grep -cE '{MARKS}'", check=False).out or 0)
     context.expect(written >= TRIALS, f"only {written} lines of the log hold the student's text: {lines[:5]}")
@@ -71,7 +75,7 @@ def play(context: Context) -> None:
     mine = status["by_domain"].get("jupyterhub_user_t", 0)
     for name, text in believed(context).items():
         for line in text.replace("{", "\n{").splitlines():
-            claims = all(word in line for word in FORGED) and "student" not in line
+            claims = all(word in line for word in FORGED)
             rule = line.startswith("allow ") or '"source": "jupyterhub_t"' in line
             context.expect(not (claims and rule), f"{name} believes the student: {line[:400]}")
     context.expect(
@@ -80,8 +84,6 @@ def play(context: Context) -> None:
     text = context.run("sepolicyd status", check=False).out
     context.expect("attempts" in text, "status does not show the attempts")
     context.note(f"{len(lines)} trials, {written} lines of the log with the student's text, {status['count']} attempts counted")
-    context.run("sepolicyd enforce", check=False, timeout=180)
-    context.mode("Enforcing")
     context.note(f"attempts by domain: {status['by_domain']}; nothing forged in {', '.join(believed(context))}")
 
 
