@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
+from sepolicyd import __version__
 from sepolicyd.cli import terminal
+from sepolicyd.cli.host_table import show_hosts
 from sepolicyd.cli.learn import lease_document, lease_lines
 from sepolicyd.cli.options import json_option, policy_option, profile_option, state_options
 from sepolicyd.cli.session import open_session
+from sepolicyd.errors import Exit, SepolicydError
+from sepolicyd.fleet.policy_identity import policy_identity
 from sepolicyd.rollout.apply.trial import problem
+from sepolicyd.rollout.apply.versions import Versions, module_name
 from sepolicyd.rollout.learning.readiness import Readiness
 from sepolicyd.rollout.session import Session
 from sepolicyd.rollout.status import Picture, look
@@ -25,20 +33,34 @@ ATTEMPTS_IN_JSON = 50
 
 
 @click.command("status")
+@click.option(
+    "--hosts",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Show many hosts instead: DIR holds the output of `status --json` of each, in HOST.json.",
+)
 @json_option
 @profile_option
 @policy_option
 @state_options
-def status_command(as_json: bool, profile_name: Optional[str], policy_file: Optional[Path], **paths: Optional[Path]) -> None:
+def status_command(
+    hosts: Optional[Path], as_json: bool, profile_name: Optional[str], policy_file: Optional[Path], **paths: Optional[Path]
+) -> int:
     """Show the rollout on one screen.
 
     Shows the stage, the lease and its remaining time, pending candidates by level, the last apply, what taints the
     evidence, and whether the evidence is complete enough to enforce, with the reasons.
 
+    With --hosts, one line for each host; exit code 1 if one needs attention: an overdue lease, a module that differs from
+    that of the other hosts (drift), permissive without a lease, or a status older than an hour.
+
     \b
     Example:
       sepolicyd status
+      sepolicyd status --hosts /srv/sepolicyd-hosts
     """
+    if hosts is not None:
+        return show_hosts(hosts, as_json=as_json)
     session = open_session(profile_name, **paths)
     picture = look(session, policy_file)
     if as_json:
@@ -49,6 +71,7 @@ def status_command(as_json: bool, profile_name: Optional[str], policy_file: Opti
             terminal.print_err(f"sepolicyd: {terminal.escape(picture.lease_note)}")
         if picture.queue.policy_note:
             terminal.print_err(f"sepolicyd: {terminal.escape(picture.queue.policy_note)}")
+    return int(Exit.DONE)
 
 
 def lines(session: Session, picture: Picture) -> list[str]:
@@ -107,6 +130,7 @@ def document(session: Session, picture: Picture) -> dict[str, Any]:
     unseen = picture.readiness.unseen
     levels = Counter(item.level for item in picture.queue.items)
     return {
+        **_identity(session, picture),
         "profile": session.profile.name,
         "state": picture.stage_report.state.value,
         "why": picture.stage_report.why,
@@ -142,4 +166,22 @@ def attempts_document(snapshot: Snapshot) -> dict[str, Any]:
         "count": snapshot.attempt_count,
         "by_domain": dict(snapshot.attempts),
         "lines": [{"reason": reason, "text": line} for reason, line in lines],
+    }
+
+
+def _identity(session: Session, picture: Picture) -> dict[str, Any]:
+    """Return what `status --hosts` compares between hosts."""
+    settings = session.settings
+    module, base_policy = None, None
+    with suppress(SepolicydError):
+        base_policy = policy_identity(settings.root).base_modules
+    with suppress(SepolicydError):
+        versions = Versions(settings.rollout_dir, module_name(session.profile.name))
+        module = versions.load(picture.version).modules.get(versions.name) if picture.version else None
+    return {
+        "host": socket.gethostname(),
+        "at": round(time.time(), 3),
+        "sepolicyd": __version__,
+        "module_sha256": module,
+        "base_policy": base_policy,
     }
