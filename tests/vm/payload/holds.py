@@ -7,6 +7,17 @@ import sys
 
 import setools
 
+
+def of_every_domain(rule):
+    """Fedora's policy lets every domain map any file under a boolean that is off; without open there is nothing to map."""
+    try:
+        booleans = {str(boolean) for boolean in rule.conditional.booleans}
+    except AttributeError:  # RuleNotConditional
+        return False
+    off = booleans == {"domain_can_mmap_files"} and not policy.lookup_boolean("domain_can_mmap_files").state
+    return off and {str(permission) for permission in rule.perms} == {"map"}
+
+
 policy = setools.SELinuxPolicy("/sys/fs/selinux/policy")
 for line in sys.stdin:
     source, target, tclass, permissions = line.split()
@@ -16,4 +27,6 @@ for line in sys.stdin:
     if permissions != "-":
         wanted["perms"] = permissions.split(",")
     for rule in setools.TERuleQuery(policy, **wanted).results():
+        if of_every_domain(rule):
+            continue
         print(line.strip(), rule, sep="\t")
