@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from sepolicyd.errors import RefusedError
@@ -13,6 +14,16 @@ MAX_LINKS = 40
 def inside(root: Path, path: str) -> Path:
     """Return the location of a path below the root directory ``root``."""
     return root / path.lstrip("/")
+
+
+def which(root: Path, program: str, folders: Iterable[str]) -> str:
+    """Return the program's absolute path without following links, "" if it is not found.
+
+    :param folders: directories to search, in this order; not used for an absolute path
+    :raises RefusedError: a loop of symbolic links
+    """
+    places = (program,) if program.startswith("/") else (f"{folder}/{program}" for folder in folders if folder)
+    return next((place for place in places if inside(root, resolve(root, place)).is_file()), "")
 
 
 def resolve(root: Path, path: str) -> str:

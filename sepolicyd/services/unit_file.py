@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +68,12 @@ class Unit:
     def user(self) -> str:
         return self.get("User", "root")
 
+    @property
+    def workdir(self) -> str:
+        """WorkingDirectory= as an absolute path: "/" by default, /root for "~" (systemd.exec(5)), whose user is root."""
+        path = self.get("WorkingDirectory").lstrip("-") or "/"
+        return "/root" if path == "~" else path
+
 
 def split(command: str) -> tuple[str, ...]:
     """Split a command line, with quotes and backslashes as in systemd.service(5). Variables are not expanded."""
@@ -118,6 +124,22 @@ def _lines(text: str) -> Iterable[str]:
             yield line.strip()
     if pending.strip():
         yield pending.strip()
+
+
+def find_units(root: Path, pattern: str) -> Iterator[tuple[str, Unit]]:
+    """Yield (path of the file below the root, unit) for the units whose file name matches, each once.
+
+    Aliases (links with another name) and links without a target are left out.
+
+    :raises InputError: a fragment cannot be read
+    """
+    seen: set[str] = set()
+    for path in (path for directory in UNIT_DIRS for path in sorted((root / directory).glob(pattern))):
+        is_alias = path.is_symlink() and path.readlink().name != path.name
+        if path.name in seen or is_alias or not path.exists() or not UNIT_NAME.match(path.name):
+            continue
+        seen.add(path.name)
+        yield f"/{path.relative_to(root).as_posix()}", read_unit(path.name, root)
 
 
 def read_unit(name: str, root: Path = Path("/")) -> Unit:

@@ -141,7 +141,7 @@ def _labels(root: Path, unit: Unit, name: str) -> list[Label]:
             folder = os.path.dirname(socket.group(1))  # noqa: PTH120 a text
             labels.append(Label(socket.group(1) if folder in SHARED else folder, f"{name}_runtime_t", folder not in SHARED))
     labels += [Label(path, f"{name}_var_lib_t", tree=True, what="ReadWritePaths") for path in unit.words("ReadWritePaths")]
-    work = os.path.normpath(unit.get("WorkingDirectory").lstrip("-") or "/")
+    work = os.path.normpath(unit.workdir)
     if work.startswith(("/srv/", "/opt/", "/var/www/")) and not _covered(work, labels):
         labels.append(Label(work, f"{name}_content_t", tree=True, what="the application's own files (read only)"))
     return labels
@@ -170,7 +170,7 @@ def _bound_by(root: Path, unit: Unit, word: str) -> Sequence[str]:
     """Read ``bind = "127.0.0.1:8500"`` from a configuration file (gunicorn.conf.py, .ini) named on the command line."""
     if not word.endswith((".py", ".ini", ".conf", ".cfg", ".toml")):
         return ()
-    place = inside(root, os.path.normpath(Path(unit.get("WorkingDirectory").lstrip("-") or "/") / word))
+    place = inside(root, os.path.normpath(Path(unit.workdir) / word))
     try:
         with place.open("rb") as file:
             text = file.read(MAX_CONFIG_BYTES).decode(errors="replace")

@@ -14,12 +14,12 @@ from sepolicyd.problems import Problem, Severity
 from sepolicyd.services import unit_file
 from sepolicyd.services.jupyterhub.classes import PROXIES, Proxy, kind_of
 from sepolicyd.services.jupyterhub.config import settings as hub_config
-from sepolicyd.services.jupyterhub.config.machine import SITE_PACKAGES, Machine
+from sepolicyd.services.jupyterhub.config.machine import Machine
 from sepolicyd.services.jupyterhub.config.settings import HubConfig
 from sepolicyd.services.jupyterhub.host import HostFacts, read_host
 from sepolicyd.services.jupyterhub.ports import PORT_SETTINGS, ports_of
-from sepolicyd.services.programs import CONTAINER_MARKS, CONTAINERS, PYTHON, SEARCH_PATH, SHELLS
-from sepolicyd.services.rootfs import inside, resolve
+from sepolicyd.services.programs import CONTAINERS, PYTHON, SEARCH_PATH, SHELLS, refuse_container
+from sepolicyd.services.rootfs import inside, resolve, which
 from sepolicyd.services.unit_file import Unit
 
 HUB = "jupyterhub"
@@ -73,45 +73,41 @@ def find(root: Path = Path("/"), *, unit: str = "") -> Installation:
     :param unit: the unit that starts it; "" for jupyterhub.service, then any other unit or usual directory with a hub
     :raises RefusedError: no hub is installed, it runs in a container, or this machine is a container
     """
-    for mark in CONTAINER_MARKS:
-        if (root / mark).exists():
-            raise RefusedError("this is a container, whose labels are managed by the host", "run init on the host")
+    refuse_container(root)
     service = _unit(root, unit)
     script, findings = _script(root, service)
-    config_path, workdir = _config_path(root, service), (service.get("WorkingDirectory") if service else "") or "/"
-    workdir = workdir.lstrip("-") if workdir.startswith("-") else workdir
+    workdir = service.workdir if service else "/"
     hub = resolve(root, script)
     folder = os.path.dirname(script)  # noqa: PTH120
     prefix = _prefix(root, hub) or os.path.dirname(folder)  # noqa: PTH120
     machine = Machine(root, prefix, service.environment if service else {}, workdir)
-    config, more = _config(root, config_path, machine)
+    config, more = _config(root, _config_path(root, service), machine)
     users, proxy, missing = _others(root, config, [folder, f"{prefix}/bin"])
     public = ports_of(config, _options(service))["public"][0]
     units = _user_units(root, service)
     return Installation(
         hub=hub,
         prefix=prefix,
-        version=_version(root, prefix),
+        version=_version(machine),
         unit=service,
         user_scripts=tuple(dict.fromkeys((*users, *_programs(root, units.values())))),
         proxy=proxy,
         config=config,
         host=read_host(machine, pam_service=config.text("PAMAuthenticator.service") or "login", public_port=public),
         user_units=units,
-        workdir="/root" if workdir == "~" else workdir,
+        workdir=workdir,
         findings=(*findings, *more, *missing, *_second_hub(root, service)),
     )
 
 
 def _user_units(root: Path, hub: Optional[Unit]) -> dict[str, Unit]:
     """Return the template units whose command is a single-user server, by the path of the file."""
-    found: dict[str, Unit] = {}
-    for path in (path for folder in unit_file.UNIT_DIRS for path in sorted((root / folder).glob("*@.service"))):
-        unit = unit_file.read_unit(path.name, root)
-        known = (hub.name if hub else "", *(other.name for other in found.values()))
-        if unit.name not in known and any(Path(word).name in USER_SCRIPTS for word in unit.argv):
-            found[f"/{path.relative_to(root).as_posix()}"] = unit
-    return found
+    units = unit_file.find_units(root, "*@.service")
+    return {
+        path: unit
+        for path, unit in units
+        if (hub is None or unit.name != hub.name) and any(Path(word).name in USER_SCRIPTS for word in unit.argv)
+    }
 
 
 def _programs(root: Path, units: Iterable[Unit]) -> list[str]:
@@ -122,16 +118,17 @@ def _programs(root: Path, units: Iterable[Unit]) -> list[str]:
 
 def _second_hub(root: Path, unit: Optional[Unit]) -> list[Problem]:
     """Name the other units that start a hub: the module has one set of types and ports."""
-    names = set()
-    for path in (path for folder in unit_file.UNIT_DIRS for path in (root / folder).glob("*.service")):
-        if "@" not in path.name and unit_file.UNIT_NAME.match(path.name) and (unit is None or path.name != unit.name):
-            argv = unit_file.read_unit(path.name, root).argv
-            if argv and (Path(argv[0]).name == HUB or (PYTHON.match(Path(argv[0]).name) and "jupyterhub" in argv[1:3])):
-                names.add(path.name)
+    units = [other for _, other in unit_file.find_units(root, "*.service") if "@" not in other.name]
+    names = sorted(other.name for other in units if (unit is None or other.name != unit.name) and _starts_hub(other))
     if not names:
         return []
-    what = f"{', '.join(sorted(names))} starts a hub as well; it would share domain, ports and secrets' types with this one"
+    what = f"{', '.join(names)} starts a hub as well; it would share domain, ports and secrets' types with this one"
     return [Problem(Severity.WARN, "I-two", what, "init confines the hub of --unit; give the other one a machine of its own")]
+
+
+def _starts_hub(unit: Unit) -> bool:
+    program = Path(unit.argv[0]).name if unit.argv else ""
+    return program == HUB or (PYTHON.match(program) is not None and HUB in unit.argv[1:3])
 
 
 def _unit(root: Path, name: str) -> Optional[Unit]:
@@ -140,11 +137,8 @@ def _unit(root: Path, name: str) -> Optional[Unit]:
     except UsageError:
         if name:
             raise
-    for directory in unit_file.UNIT_DIRS:
-        for path in sorted((root / directory).glob("*jupyterhub*.service")):
-            if unit_file.UNIT_NAME.match(path.name) and "@" not in path.name:
-                return unit_file.read_unit(path.name, root)
-    return None
+    units = (unit for _, unit in unit_file.find_units(root, "*jupyterhub*.service"))
+    return next((unit for unit in units if "@" not in unit.name), None)
 
 
 def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
@@ -164,9 +158,9 @@ def _script(root: Path, unit: Optional[Unit]) -> tuple[str, list[Problem]]:
         hint = "the container runtime confines it (container_t); use udica for its rules"
         raise RefusedError(f"{unit.name} starts a container ({name})", hint)
     if name == HUB:
-        return _which(root, argv[0], []) or _absent(unit, argv[0]), []
+        return which(root, argv[0], SEARCH_PATH) or _absent(unit, argv[0]), []
     inner = next((word for word in re.split(r"[\s;&|]+", " ".join(argv[1:])) if Path(word).name == HUB), "")
-    script = _which(root, inner or HUB, [os.path.dirname(argv[0])]) or next(_usual(root), "")  # noqa: PTH120
+    script = which(root, inner or HUB, [os.path.dirname(argv[0]), *SEARCH_PATH]) or next(_usual(root), "")  # noqa: PTH120
     if not script:
         _absent(unit, argv[0])
     if PYTHON.match(name):
@@ -194,17 +188,6 @@ def _usual(root: Path) -> Iterator[str]:
                 yield "/" + (folder / HUB).relative_to(root).as_posix()
 
 
-def _which(root: Path, program: str, folders: Iterable[str]) -> str:
-    """Return the program's absolute path without following links, "" if it is not found."""
-    if program.startswith("/"):
-        return program if inside(root, resolve(root, program)).is_file() else ""
-    for folder in (*folders, *SEARCH_PATH):
-        place = f"{folder}/{program}"
-        if folder and inside(root, resolve(root, place)).is_file():
-            return place
-    return ""
-
-
 def _prefix(root: Path, script: str) -> str:
     """Return the prefix of the Python that runs a script, such as /opt/anaconda3 for /opt/anaconda3/bin/python3."""
     try:
@@ -222,14 +205,11 @@ def _prefix(root: Path, script: str) -> str:
     return os.path.dirname(os.path.dirname(interpreter))  # noqa: PTH120
 
 
-def _version(root: Path, prefix: str) -> str:
+def _version(machine: Machine) -> str:
     """Return the version from the installed distribution's metadata, "" if not found. The program is never run."""
-    for folder in SITE_PACKAGES:
-        for path in inside(root, prefix).glob(f"{folder}/jupyterhub-*.dist-info"):
-            match = DIST_INFO.match(path.name)
-            if match:
-                return match.group(1)
-    return ""
+    paths = (path for folder in machine.site_packages() for path in machine.glob(f"{folder}/jupyterhub-*.dist-info"))
+    matches = (DIST_INFO.match(Path(path).name) for path in paths)
+    return next((match.group(1) for match in matches if match), "")
 
 
 def _options(unit: Optional[Unit]) -> dict[str, str]:
@@ -246,7 +226,7 @@ def _options(unit: Optional[Unit]) -> dict[str, str]:
 
 def _config_path(root: Path, unit: Optional[Unit]) -> str:
     named = _options(unit).get("config", "")
-    workdir = (unit.get("WorkingDirectory") if unit else "") or "/"
+    workdir = unit.workdir if unit else "/"
     for path in (named, f"{workdir}/jupyterhub_config.py", USUAL_CONFIG):
         place = os.path.normpath(Path(workdir) / path) if path else ""
         if place and inside(root, place).is_file():
@@ -263,7 +243,7 @@ def _config(root: Path, path: str, machine: Machine) -> tuple[HubConfig, list[Pr
     problems = []
     computed = [key for key in config.computed if key in NEEDED]
     if computed:
-        note = f"{path} computes {', '.join(computed)}, at run time; the labels and ports assume the default values"
+        note = f"{path} computes {', '.join(computed)} at run time; the labels and ports assume the default values"
         problems.append(Problem(Severity.WARN, "I-computed", note, "set it to a literal value, or check labels and ports"))
     uncertain = [key for key in config.uncertain if key in NEEDED]
     if uncertain:
@@ -278,7 +258,7 @@ def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[st
     """Return the paths of the single-user scripts and the proxy with links resolved, and a problem for each missing one."""
     findings = []
     own = config.command("Spawner.cmd", "LocalProcessSpawner.cmd", "SystemdSpawner.cmd")[:1]
-    users = [_which(root, script, folders) for script in (*own, *USER_SCRIPTS)]
+    users = [which(root, script, [*folders, *SEARCH_PATH]) for script in (*own, *USER_SCRIPTS)]
     found = tuple(dict.fromkeys(resolve(root, script) for script in users if script))
     if not found:
         what = "no single-user script (jupyterhub-singleuser) was found: users' servers would stay in the hub's domain"
@@ -292,7 +272,7 @@ def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[st
         if not command:
             return found, "", findings
     program = command[0] if command else PROXY if kind is Proxy.HTTP_PROXY else "traefik"
-    proxy = _which(root, program, folders)
+    proxy = which(root, program, [*folders, *SEARCH_PATH])
     if not proxy:
         findings.append(Problem(Severity.WARN, "I-proxy", f"{program} was not found; without it the hub does not start"))
     return found, resolve(root, proxy) if proxy else "", findings
@@ -300,8 +280,5 @@ def _others(root: Path, config: HubConfig, folders: list[str]) -> tuple[tuple[st
 
 def _started_proxy(root: Path) -> tuple[str, ...]:
     """Return the program of the unit that starts the proxy outside of the hub, () where no unit does."""
-    for path in (path for folder in unit_file.UNIT_DIRS for path in sorted((root / folder).glob("*proxy*.service"))):
-        argv = unit_file.read_unit(path.name, root).argv if "@" not in path.name else ()
-        if argv and Path(argv[0]).name == PROXY:
-            return argv[:1]
-    return ()
+    commands = (unit.argv for _, unit in unit_file.find_units(root, "*proxy*.service") if "@" not in unit.name)
+    return next((argv[:1] for argv in commands if argv and Path(argv[0]).name == PROXY), ())

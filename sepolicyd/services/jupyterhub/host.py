@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepolicyd.services.jupyterhub.config.machine import SITE_PACKAGES, Machine
+from sepolicyd.errors import InputError
+from sepolicyd.services.jupyterhub.config.machine import Machine
+from sepolicyd.services.jupyterhub.config.settings import parse
 
 MAX_FILES = 200
 PAM_DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d")
@@ -16,15 +17,23 @@ PAM_INCLUDE = re.compile(r"(?:@include|(?:auth|account|session|password)\s+(?:in
 PAM_MODULE = re.compile(r"\b(pam_[a-z0-9_]+)\.so\b")
 HOME_MOUNTS = ("/home", "/export/home", "/nfs/home", "/data/home", "/u", "/users")
 WEB_FILES = (
-    ("nginx", ("etc/nginx/nginx.conf", "etc/nginx/conf.d/*.conf", "etc/nginx/sites-enabled/*", "etc/nginx/default.d/*.conf")),
+    (
+        "nginx",
+        ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d/*.conf", "/etc/nginx/sites-enabled/*", "/etc/nginx/default.d/*.conf"),
+    ),
     (
         "Apache",
-        ("etc/httpd/conf/httpd.conf", "etc/httpd/conf.d/*.conf", "etc/apache2/sites-enabled/*", "etc/apache2/conf-enabled/*"),
+        (
+            "/etc/httpd/conf/httpd.conf",
+            "/etc/httpd/conf.d/*.conf",
+            "/etc/apache2/sites-enabled/*",
+            "/etc/apache2/conf-enabled/*",
+        ),
     ),
-    ("Caddy", ("etc/caddy/Caddyfile", "etc/caddy/conf.d/*")),
-    ("HAProxy", ("etc/haproxy/haproxy.cfg", "etc/haproxy/conf.d/*.cfg")),
+    ("Caddy", ("/etc/caddy/Caddyfile", "/etc/caddy/conf.d/*")),
+    ("HAProxy", ("/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf.d/*.cfg")),
 )
-GPU_DEVICES = ("dev/nvidia[0-9]*", "dev/nvidiactl", "dev/kfd", "dev/dri/renderD*")
+GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/kfd", "/dev/dri/renderD*")
 CONTEXTS = "/etc/selinux/*/contexts/files/file_contexts"
 EXCHANGE = "/usr/local/share/nbgrader/exchange"
 EXCHANGE_SETTINGS = ("Exchange.root", "ExchangeFactory.root", "TransferApp.exchange_directory", "NbGrader.exchange_directory")
@@ -40,7 +49,6 @@ class HostFacts:
     """Modules of the hub's PAM service, included files too, as "pam_mkhomedir"."""
     homes: tuple[tuple[str, str], ...] = ()
     """(mount point, file system type) of each tree with homes that is not on a local disk."""
-    automounted: bool = False
     helper_labelled: bool = True
     """Whether the base policy gives mkhomedir_helper(8) a type, and so a domain."""
     devices: tuple[str, ...] = ()
@@ -49,8 +57,6 @@ class HostFacts:
     """(web server, file) of each configuration that forwards to the hub's public port."""
     exchange: str = ""
     """Directory through which nbgrader hands assignments out and in, "" where nbgrader is not installed."""
-    packages: frozenset[str] = frozenset()
-    """Distributions in the hub's Python, in the spelling of their dist-info directories."""
 
 
 def read_host(machine: Machine, *, pam_service: str, public_port: int) -> HostFacts:
@@ -59,18 +65,14 @@ def read_host(machine: Machine, *, pam_service: str, public_port: int) -> HostFa
     :param pam_service: PAMAuthenticator.service, "login" by default
     :param public_port: TCP port at which a web server in front would reach the hub
     """
-    packages = _packages(machine)
-    automounted = _automounted(machine)
     return HostFacts(
         name_services=_name_services(machine),
         pam_modules=frozenset(_pam_modules(machine, pam_service, set())),
-        homes=(*_mounted_homes(machine), *automounted),
-        automounted=bool(automounted),
+        homes=(*_mounted_homes(machine), *_automounted(machine)),
         helper_labelled=any("mkhomedir_helper" in (machine.read(path) or "") for path in machine.glob(CONTEXTS)),
-        devices=tuple(path for pattern in GPU_DEVICES for path in machine.glob(f"/{pattern}")),
+        devices=tuple(path for pattern in GPU_DEVICES for path in machine.glob(pattern)),
         web_servers=tuple(_web_servers(machine, public_port)),
-        exchange=_exchange(machine) if "nbgrader" in packages else "",
-        packages=packages,
+        exchange=_exchange(machine) if _has_package(machine, "nbgrader") else "",
     )
 
 
@@ -131,7 +133,7 @@ def _automounted(machine: Machine) -> list[tuple[str, str]]:
         words = line.split()
         if len(words) < 2 or not (_holds_homes(words[0]) or words[0] == "/-"):
             continue
-        entries = machine.read(words[1].removeprefix("file:") if hasattr(str, "removeprefix") else words[1]) or ""
+        entries = machine.read(words[1].removeprefix("file:")) or ""
         if words[0] == "/-" and not any(_holds_homes(entry.split()[0]) for entry in _lines(entries)):
             continue
         kind = re.search(r"-?fstype=([a-z0-9.]+)", line + entries)
@@ -143,32 +145,28 @@ def _web_servers(machine: Machine, port: int) -> Iterator[tuple[str, str]]:
     """Yield (web server, file) of the configurations that forward to the port on this machine."""
     forward = re.compile(rf"(?:127\.0\.0\.1|localhost|\[::1\]|\*):{port}\b")
     for server, patterns in WEB_FILES:
-        for path in [path for pattern in patterns for path in machine.glob(f"/{pattern}")][:MAX_FILES]:
+        for path in [path for pattern in patterns for path in machine.glob(pattern)][:MAX_FILES]:
             if any(forward.search(line) for line in _lines(machine.read(path) or "")):
                 yield server, path
                 break
 
 
-def _packages(machine: Machine) -> frozenset[str]:
-    places = [f"{machine.prefix}/{pattern}/*.dist-info" for pattern in SITE_PACKAGES] if machine.prefix else []
-    paths = (path for pattern in places for path in machine.glob(pattern))
-    return frozenset(path.rpartition("/")[2].partition("-")[0].lower() for path in paths)
+def _has_package(machine: Machine, name: str) -> bool:
+    """Tell whether the hub's Python has the distribution."""
+    return any(machine.glob(f"{folder}/{name}-*.dist-info") for folder in machine.site_packages())
 
 
 def _exchange(machine: Machine) -> str:
     """Return the exchange directory: of nbgrader_config.py where Jupyter looks for it, else nbgrader's default."""
-    from sepolicyd.services.jupyterhub.config.settings import parse
-
-    folders: Sequence[str] = ("/etc/jupyter", "/usr/local/etc/jupyter", f"{machine.prefix}/etc/jupyter")
+    folders = ("/etc/jupyter", "/usr/local/etc/jupyter", f"{machine.prefix}/etc/jupyter")
     for path in (f"{folder}/nbgrader_config.py" for folder in folders):
         text = machine.read(path)
         if text is None:
             continue
         try:
-            ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError):
+            root = parse(text, Path(path), machine).text(*EXCHANGE_SETTINGS)
+        except InputError:
             continue
-        root = parse(text, Path(path), machine).text(*EXCHANGE_SETTINGS)
         if root.startswith("/"):
             return root
     return EXCHANGE

@@ -12,7 +12,7 @@ from sepolicyd.services import unit_file
 from sepolicyd.services.discovery import Found
 from sepolicyd.services.mosquitto import labels
 from sepolicyd.services.mosquitto.config import BrokerConfig, read
-from sepolicyd.services.programs import CONTAINER_MARKS, CONTAINERS
+from sepolicyd.services.programs import CONTAINERS, refuse_container
 from sepolicyd.services.rootfs import inside, resolve
 from sepolicyd.services.unit_file import Unit
 
@@ -26,12 +26,10 @@ WEB_PORT_HINTS = {"mqtt": BIND_WEB, "mqtt over TLS": BIND_WEB, "websockets": BIN
 
 def discover(root: Path, unit: str = "") -> Found:
     """Find the broker below a root; see :class:`sepolicyd.services.discovery.Discovery`."""
-    for mark in CONTAINER_MARKS:
-        if (root / mark).exists():
-            raise RefusedError("this is a container, and the host manages the labels", "run init on the host")
+    refuse_container(root)
     service = _unit(root, unit)
     program, problems = _program(root, service)
-    workdir = (service.get("WorkingDirectory").lstrip("-") if service else "") or "/"
+    workdir = service.workdir if service else "/"
     config, more = _config(root, service, workdir)
     files = labels.BrokerFiles(root, program, config, service, workdir)
     return Found(

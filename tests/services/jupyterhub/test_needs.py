@@ -178,6 +178,18 @@ def test_a_second_hub_is_named(tmp_path: Path) -> None:
     assert "hub-two.service" in problems[0].what
 
 
+def test_an_alias_is_no_second_hub_and_a_link_without_target_stops_nothing(tmp_path: Path) -> None:
+    put_hub(tmp_path)
+    units = tmp_path / "etc/systemd/system"
+    (units / "hub.service").symlink_to("/etc/systemd/system/jupyterhub.service")
+    (units / "gone.service").symlink_to("/opt/gone/gone.service")
+    (units / "gone@.service").symlink_to("/opt/gone/gone@.service")
+    (units / "my-proxy.service").symlink_to("/opt/gone/my-proxy.service")
+    config = "c.ConfigurableHTTPProxy.should_start = False\n"
+    put(tmp_path, "/etc/jupyterhub/jupyterhub_config.py", config)
+    assert not discover(tmp_path).problems
+
+
 def test_the_littlest_hubs_layout(tmp_path: Path) -> None:
     """A hub that python starts, with a configuration made by a package beside it, YAML settings and traefik."""
     site = "/opt/tljh/hub/lib/python3.12/site-packages"

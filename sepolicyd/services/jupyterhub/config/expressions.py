@@ -76,6 +76,16 @@ class Evaluator:
         self.functions = functions
         self.settings = settings
         self.calls_to = calls_to
+        prefix = machine.prefix
+        self.constants: dict[str, object] = {
+            "sys.prefix": prefix or UNKNOWN,
+            "sys.exec_prefix": prefix or UNKNOWN,
+            "sys.executable": f"{prefix}/bin/python3" if prefix else UNKNOWN,
+            "sys.platform": "linux",
+            "os.sep": "/",
+            "os.name": "posix",
+            "os.environ": dict(machine.environment),
+        }
         self.steps = 0
         self.limit = MAX_STEPS
         self.depth = 0
@@ -118,16 +128,7 @@ class Evaluator:
 
     def of_name(self, dotted: str) -> object:
         """Return the value of an imported object: the known value on the machine, or its name."""
-        constants: dict[str, object] = {
-            "sys.prefix": self.machine.prefix or UNKNOWN,
-            "sys.exec_prefix": self.machine.prefix or UNKNOWN,
-            "sys.executable": f"{self.machine.prefix}/bin/python3" if self.machine.prefix else UNKNOWN,
-            "sys.platform": "linux",
-            "os.sep": "/",
-            "os.name": "posix",
-            "os.environ": dict(self.machine.environment),
-        }
-        return constants[dotted] if dotted in constants else Name(dotted)
+        return self.constants[dotted] if dotted in self.constants else Name(dotted)
 
     def _constant(self, node: ast.Constant, _names: Mapping[str, object]) -> object:
         return node.value if isinstance(node.value, (str, int, float, bool, type(None))) else UNKNOWN

@@ -11,7 +11,7 @@ from typing import Optional
 from sepolicyd.errors import RefusedError
 from sepolicyd.services.jupyterhub.config.values import MAX_FILE_BYTES, MAX_ITEMS, UNKNOWN
 from sepolicyd.services.programs import SEARCH_PATH
-from sepolicyd.services.rootfs import inside, resolve
+from sepolicyd.services.rootfs import inside, resolve, which
 
 SITE_PACKAGES = ("lib/python3*/site-packages", "lib/python3/dist-packages", "local/lib/python3*/dist-packages")
 
@@ -72,9 +72,15 @@ class Machine:
 
     def which(self, program: str) -> object:
         """Return the path of a program like shutil.which(), or None."""
-        folders = self.environment.get("PATH", "").split(":") if self.environment.get("PATH") else list(SEARCH_PATH)
-        candidates = [program] if "/" in program else [f"{folder}/{program}" for folder in folders if folder]
-        return next((path for path in candidates if self.is_file(path)), None)
+        path = self.environment.get("PATH", "")
+        try:
+            return which(self.root, program, path.split(":") if path else SEARCH_PATH) or None
+        except RefusedError:
+            return None
+
+    def site_packages(self) -> list[str]:
+        """Return the directories with the packages of the hub's Python."""
+        return [path for pattern in SITE_PACKAGES for path in self.glob(f"{self.prefix}/{pattern}")] if self.prefix else []
 
     def load(self, path: str, kind: str) -> object:
         """Return the content of a YAML or JSON file, UNKNOWN if it cannot be read.
@@ -94,9 +100,7 @@ class Machine:
     def module(self, dotted: str, folders: tuple[str, ...]) -> Optional[tuple[str, str]]:
         """Return (path, text) of a Python module that lies in one of the folders or below the prefix, None for any other."""
         relative = dotted.replace(".", "/")
-        sites = [f"{self.prefix}/{pattern}" for pattern in SITE_PACKAGES] if self.prefix else []
-        places = [*folders, *(path for pattern in sites for path in self.glob(pattern))]
-        for folder in places:
+        for folder in (*folders, *self.site_packages()):
             for path in (f"{folder}/{relative}.py", f"{folder}/{relative}/__init__.py"):
                 text = self.read(path) if self.is_file(path) else None
                 if text is not None:

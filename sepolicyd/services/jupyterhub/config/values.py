@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
-from typing import Callable, Union
+from typing import Callable
 
 MAX_STEPS = 50_000
 """Limit of evaluated statements and expressions for one configuration with all its files."""
@@ -73,7 +73,6 @@ class File:
 
 
 Builtin = Callable[..., object]
-Scalar = Union[str, int, float, bool, None]
 SCALARS = (str, int, float, bool, type(None), PurePosixPath)
 
 
