@@ -75,11 +75,13 @@ def analyze_command(
     _check_options(grouped=grouped, as_sarif=as_sarif)
     settings = settings_from(**paths)
     front = Front()
-    result = _scan(names := files or (str(settings.log),), front)
+    names = files or (str(settings.log),)
+    result = _scan(names, front)
     notes = input_notes(result, front, names)
     if grouped:
         taken = _attribute(result, None if everything else _profile(settings, profile_name))
-        _grouped(result := result.without_details(), taken, as_json, notes)
+        result = result.without_details()
+        _grouped(result, taken, as_json, notes)
     else:
         session = _open_session(profile_name, **paths)
         taken = _attribute(result, None if everything else session.profile)
@@ -87,10 +89,9 @@ def analyze_command(
         notes = (*notes, *judged.notes)
         if te:
             _print_te(name, judged.items)
-        elif as_sarif:
-            terminal.print_json(_sarif(session, judged, names, notes))
-        elif as_json:
-            terminal.print_json(_document(result, taken, judged, notes))
+        elif as_sarif or as_json:
+            shown = _sarif(session, judged, names, notes) if as_sarif else _document(result, taken, judged, notes)
+            terminal.print_json(shown)
         else:
             _print(judged.items, details)
             _print_counts(result, taken, len(judged.items))

@@ -17,7 +17,7 @@ from sepolicyd.fleet.transfer import export_of
 from sepolicyd.module.source import SourceText, render
 from sepolicyd.policy.index import PolicyIndex
 from sepolicyd.report.archive import canonical, content_hash, pack
-from sepolicyd.report.collect import changed_since, check_profile, check_readable, record_faults
+from sepolicyd.report.collect import changed_since, check_profile, record_faults
 from sepolicyd.report.version_history import gained_by
 from sepolicyd.rollout.apply.desired_policy import desired_policy
 from sepolicyd.rollout.apply.versions import NONE, Version, Versions, module_name
@@ -25,6 +25,7 @@ from sepolicyd.rollout.history import FILE, HEAD, Entry, History, HistoryEvent
 from sepolicyd.rollout.lease import exercises
 from sepolicyd.rollout.lease.lease_records import LeaseBook
 from sepolicyd.rollout.session import Session, open_policy
+from sepolicyd.rollout.status import check_readable
 from sepolicyd.state.decisions import DecisionStore
 
 FORMAT = "sepolicyd-bundle"

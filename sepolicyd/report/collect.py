@@ -25,7 +25,7 @@ from sepolicyd.rollout.lease.lease_records import LeaseBook
 from sepolicyd.rollout.review.queue import undecided
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.stage import stage_report
-from sepolicyd.rollout.status import lease_of, readiness_of, stage_facts
+from sepolicyd.rollout.status import check_readable, lease_of, readiness_of, stage_facts
 from sepolicyd.state.decisions import Decision
 from sepolicyd.state.evidence_reader import Snapshot
 
@@ -75,15 +75,6 @@ def collect(session: Session, now: float, policy_file: Optional[Path] = None) ->
         seen=len(snapshot.evidence),
         faults=record_faults(session),
     )
-
-
-def check_readable(session: Session) -> None:
-    """
-    :raises RefusedError: only root can read the records
-    """
-    directory = session.settings.rollout_dir
-    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        raise RefusedError(f"only root can read {directory}, where leases and versions are stored", "run this with sudo")
 
 
 def check_profile(session: Session, snapshot: Snapshot) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from sepolicyd.audit.parse.record import decode
-from sepolicyd.audit.scan.decompress import LONGEST_MAGIC, kind_of
+from sepolicyd.audit.scan.decompress import LONGEST_MAGIC, Unpacked, kind_of
+from sepolicyd.audit.scan.scan_files import line_blocks
 
 STAMP = b"audit("
 MAX_STAMP = 64
@@ -59,20 +55,17 @@ def stamp_of(line: bytes) -> bytes:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, line) up to the end or the damage of a file, within the memory limits of a scan."""
+    number = 0
     try:
-        with _opened(path) as file:
-            yield from enumerate(file, 1)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        with path.open("rb") as file:
+            start = file.read(LONGEST_MAGIC)
+            kind = kind_of(start)
+            is_packed = kind is not None and kind.unpacker is not None
+            blocks = line_blocks(b"", Unpacked(kind, start, file)) if kind and is_packed else line_blocks(start, file)
+            for block in blocks:
+                for line in block.removesuffix(b"\n").split(b"\n"):
+                    number += 1
+                    yield number, line
+    except OSError:
         return
-
-
-def _opened(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        kind = kind_of(file.read(LONGEST_MAGIC))
-    if kind is None:
-        return path.open("rb")
-    if kind.name == "gzip":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if kind.name == "xz":
-        return cast(BinaryIO, lzma.open(path, "rb"))
-    return cast(BinaryIO, bz2.open(path, "rb")) if kind.name == "bzip2" else path.open("rb")

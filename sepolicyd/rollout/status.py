@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from sepolicyd.rollout.learning import readiness, taint
 from sepolicyd.rollout.learning.coverage import assign_exercises
 from sepolicyd.rollout.learning.readiness import Readiness
 from sepolicyd.rollout.lease import status
+from sepolicyd.rollout.lease.lease_records import LeaseBook
 from sepolicyd.rollout.review.queue import Queue, queue
 from sepolicyd.rollout.session import Session, open_policy
 from sepolicyd.rollout.stage import StageFacts, StageReport, stage_report
@@ -46,9 +46,7 @@ def look(session: Session, policy_file: Optional[Path]) -> Picture:
 
     :raises RefusedError: the caller is not root, so leases and versions cannot be read
     """
-    directory = session.settings.rollout_dir
-    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        raise RefusedError(f"only root can read {directory}, where leases and versions are kept", "run this with sudo")
+    check_readable(session)
     waiting = queue(session, policy_file)
     lease, lease_note = lease_of(session)
     policy_index, _ = open_policy(session.settings, policy_file)
@@ -68,6 +66,16 @@ def look(session: Session, policy_file: Optional[Path]) -> Picture:
         taints=taints,
         readiness=readiness_of(session, waiting.snapshot.evidence, waiting.records, lease, taints),
     )
+
+
+def check_readable(session: Session) -> None:
+    """Check that leases and versions can be read.
+
+    :raises RefusedError: only root can read them
+    """
+    directory = session.settings.rollout_dir
+    if not LeaseBook(directory).is_readable:
+        raise RefusedError(f"only root can read {directory}, where leases and versions are stored", "run this with sudo")
 
 
 def stage_facts(

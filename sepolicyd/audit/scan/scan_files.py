@@ -185,12 +185,12 @@ def _unpacked(sweep: Sweep, file: BinaryIO, name: str) -> Iterator[bytes]:
     start = file.read(BLOCK)
     kind = kind_of(start)
     if kind is None:
-        yield from _blocks(start, file)
+        yield from line_blocks(start, file)
         return
     if kind.unpacker is None:
         raise InputError(f"{name} is compressed with {kind.name}", f"decompress it: {kind.name} -dc FILE | sepolicyd analyze -")
     unpacked = Unpacked(kind, start, file)
-    yield from _blocks(b"", unpacked)
+    yield from line_blocks(b"", unpacked)
     if unpacked.trouble:
         sweep.unparsed_count += 1
         sweep.unparsed.append(Unparsed(0, UnparsedReason.DAMAGED, name, f"{unpacked.trouble}; the lines before it were read"))
@@ -205,7 +205,7 @@ def _is_plain(file: BinaryIO) -> bool:
     return stat.S_ISREG(mode) and file.tell() == 0 and kind_of(os.pread(file.fileno(), LONGEST_MAGIC, 0)) is None
 
 
-def _blocks(start: bytes, file: Union[BinaryIO, Unpacked]) -> Iterator[bytes]:
+def line_blocks(start: bytes, file: Union[BinaryIO, Unpacked]) -> Iterator[bytes]:
     """Yield blocks of whole lines. Lines longer than MAX_LINE are cut, so a file without newlines cannot fill the memory."""
     block = start
     while block := block or file.read(BLOCK):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import importlib.util
-import os
 import pwd
 import re
 import shutil
@@ -235,12 +234,13 @@ def _free(path: Path) -> dict[str, int]:
 
 
 def _leases(settings: Settings, ask: Asker) -> dict[str, Any]:
-    if settings.rollout_dir.exists() and not os.access(settings.rollout_dir, os.R_OK | os.X_OK):
+    book = LeaseBook(settings.rollout_dir)
+    if not book.is_readable:
         ask.problems.append(f"cannot examine leases and journals: only root can read {settings.rollout_dir}")
         return {}
     now = SystemClock().now()
     no_items: list[Union[Lease, CorruptLease]] = []
-    items = ask("the lease records", LeaseBook(settings.rollout_dir).all, no_items)
+    items = ask("the lease records", book.all, no_items)
     leases = [item for item in items if isinstance(item, Lease)]
     operations = ask("the apply journal", lambda: len(ApplyJournal(settings.rollout_dir).open()), 0)
     return {

@@ -121,14 +121,14 @@ def _by_policy(settings: Settings, processes: Iterable[ServiceProcess]) -> dict[
 
 
 def _leases(settings: Settings, ask: Asker) -> Optional[tuple[OpenLease, ...]]:
-    directory = settings.rollout_dir
-    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        ask.problems.append(f"could not look at leases: {directory} is root's")
+    book = LeaseBook(settings.rollout_dir)
+    if not book.is_readable:
+        ask.problems.append(f"could not look at leases: {book.directory} is root's")
         return None
     now = SystemClock().now()
     return tuple(
         OpenLease(item.profile, frozenset(item.domains), item.hidden, item.deadline_wall, item.by, item.why, item.is_due(now))
-        for item in LeaseBook(directory).all()
+        for item in book.all()
         if isinstance(item, Lease)
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -50,6 +51,11 @@ class LeaseBook:
         self.undo_dir = directory / "leases"
         self.history_path = directory / "leases.jsonl"
         self.chain = Chain(self.history_path, directory / "leases.head")
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the caller may read the records, or there are none yet."""
+        return not self.directory.exists() or os.access(self.directory, os.R_OK | os.X_OK)
 
     def path_of(self, profile: str) -> Path:
         """Return the path of a profile's record."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Optional
 
@@ -73,11 +72,11 @@ def _history(session: Session, problems: list[str]) -> list[Entry]:
 
 
 def _leases(settings: Settings, problems: list[str]) -> Optional[list[Lease | CorruptLease]]:
-    directory = settings.rollout_dir
-    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        problems.append(f"leases are not shown: only root can read {directory}")
+    book = LeaseBook(settings.rollout_dir)
+    if not book.is_readable:
+        problems.append(f"leases are not shown: only root can read {book.directory}")
         return None
-    return LeaseBook(directory).all()
+    return book.all()
 
 
 def _trial_until(settings: Settings) -> Optional[float]:
