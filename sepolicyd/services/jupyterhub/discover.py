@@ -27,7 +27,8 @@ USER_SCRIPTS = ("jupyterhub-singleuser", "jupyter-labhub")
 PROXY = "configurable-http-proxy"
 # directories to search for a hub without a unit: Anaconda as in the paper, virtual environments, pip as root, packages
 USUAL = ("opt/anaconda3/bin", "opt/*/bin", "opt/*/*/bin", "usr/local/bin", "usr/bin", "srv/*/bin")
-USUAL_CONFIG = "/etc/jupyterhub/jupyterhub_config.py"
+CONFIG_NAMES = ("jupyterhub_config.py", "jupyterhub_config.json")
+USUAL_FOLDER = "/etc/jupyterhub"
 # distlib and pip write a shebang of more than 127 bytes as a shell script: #!/bin/sh, then '''exec' /long/path/python "$0" "$@"
 POLYGLOT = re.compile(r"""'''exec'\s+"?(/[^\s"]+)""")
 DIST_INFO = re.compile(r"jupyterhub-([0-9][0-9A-Za-z.+]*)\.dist-info\Z")
@@ -227,7 +228,8 @@ def _options(unit: Optional[Unit]) -> dict[str, str]:
 def _config_path(root: Path, unit: Optional[Unit]) -> str:
     named = _options(unit).get("config", "")
     workdir = unit.workdir if unit else "/"
-    for path in (named, f"{workdir}/jupyterhub_config.py", USUAL_CONFIG):
+    usual = [f"{folder}/{name}" for folder in (workdir, USUAL_FOLDER) for name in CONFIG_NAMES]
+    for path in (named, *usual):
         place = os.path.normpath(Path(workdir) / path) if path else ""
         if place and inside(root, place).is_file():
             return place
@@ -237,7 +239,7 @@ def _config_path(root: Path, unit: Optional[Unit]) -> str:
 def _config(root: Path, path: str, machine: Machine) -> tuple[HubConfig, list[Problem]]:
     if not path:
         return HubConfig(), [
-            Problem(Severity.NOTE, "I-config", "no jupyterhub_config.py was found: JupyterHub's defaults are assumed")
+            Problem(Severity.NOTE, "I-config", "no jupyterhub_config.py or .json was found: JupyterHub's defaults are assumed")
         ]
     config = hub_config.read(inside(root, path), Path(path), machine)
     problems = []

@@ -36,7 +36,7 @@ def spawners_of(config: HubConfig) -> tuple[tuple[Spawner, str, tuple[str, ...]]
     lineage = config.classes(SPAWNER_CLASS)
     profiles = config.objects.get("ProfilesSpawner.profiles")
     if any(name.rpartition(".")[2] in ("ProfilesSpawner", "WrapSpawner") for name in lineage) and isinstance(profiles, list):
-        rows = [row[2] for row in profiles if isinstance(row, tuple) and len(row) > MANY - 1]
+        rows = [row[2] for row in profiles if isinstance(row, (list, tuple)) and len(row) > MANY - 1]
         lineages = [(row,) if isinstance(row, str) else _bases(row) for row in rows]
     else:
         lineages = [lineage]
@@ -177,10 +177,13 @@ def _service_problems(config: HubConfig, unit: Unit | None) -> Iterator[Problem]
     capabilities = " ".join(unit.values.get("Service.AmbientCapabilities", ())) if unit else ""
     if unit and unit.user not in ("root", "0"):
         if "CAP_SETUID" in capabilities.upper():
-            what = (
-                f"{unit.name} runs as {unit.user} with {capabilities}: PAM logins of others also need to read their passwords"
+            what = f"{unit.name} runs as {unit.user} with {capabilities}: without root, PAM cannot check other users' passwords"
+            yield Problem(
+                Severity.NOTE,
+                "I-user",
+                what,
+                "unix_chkpwd checks only its caller's password; use sssd or another authenticator",
             )
-            yield Problem(Severity.NOTE, "I-user", what, "unix_chkpwd checks the password of its caller alone; sssd checks all")
         else:
             what = f"{unit.name} runs as {unit.user}, not as root: PAM logins of others and LocalProcessSpawner need root"
             yield Problem(Severity.WARN, "I-user", what, "with sudospawner, switch jupyterhub_use_sudospawner on")

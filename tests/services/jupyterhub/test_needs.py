@@ -107,6 +107,10 @@ HUBS = {
         + " ('cluster', 'slurm', 'batchspawner.SlurmSpawner', dict(req_memory='4G')),\n]",
         booleans=named("use_slurm", "use_sudospawner"),
     ),
+    "profiles in rows of a list": Hub(
+        SPAWNER + "'wrapspawner.ProfilesSpawner'\nc.ProfilesSpawner.profiles = [['x', 'y', 'sudospawner.SudoSpawner', {}]]",
+        booleans=named("use_sudospawner"),
+    ),
     "nginx in front": Hub(
         "c.JupyterHub.bind_url = 'http://127.0.0.1:8500'",
         files=[("/etc/nginx/conf.d/hub.conf", "location / {\n  proxy_pass http://127.0.0.1:8500;\n}\n")],
@@ -168,6 +172,14 @@ def test_a_service_that_the_hub_starts_listens_in_its_domain(tmp_path: Path) -> 
         " {'name': 'elsewhere', 'url': 'http://10.0.0.1:10102'}]"
     )
     assert found_on(tmp_path, Hub(config)).ports["hub API"] == (8081, 10101)
+
+
+def test_a_configuration_in_json_that_the_unit_names(tmp_path: Path) -> None:
+    text = '{"JupyterHub": {"hub_port": 8085, "spawner_class": "sudospawner.SudoSpawner"}}'
+    put_hub(tmp_path, config=text, config_path="/etc/jupyterhub/jupyterhub_config.json")
+    found = discover(tmp_path)
+    assert found.ports["hub API"] == (8085,)
+    assert {request.name for request in found.booleans} == named("use_sudospawner")
 
 
 def test_a_second_hub_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import posixpath
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -75,6 +76,8 @@ def functions(machine: Machine) -> dict[str, Builtin]:
         "os.fspath": str,
         "shutil.which": lambda program, *_: machine.which(str(program)),
         "pathlib.Path.cwd": lambda: PurePosixPath(machine.workdir),
+        "copy.copy": copy.copy,
+        "copy.deepcopy": copy.deepcopy,
         "socket.gethostname": lambda: UNKNOWN,
     }
     builtins: tuple[Builtin, ...] = (str, int, float, bool, list, tuple, set, dict, sorted, len, min, max, sum, abs, any, all)

@@ -197,7 +197,10 @@ class Interpreter:
             owner, key = self.evaluator.evaluate(target.value, names), self.evaluator.evaluate(target.slice, names)
             if isinstance(owner, ConfigSection) and isinstance(key, str):
                 self.set(owner.name, key, value)
-            elif isinstance(owner, dict) and known(key) and len(owner) < MAX_ITEMS:
+            elif isinstance(owner, dict):
+                if known(key) and len(owner) < MAX_ITEMS:
+                    owner[key] = value
+            elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner):
                 owner[key] = value
 
     def _expression(self, node: ast.expr, names: dict[str, object]) -> None:

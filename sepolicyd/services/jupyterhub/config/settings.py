@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Optional, Union
 from urllib.parse import urlsplit
 
 from sepolicyd.errors import InputError
-from sepolicyd.services.jupyterhub.config.interpreter import evaluate
+from sepolicyd.services.jupyterhub.config.interpreter import Evaluated, evaluate
 from sepolicyd.services.jupyterhub.config.machine import Machine
 from sepolicyd.services.jupyterhub.config.values import MAX_FILE_BYTES, UNKNOWN, ClassName, Name
 
@@ -86,7 +87,29 @@ def parse(text: str, path: Optional[Path] = None, machine: Optional[Machine] = N
 
     :raises InputError: the text is not valid Python
     """
-    found = evaluate(text, str(path or "the configuration"), machine or Machine())
+    return _config(path, evaluate(text, str(path or "the configuration"), machine or Machine()))
+
+
+def parse_json(text: str, path: Path) -> HubConfig:
+    """Read the text of a configuration in JSON: an object of objects, by class and setting (traitlets, JSONFileConfigLoader).
+
+    :raises InputError: the text is not such a configuration
+    """
+    try:
+        sections = json.loads(text)
+        values = {f"{name}.{key}": value for name, section in sections.items() for key, value in _settings(section)}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not a configuration in JSON: {error}", "correct it; the hub cannot read it either"
+        ) from None
+    return _config(path, Evaluated(values, files=[str(path)]))
+
+
+def _settings(section: object) -> Iterable[tuple[str, object]]:
+    return section.items() if isinstance(section, dict) else ()  # "version" stands beside the classes
+
+
+def _config(path: Optional[Path], found: Evaluated) -> HubConfig:
     known = {key: value for key, value in found.values.items() if value is not UNKNOWN}
     literals = {key: _literal(value) for key, value in known.items()}
     return HubConfig(
@@ -101,10 +124,10 @@ def parse(text: str, path: Optional[Path] = None, machine: Optional[Machine] = N
 
 
 def read(path: Path, shown: Optional[Path] = None, machine: Optional[Machine] = None) -> HubConfig:
-    """Read and evaluate a configuration file.
+    """Read and evaluate a configuration file: JSON if its name ends so, else Python.
 
     :param shown: the path as the hub sees it
-    :raises InputError: it cannot be read, or is not valid Python
+    :raises InputError: it cannot be read, or is not valid
     """
     try:
         with path.open("rb") as file:
@@ -113,7 +136,7 @@ def read(path: Path, shown: Optional[Path] = None, machine: Optional[Machine] = 
         raise InputError(
             f"{shown or path} cannot be read: {error.strerror}", "correct its mode, or give another file"
         ) from None
-    return parse(text, shown or path, machine)
+    return parse_json(text, shown or path) if path.suffix == ".json" else parse(text, shown or path, machine)
 
 
 def port_of(url: str, default: int) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 import pytest
-from traitlets.config.loader import Config, LazyConfigValue, PyFileConfigLoader
+from traitlets.config.loader import Config, JSONFileConfigLoader, LazyConfigValue, PyFileConfigLoader
 
+from sepolicyd.errors import InputError
 from sepolicyd.services.jupyterhub.config.machine import Machine
 from sepolicyd.services.jupyterhub.config.settings import read
 
@@ -113,6 +114,16 @@ c.A.number = len('abc') * 3 - 1
 c.A.flag = not 'x'.isdigit()
 c.A.first = ('', 'b')[0] or 'default'
 """,
+    "copies and rows": """
+import copy
+rows = [['Small', 'a', 'batchspawner.SlurmSpawner', {'req_memory': '2G'}], ['Large', 'b', 'x.Y', {}]]
+more = copy.deepcopy(rows)
+for row in more:
+    row[1] = row[1] + '-lab'
+    row[3]['default_url'] = 'lab'
+rows[-1][0] = 'Huge'
+c.ProfilesSpawner.profiles = more + rows
+""",
     "classes": """
 class Base:
     port = 8300
@@ -147,6 +158,22 @@ def test_the_settings_are_those_of_a_run(style: str, tmp_path: Path, monkeypatch
     config = read(path, machine=Machine())
     assert config.computed == ()
     assert dict(config.objects) == run_for_real(path)
+
+
+def test_a_configuration_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "jupyterhub_config.json"
+    path.write_text(
+        '{"JupyterHub": {"port": 8443, "proxy_class": "traefik_file", "services": [{"name": "x"}]},'
+        ' "Spawner": {"args": ["-a"]}}'
+    )
+    config = read(path)
+    loaded = JSONFileConfigLoader(path.name, path=str(path.parent)).load_config()
+    assert dict(config.objects) == {f"{section}.{name}": value for section in loaded for name, value in loaded[section].items()}
+    assert config.number("JupyterHub.port") == 8443
+    for broken in ("[1]", "{", '{"JupyterHub": '):
+        path.write_text(broken)
+        with pytest.raises(InputError, match="not a configuration in JSON"):
+            read(path)
 
 
 def test_a_file_that_is_loaded_counts(tmp_path: Path) -> None:
