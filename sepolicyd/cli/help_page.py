@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def help_page(columns: int) -> str:
-    """Return the page for a terminal of so many columns."""
+    """Return the help page, wrapped to the width of the terminal."""
     width = max(min(columns, MAX_WIDTH) - 2, MIN_WIDTH)
     parts = ["Usage: sepolicyd [OPTIONS] COMMAND [ARGS]...\n\n"]
     for paragraph in ABOUT.strip().split("\n\n"):
@@ -73,7 +73,7 @@ def help_page(columns: int) -> str:
 
 
 def _definitions(rows: tuple[tuple[str, str], ...], width: int) -> list[str]:
-    """Two columns, the second one wrapped."""
+    """Return the rows as two columns, with the second column wrapped."""
     first = max(len(name) for name, _ in rows) + 2
     found = []
     for name, text in rows:

@@ -1,7 +1,7 @@
 """Status files of many hosts (`sepolicyd status --json`), read into one table.
 
-Each file was written by another machine, which may be hostile: a value that has not the expected type or form costs that file.
-A status file decides nothing; it is only shown.
+Each file was written by another machine, which may be hostile: a file with a value of another type or form is refused.
+Status files are displayed and decide nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True)
 class HostStatus:
-    """The status of one profile on one host, as far as the table shows it."""
+    """The displayed part of the status of one profile on one host."""
 
     host: str
     profile: str
     state: Rollout
     at: float
-    """Epoch seconds at which it was written, by the host's clock."""
+    """Time of writing in epoch seconds, by the host's clock."""
     sepolicyd: str
     pending: Mapping[GuardLevel, int]
     version: int
@@ -52,11 +52,11 @@ class HostStatus:
     permissive: tuple[str, ...] = ()
     """Types that are permissive without a lease."""
     attention: tuple[str, ...] = ()
-    """Why a person should look at this host; filled in by :func:`compare`."""
+    """Reasons to examine this host; set by :func:`compare`."""
 
     @property
     def drift(self) -> bool:
-        """Tell whether its module differs from that of the other hosts."""
+        """Whether the module differs from that of the other hosts."""
         return any(text.startswith("drift") for text in self.attention)
 
 
@@ -99,7 +99,7 @@ def read_statuses(directory: Path) -> tuple[list[HostStatus], list[RefusedStatus
 def parse_status(text: str) -> HostStatus:
     """Parse one status file.
 
-    :raises ValueError: the text is not JSON, or a value has not the expected form
+    :raises ValueError: the text is not JSON, or a value is malformed
     """
     try:
         given = json.loads(text)
@@ -129,10 +129,10 @@ def parse_status(text: str) -> HostStatus:
 
 
 def compare(statuses: Sequence[HostStatus], now: float) -> list[HostStatus]:
-    """Find for each host why a person should look at it, and sort those first.
+    """Find reasons to examine each host, and sort hosts with a reason first.
 
     Hosts of one profile and one base policy with the same decisions have the same module, byte for byte; a host differs if its
-    module is not the most frequent one. Without a most frequent one all of them differ.
+    module is not the most frequent one. If two modules are equally frequent, all hosts differ.
 
     :param now: epoch seconds
     """
@@ -142,7 +142,7 @@ def compare(statuses: Sequence[HostStatus], now: float) -> list[HostStatus]:
 
 
 def _usual_modules(statuses: Iterable[HostStatus]) -> dict[tuple[str, str], str]:
-    """(profile, base policy) -> the most frequent module; "?" if two are equally frequent."""
+    """Return the most frequent module by (profile, base policy), "?" if two are equally frequent."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for status in statuses:
         counts[status.profile, status.base_policy][status.module] += 1

@@ -55,7 +55,7 @@ def stamp_of(line: bytes) -> bytes:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, line) up to the end or the damage of a file, within the memory limits of a scan."""
+    """Yield (number, line) up to the end of a file or its first damage, within the memory limits of a scan."""
     number = 0
     try:
         with path.open("rb") as file:

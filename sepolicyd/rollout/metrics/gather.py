@@ -22,9 +22,9 @@ from sepolicyd.storage.files import write_public
 
 
 def gather_metrics(session: Session) -> tuple[MetricsFacts, tuple[str, ...]]:
-    """Read everything that the metrics show. What cannot be read is left out, so that the rest is still watched.
+    """Read all facts for the metrics. Facts that cannot be read are omitted.
 
-    :return: the facts, and one sentence for each thing that could not be read
+    :return: the facts, and one sentence for each fact that could not be read
     """
     settings, problems = session.settings, []
     picture: Optional[Picture] = None
@@ -49,14 +49,14 @@ def gather_metrics(session: Session) -> tuple[MetricsFacts, tuple[str, ...]]:
 
 
 def write_metrics(path: Path, text: str) -> None:
-    """Replace the file, whole or not at all. Every user may read it.
+    """Replace the file atomically. Every user can read it.
 
-    :raises StateError: it could not be written, and holds what it held
+    :raises StateError: the file could not be written and is unchanged
     """
     if not path.parent.is_dir() and path.parent.parent != Path("/run"):
         raise StateError(
             f"{path} cannot be written: there is no directory {path.parent}",
-            "make it, or set metrics_file in /etc/sepolicyd/config.yaml to the directory that node_exporter reads",
+            "create it, or set metrics_file in /etc/sepolicyd/config.yaml to the directory that node_exporter reads",
         )
     write_public(path, text.encode())
 

@@ -76,7 +76,7 @@ def is_own(question: Question, effect: BooleanFix) -> bool:
 def is_named_for(question: Question, effect: BooleanFix) -> bool:
     """Tell whether a single boolean of the domain's own is named for what is denied: homes, ports, the target's service.
 
-    The policy's author has made it for this very case, so that it comes before a rule although it opens more.
+    The author of the policy made it for this case, so it comes before a rule although it allows more.
     """
     if len(effect.settings) != 1 or not is_own(question, effect):
         return False

@@ -91,9 +91,7 @@ def owner_or_mode(question: Question) -> Iterator[Fix]:
 def owner_unknown(question: Question) -> Iterator[Fix]:
     """Return the same fixes after the rule, if no record names the file."""
     if question.tclass in CLASSES and question.permissions <= OWNERSHIP and not files_of(question):
-        text = (
-            "find the file whose owner or mode shuts the process out: this makes the kernel record paths with the next denial"
-        )
+        text = "find the file whose owner or mode denies access: with this rule the kernel records paths with the next denial"
         yield Fix(FixKind.OWNER, text, ("auditctl -w /etc/shadow -p w",))
 
 

@@ -194,14 +194,17 @@ class Interpreter:
             if isinstance(owner, ConfigSection):
                 self.set(owner.name, target.attr, value)
         elif isinstance(target, ast.Subscript):
-            owner, key = self.evaluator.evaluate(target.value, names), self.evaluator.evaluate(target.slice, names)
-            if isinstance(owner, ConfigSection) and isinstance(key, str):
-                self.set(owner.name, key, value)
-            elif isinstance(owner, dict):
-                if known(key) and len(owner) < MAX_ITEMS:
-                    owner[key] = value
-            elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner):
+            self._assign_item(self.evaluator.evaluate(target.value, names), self.evaluator.evaluate(target.slice, names), value)
+
+    def _assign_item(self, owner: object, key: object, value: object) -> None:
+        """Follow ``owner[key] = value``."""
+        if isinstance(owner, ConfigSection) and isinstance(key, str):
+            self.set(owner.name, key, value)
+        elif isinstance(owner, dict):
+            if known(key) and len(owner) < MAX_ITEMS:
                 owner[key] = value
+        elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner):
+            owner[key] = value
 
     def _expression(self, node: ast.expr, names: dict[str, object]) -> None:
         """Follow a call whose result is not used: c.X.y.append(...), load_subconfig(...), configure(c)."""
